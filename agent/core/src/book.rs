@@ -1,0 +1,184 @@
+//! The ledger on disk, and the one write that may be in flight.
+//!
+//! ```text
+//!   order accepted ─┐
+//!   leaving, left ──┤  draft   next_write()   in flight   written()   on disk: what counts
+//!   session ────────┼────────▶ ─────────────▶ ─────────▶ ──────────▶
+//!   place moves ────┘                             │
+//!                    ▲     order dropped, rest    │ failed()
+//!                    └────────────────────────────┘ tried again with back-off
+//! ```
+//!
+//! One order waits at most: a newer one takes the place of the one waiting, and its answer stands
+//! for both. An order whose write fails is refused, so that the coordinator knows; everything else
+//! is this machine's own wish and is tried until it succeeds.
+
+use std::collections::BTreeMap;
+
+use everynode_model::{Now, PodKey, SessionNonce, Stamp, Timestamp};
+
+use crate::backoff::Policy;
+use crate::ledger::{Ledger, Standing};
+use crate::order::{Fence, Order};
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(crate) struct Book {
+    disk: Ledger,
+    writing: Option<Writing>,
+    order: Option<Order>,
+    standing: Standing,
+    session: Option<SessionNonce>,
+    /// Places whose entry must name another runtime before anything is made there.
+    moves: BTreeMap<PodKey, String>,
+    /// Which runtime each item on disk asks for, as far as it was said.
+    runtimes: BTreeMap<PodKey, String>,
+    failures: u32,
+    retry_at: Timestamp,
+}
+
+#[derive(Clone, Debug)]
+struct Writing {
+    ledger: Ledger,
+    order: Option<(Stamp, BTreeMap<PodKey, String>)>,
+}
+
+impl Book {
+    pub(crate) fn new(disk: Ledger) -> Self {
+        Self {
+            writing: None,
+            order: None,
+            standing: disk.standing,
+            session: disk.session,
+            moves: BTreeMap::new(),
+            runtimes: disk.places.clone(),
+            failures: 0,
+            retry_at: Timestamp::ZERO,
+            disk,
+        }
+    }
+
+    /// What is on disk: all that may be acted on.
+    pub(crate) fn disk(&self) -> &Ledger {
+        &self.disk
+    }
+
+    /// The standing that counts: a wish to leave counts before it is written, because stopping is
+    /// always safe.
+    pub(crate) fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    pub(crate) fn fence(&self) -> Fence {
+        let written = self.writing.as_ref().and_then(|writing| writing.order.as_ref());
+        Fence {
+            cluster: self.disk.cluster,
+            leaving: self.standing != Standing::Active,
+            accepted: self.disk.accepted,
+            coming: self
+                .order
+                .as_ref()
+                .map(|order| order.stamp)
+                .or_else(|| written.map(|(stamp, _)| *stamp)),
+        }
+    }
+
+    pub(crate) fn put_order(&mut self, order: Order) {
+        self.order = Some(order);
+    }
+
+    /// Changes the standing; an order that waits can no longer count and is given back.
+    pub(crate) fn put_standing(&mut self, standing: Standing) -> Option<Stamp> {
+        self.standing = standing;
+        self.order.take().map(|order| order.stamp)
+    }
+
+    pub(crate) fn put_session(&mut self, session: SessionNonce) {
+        self.session = Some(session);
+    }
+
+    pub(crate) fn know_runtime(&mut self, key: PodKey, runtime: String) {
+        self.runtimes.insert(key, runtime);
+    }
+
+    /// Whether the disk names, and goes on naming, the runtime in which `key` is to be made.
+    pub(crate) fn names_runtime(&self, key: &PodKey) -> bool {
+        let Some(wanted) = self.runtimes.get(key) else { return true };
+        let in_flight = self.writing.as_ref().map(|writing| &writing.ledger);
+        [Some(&self.disk), in_flight]
+            .into_iter()
+            .flatten()
+            .all(|ledger| ledger.places.get(key) == Some(wanted))
+    }
+
+    /// Which places must be moved to the runtime that their item asks for.
+    pub(crate) fn set_moves(&mut self, keys: impl IntoIterator<Item = PodKey>) {
+        let wanted = |key: PodKey| self.runtimes.get(&key).cloned().map(|runtime| (key, runtime));
+        self.moves = keys.into_iter().filter_map(wanted).collect();
+    }
+
+    /// The ledger to write now, if any. `is_empty` knows the places that were seen empty.
+    pub(crate) fn next_write(
+        &mut self,
+        now: Now,
+        is_empty: impl Fn(&PodKey) -> bool,
+    ) -> Option<Ledger> {
+        let too_early = self.order.is_none() && now.steady < self.retry_at;
+        if self.writing.is_some() || too_early {
+            return None;
+        }
+        let mut ledger = self.draft();
+        let order = self.order.take().map(|order| {
+            let runtimes: BTreeMap<_, _> = order.runtimes.into_iter().collect();
+            let unsaid =
+                |key: &PodKey| order.assignment.get(key).is_some() && !runtimes.contains_key(key);
+            ledger.places.retain(|key, _| !is_empty(key) || unsaid(key));
+            for item in order.assignment.items() {
+                if let Some(runtime) = runtimes.get(&item.key) {
+                    ledger.places.entry(item.key.clone()).or_insert_with(|| runtime.clone());
+                }
+            }
+            ledger.accepted = Some(order.stamp);
+            ledger.assignment = order.assignment;
+            (order.stamp, runtimes)
+        });
+        if ledger == self.disk {
+            return None;
+        }
+        self.writing = Some(Writing { ledger: ledger.clone(), order });
+        Some(ledger)
+    }
+
+    /// The write succeeded; gives the order that counts from now on, if it held one.
+    pub(crate) fn written(&mut self) -> Option<Stamp> {
+        let writing = self.writing.take()?;
+        self.disk = writing.ledger;
+        self.failures = 0;
+        self.retry_at = Timestamp::ZERO;
+        let (stamp, runtimes) = writing.order?;
+        self.runtimes = runtimes;
+        Some(stamp)
+    }
+
+    /// The write failed; gives the order that was in it.
+    pub(crate) fn failed(&mut self, policy: &Policy, now: Now) -> Option<Stamp> {
+        let writing = self.writing.take()?;
+        self.retry_at = now.steady.after(policy.write.nth(self.failures));
+        self.failures = self.failures.saturating_add(1);
+        writing.order.map(|(stamp, _)| stamp)
+    }
+
+    /// When a failed write is to be tried again.
+    pub(crate) fn due(&self) -> Option<Timestamp> {
+        (self.writing.is_none() && self.failures > 0 && self.draft() != self.disk)
+            .then_some(self.retry_at)
+    }
+
+    fn draft(&self) -> Ledger {
+        let mut ledger = self.disk.clone();
+        ledger.standing = self.standing;
+        ledger.session = self.session;
+        ledger.places.extend(self.moves.clone());
+        ledger
+    }
+}

@@ -1,0 +1,304 @@
+//! The promises as functions, for tests and simulations: called after every event, each names what
+//! was broken.
+//!
+//! A [`Checker`] believes nothing that [`Node`] says of itself where it can count on its own: it
+//! keeps its own account of which places were seen empty, what is on disk and which answers are
+//! awaited, from the events that went in and the actions that came out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use everynode_model::{Generation, Intent, PodKey, PodUid, Term};
+
+use crate::event::{Action, Event};
+use crate::ledger::{Ledger, Standing};
+use crate::node::{Node, rank};
+use crate::place::Life;
+use crate::spec::PodRef;
+use crate::stop::Whose;
+
+/// A broken promise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Violation {
+    /// P1: a pod is made in a place that was not seen empty.
+    CreatedInUnprovenPlace(PodRef),
+    /// P1: more than one pod is made in one step in one place.
+    CreatedTwice(PodKey),
+    /// A container is started that was started already, or in a pod that is not there.
+    StartedWhatIsNotDown(PodRef, String),
+    /// Something starts although this machine leaves or has left.
+    StartedWhileLeaving(PodKey),
+    /// Something starts before the machine was looked at.
+    StartedBeforeLooking(PodKey),
+    /// Something starts that the ledger on disk does not order.
+    StartedUnordered(PodKey),
+    /// P5: the accepted order went back.
+    OrderWentBack,
+    /// An order was acknowledged that is not the one on disk.
+    AcknowledgedUnwritten,
+    /// A second write while one is in flight.
+    WroteTwiceAtOnce,
+    /// Something of another cluster, or of nobody knows whom, is stopped.
+    TouchedForeign(PodKey),
+    /// P4: departure is confirmed, or the identity wiped, before it is on disk and all is empty.
+    DepartedTooEarly,
+    /// P8: a wanted pod does not run and nothing says why.
+    Unexplained(PodKey),
+    /// P2: a wanted pod does not run and nothing will come of waiting.
+    Stuck(PodKey),
+    /// The actions are not in the order in which they must be done.
+    OutOfOrder,
+}
+
+/// What is known without asking the node; see the module.
+#[derive(Clone, Debug)]
+pub struct Checker {
+    disk: Ledger,
+    in_flight: Option<Ledger>,
+    looked: bool,
+    unproven: BTreeSet<PodKey>,
+    foreign: BTreeSet<PodKey>,
+    making: BTreeMap<PodKey, PodUid>,
+    down: BTreeSet<(PodRef, String)>,
+    starting: BTreeSet<(PodRef, String)>,
+}
+
+impl Checker {
+    /// For a node that begins with this ledger.
+    pub fn new(ledger: &Ledger) -> Self {
+        Self {
+            disk: ledger.clone(),
+            in_flight: None,
+            looked: false,
+            unproven: BTreeSet::new(),
+            foreign: BTreeSet::new(),
+            making: BTreeMap::new(),
+            down: BTreeSet::new(),
+            starting: BTreeSet::new(),
+        }
+    }
+
+    /// Every promise that was broken by answering `event` with `actions`, after which the node is
+    /// `node`.
+    pub fn check(&mut self, event: &Event, actions: &[Action], node: &Node) -> Vec<Violation> {
+        let accepted = accepted(&self.disk);
+        self.note_event(event);
+        let mut broken = Vec::new();
+        if accepted > self::accepted(&self.disk) {
+            broken.push(Violation::OrderWentBack);
+        }
+        if !actions.is_sorted_by_key(rank) {
+            broken.push(Violation::OutOfOrder);
+        }
+        for action in actions {
+            broken.extend(self.check_action(action, node));
+            self.note_action(action);
+        }
+        broken.extend(created_twice(actions));
+        if self.looked {
+            broken.extend(self.disk.assignment.items().flat_map(|item| {
+                let wanted = item.intent != Intent::Stop && self.stays(node);
+                if wanted { self.check_wanted(&item.key, node) } else { Vec::new() }
+            }));
+        }
+        broken
+    }
+
+    fn stays(&self, node: &Node) -> bool {
+        self.disk.standing == Standing::Active && node.standing() == Standing::Active
+    }
+
+    fn note_event(&mut self, event: &Event) {
+        match event {
+            Event::Looked(found) if !self.looked => {
+                self.looked = true;
+                for one in found.iter().filter(|one| one.populated) {
+                    self.unproven.insert(one.key.clone());
+                    if !Whose::of(one.marks, &self.disk).of_our_cluster() {
+                        self.foreign.insert(one.key.clone());
+                    }
+                    self.note_found_down(one);
+                }
+            }
+            Event::Persisted => {
+                self.disk = self.in_flight.take().unwrap_or_else(|| self.disk.clone());
+            }
+            Event::PersistFailed(_) => self.in_flight = None,
+            Event::PlaceEmpty(key) if !self.making.contains_key(key) => {
+                self.unproven.remove(key);
+                self.foreign.remove(key);
+            }
+            _ => self.note_word(event),
+        }
+    }
+
+    fn note_word(&mut self, event: &Event) {
+        match event {
+            Event::Created { pod, containers, .. } if self.made(pod) => {
+                self.down.extend(containers.iter().map(|name| (pod.clone(), name.clone())));
+            }
+            Event::CreateFailed { pod, in_doubt, .. } if self.made(pod) && !in_doubt => {
+                self.unproven.remove(&pod.key);
+            }
+            Event::SupervisorLost(pod) => {
+                self.made(pod);
+                self.starting.retain(|(of, _)| of != pod);
+            }
+            Event::Started { pod, container, .. } => {
+                self.starting.remove(&(pod.clone(), container.clone()));
+            }
+            Event::StartFailed { pod, container, .. } | Event::Exited { pod, container, .. } => {
+                let one = (pod.clone(), container.clone());
+                self.starting.remove(&one);
+                self.down.insert(one);
+            }
+            _ => {}
+        }
+    }
+
+    fn note_found_down(&mut self, found: &crate::Found) {
+        let (Some(uid), Some(supervised)) = (found.pod, &found.supervised) else { return };
+        for container in supervised.containers.iter().filter(|one| one.pid.is_none()) {
+            let pod = PodRef { key: found.key.clone(), uid };
+            self.down.insert((pod, container.name.clone()));
+        }
+    }
+
+    /// Whether this answers a `Create`, which is then no longer awaited.
+    fn made(&mut self, pod: &PodRef) -> bool {
+        let ours = self.making.get(&pod.key) == Some(&pod.uid);
+        if ours {
+            self.making.remove(&pod.key);
+        }
+        ours
+    }
+
+    fn note_action(&mut self, action: &Action) {
+        match action {
+            Action::Persist(ledger) => self.in_flight = Some((**ledger).clone()),
+            Action::Create { pod, .. } => {
+                self.unproven.insert(pod.key.clone());
+                self.making.insert(pod.key.clone(), pod.uid);
+            }
+            Action::Start { pod, container } => {
+                let one = (pod.clone(), container.clone());
+                self.down.remove(&one);
+                self.starting.insert(one);
+            }
+            _ => {}
+        }
+    }
+
+    fn check_action(&self, action: &Action, node: &Node) -> Vec<Violation> {
+        let mut broken = Vec::new();
+        match action {
+            Action::Create { pod, set, revision, replace, .. } => {
+                broken.extend(self.check_start(&pod.key, node));
+                if self.unproven.contains(&pod.key) {
+                    broken.push(Violation::CreatedInUnprovenPlace(pod.clone()));
+                }
+                let item = self.disk.assignment.get(&pod.key);
+                let ordered = item.map(|item| (item.set, item.revision, item.replace));
+                if ordered != Some((*set, *revision, *replace)) {
+                    broken.push(Violation::StartedUnordered(pod.key.clone()));
+                }
+            }
+            Action::Start { pod, container } => {
+                broken.extend(self.check_start(&pod.key, node));
+                if !self.down.contains(&(pod.clone(), container.clone())) {
+                    broken.push(Violation::StartedWhatIsNotDown(pod.clone(), container.clone()));
+                }
+            }
+            Action::Persist(_) if self.in_flight.is_some() => {
+                broken.push(Violation::WroteTwiceAtOnce);
+            }
+            Action::Acknowledge { stamp, refused: None } if self.disk.accepted != Some(*stamp) => {
+                broken.push(Violation::AcknowledgedUnwritten);
+            }
+            Action::Kill(key) | Action::Terminate(PodRef { key, .. })
+                if self.foreign.contains(key) && !self.mixed(key, node) =>
+            {
+                broken.push(Violation::TouchedForeign(key.clone()));
+            }
+            Action::ConfirmDeparture if !self.gone() => {
+                broken.push(Violation::DepartedTooEarly);
+            }
+            Action::Wipe if !self.gone() || self.disk.standing != Standing::Left => {
+                broken.push(Violation::DepartedTooEarly);
+            }
+            _ => {}
+        }
+        broken
+    }
+
+    fn check_start(&self, key: &PodKey, node: &Node) -> Option<Violation> {
+        let item = self.disk.assignment.get(key);
+        if !self.looked {
+            Some(Violation::StartedBeforeLooking(key.clone()))
+        } else if !self.stays(node) {
+            Some(Violation::StartedWhileLeaving(key.clone()))
+        } else if item.is_none_or(|item| item.intent == Intent::Stop) {
+            Some(Violation::StartedUnordered(key.clone()))
+        } else {
+            None
+        }
+    }
+
+    /// Whether something of ours lives there too: that may be stopped, by its own mark.
+    fn mixed(&self, key: &PodKey, node: &Node) -> bool {
+        let held = node.place(key).map(|place| &place.life);
+        matches!(held, Some(Life::Held(held)) if held.any_of_our_cluster())
+    }
+
+    /// Whether the disk says that this machine leaves, and nothing but foreign life is left.
+    fn gone(&self) -> bool {
+        self.looked
+            && self.disk.standing != Standing::Active
+            && self.unproven.is_subset(&self.foreign)
+    }
+
+    fn check_wanted(&self, key: &PodKey, node: &Node) -> Vec<Violation> {
+        let mut broken = Vec::new();
+        let reason = node.why(key);
+        if !runs(key, node) {
+            if reason.is_none() {
+                broken.push(Violation::Unexplained(key.clone()));
+            }
+            if !self.moves_on(key, node, reason.as_ref().map_or("", |reason| &reason.code)) {
+                broken.push(Violation::Stuck(key.clone()));
+            }
+        }
+        broken
+    }
+
+    /// Whether an answer is awaited, a time is set, or somebody else has to act first.
+    fn moves_on(&self, key: &PodKey, node: &Node, code: &str) -> bool {
+        let others = ["HeldByAnotherCluster", "HeldByUnknown", "StrayPod", "WaitingFor"];
+        self.making.contains_key(key)
+            || self.starting.iter().any(|(pod, _)| pod.key == *key)
+            || others.contains(&code)
+            || (code == "LedgerNotWritten"
+                && (self.in_flight.is_some() || node.wake_at().is_some()))
+            || node.place(key).is_some_and(|place| {
+                place.due().is_some() || place.waits.as_ref().is_some_and(|it| it.until.is_none())
+            })
+    }
+}
+
+fn runs(key: &PodKey, node: &Node) -> bool {
+    node.place(key)
+        .is_some_and(|place| matches!(&place.life, Life::Running(pod) if pod.ready_since.is_some()))
+}
+
+fn accepted(ledger: &Ledger) -> Option<(Term, Generation)> {
+    ledger.accepted.map(|stamp| (stamp.term, stamp.generation))
+}
+
+fn created_twice(actions: &[Action]) -> Option<Violation> {
+    let mut seen = BTreeSet::new();
+    actions.iter().find_map(|action| match action {
+        Action::Create { pod, .. } if !seen.insert(&pod.key) => {
+            Some(Violation::CreatedTwice(pod.key.clone()))
+        }
+        _ => None,
+    })
+}

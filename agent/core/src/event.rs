@@ -1,0 +1,206 @@
+//! The seam between the deciding half and the shell: what comes in, and what is to be done.
+
+use std::time::Duration;
+
+use everynode_model::{
+    Assignment, ClusterId, Digest, Exit, NodeUid, PodKey, PodUid, Reason, SessionNonce, SetUid,
+    Stamp, WallTime,
+};
+
+use crate::ledger::Ledger;
+use crate::spec::PodRef;
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The shell looked at the machine, once, before anything else: all that lives in our cgroup
+    /// root (or another runtime's list).
+    Looked(Vec<Found>),
+    /// A whole order has arrived and its digest is right; its bodies are stored.
+    Ordered {
+        /// Whose, the how-manieth, of what.
+        stamp: Stamp,
+        /// What to run.
+        assignment: Assignment,
+        /// Whether an empty assignment is meant; one that is not is refused.
+        empty_is_meant: bool,
+        /// Which runtime each item's body asks for.
+        runtimes: Vec<(PodKey, String)>,
+    },
+    /// The coordinator welcomed this session.
+    Welcomed(SessionNonce),
+    /// The coordinator says that this machine is removed.
+    Deregistered,
+    /// Somebody at the machine wants it to leave.
+    LeaveRequested,
+    /// The coordinator has taken note that this machine is empty (or nobody waits to hear it).
+    DepartureConfirmed,
+    /// The ledger last handed out in [`Action::Persist`] is on disk.
+    Persisted,
+    /// It is not, and the former one is still there.
+    PersistFailed(Reason),
+    /// The pod's supervisor is there; none of its containers runs yet.
+    Created {
+        /// Which pod.
+        pod: PodRef,
+        /// Its containers, in order.
+        containers: Vec<String>,
+        /// How long after SIGTERM it is killed.
+        grace: Duration,
+    },
+    /// The pod could not be created.
+    CreateFailed {
+        /// Which pod.
+        pod: PodRef,
+        /// Why.
+        reason: Reason,
+        /// Whether it may be tried again with the same template: `false` for one that this
+        /// machine can't honour, which waits for another order.
+        retry: bool,
+        /// Whether anything of it may be alive: then its place must be seen empty first.
+        in_doubt: bool,
+    },
+    /// A container runs.
+    Started {
+        /// Which pod.
+        pod: PodRef,
+        /// Which of its containers.
+        container: String,
+        /// Its process id.
+        pid: u32,
+    },
+    /// A container could not be started; nothing of it is alive.
+    StartFailed {
+        /// Which pod.
+        pod: PodRef,
+        /// Which of its containers.
+        container: String,
+        /// Why.
+        reason: Reason,
+    },
+    /// A container's first process ended.
+    Exited {
+        /// Which pod.
+        pod: PodRef,
+        /// Which of its containers.
+        container: String,
+        /// How.
+        exit: Exit,
+    },
+    /// A pod's supervisor is dead or does not answer; what it started may be alive.
+    SupervisorLost(PodRef),
+    /// A place was seen empty: nothing that was started there is alive. The only proof of death.
+    PlaceEmpty(PodKey),
+    /// Forcing a place empty failed; it is still being tried.
+    KillFailed {
+        /// Which place.
+        key: PodKey,
+        /// Why.
+        reason: Reason,
+    },
+    /// Time has passed; see [`crate::Node::wake_at`].
+    Woke,
+}
+
+/// Something to do. A list is done in order: a ledger first, then stops, then starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Write this ledger durably, then say [`Event::Persisted`] or [`Event::PersistFailed`].
+    Persist(Box<Ledger>),
+    /// Answer the coordinator on an order.
+    Acknowledge {
+        /// The order.
+        stamp: Stamp,
+        /// `None`: accepted and on disk. Else why it was refused.
+        refused: Option<Reason>,
+    },
+    /// Make the pod's supervisor, and no container yet.
+    Create {
+        /// The pod to make, with an id given by the shell's source (see [`crate::Node`]).
+        pod: PodRef,
+        /// Of which DaemonSet.
+        set: SetUid,
+        /// Of which revision: the body's digest.
+        revision: Digest,
+        /// Under which replace counter.
+        replace: u64,
+        /// How often its containers have been restarted before, for the count to go on.
+        restarts: u64,
+    },
+    /// Start one container of a created pod.
+    Start {
+        /// Which pod.
+        pod: PodRef,
+        /// Which container.
+        container: String,
+    },
+    /// Ask every process of the pod to end (SIGTERM), and its supervisor to end after them.
+    Terminate(PodRef),
+    /// Force the place empty: everything in it that bears our cluster's mark. Repeated until
+    /// [`Event::PlaceEmpty`].
+    Kill(PodKey),
+    /// Remove what is left of a dead pod: directories, sockets.
+    Remove(PodRef),
+    /// Tell the coordinator that this machine is empty and leaves.
+    ConfirmDeparture,
+    /// The machine has left: wipe the identity and end.
+    Wipe,
+}
+
+/// Whose something is, by the marks on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marks {
+    /// The cluster that ordered it.
+    pub cluster: ClusterId,
+    /// The node it was ordered for.
+    pub node: NodeUid,
+}
+
+/// Something alive (or left over) in one of our places.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The place.
+    pub key: PodKey,
+    /// Which pod; `None` where the marks can't be read.
+    pub pod: Option<PodUid>,
+    /// Whose it is; `None` where the marks can't be read.
+    pub marks: Option<Marks>,
+    /// Whether anything in it is alive.
+    pub populated: bool,
+    /// What its supervisor says, where it answers.
+    pub supervised: Option<Supervised>,
+}
+
+/// A living supervisor's account of its pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Supervised {
+    /// Of which DaemonSet.
+    pub set: SetUid,
+    /// Of which revision.
+    pub revision: Digest,
+    /// Under which replace counter.
+    pub replace: u64,
+    /// How long after SIGTERM it is killed.
+    pub grace: Duration,
+    /// When the pod was created.
+    pub created_at: WallTime,
+    /// Whether it was already told to end.
+    pub terminating: bool,
+    /// How often its containers were restarted, with those of its predecessors here.
+    pub restarts: u64,
+    /// Its containers, in order.
+    pub containers: Vec<SupervisedContainer>,
+}
+
+/// A living supervisor's account of one container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SupervisedContainer {
+    /// Its name.
+    pub name: String,
+    /// Its process id, when it runs.
+    pub pid: Option<u32>,
+    /// How its last run ended, if one did.
+    pub last_exit: Option<Exit>,
+    /// For how long it has been in its present state, by the boot clock.
+    pub for_time: Duration,
+}

@@ -1,0 +1,33 @@
+//! The agent's deciding half: exactly one of each, here.
+//!
+//! [`Node`] holds what this machine was told and what is known to live on it. Events go in, actions
+//! come out, and what to wait for is [`Node::wake_at`]. It does no I/O, reads no clock and draws no
+//! number, so the same code runs a real machine and a million simulated steps.
+//!
+//! Read in this order: `node` (one event, start to end), `order` (which orders count), `book` (the
+//! ledger on disk and the one write in flight), `place` (one place's life, drawn), `reconcile`
+//! (what is wanted against what is there), `check` (the promises as functions).
+
+pub mod check;
+pub mod event;
+pub mod ledger;
+pub mod spec;
+
+mod after;
+mod backoff;
+mod book;
+mod found;
+mod node;
+mod order;
+mod place;
+mod pod;
+mod reconcile;
+mod status;
+mod stop;
+
+pub use backoff::{Doubling, Policy};
+pub use event::{Action, Event, Found, Marks, Supervised, SupervisedContainer};
+pub use ledger::{Departure, Ledger, Standing};
+pub use node::Node;
+pub use order::Refusal;
+pub use spec::{ContainerSpec, PodRef, PodSpec};

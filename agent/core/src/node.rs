@@ -1,0 +1,372 @@
+//! One event, start to end: take it in, reconcile, write, and notice what has changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use everynode_model::{Now, PodKey, PodStatus, PodUid, Reason, Stamp, Timestamp};
+
+use crate::backoff::Policy;
+use crate::book::Book;
+use crate::event::{Action, Event, Found};
+use crate::found;
+use crate::ledger::{Departure, Ledger, Standing};
+use crate::order::{Order, Refusal, Verdict};
+use crate::place::{Life, Place, Turn};
+use crate::reconcile::{reconcile, wanted};
+use crate::spec::PodRef;
+use crate::status;
+
+/// Everything this machine was told, and is known to have living on it.
+#[derive(Clone, Debug)]
+pub struct Node {
+    policy: Policy,
+    book: Book,
+    places: BTreeMap<PodKey, Place>,
+    looked: bool,
+    /// Whether the coordinator was told in this session that the machine is empty.
+    said_empty: bool,
+    wiped: bool,
+    dirty: BTreeSet<PodKey>,
+    shown: BTreeMap<PodKey, Vec<PodStatus>>,
+}
+
+impl Node {
+    /// The node of this ledger, before the machine was looked at.
+    pub fn new(ledger: Ledger, policy: Policy) -> Self {
+        Self {
+            policy,
+            book: Book::new(ledger),
+            places: BTreeMap::new(),
+            looked: false,
+            said_empty: false,
+            wiped: false,
+            dirty: BTreeSet::new(),
+            shown: BTreeMap::new(),
+        }
+    }
+
+    /// Says which runtime the ledger's items ask for, read from their bodies. To be called once,
+    /// before the first event; without it the runtimes that hold the places are taken for them.
+    pub fn know_runtimes(&mut self, runtimes: impl IntoIterator<Item = (PodKey, String)>) {
+        for (key, runtime) in runtimes {
+            self.book.know_runtime(key, runtime);
+        }
+    }
+
+    /// Takes in one event and says what to do, in order. `ids` gives ids never used before.
+    ///
+    /// Before [`Event::Looked`] orders are accepted and nothing is started or stopped. Each
+    /// [`Action::Create`] must be answered by `Created`, `CreateFailed` or `SupervisorLost`, each
+    /// [`Action::Start`] by `Started`, `StartFailed` or `SupervisorLost`, each [`Action::Persist`]
+    /// by `Persisted` or `PersistFailed`; words about one place must come in the order in which
+    /// things happened there.
+    pub fn apply(
+        &mut self,
+        event: Event,
+        now: Now,
+        ids: &mut dyn FnMut() -> PodUid,
+    ) -> Vec<Action> {
+        let mut out = Vec::new();
+        self.take_in(event, now, ids, &mut out);
+        if self.looked {
+            let mut turn = turn(&self.policy, &self.book, now, ids, &mut out);
+            reconcile(&mut self.places, &mut self.book, &mut turn);
+            self.depart(&mut out);
+        }
+        let (places, looked) = (&self.places, self.looked);
+        let seen_empty = |key: &PodKey| {
+            looked && places.get(key).is_none_or(|place| matches!(place.life, Life::Empty))
+        };
+        out.extend(self.book.next_write(now, seen_empty).map(Box::new).map(Action::Persist));
+        out.sort_by_key(rank);
+        self.notice_changes(now);
+        out
+    }
+
+    /// When to say [`Event::Woke`] if nothing else happens before.
+    pub fn wake_at(&self) -> Option<Timestamp> {
+        let places = self.places.values().filter_map(Place::due);
+        places.chain(self.book.due()).min()
+    }
+
+    /// The ledger on disk.
+    pub fn ledger(&self) -> &Ledger {
+        self.book.disk()
+    }
+
+    /// Whether the machine stays, by what was last said; the ledger on disk follows.
+    pub fn standing(&self) -> Standing {
+        self.book.standing()
+    }
+
+    /// Whether the machine was looked at.
+    pub fn has_looked(&self) -> bool {
+        self.looked
+    }
+
+    /// Every place in which something is wanted or lives, sorted.
+    pub fn keys(&self) -> impl Iterator<Item = &PodKey> {
+        let wanted = self.book.disk().assignment.items().map(|item| &item.key);
+        let wanted = wanted.filter(|key| wanted_here(&self.book, key));
+        self.places.keys().chain(wanted).collect::<BTreeSet<_>>().into_iter()
+    }
+
+    /// What to report of a place: usually one status. None where nothing is wanted and no pod of
+    /// this node lives, and none before the machine was looked at.
+    pub fn statuses(&self, key: &PodKey, now: Now) -> Vec<PodStatus> {
+        let Some(place) = self.places.get(key) else { return Vec::new() };
+        status::status(key, place, wanted(&self.book, key).ok(), now).into_iter().collect()
+    }
+
+    /// The places whose statuses have changed since the last call; that one has been ready for
+    /// longer is no change.
+    pub fn take_dirty(&mut self) -> BTreeSet<PodKey> {
+        std::mem::take(&mut self.dirty)
+    }
+
+    /// Why a place is not simply running the revision that the ledger names; `None` when it is, or
+    /// when nothing is wanted and nothing is there.
+    pub fn why(&self, key: &PodKey) -> Option<Reason> {
+        let item = wanted(&self.book, key).ok();
+        match self.places.get(key) {
+            Some(place) => status::why(place, item),
+            None if self.looked => None,
+            None => item.map(|_| {
+                Reason::new(
+                    "NotLooked",
+                    "the agent has not yet looked at what lives on this machine",
+                )
+            }),
+        }
+    }
+
+    /// Whether nothing of our cluster is left here. `false` before the machine was looked at.
+    pub fn is_empty_here(&self) -> bool {
+        self.looked && self.occupied().next().is_none()
+    }
+
+    /// Why a machine that is to leave has not left; `None` when it stays or has left.
+    pub fn why_not_left(&self) -> Option<Reason> {
+        let line = match (self.standing(), self.ledger().standing) {
+            (Standing::Active, _) | (Standing::Left, Standing::Left) => return None,
+            (wanted, written) if wanted != written => "the ledger has not been written".into(),
+            _ if !self.looked => "the agent has not yet looked at what lives here".into(),
+            _ => match self.occupied().next() {
+                Some(key) => format!("{key} has not been seen empty"),
+                None => "the coordinator has not confirmed".into(),
+            },
+        };
+        Some(Reason::new("Leaving", line))
+    }
+
+    pub(crate) fn place(&self, key: &PodKey) -> Option<&Place> {
+        self.places.get(key)
+    }
+
+    fn take_in(
+        &mut self,
+        event: Event,
+        now: Now,
+        ids: &mut dyn FnMut() -> PodUid,
+        out: &mut Vec<Action>,
+    ) {
+        match event {
+            Event::Looked(found) => self.look(found, now, out),
+            Event::Ordered { stamp, assignment, empty_is_meant, runtimes } => {
+                self.ordered(Order { stamp, assignment, empty_is_meant, runtimes }, out);
+            }
+            Event::Welcomed(session) => {
+                self.said_empty = false;
+                self.book.put_session(session);
+            }
+            Event::Deregistered => self.leave(Departure::Deregistered, out),
+            Event::LeaveRequested => self.leave(Departure::Requested, out),
+            Event::DepartureConfirmed => self.confirmed(),
+            Event::Persisted => {
+                out.extend(
+                    self.book.written().map(|stamp| Action::Acknowledge { stamp, refused: None }),
+                );
+            }
+            Event::PersistFailed(why) => {
+                let refused = Some(Reason::new("LedgerNotWritten", why.to_string()));
+                let order = self.book.failed(&self.policy, now);
+                out.extend(order.map(|stamp| Action::Acknowledge { stamp, refused }));
+            }
+            Event::Woke => {}
+            of_a_place => self.take_in_word(of_a_place, now, ids, out),
+        }
+    }
+
+    /// A runtime's word about one place. Those about pods that are not, or no longer, the place's
+    /// are passed over.
+    fn take_in_word(
+        &mut self,
+        event: Event,
+        now: Now,
+        ids: &mut dyn FnMut() -> PodUid,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(place) = place_of(&event).and_then(|key| self.places.get_mut(key)) else { return };
+        let mut turn = turn(&self.policy, &self.book, now, ids, out);
+        match event {
+            Event::Created { pod, containers, grace } => {
+                place.created(pod.uid, containers, grace, now);
+            }
+            Event::CreateFailed { pod, reason, retry, in_doubt } => {
+                place.create_failed(pod.uid, reason, (retry, in_doubt), &mut turn);
+            }
+            Event::SupervisorLost(pod) => place.supervisor_lost(pod.uid, &mut turn),
+            Event::PlaceEmpty(key) => place.seen_empty(&key, &mut turn),
+            Event::KillFailed { reason, .. } => place.kill_failed(reason),
+            Event::Started { pod, container, pid } => {
+                if let Some(pod) = place.pod_mut(pod.uid) {
+                    pod.started(&container, pid, now);
+                }
+            }
+            Event::StartFailed { pod, container, reason } => {
+                if let Some(pod) = place.pod_mut(pod.uid) {
+                    pod.start_failed(&container, &reason, &self.policy, now);
+                }
+            }
+            Event::Exited { pod, container, exit } => {
+                place.exited(pod.uid, &container, exit, &turn);
+            }
+            // The rest is not about a place.
+            _ => {}
+        }
+    }
+
+    fn look(&mut self, found: Vec<Found>, now: Now, out: &mut Vec<Action>) {
+        if self.looked {
+            return;
+        }
+        self.looked = true;
+        let mut by_place: BTreeMap<PodKey, Vec<Found>> = BTreeMap::new();
+        for one in found {
+            by_place.entry(one.key.clone()).or_default().push(one);
+        }
+        let ledger = self.book.disk();
+        for (key, found) in by_place {
+            out.extend(found::leftovers(&found, ledger).into_iter().map(Action::Remove));
+            self.places.insert(key, Place::new(found::life(&found, ledger, &self.policy, now)));
+        }
+    }
+
+    fn ordered(&mut self, order: Order, out: &mut Vec<Action>) {
+        let stamp = order.stamp;
+        let mut answer = |refused: Option<Reason>| out.push(Action::Acknowledge { stamp, refused });
+        match self.book.fence().judge(&order) {
+            Verdict::Write => self.book.put_order(order),
+            Verdict::AlreadyAccepted => answer(None),
+            Verdict::AlreadyComing => {}
+            Verdict::Refused(refusal) => answer(Some(refusal.into())),
+        }
+    }
+
+    /// Stopping is always safe, so it begins before the wish to leave is on disk.
+    fn leave(&mut self, departure: Departure, out: &mut Vec<Action>) {
+        self.said_empty = false;
+        if self.book.standing() == Standing::Active {
+            let overtaken: Option<Stamp> = self.book.put_standing(Standing::Leaving(departure));
+            let refused = Some(Refusal::Leaving.into());
+            out.extend(overtaken.map(|stamp| Action::Acknowledge { stamp, refused }));
+        }
+    }
+
+    fn confirmed(&mut self) {
+        if matches!(self.ledger().standing, Standing::Leaving(_)) && self.is_empty_here() {
+            self.book.put_standing(Standing::Left);
+        }
+    }
+
+    /// The last steps of leaving, each by what is on disk: a machine that said it is empty and then
+    /// forgot that it leaves would start everything again.
+    fn depart(&mut self, out: &mut Vec<Action>) {
+        if !self.is_empty_here() {
+            return;
+        }
+        match (self.book.disk().standing, self.book.standing()) {
+            (Standing::Leaving(_), Standing::Leaving(_)) if !self.said_empty => {
+                self.said_empty = true;
+                out.push(Action::ConfirmDeparture);
+            }
+            (Standing::Left, _) if !self.wiped => {
+                self.wiped = true;
+                out.push(Action::Wipe);
+            }
+            _ => {}
+        }
+    }
+
+    fn occupied(&self) -> impl Iterator<Item = &PodKey> {
+        let ours = |place: &Place| match &place.life {
+            Life::Empty => false,
+            Life::Creating(_) | Life::Running(_) | Life::Stopping(..) => true,
+            Life::Held(held) => held.any_of_our_cluster(),
+        };
+        self.places.iter().filter(move |(_, place)| ours(place)).map(|(key, _)| key)
+    }
+
+    fn notice_changes(&mut self, now: Now) {
+        let mut shown = BTreeMap::new();
+        for key in self.places.keys() {
+            let mut statuses = self.statuses(key, now);
+            for status in &mut statuses {
+                status.ready_for = std::time::Duration::ZERO;
+            }
+            shown.insert(key.clone(), statuses);
+        }
+        let keys = shown.keys().chain(self.shown.keys());
+        let changed = keys.filter(|key| shown.get(*key) != self.shown.get(*key)).cloned();
+        self.dirty.extend(changed.collect::<BTreeSet<_>>());
+        self.shown = shown;
+    }
+}
+
+fn turn<'a>(
+    policy: &'a Policy,
+    book: &Book,
+    now: Now,
+    ids: &'a mut dyn FnMut() -> PodUid,
+    out: &'a mut Vec<Action>,
+) -> Turn<'a> {
+    // Who was told what to run, or to leave, answers for what the cluster left here under another
+    // node uid. Before that it may be the life of a node that is about to come back.
+    let strays_too = book.disk().accepted.is_some() || book.standing() != Standing::Active;
+    Turn { now, policy, strays_too, ids, out }
+}
+
+fn wanted_here(book: &Book, key: &PodKey) -> bool {
+    wanted(book, key).is_ok()
+}
+
+/// The ledger first, then answers, stops, what clears the way, starts, and last what ends it all.
+pub(crate) fn rank(action: &Action) -> u8 {
+    match action {
+        Action::Persist(_) => 0,
+        Action::Acknowledge { .. } => 1,
+        Action::Terminate(_) | Action::Kill(_) => 2,
+        Action::Remove(_) => 3,
+        Action::Create { .. } => 4,
+        Action::Start { .. } => 5,
+        Action::ConfirmDeparture => 6,
+        Action::Wipe => 7,
+    }
+}
+
+/// The place that a runtime's word is about.
+pub(crate) fn place_of(event: &Event) -> Option<&PodKey> {
+    match event {
+        Event::Created { pod, .. }
+        | Event::CreateFailed { pod, .. }
+        | Event::Started { pod, .. }
+        | Event::StartFailed { pod, .. }
+        | Event::Exited { pod, .. }
+        | Event::SupervisorLost(pod) => Some(key_of(pod)),
+        Event::PlaceEmpty(key) | Event::KillFailed { key, .. } => Some(key),
+        _ => None,
+    }
+}
+
+fn key_of(pod: &PodRef) -> &PodKey {
+    &pod.key
+}

@@ -1,0 +1,348 @@
+//! One place: at most one pod, ever.
+//!
+//! ```text
+//!                Create                 Created
+//!     ┌───────┐ ───────▶ ┌──────────┐ ─────────▶ ┌─────────┐  Start, Exited, Start, …
+//!  ┌─▶│ Empty │          │ Creating │            │ Running │  (containers: see `pod`)
+//!  │  └───────┘ ◀─────── └──────────┘            └─────────┘ ◀── adopted at the first look
+//!  │   waits: back-off,  CreateFailed │ CreateFailed  │ not wanted, or not like this: Terminate
+//!  │   refused, after…,  (nothing of  │ in doubt,     │ supervisor lost: Kill
+//!  │   ledger             it lives)   ▼ lost          ▼
+//!  │                                ┌───────────────────┐
+//!  │ PlaceEmpty: Remove             │     Stopping      │ Kill after the grace, again and again
+//!  ├─────────────────────────────── └───────────────────┘
+//!  │ PlaceEmpty: Remove             ┌───────────────────┐
+//!  └─────────────────────────────── │       Held        │ ◀── found at the first look, not ours
+//!                                   └───────────────────┘     to adopt: see `stop`
+//! ```
+//!
+//! Only `PlaceEmpty` proves death, and it counts only while one is awaited. A runtime must tell it
+//! in the order in which things happened: an old word of emptiness then comes before the answer to
+//! a later `Create`, finds the place in `Creating`, and is passed over. That is also why `Creating`
+//! is left by an answer and nothing else.
+
+use std::time::Duration;
+
+use everynode_model::{Exit, Failure, Intent, Item, Now, PodKey, PodUid, Reason, Timestamp};
+
+use crate::backoff::{Backoff, Policy};
+use crate::event::Action;
+use crate::pod::{Identity, Pod, next_try};
+use crate::spec::PodRef;
+use crate::stop::{Held, Stop};
+
+/// One place and all that is known of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) life: Life,
+    pub(crate) memory: Memory,
+    /// The id that the next pod here will have.
+    pub(crate) next: Option<PodUid>,
+    /// Why that pod is not being made yet.
+    pub(crate) waits: Option<Wait>,
+}
+
+/// See the drawing.
+#[derive(Clone, Debug)]
+pub(crate) enum Life {
+    Empty,
+    Creating(Box<Pod>),
+    Running(Box<Pod>),
+    Stopping(Box<Pod>, Stop),
+    Held(Held),
+}
+
+/// What a place remembers between two pods made from the same: the count goes on, and so does the
+/// back-off. A pod made from something else, or after an ordered stop, starts anew.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Memory {
+    pub(crate) identity: Option<Identity>,
+    pub(crate) restarts: u64,
+    pub(crate) times_unready: u64,
+    pub(crate) last_failure: Option<Failure>,
+    backoff: Backoff,
+    retry: Option<Wait>,
+    refused: Option<Reason>,
+}
+
+/// A start put off.
+#[derive(Clone, Debug)]
+pub(crate) struct Wait {
+    pub(crate) reason: Reason,
+    /// Until when; `None` where something has to happen first.
+    pub(crate) until: Option<Timestamp>,
+}
+
+/// What a place is for, by the ledger on disk.
+pub(crate) enum Want<'a> {
+    /// A pod of this item; `gate` is why it must not be made yet, if it is not there.
+    Pod { item: &'a Item, gate: Option<Reason> },
+    /// Nothing, and why.
+    Nothing(Reason),
+}
+
+/// What a step may use.
+pub(crate) struct Turn<'a> {
+    pub(crate) now: Now,
+    pub(crate) policy: &'a Policy,
+    /// Whether pods of this cluster under another node uid may be stopped.
+    pub(crate) strays_too: bool,
+    pub(crate) ids: &'a mut dyn FnMut() -> PodUid,
+    pub(crate) out: &'a mut Vec<Action>,
+}
+
+impl Place {
+    pub(crate) fn new(life: Life) -> Self {
+        Self { life, memory: Memory::default(), next: None, waits: None }
+    }
+
+    /// Brings the place one step closer to what it is for.
+    pub(crate) fn step(&mut self, key: &PodKey, want: &Want<'_>, turn: &mut Turn<'_>) {
+        self.waits = None;
+        self.life = match (std::mem::replace(&mut self.life, Life::Empty), want) {
+            (Life::Empty, Want::Pod { item, gate }) => self.make(item, gate.as_ref(), turn),
+            (Life::Empty, Want::Nothing(_)) => {
+                *self = Self::new(Life::Empty);
+                Life::Empty
+            }
+            (Life::Creating(pod), _) => Life::Creating(pod),
+            (Life::Running(pod), want) => match misfit(&pod, want) {
+                None => start_due(pod, turn),
+                Some(cause) => self.take_down(pod, cause, turn),
+            },
+            (Life::Stopping(pod, mut stop), _) => {
+                stop.step(key, turn.policy, turn.now, turn.out);
+                Life::Stopping(pod, stop)
+            }
+            (Life::Held(mut held), want) => {
+                match want {
+                    Want::Pod { item, .. } => _ = self.expect(item, turn),
+                    Want::Nothing(_) => self.next = None,
+                }
+                held.step(key, turn.strays_too, turn.policy, turn.now, turn.out);
+                Life::Held(held)
+            }
+        };
+    }
+
+    /// When the next step is due without anything happening.
+    pub(crate) fn due(&self) -> Option<Timestamp> {
+        match &self.life {
+            Life::Empty => self.waits.as_ref().and_then(|wait| wait.until),
+            Life::Creating(_) => None,
+            Life::Running(pod) => pod.due(),
+            Life::Stopping(_, stop) => Some(stop.due()),
+            Life::Held(held) => held.stop.as_ref().map(Stop::due),
+        }
+    }
+
+    /// The pod `uid` here, in whatever part of its life.
+    pub(crate) fn pod_mut(&mut self, uid: PodUid) -> Option<&mut Pod> {
+        match &mut self.life {
+            Life::Creating(pod) | Life::Running(pod) | Life::Stopping(pod, _)
+                if pod.at.uid == uid =>
+            {
+                Some(pod)
+            }
+            _ => None,
+        }
+    }
+
+    /// The pod here, in whatever part of its life.
+    pub(crate) fn pod(&self) -> Option<&Pod> {
+        match &self.life {
+            Life::Creating(pod) | Life::Running(pod) | Life::Stopping(pod, _) => Some(pod),
+            Life::Empty | Life::Held(_) => None,
+        }
+    }
+
+    /// `Created`.
+    pub(crate) fn created(
+        &mut self,
+        uid: PodUid,
+        containers: Vec<String>,
+        grace: Duration,
+        now: Now,
+    ) {
+        self.life = match std::mem::replace(&mut self.life, Life::Empty) {
+            Life::Creating(mut pod) if pod.at.uid == uid => {
+                pod.created(containers, grace, now);
+                Life::Running(pod)
+            }
+            other => other,
+        };
+    }
+
+    /// `Exited`: a failure, except in a pod that is being stopped.
+    pub(crate) fn exited(&mut self, uid: PodUid, container: &str, exit: Exit, turn: &Turn<'_>) {
+        match &mut self.life {
+            Life::Running(pod) if pod.at.uid == uid => {
+                pod.exited(container, exit, turn.policy, turn.now);
+            }
+            Life::Stopping(pod, _) if pod.at.uid == uid => pod.ended(container, exit),
+            _ => {}
+        }
+    }
+
+    /// `CreateFailed`.
+    pub(crate) fn create_failed(
+        &mut self,
+        uid: PodUid,
+        why: Reason,
+        (retry, in_doubt): (bool, bool),
+        turn: &mut Turn<'_>,
+    ) {
+        self.life = match std::mem::replace(&mut self.life, Life::Empty) {
+            Life::Creating(mut pod) if pod.at.uid == uid => {
+                pod.note_failure("", None, why.clone(), turn.now);
+                self.memory.failed(&pod, &why, retry, turn);
+                if in_doubt {
+                    Life::Stopping(pod, Stop::by_force(why, turn.now))
+                } else {
+                    turn.out.push(Action::Remove(pod.at));
+                    Life::Empty
+                }
+            }
+            other => other,
+        };
+    }
+
+    /// `SupervisorLost`: a death of nobody knows how much.
+    pub(crate) fn supervisor_lost(&mut self, uid: PodUid, turn: &mut Turn<'_>) {
+        self.life = match std::mem::replace(&mut self.life, Life::Empty) {
+            Life::Creating(mut pod) | Life::Running(mut pod) if pod.at.uid == uid => {
+                let why =
+                    Reason::new("SupervisorLost", "the pod's supervisor died or does not answer");
+                pod.unready();
+                pod.lost(&why, turn.now);
+                self.memory.failed(&pod, &why, true, turn);
+                Life::Stopping(pod, Stop::by_force(why, turn.now))
+            }
+            Life::Stopping(pod, mut stop) if pod.at.uid == uid => {
+                stop.hurry(turn.now);
+                Life::Stopping(pod, stop)
+            }
+            Life::Held(mut held) => {
+                let held_by = held.holders.iter().any(|holder| holder.pod == Some(uid));
+                if let Some(stop) = held.stop.as_mut().filter(|_| held_by) {
+                    stop.hurry(turn.now);
+                }
+                Life::Held(held)
+            }
+            other => other,
+        };
+    }
+
+    /// `PlaceEmpty`: what was awaited to die is dead.
+    pub(crate) fn seen_empty(&mut self, key: &PodKey, turn: &mut Turn<'_>) {
+        self.life = match std::mem::replace(&mut self.life, Life::Empty) {
+            Life::Stopping(pod, _) => {
+                turn.out.push(Action::Remove(pod.at));
+                Life::Empty
+            }
+            Life::Held(held) => {
+                turn.out.extend(held.pods(key).map(Action::Remove));
+                Life::Empty
+            }
+            other @ (Life::Empty | Life::Creating(_) | Life::Running(_)) => other,
+        };
+    }
+
+    /// `KillFailed`.
+    pub(crate) fn kill_failed(&mut self, reason: Reason) {
+        match &mut self.life {
+            Life::Stopping(_, stop) => stop.failed(reason),
+            Life::Held(Held { stop: Some(stop), .. }) => stop.failed(reason),
+            _ => {}
+        }
+    }
+
+    fn make(&mut self, item: &Item, gate: Option<&Reason>, turn: &mut Turn<'_>) -> Life {
+        let uid = self.expect(item, turn);
+        let gate = gate.map(|reason| Wait { reason: reason.clone(), until: None });
+        self.waits = self.memory.hindrance(turn.now.steady).or(gate);
+        if self.waits.is_some() {
+            return Life::Empty;
+        }
+        self.next = None;
+        let at = PodRef { key: item.key.clone(), uid };
+        turn.out.push(Action::Create {
+            pod: at.clone(),
+            set: item.set,
+            revision: item.revision,
+            replace: item.replace,
+            restarts: self.memory.restarts,
+        });
+        Life::Creating(Box::new(Pod::new(at, Identity::of(item), &self.memory)))
+    }
+
+    /// The id of the pod that `item` will have here. Every attempt has its own, so that a late word
+    /// about one can't be taken for a word about the next.
+    fn expect(&mut self, item: &Item, turn: &mut Turn<'_>) -> PodUid {
+        let identity = Identity::of(item);
+        if self.memory.identity != Some(identity) {
+            self.memory = Memory { identity: Some(identity), ..Memory::default() };
+            self.next = None;
+        }
+        *self.next.get_or_insert_with(|| (turn.ids)())
+    }
+
+    fn take_down(&mut self, pod: Box<Pod>, cause: Reason, turn: &mut Turn<'_>) -> Life {
+        self.memory = Memory::default();
+        turn.out.push(Action::Terminate(pod.at.clone()));
+        let stop = Stop::after(pod.grace, cause, turn.now);
+        Life::Stopping(pod, stop)
+    }
+}
+
+impl Memory {
+    fn failed(&mut self, pod: &Pod, why: &Reason, retry: bool, turn: &Turn<'_>) {
+        self.identity = Some(pod.identity);
+        self.restarts = pod.restarts_when_made_anew();
+        self.times_unready = pod.times_unready;
+        self.last_failure.clone_from(&pod.last_failure);
+        if !retry {
+            self.refused = Some(why.clone());
+            return;
+        }
+        let wait = self.backoff.failed(turn.policy, pod.age(turn.now.steady));
+        self.retry = Some(Wait {
+            reason: Reason::new(why.code.clone(), next_try(&why.message, wait, turn.now)),
+            until: Some(turn.now.steady.after(wait)),
+        });
+    }
+
+    fn hindrance(&self, now: Timestamp) -> Option<Wait> {
+        let refused = self.refused.as_ref();
+        refused.map(|reason| Wait { reason: reason.clone(), until: None }).or_else(|| {
+            self.retry.clone().filter(|wait| wait.until.is_some_and(|until| until > now))
+        })
+    }
+}
+
+fn start_due(mut pod: Box<Pod>, turn: &mut Turn<'_>) -> Life {
+    for container in pod.take_due(turn.now.steady) {
+        turn.out.push(Action::Start { pod: pod.at.clone(), container });
+    }
+    Life::Running(pod)
+}
+
+/// Why what runs is not what is wanted, if it is not.
+fn misfit(pod: &Pod, want: &Want<'_>) -> Option<Reason> {
+    let item = match want {
+        Want::Nothing(reason) => return Some(reason.clone()),
+        Want::Pod { item, .. } => item,
+    };
+    let (is, wanted) = (pod.identity, Identity::of(item));
+    if is.set != wanted.set {
+        let line = "the DaemonSet was deleted and made again under the same name";
+        Some(Reason::new("Replaced", line))
+    } else if item.intent == Intent::Keep || is == wanted {
+        None
+    } else if is.revision != wanted.revision {
+        let (new, old) = (wanted.revision.short(), is.revision.short());
+        Some(Reason::new("Replaced", format!("revision {new} is ordered in place of {old}")))
+    } else {
+        Some(Reason::new("Replaced", "another pod of the same revision is ordered"))
+    }
+}

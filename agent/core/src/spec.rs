@@ -1,0 +1,57 @@
+//! What a runtime needs to know to run a pod: the template, parsed and filled in for this node.
+
+use std::fmt;
+use std::time::Duration;
+
+use everynode_model::{PodKey, PodUid};
+
+/// One pod on this machine: its place, and which of the pods that ever held it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PodRef {
+    /// The place: a DaemonSet's namespace and name.
+    pub key: PodKey,
+    /// The pod.
+    pub uid: PodUid,
+}
+
+/// A pod's containers and how they end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodSpec {
+    /// At least one; names are unique.
+    pub containers: Vec<ContainerSpec>,
+    /// How long after SIGTERM the pod is killed (`terminationGracePeriodSeconds`).
+    pub grace: Duration,
+}
+
+/// One process of the host, as the template wants it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerSpec {
+    /// A DNS label.
+    pub name: String,
+    /// The program and its arguments (`command` then `args`); at least the program, found by
+    /// `PATH` where it has no slash.
+    pub argv: Vec<String>,
+    /// The whole environment, nothing is inherited; a later entry outdoes an earlier one.
+    pub env: Vec<(String, String)>,
+    /// Where it starts; `/` without one.
+    pub working_dir: Option<String>,
+    /// `runAsUser`; root, or the agent's user, without one.
+    pub user: Option<u32>,
+    /// `runAsGroup`; with a user but no group, group 0 as in Kubernetes.
+    pub group: Option<u32>,
+    /// `allowPrivilegeEscalation: false`: set the kernel's no_new_privs.
+    pub no_new_privs: bool,
+}
+
+impl PodSpec {
+    /// The containers' names, in the template's order.
+    pub fn container_names(&self) -> impl Iterator<Item = &str> {
+        self.containers.iter().map(|container| container.name.as_str())
+    }
+}
+
+impl fmt::Display for PodRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]", self.key, self.uid)
+    }
+}

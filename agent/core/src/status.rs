@@ -1,0 +1,160 @@
+//! What is said of a place: to the coordinator, and to people who ask why.
+
+use std::time::Duration;
+
+use everynode_model::{
+    ContainerState, ContainerStatus, Intent, Item, Now, PodKey, PodPhase, PodStatus, Reason,
+    WallTime,
+};
+
+use crate::place::{Life, Place};
+use crate::pod::{Container, Doing, Pod};
+
+/// The status of the pod in a place, or of the one that is wanted there.
+///
+/// A stray or something unreadable has none: its marks don't say of which revision it is. A pod
+/// that it keeps from starting is Pending and names it.
+pub(crate) fn status(
+    key: &PodKey,
+    place: &Place,
+    item: Option<&Item>,
+    now: Now,
+) -> Option<PodStatus> {
+    match place.pod() {
+        Some(pod) => Some(of_pod(place, pod, now)),
+        None => of_wanted(key, place, item?),
+    }
+}
+
+/// Why a place is not simply running what is wanted.
+pub(crate) fn why(place: &Place, item: Option<&Item>) -> Option<Reason> {
+    reason(place).or_else(|| {
+        let (item, pod) = (item?, place.pod()?);
+        (item.intent == Intent::Keep && item.revision != pod.identity.revision).then(|| {
+            let (is, other) = (pod.identity.revision.short(), item.revision.short());
+            let line =
+                format!("revision {is} is left as it is until {other} is ordered to run here");
+            Reason::new("Kept", line)
+        })
+    })
+}
+
+fn of_pod(place: &Place, pod: &Pod, now: Now) -> PodStatus {
+    let stopping = matches!(place.life, Life::Stopping(..));
+    let ready_since = pod.ready_since.filter(|_| !stopping);
+    PodStatus {
+        key: pod.at.key.clone(),
+        uid: pod.at.uid,
+        set: pod.identity.set,
+        revision: pod.identity.revision,
+        replace: pod.identity.replace,
+        phase: match place.life {
+            Life::Stopping(..) => PodPhase::Stopping,
+            _ if pod.containers.iter().any(|container| container.runs > 0) => PodPhase::Running,
+            _ => PodPhase::Pending,
+        },
+        reason: reason(place),
+        ready: ready_since.is_some(),
+        ready_for: ready_since.map_or(Duration::ZERO, |since| now.steady.since(since)),
+        started_at: pod.created.map(|created| created.wall),
+        restarts: pod.restarts(),
+        times_unready: pod.times_unready,
+        last_failure: pod.last_failure.clone(),
+        containers: pod.containers.iter().map(|one| of_container(one, pod, stopping)).collect(),
+    }
+}
+
+fn of_wanted(key: &PodKey, place: &Place, item: &Item) -> Option<PodStatus> {
+    Some(PodStatus {
+        key: key.clone(),
+        uid: place.next?,
+        set: item.set,
+        revision: item.revision,
+        replace: item.replace,
+        phase: PodPhase::Pending,
+        reason: reason(place),
+        ready: false,
+        ready_for: Duration::ZERO,
+        started_at: None,
+        restarts: place.memory.restarts,
+        times_unready: place.memory.times_unready,
+        last_failure: place.memory.last_failure.clone(),
+        containers: Vec::new(),
+    })
+}
+
+fn of_container(container: &Container, pod: &Pod, stopping: bool) -> ContainerStatus {
+    ContainerStatus {
+        name: container.name.clone(),
+        state: match &container.doing {
+            Doing::Due { reason, .. } | Doing::Asked { reason } => {
+                ContainerState::Waiting(reason.clone())
+            }
+            Doing::Runs { pid, since } => ContainerState::Running { pid: *pid, since: since.wall },
+            Doing::Ended(exit) => ContainerState::Terminated(*exit),
+        },
+        ready: container.is_up() && !stopping,
+        // What a predecessor or an earlier agent counted is known for the pod as a whole; with one
+        // container it is that one's.
+        restarts: match pod.containers.len() {
+            1 => pod.restarts(),
+            _ => container.restarts(),
+        },
+    }
+}
+
+fn reason(place: &Place) -> Option<Reason> {
+    match &place.life {
+        Life::Empty => place.waits.as_ref().map(|wait| wait.reason.clone()),
+        Life::Creating(_) => Some(Reason::new("ContainerCreating", "the pod is being made")),
+        Life::Running(pod) => pod.containers.iter().find_map(|container| match &container.doing {
+            Doing::Due { reason, .. } | Doing::Asked { reason } => Some(reason.clone()),
+            Doing::Runs { .. } | Doing::Ended(_) => None,
+        }),
+        Life::Stopping(_, stop) => Some(stop.reason()),
+        Life::Held(held) => Some(held.reason()),
+    }
+}
+
+/// A date as RFC 3339 writes it, in UTC and to the second.
+pub(crate) fn rfc3339(at: WallTime) -> String {
+    let seconds = at.unix_millis.div_euclid(1000);
+    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    let (year, month, day) = civil(days);
+    let (hour, minute) = (second / 3600, second / 60 % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{:02}Z", second % 60)
+}
+
+/// Year, month and day of the Gregorian calendar, so many days after 1970-01-01. Counted in years
+/// that begin in March, so that the leap day is a year's last, and eras of 400 years = 146,097
+/// days.
+fn civil(days: i64) -> (i64, i64, i64) {
+    // 719,468 days lie between 0000-03-01 and 1970-01-01.
+    let since_march_0 = days + 719_468;
+    let era = since_march_0.div_euclid(146_097);
+    let day_of_era = since_march_0.rem_euclid(146_097);
+    let leap_days = day_of_era / 1460 - day_of_era / 36_524 + day_of_era / 146_096;
+    let year_of_era = (day_of_era - leap_days) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    // From March on, five months have 153 days.
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let (month, next_year) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    (year_of_era + era * 400 + next_year, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_right_around_leap_days() {
+        let date = |seconds: i64| rfc3339(WallTime::from_unix_millis(seconds * 1000));
+        assert_eq!(date(0), "1970-01-01T00:00:00Z");
+        assert_eq!(date(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(date(951_868_800), "2000-03-01T00:00:00Z");
+        assert_eq!(date(1_735_689_599), "2024-12-31T23:59:59Z");
+        assert_eq!(date(-1), "1969-12-31T23:59:59Z");
+        assert_eq!(date(4_107_542_400), "2100-03-01T00:00:00Z");
+    }
+}

@@ -1,0 +1,195 @@
+//! Taking the life out of a place, and those who hold one against us.
+//!
+//! ```text
+//!   asked (SIGTERM) ── grace over, or supervisor lost ──▶ killed, again and again
+//!         └──────────────────── PlaceEmpty ◀──────────────────┘
+//! ```
+//!
+//! It ends only when the place was seen empty; no number of kills and no time stands in for that.
+
+use std::time::Duration;
+
+use everynode_model::{Now, PodKey, PodUid, Reason, Timestamp};
+
+use crate::backoff::Policy;
+use crate::event::{Action, Marks};
+use crate::found::pod_ref;
+use crate::ledger::Ledger;
+use crate::spec::PodRef;
+
+/// A stop under way.
+#[derive(Clone, Debug)]
+pub(crate) struct Stop {
+    cause: Reason,
+    kill_at: Timestamp,
+    kills: u32,
+    failed: Option<Reason>,
+}
+
+/// A place held by something that can't be adopted.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub(crate) holders: Vec<Holder>,
+    pub(crate) stop: Option<Stop>,
+}
+
+/// Something alive in a place that can't be adopted.
+#[derive(Clone, Debug)]
+pub(crate) struct Holder {
+    pub(crate) pod: Option<PodUid>,
+    pub(crate) whose: Whose,
+    /// How long it may take to end, where it can be asked to.
+    pub(crate) grace: Option<Duration>,
+}
+
+/// Whose something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Whose {
+    /// This node's, in this cluster.
+    Ours,
+    /// This cluster's, under another node uid: of a data directory that was lost, or of a former
+    /// registration of this machine.
+    Stray,
+    /// Another cluster's: never touched.
+    OtherCluster,
+    /// Its marks can't be read: never touched.
+    Unknown,
+}
+
+impl Whose {
+    pub(crate) fn of(marks: Option<Marks>, ledger: &Ledger) -> Self {
+        match marks {
+            None => Self::Unknown,
+            Some(marks) if marks.cluster != ledger.cluster => Self::OtherCluster,
+            Some(marks) if marks.node != ledger.node => Self::Stray,
+            Some(_) => Self::Ours,
+        }
+    }
+
+    /// Whether it bears our cluster's mark, which is what a kill goes by.
+    pub(crate) fn of_our_cluster(self) -> bool {
+        matches!(self, Self::Ours | Self::Stray)
+    }
+}
+
+impl Stop {
+    /// A stop that was asked for, and is forced after `grace`.
+    pub(crate) fn after(grace: Duration, cause: Reason, now: Now) -> Self {
+        Self { cause, kill_at: now.steady.after(grace), kills: 0, failed: None }
+    }
+
+    /// A stop that can't be asked for.
+    pub(crate) fn by_force(cause: Reason, now: Now) -> Self {
+        Self::after(Duration::ZERO, cause, now)
+    }
+
+    /// Nobody is left who could end by asking: force it without waiting.
+    pub(crate) fn hurry(&mut self, now: Now) {
+        self.kill_at = self.kill_at.min(now.steady);
+    }
+
+    /// Forcing it failed this time.
+    pub(crate) fn failed(&mut self, reason: Reason) {
+        self.failed = Some(reason);
+    }
+
+    /// When it is forced, or forced again.
+    pub(crate) fn due(&self) -> Timestamp {
+        self.kill_at
+    }
+
+    /// Forces it if it is time to.
+    pub(crate) fn step(&mut self, key: &PodKey, policy: &Policy, now: Now, out: &mut Vec<Action>) {
+        if self.kill_at <= now.steady {
+            out.push(Action::Kill(key.clone()));
+            self.kill_at = now.steady.after(policy.kill.nth(self.kills));
+            self.kills = self.kills.saturating_add(1);
+        }
+    }
+
+    /// Why it stops, and why it has not yet.
+    pub(crate) fn reason(&self) -> Reason {
+        match &self.failed {
+            None => self.cause.clone(),
+            Some(failed) => Reason::new(
+                failed.code.clone(),
+                format!("{}; forcing it failed and is tried again: {}", self.cause, failed.message),
+            ),
+        }
+    }
+}
+
+impl Held {
+    /// Whether any of our cluster's is there.
+    pub(crate) fn any_of_our_cluster(&self) -> bool {
+        self.of_our_cluster().next().is_some()
+    }
+
+    /// The pods to clean up after, once the place is empty.
+    pub(crate) fn pods<'a>(&'a self, key: &'a PodKey) -> impl Iterator<Item = PodRef> + 'a {
+        self.of_our_cluster().filter_map(|holder| Some(pod_ref(key, holder.pod?)))
+    }
+
+    /// Stops what may be touched: ours at once, strays when `strays_too`. A kill goes by the
+    /// cluster's mark and would take both, so one that may not be touched protects the other.
+    pub(crate) fn step(
+        &mut self,
+        key: &PodKey,
+        strays_too: bool,
+        policy: &Policy,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
+        let touchable = |holder: &Holder| holder.whose == Whose::Ours || strays_too;
+        if self.stop.is_none() && self.any_of_our_cluster() && self.of_our_cluster().all(touchable)
+        {
+            self.stop = Some(self.begin(key, now, out));
+        }
+        if let Some(stop) = &mut self.stop {
+            stop.step(key, policy, now, out);
+        }
+    }
+
+    /// Asks where everyone can be asked, else forces.
+    fn begin(&self, key: &PodKey, now: Now, out: &mut Vec<Action>) -> Stop {
+        let cause = self.reason();
+        let graces: Option<Vec<Duration>> =
+            self.of_our_cluster().map(|holder| holder.grace).collect();
+        match graces.and_then(|graces| graces.into_iter().max()) {
+            Some(grace) => {
+                out.extend(self.pods(key).map(Action::Terminate));
+                Stop::after(grace, cause, now)
+            }
+            None => Stop::by_force(cause, now),
+        }
+    }
+
+    /// Who holds the place: of several, the one least in our hands.
+    pub(crate) fn reason(&self) -> Reason {
+        if let Some(stop) = &self.stop {
+            return stop.reason();
+        }
+        match self.holders.iter().map(|holder| holder.whose).max() {
+            Some(Whose::OtherCluster) => Reason::new(
+                "HeldByAnotherCluster",
+                "a pod of another cluster lives in this place; remove this machine from that cluster",
+            ),
+            Some(Whose::Unknown) => Reason::new(
+                "HeldByUnknown",
+                "processes whose marks can't be read live in this place; stop them by hand",
+            ),
+            Some(Whose::Stray) => Reason::new(
+                "StrayPod",
+                "a pod of this cluster, made under another node uid, lives in this place",
+            ),
+            Some(Whose::Ours) | None => Reason::new(
+                "UnsupervisedPod",
+                "what an earlier pod left alive without a supervisor is being stopped",
+            ),
+        }
+    }
+
+    fn of_our_cluster(&self) -> impl Iterator<Item = &Holder> {
+        self.holders.iter().filter(|holder| holder.whose.of_our_cluster())
+    }
+}

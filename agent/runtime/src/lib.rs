@@ -1,0 +1,143 @@
+//! What runs pods on this machine: the [`Runtime`] contract, and [`process`], its first keeper.
+//!
+//! A runtime does as it is told and says what it sees. It decides nothing: when to start again,
+//! how long to wait before killing, what may live here is the agent's core's business.
+
+mod cgroup;
+#[cfg(feature = "contract")]
+pub mod contract;
+mod error;
+mod lock;
+mod machine;
+mod mounts;
+mod place;
+pub mod process;
+pub mod shim;
+mod sys;
+mod watch;
+
+use everynode_agent_core::{Found, Marks, PodRef, PodSpec};
+use everynode_model::{ClusterId, Digest, Exit, PodKey, SetUid, WallTime};
+use futures_util::future::BoxFuture;
+
+pub use error::{
+    CreateError, KillError, ListError, MachineError, OpenError, RemoveError, StartError,
+    TerminateError,
+};
+pub use machine::{Capabilities, probe};
+
+/// Runs pods, each in its place: at most one pod alive per namespace and name.
+///
+/// # The contract
+///
+/// **Death is seen, never assumed.** [`RuntimeEvent::PlaceEmpty`] is said only after the place was
+/// seen with nothing alive in it, and is said for every place that becomes so. `create` refuses a
+/// populated place, whoever lives there.
+///
+/// **The order of events is the order of facts.** All come through one bounded channel, handed out
+/// when the runtime is made; whoever keeps state feeds it from there, and takes from the answer of
+/// a call only its refusal:
+/// - [`RuntimeEvent::Created`] is in the channel before `create` answers, and
+///   [`RuntimeEvent::Started`] before `start` does; an end of the same run comes after them.
+/// - A `PlaceEmpty` read between calling `create` and its `Created` speaks of the time before.
+/// - An `Exited` may come after the `PlaceEmpty` of its place; it is old news then.
+///
+/// The channel must be read at all times: a runtime that can't say what it saw waits.
+///
+/// **Nothing depends on the agent's life.** Pods go on when the runtime is dropped or killed; a new
+/// one finds them by `list`, which connects to their supervisors, so that their events flow again.
+/// What happened in between is in what they say of themselves. `list` is called once before
+/// anything else, and may be called at any time.
+///
+/// **Calls** may be made at once for different pods. For one place, calls of `create` never overlap
+/// with anything (a second `create` is refused); `kill` is repeated until `PlaceEmpty`. A dropped
+/// future may have had its effect. Each call is bounded in time.
+///
+/// **Marks.** Whatever is made bears cluster, node and pod for as long as anything of it lives;
+/// `kill` touches only what bears the given cluster's.
+pub trait Runtime: Send + Sync + 'static {
+    /// The `runtimeClassName` that asks for it.
+    fn name(&self) -> &'static str;
+
+    /// All that is alive or left over, in order of places, with what living supervisors say; one
+    /// that does not answer within a second is listed without.
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Found>, ListError>>;
+
+    /// Makes a pod: its place, its supervisor, its containers' cgroups. No container runs yet.
+    fn create(&self, request: CreateRequest) -> BoxFuture<'_, Result<(), CreateError>>;
+
+    /// Starts a container that does not run, with nothing of a former run alive, and answers its
+    /// process id. A program that can't be executed is a refusal.
+    fn start<'a>(
+        &'a self,
+        pod: &'a PodRef,
+        container: &'a str,
+    ) -> BoxFuture<'a, Result<u32, StartError>>;
+
+    /// Sends SIGTERM to the first process of each container, once; nothing is started in the pod
+    /// any more, and its supervisor ends after the last container. Answers when that is under way.
+    fn terminate<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Result<(), TerminateError>>;
+
+    /// Forces the place empty: kills all that bears this cluster's mark. Always followed by a
+    /// `PlaceEmpty` unless it fails, also for a place that was empty.
+    fn kill<'a>(
+        &'a self,
+        key: &'a PodKey,
+        cluster: ClusterId,
+    ) -> BoxFuture<'a, Result<(), KillError>>;
+
+    /// Removes what is left of a dead pod, logs included. Done before is done.
+    fn remove<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Result<(), RemoveError>>;
+}
+
+/// A pod to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateRequest {
+    /// Which pod, in which place.
+    pub pod: PodRef,
+    /// Whose it will be.
+    pub marks: Marks,
+    /// Of which DaemonSet.
+    pub set: SetUid,
+    /// Of which revision.
+    pub revision: Digest,
+    /// Under which replace counter.
+    pub replace: u64,
+    /// How often its containers were restarted before, for the count to go on.
+    pub restarts: u64,
+    /// What to run.
+    pub spec: PodSpec,
+    /// The date to remember as that of its creation.
+    pub created_at: WallTime,
+}
+
+/// What a runtime saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RuntimeEvent {
+    /// The pod's supervisor is there; none of its containers runs yet.
+    Created(PodRef),
+    /// A container runs.
+    Started {
+        /// Which pod.
+        pod: PodRef,
+        /// Which of its containers.
+        container: String,
+        /// Its first process.
+        pid: u32,
+    },
+    /// A container's first process has ended, and what it left behind was killed and seen gone, as
+    /// with a pid namespace. (Where that did not succeed in time, `start` will be refused.)
+    Exited {
+        /// Which pod.
+        pod: PodRef,
+        /// Which of its containers.
+        container: String,
+        /// How.
+        exit: Exit,
+    },
+    /// The pod's supervisor is dead or does not answer; what it started may be alive. Not said of
+    /// one that ended after its containers as it was told to, nor of one that was killed by `kill`.
+    SupervisorLost(PodRef),
+    /// A place in which something was alive was seen empty.
+    PlaceEmpty(PodKey),
+}

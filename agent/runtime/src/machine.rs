@@ -1,0 +1,82 @@
+//! What this machine can do for pods of host processes, tried and not guessed.
+//!
+//! Controllers are not enabled, so cgroup v2's rule that inner cgroups hold no processes does not
+//! matter here; what does is the right to move a process between two cgroups, which is the right
+//! to write `cgroup.procs` of the target and of the nearest common ancestor (cgroup v2,
+//! "Delegation Containment").
+
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::cgroup::{Cgroup, Force};
+use crate::error::MachineError;
+use crate::mounts;
+use crate::place::Root;
+use crate::sys;
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Where cgroup v2 is mounted.
+    pub mount: PathBuf,
+    /// The directory of the root, which exists now and is writable.
+    pub root: PathBuf,
+    /// Whether the kernel has `cgroup.kill` (5.14); without it, freeze-kill-thaw does the same.
+    pub cgroup_kill: bool,
+    /// Whether a process can be cloned into a cgroup (5.7); without it, it enters it before exec.
+    pub clone_into_cgroup: bool,
+}
+
+/// How long the trial's child may take to be gone; it ends at once.
+const TRIAL_ENDS: Duration = Duration::from_secs(1);
+
+/// Looks at the machine and makes the root, whose name is relative to the cgroup v2 mount.
+///
+/// # Errors
+/// The first thing that keeps pods from running here, in one line that says what to do.
+pub fn probe(root: &Path) -> Result<Capabilities, MachineError> {
+    let mount = mounts::cgroup2()?;
+    let root = Root::new(&mount, root)?;
+    fs::create_dir_all(root.cgroup().path()).map_err(|error| denied(root.cgroup(), error))?;
+    // One name per process: two agents may look at the same time.
+    let trial = root.cgroup().child(&format!(".probe-{}", std::process::id()));
+    trial.make().map_err(|error| denied(root.cgroup(), error))?;
+    let outcome = try_in(&trial);
+    let cgroup_kill = trial.best_force() == Force::Kill;
+    let _ = trial.wait_empty(TRIAL_ENDS).and_then(|_| trial.remove());
+    let clone_into_cgroup = outcome?;
+    let root = root.cgroup().path().to_owned();
+    Ok(Capabilities { mount, root, cgroup_kill, clone_into_cgroup })
+}
+
+/// Whether clone3 into this cgroup works; where it is only unknown, moving must.
+fn try_in(trial: &Cgroup) -> Result<bool, MachineError> {
+    if !trial.file("cgroup.freeze").exists() {
+        return Err(MachineError::KernelTooOld);
+    }
+    let open = trial.open().map_err(|source| MachineError::io(trial.path(), source))?;
+    match sys::try_clone_into(open.as_fd()) {
+        Ok(()) => Ok(true),
+        Err(error) if sys::not_supported(&error) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(MachineError::NotMovable { path: trial.path().to_owned(), uid: uid() })
+        }
+        Err(source) => Err(MachineError::io(trial.path(), source)),
+    }
+}
+
+fn denied(cgroup: &Cgroup, error: io::Error) -> MachineError {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            MachineError::NotWritable { path: cgroup.path().to_owned(), uid: uid() }
+        }
+        _ => MachineError::io(cgroup.path(), error),
+    }
+}
+
+fn uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}

@@ -1,0 +1,59 @@
+//! Where the cgroup v2 hierarchy is mounted: alone, or beside v1 in a hybrid set-up.
+
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use crate::error::MachineError;
+
+/// The first cgroup2 mount of this process' mount namespace.
+///
+/// # Errors
+/// When there is none, or `/proc` can't be read.
+pub(crate) fn cgroup2() -> Result<PathBuf, MachineError> {
+    let path = "/proc/self/mountinfo";
+    let text = std::fs::read(path).map_err(|source| MachineError::io(path, source))?;
+    find(&text).ok_or(MachineError::NoCgroup2)
+}
+
+/// proc_pid_mountinfo(5): the mount point is the fifth field, the type the one after ` - `.
+fn find(mountinfo: &[u8]) -> Option<PathBuf> {
+    mountinfo.split(|byte| *byte == b'\n').find_map(|line| {
+        let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
+        let dash = fields.iter().skip(6).position(|field| *field == b"-")? + 6;
+        let is_cgroup2 = fields.get(dash + 1) == Some(&b"cgroup2".as_slice());
+        is_cgroup2.then(|| PathBuf::from(std::ffi::OsString::from_vec(unescape(fields[4]))))
+    })
+}
+
+/// Blanks, tabs, newlines and backslashes stand as `\` and three octal digits.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        match (first, tail) {
+            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..]) => {
+                out.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+                rest = after;
+            }
+            _ => out.push(*first),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn found_alone_beside_v1_and_under_odd_names() {
+        let hybrid = b"31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
+            32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n\
+            41 31 0:38 / /sys/fs/cgroup/unified rw shared:9 master:2 - cgroup2 cgroup2 rw\n";
+        assert_eq!(find(hybrid), Some("/sys/fs/cgroup/unified".into()));
+        let odd = b"41 31 0:38 / /a\\040b\\134c rw - cgroup2 none rw";
+        assert_eq!(find(odd), Some("/a b\\c".into()));
+        assert_eq!(find(b"1 2 0:3 / /sys/fs/cgroup rw - cgroup cgroup2 rw\n\n"), None);
+    }
+}

@@ -1,0 +1,145 @@
+//! Where things live: the names of cgroups, and the marks in them.
+//!
+//! ```text
+//!   <cgroup2 mount>/<root>/<namespace>/<name>/<cluster>.<node>.<pod>/shim
+//!                          └──── place ────┘ └──────── pod ───────┘ /c-<container> …
+//! ```
+//!
+//! The place is the proof of death: it is empty when no pod of that namespace and name is alive,
+//! of whichever cluster, node, revision or agent's data directory. Whose a pod is stands in its
+//! directory's name, which nobody can change while it lives: three UUIDs, 110 of 255 characters.
+
+use std::fmt;
+use std::path::{Component, Path};
+use std::str::FromStr;
+
+use everynode_agent_core::Marks;
+use everynode_model::{PodKey, PodUid};
+
+use crate::cgroup::Cgroup;
+use crate::error::MachineError;
+
+/// The root of our cgroups.
+#[derive(Clone, Debug)]
+pub(crate) struct Root {
+    cgroup: Cgroup,
+}
+
+/// Whose a pod is, and which: the name of its directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) marks: Marks,
+    pub(crate) pod: PodUid,
+}
+
+/// A name that is not a mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NotAMark;
+
+/// The name of a supervisor's cgroup in its pod's.
+pub(crate) const SHIM: &str = "shim";
+
+/// The name of a container's cgroup in its pod's; no container's is the supervisor's.
+pub(crate) fn container_leaf(container: &str) -> String {
+    format!("c-{container}")
+}
+
+impl Root {
+    /// The root of this name under that mount.
+    ///
+    /// # Errors
+    /// When the name is not a relative path of at least one plain component.
+    pub(crate) fn new(mount: &Path, name: &Path) -> Result<Self, MachineError> {
+        let plain = name.components().all(|part| matches!(part, Component::Normal(_)));
+        if !plain || name.as_os_str().is_empty() {
+            return Err(MachineError::RootName(name.to_owned()));
+        }
+        Ok(Self { cgroup: Cgroup::at(mount.join(name)) })
+    }
+
+    pub(crate) fn cgroup(&self) -> &Cgroup {
+        &self.cgroup
+    }
+
+    pub(crate) fn namespace(&self, key: &PodKey) -> Cgroup {
+        self.cgroup.child(key.namespace())
+    }
+
+    pub(crate) fn place(&self, key: &PodKey) -> Cgroup {
+        self.namespace(key).child(key.name())
+    }
+
+    pub(crate) fn pod(&self, key: &PodKey, mark: &Mark) -> Cgroup {
+        self.place(key).child(&mark.to_string())
+    }
+
+    /// All places that there are; directories whose names no DaemonSet can have are not ours.
+    pub(crate) fn places(&self) -> std::io::Result<Vec<PodKey>> {
+        let mut keys = Vec::new();
+        for namespace in self.cgroup.child_names()? {
+            let names = self.cgroup.child(&namespace).child_names()?;
+            keys.extend(names.iter().filter_map(|name| PodKey::new(&namespace, name).ok()));
+        }
+        Ok(keys)
+    }
+
+    /// The directories in a place, with the marks of those that can be read.
+    pub(crate) fn pods(&self, key: &PodKey) -> std::io::Result<Vec<(Cgroup, Option<Mark>)>> {
+        let place = self.place(key);
+        let names = place.child_names()?;
+        Ok(names.iter().map(|name| (place.child(name), name.parse().ok())).collect())
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.marks.cluster, self.marks.node, self.pod)
+    }
+}
+
+impl FromStr for Mark {
+    type Err = NotAMark;
+
+    fn from_str(name: &str) -> Result<Self, NotAMark> {
+        let mut parts = name.split('.');
+        let mut next = || parts.next().ok_or(NotAMark);
+        let (cluster, node, pod) = (next()?, next()?, next()?);
+        let mark = Self {
+            marks: Marks {
+                cluster: cluster.parse().map_err(|_| NotAMark)?,
+                node: node.parse().map_err(|_| NotAMark)?,
+            },
+            pod: pod.parse().map_err(|_| NotAMark)?,
+        };
+        // Exactly as we write it: the same id in another spelling is not our doing.
+        if mark.to_string() == name { Ok(mark) } else { Err(NotAMark) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAME: &str = "6ba7b810-9dad-41d1-80b4-00c04fd430c8.\
+                        6ba7b811-9dad-41d1-80b4-00c04fd430c8.\
+                        6ba7b812-9dad-41d1-80b4-00c04fd430c8";
+
+    #[test]
+    fn marks_are_read_as_written_and_nothing_else_is_one() {
+        let mark: Mark = NAME.parse().unwrap();
+        assert_eq!(mark.to_string(), NAME);
+        assert!(mark.marks.cluster.to_string().starts_with("6ba7b810"));
+        for bad in ["", "shim", "a.b.c", &NAME.to_uppercase(), &format!("{NAME}.x"), &NAME[..73]] {
+            assert_eq!(bad.parse::<Mark>(), Err(NotAMark), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_root_stays_below_the_mount() {
+        let mount = Path::new("/sys/fs/cgroup");
+        assert!(Root::new(mount, Path::new("everynode-demo/node-1")).is_ok());
+        for bad in ["", "/x", "../x", "a/../../b", "."] {
+            assert!(Root::new(mount, Path::new(bad)).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! One container: its first process, its cgroup, its output.
+//!
+//! ```text
+//!                 start                first process ended
+//!   Idle ──────────────────▶ Running ──────────────────────▶ Emptying ──┐ leaf seen empty:
+//!     ▲ never ran               ▲                             │         │ exit is told
+//!                               │ start                       │ too long: exit is told
+//!                             Ended ◀─────────────────────────┼─────────┘
+//!                               ▲        leaf seen empty      ▼
+//!                               └────────────────────────── Stuck  (start is refused)
+//! ```
+//!
+//! As when a pid namespace loses its first process, what it left behind is killed before the end
+//! is told: so the next start is the only one.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use everynode_model::Reason;
+use rustix::fs::{Gid, OFlags, Uid};
+use rustix::pipe::PipeFlags;
+use rustix::process::{Pid, Signal, WaitStatus};
+
+use super::clock;
+use super::log::{Lines, Log, Stream};
+use super::program::{self, Problem};
+use super::protocol::{AccountContainer, SpecContainer, WireExit, millis};
+use crate::cgroup::{Cgroup, Events, Force};
+use crate::place;
+use crate::sys::{Launch, Way};
+
+/// How long leftovers may take to die before the end is told all the same. Only a process in an
+/// uninterruptible wait needs more than a moment, and that may last for ever.
+const EMPTY_WITHIN: Duration = Duration::from_secs(10);
+
+/// How often leftovers are killed again: without `cgroup.kill` one pass can miss a fork.
+const KILL_AGAIN: Duration = Duration::from_millis(250);
+
+/// How long a start waits for strangers in the leaf to die; the supervisor does nothing else then.
+const CLEAR_WITHIN: Duration = Duration::from_secs(1);
+
+/// The most that is read of one output before the others have their turn.
+const READ_AT_ONCE: usize = 64 * 1024;
+
+/// Most reads when a container has ended: no more than a full pipe of the largest usual size
+/// (1 MiB), should somebody outside hold its other end and go on writing.
+const LAST_READS: usize = 16;
+
+/// A container and what became of it.
+pub(super) struct Container {
+    spec: SpecContainer,
+    leaf: Cgroup,
+    force: Force,
+    way: Way,
+    state: State,
+    since: Duration,
+    starts: u64,
+    last_exit: Option<WireExit>,
+    outputs: Vec<Output>,
+    log: Log,
+}
+
+enum State {
+    Idle,
+    Running(Pid),
+    Emptying { pid: Pid, exit: WireExit, events: Events, again: Duration, until: Duration },
+    Stuck { events: Events, again: Duration },
+    Ended,
+}
+
+struct Output {
+    stream: Stream,
+    pipe: OwnedFd,
+    lines: Lines,
+}
+
+impl Container {
+    pub(super) fn new(
+        spec: SpecContainer,
+        pod: &Cgroup,
+        directory: &Path,
+        old_kernel: bool,
+    ) -> Self {
+        let leaf = pod.child(&place::container_leaf(&spec.name));
+        let log = Log::new(
+            directory.join(super::protocol::LOGS).join(format!("{}.log", spec.name)),
+        );
+        Self {
+            force: if old_kernel { Force::FreezeKillThaw } else { leaf.best_force() },
+            way: if old_kernel { Way::Fork } else { Way::Best },
+            spec,
+            leaf,
+            state: State::Idle,
+            since: clock::boot(),
+            starts: 0,
+            last_exit: None,
+            outputs: Vec::new(),
+            log,
+        }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    /// Starts it; answers its process id.
+    pub(super) fn start(&mut self) -> Result<u32, Reason> {
+        match self.state {
+            State::Idle | State::Ended => {}
+            State::Running(_) | State::Emptying { .. } => {
+                return Err(self.refusal("AlreadyRunning", "it runs"));
+            }
+            State::Stuck { .. } => {
+                return Err(self.refusal("LeftoversAlive", "its former run can't be killed"));
+            }
+        }
+        self.clear_leaf()?;
+        let pid = self.launch().map_err(|problem| {
+            self.outputs.clear();
+            self.refusal("RunContainerError", &problem.to_string())
+        })?;
+        self.state = State::Running(pid);
+        self.since = clock::boot();
+        self.starts += 1;
+        Ok(pid.as_raw_nonzero().get().unsigned_abs())
+    }
+
+    /// Sends SIGTERM to its first process.
+    pub(super) fn terminate(&self) {
+        if let State::Running(pid) = self.state {
+            // Not reaped yet, so the number is still its own.
+            let _ = rustix::process::kill_process(pid, Signal::TERM);
+        }
+    }
+
+    /// Takes note of a reaped process; whether it was this container's first.
+    pub(super) fn reaped(&mut self, pid: Pid, status: WaitStatus) -> bool {
+        if !matches!(self.state, State::Running(running) if running == pid) {
+            return false;
+        }
+        let exit = match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => WireExit::Code(code),
+            (None, Some(signal)) => WireExit::Signal(signal),
+            (None, None) => WireExit::Unknown,
+        };
+        self.last_exit = Some(exit);
+        self.state = match self.leaf.events() {
+            Ok(events) => State::Emptying {
+                pid,
+                exit,
+                events,
+                again: Duration::ZERO,
+                until: clock::boot() + EMPTY_WITHIN,
+            },
+            // No leaf, nobody in it.
+            Err(_) => State::Ended,
+        };
+        true
+    }
+
+    /// Goes on with emptying; the exit when it is time to tell it.
+    pub(super) fn progress(&mut self) -> Option<WireExit> {
+        let now = clock::boot();
+        let (events, again) = match &mut self.state {
+            State::Emptying { events, again, .. } | State::Stuck { events, again } => {
+                (events, again)
+            }
+            _ => return None,
+        };
+        // Not seen empty is not empty.
+        let populated = events.populated().unwrap_or(true);
+        if populated && now >= *again {
+            *again = now + KILL_AGAIN;
+            // What can't be killed now is tried again, and becomes Stuck.
+            let _ = self.leaf.force(self.force);
+        }
+        self.settle(populated, now)
+    }
+
+    fn settle(&mut self, populated: bool, now: Duration) -> Option<WireExit> {
+        let told = match std::mem::replace(&mut self.state, State::Ended) {
+            State::Emptying { exit, .. } if !populated => Some(exit),
+            State::Emptying { exit, events, again, until, .. } if now >= until => {
+                self.state = State::Stuck { events, again };
+                Some(exit)
+            }
+            State::Stuck { .. } if !populated => None,
+            other => {
+                self.state = other;
+                return None;
+            }
+        };
+        self.since = now;
+        if !populated {
+            self.finish_outputs();
+        }
+        told
+    }
+
+    /// Whether nothing of it is alive.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.state, State::Idle | State::Ended)
+    }
+
+    /// When [`Self::progress`] is due without being told to, by the boot clock.
+    pub(super) fn wake_at(&self) -> Option<Duration> {
+        match &self.state {
+            State::Emptying { again, .. } | State::Stuck { again, .. } => Some(*again),
+            _ => None,
+        }
+    }
+
+    /// What to wait for beside its outputs.
+    pub(super) fn leaf_events(&self) -> Option<&Events> {
+        match &self.state {
+            State::Emptying { events, .. } | State::Stuck { events, .. } => Some(events),
+            _ => None,
+        }
+    }
+
+    pub(super) fn pipes(&self) -> impl Iterator<Item = &OwnedFd> {
+        self.outputs.iter().map(|output| &output.pipe)
+    }
+
+    /// Reads what there is of its output, up to a bound.
+    pub(super) fn read_outputs(&mut self, buffer: &mut [u8]) {
+        let log = &mut self.log;
+        self.outputs.retain_mut(|output| {
+            let mut read = 0;
+            while read < READ_AT_ONCE {
+                match output.read_once(buffer, log) {
+                    Read::Some(length) => read += length,
+                    Read::Nothing => return true,
+                    Read::End => return false,
+                }
+            }
+            true
+        });
+    }
+
+    pub(super) fn account(&self) -> AccountContainer {
+        let pid = match self.state {
+            // Until the end is told it counts as running, so that it is not told twice.
+            State::Running(pid) | State::Emptying { pid, .. } => Some(pid),
+            _ => None,
+        };
+        AccountContainer {
+            name: self.spec.name.clone(),
+            pid: pid.map(|pid| pid.as_raw_nonzero().get().unsigned_abs()),
+            last_exit: if pid.is_none() { self.last_exit } else { None },
+            for_millis: millis(clock::boot().saturating_sub(self.since)),
+        }
+    }
+
+    /// How often it was started again.
+    pub(super) fn restarts(&self) -> u64 {
+        self.starts.saturating_sub(1)
+    }
+
+    fn clear_leaf(&self) -> Result<(), Reason> {
+        let unclear = |error: io::Error| self.refusal("LeftoversAlive", &error.to_string());
+        if !self.leaf.populated().map_err(unclear)? {
+            return Ok(());
+        }
+        match self.leaf.force_until_empty(self.force, CLEAR_WITHIN).map_err(unclear)? {
+            true => Ok(()),
+            false => Err(self.refusal("LeftoversAlive", "strangers in its cgroup can't be killed")),
+        }
+    }
+
+    fn launch(&mut self) -> Result<Pid, Problem> {
+        let program = program::find(&self.spec)?;
+        let plumbing = |source: io::Error| Problem::Plumbing(source);
+        let leaf = self.leaf.open().map_err(plumbing)?;
+        let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, 0.into())
+            .map_err(|errno| plumbing(errno.into()))?;
+        let stdout = self.output(Stream::Stdout).map_err(plumbing)?;
+        let stderr = self.output(Stream::Stderr).map_err(plumbing)?;
+        let launch = Launch {
+            program: program.file,
+            argv: program.argv,
+            env: program.env,
+            fds: vec![null.as_fd(), stdout.as_fd(), stderr.as_fd()],
+            cgroup: leaf.as_fd(),
+            dir: program.dir,
+            user: self.spec.user,
+            group: self.group(),
+            no_new_privs: self.spec.no_new_privs,
+            way: self.way,
+        };
+        let launched = launch.start().map_err(|error| Problem::Launch {
+            program: self.spec.argv.first().cloned().unwrap_or_default(),
+            error,
+        })?;
+        // Known by its number, which stays its own until it is reaped here.
+        drop(launched.pidfd);
+        Ok(launched.pid)
+    }
+
+    /// A pipe for one output; the end for the container.
+    fn output(&mut self, stream: Stream) -> io::Result<OwnedFd> {
+        let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        rustix::fs::fcntl_setfl(&read, OFlags::NONBLOCK)?;
+        if let Some(user) = self.spec.user {
+            // So that it may open /dev/stdout, as programs in containers do.
+            let group = self.group().map(Gid::from_raw);
+            rustix::fs::fchown(&write, Some(Uid::from_raw(user)), group)?;
+        }
+        self.outputs.push(Output { stream, pipe: read, lines: Lines::default() });
+        Ok(write)
+    }
+
+    /// With a user but no group, group 0, as in Kubernetes.
+    fn group(&self) -> Option<u32> {
+        self.spec.group.or(self.spec.user.map(|_| 0))
+    }
+
+    /// Everybody who wrote is dead: what is in the pipes is all.
+    fn finish_outputs(&mut self) {
+        let mut buffer = vec![0; READ_AT_ONCE];
+        for mut output in std::mem::take(&mut self.outputs) {
+            for _ in 0..LAST_READS {
+                match output.read_once(&mut buffer, &mut self.log) {
+                    Read::Some(_) => {}
+                    Read::Nothing | Read::End => break,
+                }
+            }
+            self.log.finish(output.stream, &mut output.lines, clock::wall());
+        }
+    }
+
+    fn refusal(&self, code: &str, why: &str) -> Reason {
+        Reason::new(code, format!("container {:?}: {why}", self.spec.name))
+    }
+}
+
+enum Read {
+    Some(usize),
+    Nothing,
+    End,
+}
+
+impl Output {
+    fn read_once(&mut self, buffer: &mut [u8], log: &mut Log) -> Read {
+        match rustix::io::read(&self.pipe, &mut *buffer) {
+            Ok(0) => {
+                log.finish(self.stream, &mut self.lines, clock::wall());
+                Read::End
+            }
+            Ok(length) => {
+                log.write(self.stream, &mut self.lines, &buffer[..length], clock::wall());
+                Read::Some(length)
+            }
+            Err(rustix::io::Errno::INTR) => Read::Some(0),
+            Err(rustix::io::Errno::AGAIN) => Read::Nothing,
+            Err(_) => Read::End,
+        }
+    }
+}

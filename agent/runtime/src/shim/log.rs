@@ -1,0 +1,298 @@
+//! A container's log: its output in the CRI's line format, in files that rotate.
+//!
+//! ```text
+//!   2026-01-02T03:04:05.123456789Z stdout F a whole line
+//!   2026-01-02T03:04:05.123456790Z stderr P the first 16 KiB of a long one
+//! ```
+//!
+//! (The kubelet's format for `/var/log/pods`, so that every log collector reads it.) Writing never
+//! holds a container up: where the disk refuses, lines are dropped and counted, and one line says
+//! so when it takes them again.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The longest piece of a line in one record, as in containerd and CRI-O.
+const MAX_RECORD: usize = 16 * 1024;
+
+/// When a file is full, and how many there are: the kubelet's defaults.
+const MAX_FILE: u64 = 10 * 1024 * 1024;
+const FILES: usize = 5;
+
+/// Which of a container's outputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// The log of one container, over all its runs.
+pub(super) struct Log {
+    path: PathBuf,
+    file: Option<(File, u64)>,
+    max_file: u64,
+    /// Records that the disk did not take.
+    dropped: u64,
+}
+
+/// The lines of one stream, as they come in pieces.
+#[derive(Default)]
+pub(super) struct Lines {
+    begun: Vec<u8>,
+}
+
+impl Stream {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
+
+impl Lines {
+    /// Takes a piece of output and calls back with each record: its bytes, and whether it ends a
+    /// line.
+    pub(super) fn push(&mut self, mut piece: &[u8], mut record: impl FnMut(&[u8], bool)) {
+        while !piece.is_empty() {
+            let room = MAX_RECORD - self.begun.len();
+            let (taken, ends_line) = match piece.iter().take(room + 1).position(|b| *b == b'\n') {
+                Some(end) => (end, true),
+                None => (piece.len().min(room), false),
+            };
+            self.begun.extend_from_slice(&piece[..taken]);
+            piece = &piece[taken + usize::from(ends_line)..];
+            // A full piece is held back until it is known whether its line ends right there.
+            let overfull = self.begun.len() == MAX_RECORD && !piece.is_empty();
+            if ends_line || overfull {
+                record(&self.begun, ends_line);
+                self.begun.clear();
+            }
+        }
+    }
+
+    /// Ends a line that was begun: its writer is gone.
+    pub(super) fn finish(&mut self, mut record: impl FnMut(&[u8], bool)) {
+        if !self.begun.is_empty() {
+            record(&self.begun, true);
+        }
+        self.begun = Vec::new();
+    }
+}
+
+impl Log {
+    /// The log at `path`, which is made with its first line.
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, file: None, max_file: MAX_FILE, dropped: 0 }
+    }
+
+    /// Writes the records of one piece of output, all with this date (since 1970).
+    pub(super) fn write(&mut self, stream: Stream, lines: &mut Lines, piece: &[u8], at: Duration) {
+        let (mut batch, mut count) = (Vec::new(), 0);
+        lines.push(piece, |record, ends| format_record(&mut batch, stream, record, ends, at));
+        count += batch.iter().filter(|byte| **byte == b'\n').count();
+        self.append(&batch, count, at);
+    }
+
+    /// Writes what was begun and will not be ended by its writer.
+    pub(super) fn finish(&mut self, stream: Stream, lines: &mut Lines, at: Duration) {
+        let mut batch = Vec::new();
+        lines.finish(|record, ends| format_record(&mut batch, stream, record, ends, at));
+        self.append(&batch, 1, at);
+    }
+
+    fn append(&mut self, batch: &[u8], records: usize, at: Duration) {
+        if batch.is_empty() {
+            return;
+        }
+        let notice = self.notice(at);
+        if self.try_append(&notice).and_then(|()| self.try_append(batch)).is_ok() {
+            self.dropped = 0;
+        } else {
+            self.dropped = self.dropped.saturating_add(records as u64);
+            // Opened anew for the next: a file that was removed or remounted is found again.
+            self.file = None;
+        }
+    }
+
+    fn notice(&self, at: Duration) -> Vec<u8> {
+        let mut notice = Vec::new();
+        if self.dropped > 0 {
+            let text = format!("everynode: {} lines dropped, the disk took none", self.dropped);
+            format_record(&mut notice, Stream::Stderr, text.as_bytes(), true, at);
+        }
+        notice
+    }
+
+    /// Appends all or nothing.
+    fn try_append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if matches!(self.file, Some((_, size)) if size + bytes.len() as u64 > self.max_file) {
+            self.file = None;
+            self.rotate();
+        }
+        if self.file.is_none() {
+            let file = OpenOptions::new().append(true).create(true).mode(0o640).open(&self.path)?;
+            let size = file.metadata()?.len();
+            self.file = Some((file, size));
+        }
+        let Some((file, size)) = &mut self.file else { return Ok(()) };
+        if let Err(error) = file.write_all(bytes) {
+            // Half a record would spoil the next one.
+            let _ = file.set_len(*size);
+            return Err(error);
+        }
+        *size += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// `.log` becomes `.log.1`, and so on; the oldest goes. Where renaming fails the file is
+    /// emptied: a full disk is worse than a lost log.
+    fn rotate(&self) {
+        for number in (1..FILES).rev() {
+            let from = self.numbered(number - 1);
+            if fs::rename(&from, self.numbered(number)).is_err() && number == 1 {
+                let _ = OpenOptions::new().write(true).truncate(true).open(from);
+            }
+        }
+    }
+
+    fn numbered(&self, number: usize) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        if number > 0 {
+            name.push(format!(".{number}"));
+        }
+        name.into()
+    }
+}
+
+fn format_record(out: &mut Vec<u8>, stream: Stream, record: &[u8], ends: bool, at: Duration) {
+    let tag = if ends { 'F' } else { 'P' };
+    // Writing to memory can't fail.
+    let _ = write!(out, "{} {} {tag} ", Rfc3339(at), stream.as_str());
+    out.extend_from_slice(record);
+    out.push(b'\n');
+}
+
+/// A date (since 1970) as RFC 3339 with nanoseconds, in UTC.
+struct Rfc3339(Duration);
+
+impl std::fmt::Display for Rfc3339 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let seconds = self.0.as_secs();
+        let (year, month, day) = date_of(seconds / 86_400);
+        let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+        let nanos = self.0.subsec_nanos();
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
+    }
+}
+
+/// The Gregorian date so many days after 1970-01-01. Counted in eras of 400 years from the first
+/// of March of year 0, so that the leap day is the last of its year.
+const fn date_of(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    // Months from March on have 30.6 days: 153 in five.
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = era * 400 + year_of_era + if month <= 2 { 1 } else { 0 };
+    (year, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: Duration = Duration::new(1_767_323_045, 123_456_789);
+
+    fn records(pieces: &[&[u8]]) -> Vec<(usize, bool)> {
+        let (mut lines, mut out) = (Lines::default(), Vec::new());
+        for piece in pieces {
+            lines.push(piece, |record, ends| out.push((record.len(), ends)));
+        }
+        lines.finish(|record, ends| out.push((record.len(), ends)));
+        out
+    }
+
+    #[test]
+    fn lines_come_out_whole_however_they_came_in() {
+        assert_eq!(records(&[b"ab\n\ncd", b"ef\n", b"x"]), [
+            (2, true),
+            (0, true),
+            (4, true),
+            (1, true)
+        ]);
+        let long = vec![b'x'; MAX_RECORD];
+        assert_eq!(records(&[&long, b"\n"]), [(MAX_RECORD, true)]);
+        assert_eq!(records(&[&long, b"y\n"]), [(MAX_RECORD, false), (1, true)]);
+        let longer = [long.as_slice(), &long, b"z\n"].concat();
+        assert_eq!(records(&[&longer]), [(MAX_RECORD, false), (MAX_RECORD, false), (1, true)]);
+    }
+
+    #[test]
+    fn the_format_is_the_cris() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.log");
+        let mut log = Log::new(path.clone());
+        let mut lines = Lines::default();
+        log.write(Stream::Stdout, &mut lines, b"hello\nwor", AT);
+        log.finish(Stream::Stdout, &mut lines, AT);
+        assert_eq!(
+            fs::read_to_string(path).unwrap(),
+            "2026-01-02T03:04:05.123456789Z stdout F hello\n\
+             2026-01-02T03:04:05.123456789Z stdout F wor\n"
+        );
+    }
+
+    #[test]
+    fn dates_are_gregorian() {
+        let date = |seconds| Rfc3339(Duration::from_secs(seconds)).to_string();
+        assert_eq!(date(0), "1970-01-01T00:00:00.000000000Z");
+        assert_eq!(date(951_782_400), "2000-02-29T00:00:00.000000000Z");
+        assert_eq!(date(4_107_542_399), "2100-02-28T23:59:59.000000000Z");
+        assert_eq!(date(4_107_542_400), "2100-03-01T00:00:00.000000000Z");
+    }
+
+    #[test]
+    fn files_rotate_and_the_oldest_goes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.log");
+        let mut log = Log { max_file: 60, ..Log::new(path.clone()) };
+        let mut lines = Lines::default();
+        for number in 0..8 {
+            log.write(Stream::Stderr, &mut lines, format!("line {number}\n").as_bytes(), AT);
+        }
+        let mut names: Vec<_> = fs::read_dir(directory.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["a.log", "a.log.1", "a.log.2", "a.log.3", "a.log.4"]);
+        assert!(fs::read_to_string(&path).unwrap().ends_with("line 7\n"));
+        assert!(fs::read_to_string(directory.path().join("a.log.4")).unwrap().contains("line 3"));
+    }
+
+    #[test]
+    fn what_the_disk_refuses_is_counted_and_said_later() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.log");
+        std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+        let mut log = Log::new(path.clone());
+        let mut lines = Lines::default();
+        log.write(Stream::Stdout, &mut lines, b"lost\nlost too\n", AT);
+        fs::remove_file(&path).unwrap();
+        log.write(Stream::Stdout, &mut lines, b"kept\n", AT);
+        let text = fs::read_to_string(path).unwrap();
+        let ends: Vec<_> = text.lines().map(|line| &line[31..]).collect();
+        assert_eq!(ends, ["stderr F everynode: 2 lines dropped, the disk took none", "stdout F kept"]);
+    }
+}

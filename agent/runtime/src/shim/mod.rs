@@ -1,0 +1,268 @@
+//! The supervisor of one pod: the agent's binary, run again with nothing of the agent in it.
+//!
+//! It starts the containers, reaps them and what they orphan, keeps their exits and logs, and
+//! outlives its agent. It decides nothing: when to start again and when to kill is the agent's
+//! business, which comes by the socket ([`protocol`]). It ends when it was told to end its pod and
+//! nothing of it is alive; its own end then empties the place.
+//!
+//! ```text
+//!   fd 3: specification ─┐       ┌─ SIGCHLD, SIGTERM (as `terminate`)
+//!   fd 4: listener ──────┼─ poll ┼─ the agent's requests
+//!                        │       ├─ the containers' outputs ── logs
+//!                        │       └─ leaves becoming empty
+//!                        └── no threads, no async runtime: a megabyte of its own at most
+//! ```
+
+mod agent;
+mod clock;
+mod container;
+mod log;
+mod program;
+pub(crate) mod protocol;
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use everynode_model::Reason;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Signal, WaitOptions};
+
+use crate::cgroup::Cgroup;
+use crate::sys;
+use agent::Agent;
+use container::Container;
+use protocol::{Account, Identity, MAX_SPEC, Message, Request, Spec};
+
+/// Where the agent put what the supervisor needs.
+const SPEC: &str = "/proc/self/fd/3";
+const LISTENER: &str = "/proc/self/fd/4";
+
+/// One buffer for all outputs.
+const BUFFER: usize = 64 * 1024;
+
+struct Shim {
+    identity: Identity,
+    restarts_before: u64,
+    containers: Vec<Container>,
+    terminating: bool,
+    signals: OwnedFd,
+    listener: OwnedFd,
+    agent: Option<Agent>,
+    buffer: Vec<u8>,
+}
+
+/// What a round of waiting found.
+#[derive(Default)]
+struct Ready {
+    signals: bool,
+    listener: bool,
+    agent: bool,
+    outputs: bool,
+}
+
+/// The supervisor's whole life. To be called before any thread or async runtime exists, when the
+/// agent's first argument is `shim`.
+pub fn main() -> ExitCode {
+    match Shim::begin().and_then(Shim::run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "everynode-shim: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Shim {
+    fn begin() -> io::Result<Self> {
+        let spec = read_spec()?;
+        let listener = sys_listener()?;
+        let signals = [Signal::CHILD, Signal::TERM, Signal::INT, Signal::HUP];
+        let signals = sys::signal_fd(&signals)?;
+        // What a container orphans comes to us, and not to init.
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+        let (pod, directory) = (Cgroup::at(&spec.cgroup), Path::new(&spec.directory));
+        let new = |c| Container::new(c, &pod, directory, spec.old_kernel);
+        Ok(Self {
+            identity: spec.identity,
+            restarts_before: spec.restarts,
+            containers: spec.containers.into_iter().map(new).collect(),
+            terminating: false,
+            signals,
+            listener,
+            agent: None,
+            buffer: vec![0; BUFFER],
+        })
+    }
+
+    fn run(mut self) -> io::Result<()> {
+        loop {
+            let ready = self.wait()?;
+            if ready.outputs {
+                for container in &mut self.containers {
+                    container.read_outputs(&mut self.buffer);
+                }
+            }
+            if ready.signals {
+                self.take_signals();
+            }
+            if ready.listener {
+                self.take_connection();
+            }
+            if ready.agent {
+                self.hear_agent();
+            }
+            self.progress();
+            if self.terminating && self.containers.iter().all(Container::is_over) {
+                self.tell(&Message::Leaving {});
+                return Ok(());
+            }
+        }
+    }
+
+    fn wait(&self) -> io::Result<Ready> {
+        let readable = |fd| PollFd::new(fd, PollFlags::IN);
+        let mut fds = vec![readable(&self.signals), readable(&self.listener)];
+        fds.extend(self.agent.as_ref().map(Agent::poll_fd));
+        let outputs_from = fds.len();
+        fds.extend(self.containers.iter().flat_map(Container::pipes).map(readable));
+        let leaves_from = fds.len();
+        let leaves = self.containers.iter().filter_map(Container::leaf_events);
+        fds.extend(leaves.map(crate::cgroup::Events::poll_fd));
+        let timeout = self.timeout();
+        match rustix::event::poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let is_ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
+        Ok(Ready {
+            signals: is_ready(&fds[0]),
+            listener: is_ready(&fds[1]),
+            agent: fds[2..outputs_from].iter().any(is_ready),
+            outputs: fds[outputs_from..leaves_from].iter().any(is_ready),
+        })
+    }
+
+    fn timeout(&self) -> Option<Timespec> {
+        let due = self.containers.iter().filter_map(Container::wake_at).min()?;
+        due.saturating_sub(clock::boot()).try_into().ok()
+    }
+
+    fn take_signals(&mut self) {
+        // Eight at a time; several of a kind come as one anyhow.
+        let mut infos = [[0_u8; 128]; 8];
+        while let Ok(length) = rustix::io::read(&self.signals, infos.as_flattened_mut()) {
+            for [a, b, c, d, ..] in infos.iter().take(length / 128).copied() {
+                // SIGINT and SIGHUP are a terminal's, and no order.
+                if i32::from_ne_bytes([a, b, c, d]) == Signal::TERM.as_raw() {
+                    self.terminate();
+                }
+            }
+            if length == 0 {
+                break;
+            }
+        }
+        self.reap();
+    }
+
+    /// All that are dead: the supervisor is the only parent here, so it may wait for any child.
+    fn reap(&mut self) {
+        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+            let _ = self.containers.iter_mut().any(|container| container.reaped(pid, status));
+        }
+    }
+
+    fn take_connection(&mut self) {
+        if let Ok(Some(agent)) = Agent::accept(&self.listener) {
+            self.tell(&Message::Replaced {});
+            self.agent = Some(agent);
+        }
+    }
+
+    fn hear_agent(&mut self) {
+        let Some(mut agent) = self.agent.take() else { return };
+        agent.flush();
+        for request in agent.receive() {
+            let answer = self.answer(request);
+            agent.send(&answer);
+        }
+        self.agent = Some(agent).filter(|agent| !agent.is_closed());
+    }
+
+    fn answer(&mut self, request: Option<Request>) -> Message {
+        match request {
+            Some(Request::Account {}) => Message::Account(self.account()),
+            Some(Request::Start { container }) => match self.start(&container) {
+                Ok(pid) => Message::Started { container, pid },
+                Err(reason) => Message::refused(reason),
+            },
+            Some(Request::Terminate {}) => {
+                self.terminate();
+                Message::Terminating {}
+            }
+            None => Message::refused(Reason::new("NotUnderstood", "no such request")),
+        }
+    }
+
+    fn start(&mut self, name: &str) -> Result<u32, Reason> {
+        if self.terminating {
+            return Err(Reason::new("Terminating", "the pod is being ended"));
+        }
+        let known = self.containers.iter_mut().find(|container| container.name() == name);
+        match known {
+            Some(container) => container.start(),
+            None => Err(Reason::new("NoSuchContainer", format!("no container {name:?}"))),
+        }
+    }
+
+    /// Once: a second SIGTERM makes many programs give up their orderly end.
+    fn terminate(&mut self) {
+        if !std::mem::replace(&mut self.terminating, true) {
+            self.containers.iter().for_each(Container::terminate);
+        }
+    }
+
+    fn progress(&mut self) {
+        for number in 0..self.containers.len() {
+            if let Some(exit) = self.containers[number].progress() {
+                let container = self.containers[number].name().to_owned();
+                self.tell(&Message::Exited { container, exit });
+            }
+        }
+    }
+
+    /// Tells the agent, if there is one; the account keeps it in any case.
+    fn tell(&mut self, message: &Message) {
+        if let Some(agent) = &mut self.agent {
+            agent.send(message);
+            if agent.is_closed() {
+                self.agent = None;
+            }
+        }
+    }
+
+    fn account(&self) -> Account {
+        let restarts = self.containers.iter().map(Container::restarts).sum::<u64>();
+        Account {
+            identity: self.identity.clone(),
+            terminating: self.terminating,
+            restarts: self.restarts_before.saturating_add(restarts),
+            containers: self.containers.iter().map(Container::account).collect(),
+        }
+    }
+}
+
+/// Reads the whole specification, or does nothing at all: one that is cut short has no end of line.
+fn read_spec() -> io::Result<Spec> {
+    let mut text = Vec::new();
+    let limit = u64::try_from(MAX_SPEC).unwrap_or(u64::MAX);
+    File::open(SPEC)?.take(limit).read_to_end(&mut text)?;
+    rustix::io::fcntl_setfd(&rustix::stdio::stdin(), rustix::io::FdFlags::empty())?;
+    match text.strip_suffix(b"\n") {
+        Some(whole) => serde_json::from_slice(whole).map_err(io::Error::other),
+        None => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "incomplete specification")),
+    }
+}

@@ -1,0 +1,273 @@
+//! What an agent and a pod's supervisor say to each other: one JSON object per line over the
+//! pod's unix socket, and the specification that the supervisor is started with.
+//!
+//! The supervisor may be years older than the agent that adopts it, so what is here only grows:
+//! new fields have defaults, an unknown request is answered with a refusal.
+//!
+//! - The agent sends [`Request`]s, as many as it likes; each is answered by one [`Message`], in
+//!   order.
+//! - In between the supervisor sends what happened: `exited`, and before it closes the connection
+//!   for good, `leaving` or `replaced`.
+//! - One agent at a time: a new connection replaces the old one.
+//! - What happens without an agent is kept in the account, which `account` asks for.
+
+use std::time::Duration;
+
+use everynode_agent_core::{
+    ContainerSpec, Marks, PodRef, PodSpec, Supervised, SupervisedContainer,
+};
+use everynode_model::{Exit, PodKey, Reason, WallTime};
+use serde::{Deserialize, Serialize};
+
+use crate::CreateRequest;
+
+/// The longest line: an account of 64 containers with the longest names is a third of it.
+pub(crate) const MAX_LINE: usize = 64 * 1024;
+
+/// The most containers in a pod, so that an account fits in a line. Real DaemonSets have a few.
+pub(crate) const MAX_CONTAINERS: usize = 64;
+
+/// The socket's name in the pod's directory.
+pub(crate) const SOCKET: &str = "shim.sock";
+
+/// The directory of the containers' logs in the pod's.
+pub(crate) const LOGS: &str = "logs";
+
+/// The most a specification may have: far above what a coordinator lets through.
+pub(crate) const MAX_SPEC: usize = 8 * 1024 * 1024;
+
+/// What an agent asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Request {
+    /// For the account of the pod.
+    Account {},
+    /// To start a container.
+    Start { container: String },
+    /// To end the pod.
+    Terminate {},
+}
+
+/// What a supervisor says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Message {
+    /// Answers `account`.
+    Account(Account),
+    /// Answers `start`.
+    Started { container: String, pid: u32 },
+    /// Answers `terminate`.
+    Terminating {},
+    /// Answers what can't be done.
+    Refused { code: String, message: String },
+    /// Unasked: a container has ended.
+    Exited { container: String, exit: WireExit },
+    /// Unasked: all has ended as ordered, and so does the supervisor.
+    Leaving {},
+    /// Unasked: another connection has taken this one's place.
+    Replaced {},
+}
+
+/// The whole of what a supervisor knows of its pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Account {
+    pub(crate) identity: Identity,
+    pub(crate) terminating: bool,
+    pub(crate) restarts: u64,
+    pub(crate) containers: Vec<AccountContainer>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AccountContainer {
+    pub(crate) name: String,
+    pub(crate) pid: Option<u32>,
+    pub(crate) last_exit: Option<WireExit>,
+    pub(crate) for_millis: u64,
+}
+
+/// Which pod, whose, of what: fixed for the supervisor's life.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Identity {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) pod: String,
+    pub(crate) cluster: String,
+    pub(crate) node: String,
+    pub(crate) set: String,
+    pub(crate) revision: String,
+    pub(crate) replace: u64,
+    pub(crate) grace_millis: u64,
+    pub(crate) created_at_unix_millis: i64,
+}
+
+/// What a supervisor is started with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Spec {
+    pub(crate) identity: Identity,
+    /// How often the containers were restarted before.
+    pub(crate) restarts: u64,
+    pub(crate) containers: Vec<SpecContainer>,
+    /// The pod's cgroup directory.
+    pub(crate) cgroup: String,
+    /// The pod's directory for sockets and logs.
+    pub(crate) directory: String,
+    /// Whether to do without `cgroup.kill` and without `CLONE_INTO_CGROUP`, for tests of the ways
+    /// of older kernels.
+    #[serde(default)]
+    pub(crate) old_kernel: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SpecContainer {
+    pub(crate) name: String,
+    pub(crate) argv: Vec<String>,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) working_dir: Option<String>,
+    pub(crate) user: Option<u32>,
+    pub(crate) group: Option<u32>,
+    pub(crate) no_new_privs: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum WireExit {
+    Code(i32),
+    Signal(i32),
+    Unknown,
+}
+
+/// An account that no supervisor of ours gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Malformed;
+
+/// One line, with its end.
+pub(crate) fn line(message: &impl Serialize) -> Vec<u8> {
+    // Serialising these types can't fail: no maps with odd keys, no writer but memory.
+    let mut line = serde_json::to_vec(message).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
+impl Identity {
+    pub(crate) fn of(request: &CreateRequest) -> Self {
+        Self {
+            namespace: request.pod.key.namespace().to_owned(),
+            name: request.pod.key.name().to_owned(),
+            pod: request.pod.uid.to_string(),
+            cluster: request.marks.cluster.to_string(),
+            node: request.marks.node.to_string(),
+            set: request.set.to_string(),
+            revision: request.revision.to_string(),
+            replace: request.replace,
+            grace_millis: millis(request.spec.grace),
+            created_at_unix_millis: request.created_at.unix_millis,
+        }
+    }
+
+    /// Which pod, and whose.
+    pub(crate) fn parse(&self) -> Result<(PodRef, Marks), Malformed> {
+        let pod = PodRef {
+            key: PodKey::new(&self.namespace, &self.name).map_err(|_| Malformed)?,
+            uid: self.pod.parse().map_err(|_| Malformed)?,
+        };
+        let marks = Marks {
+            cluster: self.cluster.parse().map_err(|_| Malformed)?,
+            node: self.node.parse().map_err(|_| Malformed)?,
+        };
+        Ok((pod, marks))
+    }
+}
+
+impl Account {
+    pub(crate) fn parse(&self) -> Result<Supervised, Malformed> {
+        let identity = &self.identity;
+        Ok(Supervised {
+            set: identity.set.parse().map_err(|_| Malformed)?,
+            revision: identity.revision.parse().map_err(|_| Malformed)?,
+            replace: identity.replace,
+            grace: Duration::from_millis(identity.grace_millis),
+            created_at: WallTime::from_unix_millis(identity.created_at_unix_millis),
+            terminating: self.terminating,
+            restarts: self.restarts,
+            containers: self.containers.iter().map(AccountContainer::parse).collect(),
+        })
+    }
+}
+
+impl AccountContainer {
+    fn parse(&self) -> SupervisedContainer {
+        SupervisedContainer {
+            name: self.name.clone(),
+            pid: self.pid,
+            last_exit: self.last_exit.map(Exit::from),
+            for_time: Duration::from_millis(self.for_millis),
+        }
+    }
+}
+
+impl SpecContainer {
+    pub(crate) fn all(spec: &PodSpec) -> Vec<Self> {
+        spec.containers.iter().map(Self::of).collect()
+    }
+
+    fn of(container: &ContainerSpec) -> Self {
+        Self {
+            name: container.name.clone(),
+            argv: container.argv.clone(),
+            env: container.env.clone(),
+            working_dir: container.working_dir.clone(),
+            user: container.user,
+            group: container.group,
+            no_new_privs: container.no_new_privs,
+        }
+    }
+}
+
+impl Message {
+    pub(crate) fn refused(reason: Reason) -> Self {
+        Self::Refused { code: reason.code, message: reason.message }
+    }
+}
+
+impl From<WireExit> for Exit {
+    fn from(exit: WireExit) -> Self {
+        match exit {
+            WireExit::Code(code) => Self::Code(code),
+            WireExit::Signal(signal) => Self::Signal(signal),
+            WireExit::Unknown => Self::Unknown,
+        }
+    }
+}
+
+/// A duration in whole milliseconds; one beyond 584 million years is cut.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_today_is_understood_tomorrow() {
+        let said = [
+            (line(&Request::Start { container: "a".into() }), r#"{"start":{"container":"a"}}"#),
+            (line(&Request::Account {}), r#"{"account":{}}"#),
+            (
+                line(&Message::Exited { container: "a".into(), exit: WireExit::Signal(9) }),
+                r#"{"exited":{"container":"a","exit":{"signal":9}}}"#,
+            ),
+            (line(&Message::Leaving {}), r#"{"leaving":{}}"#),
+        ];
+        for (line, expected) in said {
+            assert_eq!(String::from_utf8(line).unwrap().trim_end(), expected);
+        }
+        // A field that a later version added does no harm.
+        let later = r#"{"exited":{"container":"a","exit":"unknown","core":true}}"#;
+        let understood: Message = serde_json::from_str(later).unwrap();
+        assert_eq!(
+            understood,
+            Message::Exited { container: "a".into(), exit: WireExit::Unknown }
+        );
+    }
+}

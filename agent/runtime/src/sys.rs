@@ -1,0 +1,491 @@
+//! The system calls that no safe crate offers: starting a process inside a cgroup, and signals as
+//! a file descriptor.
+//!
+//! The only file with unsafe code. A process is started without a moment outside its cgroup:
+//!
+//! ```text
+//!   prepare ── clone3 into the cgroup ──────────────┐
+//!      │                                            ├── child: set itself up ── execve
+//!      └── (before Linux 5.7) fork ── enter cgroup ─┘            │
+//!                                                     first failure: (stage, errno) by pipe
+//! ```
+//!
+//! Writing a process id to `cgroup.procs` from outside would leave such a moment, and costs up to
+//! 100 ms per sporadic start since Linux 6.0; the child that writes its own is the fallback.
+//! Between clone and exec the child of a many-threaded process may take no lock, so it does
+//! nothing but raw system calls on what was prepared before.
+
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString, c_char, c_int, c_long};
+use std::fmt;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
+
+/// How a process gets into its cgroup.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// `CLONE_INTO_CGROUP` where the kernel has it, else as below.
+    #[default]
+    Best,
+    /// By writing itself into `cgroup.procs` before exec: kernels before 5.7.
+    Fork,
+}
+
+/// A process to start, with all it needs prepared.
+pub(crate) struct Launch<'a> {
+    /// The file to execute; relative to `dir` unless absolute.
+    pub(crate) program: CString,
+    /// Its arguments, `argv[0]` first.
+    pub(crate) argv: Vec<CString>,
+    /// Its whole environment, `NAME=value` each.
+    pub(crate) env: Vec<CString>,
+    /// What become its descriptors 0, 1, 2 and so on; it has no others.
+    pub(crate) fds: Vec<BorrowedFd<'a>>,
+    /// The directory of the cgroup it starts in.
+    pub(crate) cgroup: BorrowedFd<'a>,
+    /// Its working directory.
+    pub(crate) dir: CString,
+    /// Its user; unchanged without one.
+    pub(crate) user: Option<u32>,
+    /// Its group; unchanged without one. With either, it has no supplementary groups.
+    pub(crate) group: Option<u32>,
+    /// Whether exec may never again gain privileges.
+    pub(crate) no_new_privs: bool,
+    /// How it gets into its cgroup.
+    pub(crate) way: Way,
+}
+
+/// A started process that has executed its program.
+pub(crate) struct Launched {
+    /// Its process id, ours to reap.
+    pub(crate) pid: Pid,
+    /// The same as a descriptor, which no later process can inherit.
+    pub(crate) pidfd: OwnedFd,
+}
+
+/// Why a process could not be started; nothing of it is alive.
+#[derive(Debug)]
+pub(crate) struct LaunchError {
+    /// What failed.
+    pub(crate) stage: Stage,
+    /// How.
+    pub(crate) source: io::Error,
+}
+
+/// The steps of a start, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub(crate) enum Stage {
+    Prepare,
+    Clone,
+    EnterCgroup,
+    Session,
+    Descriptors,
+    Groups,
+    Group,
+    User,
+    NoNewPrivs,
+    Directory,
+    Exec,
+}
+
+/// What the child reads: everything points into memory that outlives it.
+struct Prepared {
+    program: *const c_char,
+    argv: Vec<*const c_char>,
+    env: Vec<*const c_char>,
+    /// All above the targets 0…n, so that no dup2 overwrites a source still needed.
+    sources: Vec<OwnedFd>,
+    /// `cgroup.procs`, where the child has to enter the cgroup by itself.
+    enter: Option<OwnedFd>,
+    parent: c_int,
+    dir: *const c_char,
+    user: Option<u32>,
+    group: Option<u32>,
+    no_new_privs: bool,
+    report: OwnedFd,
+}
+
+/// Lowest number for descriptors that the child keeps aside: above every target number.
+const ABOVE_TARGETS: RawFd = 16;
+
+/// `sizeof(struct clone_args)` with its `cgroup` field, the last one (Linux 5.7).
+const CLONE_ARGS_SIZE: usize = size_of::<libc::clone_args>();
+
+impl Launch<'_> {
+    /// Starts the process and waits until it has executed its program.
+    ///
+    /// # Errors
+    /// Names the step that failed; the child, if there was one, is reaped.
+    pub(crate) fn start(&self) -> Result<Launched, LaunchError> {
+        if self.way == Way::Best {
+            match self.start_by(false) {
+                Err(error) if error.stage == Stage::Clone && not_supported(&error.source) => {}
+                outcome => return outcome,
+            }
+        }
+        self.start_by(true)
+    }
+
+    fn start_by(&self, fork: bool) -> Result<Launched, LaunchError> {
+        let at = |stage| move |source: io::Error| LaunchError { stage, source };
+        let (report, prepared) = self.prepare(fork).map_err(at(Stage::Prepare))?;
+        let masked = MaskAll::new();
+        let cloned = if fork { plain_fork() } else { clone_into(self.cgroup) };
+        let pid = match cloned.map_err(at(Stage::Clone))? {
+            // SAFETY: we are the child, alone in a copy of the parent's memory; `prepared` points
+            // to values that `self` and this frame own, and neither is dropped: it never returns.
+            None => unsafe { prepared.become_program() },
+            Some(pid) => pid,
+        };
+        drop(masked);
+        // Ours must be the only copy left: the child's closes by exec or death.
+        drop(prepared);
+        match read_report(&report) {
+            None => {
+                let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty());
+                pidfd.map(|pidfd| Launched { pid, pidfd }).map_err(|errno| {
+                    // It can't be watched, so it may not live.
+                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                    reap(pid);
+                    LaunchError { stage: Stage::Prepare, source: errno.into() }
+                })
+            }
+            Some(error) => {
+                reap(pid);
+                Err(error)
+            }
+        }
+    }
+
+    fn prepare(&self, fork: bool) -> io::Result<(OwnedFd, Prepared)> {
+        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        let aside = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, ABOVE_TARGETS);
+        let enter = match fork {
+            true => Some(rustix::fs::openat(
+                self.cgroup,
+                c"cgroup.procs",
+                OFlags::WRONLY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )?),
+            false => None,
+        };
+        let prepared = Prepared {
+            program: self.program.as_ptr(),
+            argv: null_ended(&self.argv),
+            env: null_ended(&self.env),
+            sources: self.fds.iter().map(|fd| aside(*fd)).collect::<Result<_, _>>()?,
+            enter: enter.map(|fd| aside(fd.as_fd())).transpose()?,
+            parent: rustix::process::getpid().as_raw_nonzero().get(),
+            dir: self.dir.as_ptr(),
+            user: self.user,
+            group: self.group,
+            no_new_privs: self.no_new_privs,
+            report: aside(write.as_fd())?,
+        };
+        Ok((read, prepared))
+    }
+}
+
+impl Prepared {
+    /// The child's part, in the order of [`Stage`].
+    ///
+    /// # Safety
+    /// Only in a freshly cloned child with all signals blocked; every pointer must be valid. Makes
+    /// raw system calls only: another thread of the parent may have held any lock.
+    unsafe fn become_program(&self) -> ! {
+        // SAFETY: plain system calls on valid descriptors and NUL-ended strings. The raw ones
+        // replace wrappers that would signal the parent's other threads (setuid and its like).
+        unsafe {
+            if let Some(procs) = &self.enter {
+                self.enter_cgroup(procs.as_raw_fd());
+            }
+            self.must(Stage::Session, libc::syscall(libc::SYS_setsid));
+            for (source, target) in self.sources.iter().zip(0..) {
+                let done = libc::dup2(source.as_raw_fd(), target);
+                self.must(Stage::Descriptors, c_long::from(done));
+            }
+            close_rest_on_exec(self.sources.len());
+            libc::umask(0o022);
+            if self.user.is_some() || self.group.is_some() {
+                let none = ptr::null::<libc::gid_t>();
+                self.must(Stage::Groups, libc::syscall(libc::SYS_setgroups, 0, none));
+            }
+            if let Some(group) = self.group {
+                self.must(Stage::Group, libc::syscall(libc::SYS_setgid, group));
+            }
+            if let Some(user) = self.user {
+                self.must(Stage::User, libc::syscall(libc::SYS_setuid, user));
+            }
+            if self.no_new_privs {
+                let done = libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+                self.must(Stage::NoNewPrivs, c_long::from(done));
+            }
+            self.must(Stage::Directory, c_long::from(libc::chdir(self.dir)));
+            default_signals();
+            libc::execve(self.program, self.argv.as_ptr(), self.env.as_ptr());
+            self.fail(Stage::Exec)
+        }
+    }
+
+    /// Enters the cgroup; should the parent die before that, the child dies with it, as nobody
+    /// could find it.
+    ///
+    /// # Safety
+    /// As [`Self::become_program`].
+    unsafe fn enter_cgroup(&self, procs: RawFd) {
+        // SAFETY: as in `become_program`.
+        unsafe {
+            let stage = Stage::EnterCgroup;
+            let done = libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
+            self.must(stage, c_long::from(done));
+            if libc::syscall(libc::SYS_getppid) != c_long::from(self.parent) {
+                libc::_exit(127);
+            }
+            self.must(stage, libc::syscall(libc::SYS_write, procs, c"0".as_ptr(), 1));
+            // From here it is in its place, where everybody finds it.
+            libc::prctl(libc::PR_SET_PDEATHSIG, 0, 0, 0, 0);
+        }
+    }
+
+    /// # Safety
+    /// As [`Self::become_program`].
+    unsafe fn must(&self, stage: Stage, result: c_long) {
+        if result < 0 {
+            // SAFETY: as in `become_program`.
+            unsafe { self.fail(stage) }
+        }
+    }
+
+    /// Tells the parent and ends.
+    ///
+    /// # Safety
+    /// As [`Self::become_program`].
+    unsafe fn fail(&self, stage: Stage) -> ! {
+        // SAFETY: errno is the child's own; the buffer is as long as is written; a pipe takes
+        // eight bytes at once.
+        unsafe {
+            let report: [c_int; 2] = [stage as c_int, *libc::__errno_location()];
+            let size = size_of_val(&report);
+            libc::syscall(libc::SYS_write, self.report.as_raw_fd(), report.as_ptr(), size);
+            libc::_exit(127)
+        }
+    }
+}
+
+/// Blocks these signals for the calling thread and returns a descriptor they are read from, 128
+/// bytes each (`signalfd_siginfo`, the number first).
+pub(crate) fn signal_fd(signals: &[rustix::process::Signal]) -> io::Result<OwnedFd> {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: `set` is initialised by sigemptyset before any use; the descriptor is new and ours.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for signal in signals {
+            libc::sigaddset(set.as_mut_ptr(), signal.as_raw());
+        }
+        let blocked = libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), ptr::null_mut());
+        if blocked != 0 {
+            return Err(io::Error::from_raw_os_error(blocked));
+        }
+        let fd = libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+        if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd)) }
+    }
+}
+
+/// Tries `CLONE_INTO_CGROUP` with a child that ends at once.
+pub(crate) fn try_clone_into(cgroup: BorrowedFd<'_>) -> io::Result<()> {
+    let masked = MaskAll::new();
+    match clone_into(cgroup)? {
+        // SAFETY: the child ends here.
+        None => unsafe { libc::_exit(0) },
+        Some(pid) => {
+            drop(masked);
+            reap(pid);
+            Ok(())
+        }
+    }
+}
+
+/// Whether an error of clone3 says that the kernel does not know it or its arguments.
+pub(crate) fn not_supported(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL | libc::E2BIG))
+}
+
+/// A copy of this process in that cgroup; `None` in the copy.
+fn clone_into(cgroup: BorrowedFd<'_>) -> io::Result<Option<Pid>> {
+    // SAFETY: all zeros is a valid clone_args; the kernel reads it and writes nothing. Without
+    // CLONE_VM the child has its own copy of memory and stack, as after fork.
+    let result = unsafe {
+        let mut args: libc::clone_args = MaybeUninit::zeroed().assume_init();
+        args.flags = u64::try_from(libc::CLONE_INTO_CGROUP).unwrap_or(0x2_0000_0000);
+        args.exit_signal = u64::from(libc::SIGCHLD.unsigned_abs());
+        args.cgroup = u64::from(cgroup.as_raw_fd().unsigned_abs());
+        libc::syscall(libc::SYS_clone3, &raw const args, CLONE_ARGS_SIZE)
+    };
+    pid_or_error(result)
+}
+
+fn plain_fork() -> io::Result<Option<Pid>> {
+    // SAFETY: the child goes on in `become_program`, which needs no lock.
+    pid_or_error(c_long::from(unsafe { libc::fork() }))
+}
+
+fn pid_or_error(result: c_long) -> io::Result<Option<Pid>> {
+    match c_int::try_from(result) {
+        Ok(pid) if pid >= 0 => Ok(Pid::from_raw(pid)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Blocks every signal while it lives, so that none of the parent's handlers runs in the child.
+struct MaskAll {
+    before: libc::sigset_t,
+}
+
+impl MaskAll {
+    fn new() -> Self {
+        let mut all = MaybeUninit::uninit();
+        let mut before = MaybeUninit::uninit();
+        // SAFETY: sigfillset initialises `all`, sigemptyset `before`; pthread_sigmask can't fail
+        // with a valid `how`.
+        unsafe {
+            libc::sigfillset(all.as_mut_ptr());
+            libc::sigemptyset(before.as_mut_ptr());
+            libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+            Self { before: before.assume_init() }
+        }
+    }
+}
+
+impl Drop for MaskAll {
+    fn drop(&mut self) {
+        // SAFETY: `before` is the mask that was read.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, ptr::null_mut()) };
+    }
+}
+
+/// Every signal back to its default and none blocked, as a program expects to begin. Rust itself
+/// ignores SIGPIPE, and exec would keep that.
+///
+/// # Safety
+/// Only in the child: it changes what the whole process does on a signal.
+unsafe fn default_signals() {
+    // SAFETY: sigaction and sigprocmask are async-signal-safe; for the two numbers that the C
+    // library keeps for itself, and SIGKILL and SIGSTOP, sigaction refuses, which is right.
+    unsafe {
+        let mut default: libc::sigaction = MaybeUninit::zeroed().assume_init();
+        default.sa_sigaction = libc::SIG_DFL;
+        for signal in 1..=64 {
+            libc::sigaction(signal, &raw const default, ptr::null_mut());
+        }
+        let mut none = MaybeUninit::uninit();
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut());
+    }
+}
+
+/// Marks every descriptor from `first` on to be closed by exec.
+///
+/// # Safety
+/// Only in the child: it changes every descriptor.
+unsafe fn close_rest_on_exec(first: usize) {
+    // SAFETY: changes nothing but flags of the child's own descriptors.
+    unsafe {
+        let done =
+            libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+        if done == 0 {
+            return;
+        }
+        // Before Linux 5.11. All of ours are opened close-on-exec, so this only adds what a
+        // library forgot; the first 1024 are what such a process can be expected to have.
+        for fd in (0..1024).skip(first) {
+            libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
+        }
+    }
+}
+
+/// What the child wrote before it ended; `None` when exec has closed the pipe.
+fn read_report(pipe: &OwnedFd) -> Option<LaunchError> {
+    let mut report = [0; 8];
+    let length = loop {
+        match rustix::io::read(pipe, &mut report) {
+            Err(rustix::io::Errno::INTR) => {}
+            outcome => break outcome.unwrap_or(0),
+        }
+    };
+    if length != report.len() {
+        return None;
+    }
+    let [a, b, c, d, e, f, g, h] = report;
+    Some(LaunchError {
+        stage: Stage::from_number(c_int::from_ne_bytes([a, b, c, d])),
+        source: io::Error::from_raw_os_error(c_int::from_ne_bytes([e, f, g, h])),
+    })
+}
+
+/// Waits for one child of ours that is about to end, and for no other.
+fn reap(pid: Pid) {
+    while let Err(rustix::io::Errno::INTR) =
+        rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED)
+    {}
+}
+
+fn null_ended(strings: &[CString]) -> Vec<*const c_char> {
+    strings.iter().map(|s| CStr::as_ptr(s)).chain([ptr::null()]).collect()
+}
+
+impl Stage {
+    const ALL: [Self; 11] = [
+        Self::Prepare,
+        Self::Clone,
+        Self::EnterCgroup,
+        Self::Session,
+        Self::Descriptors,
+        Self::Groups,
+        Self::Group,
+        Self::User,
+        Self::NoNewPrivs,
+        Self::Directory,
+        Self::Exec,
+    ];
+
+    fn from_number(number: c_int) -> Self {
+        Self::ALL.into_iter().find(|stage| *stage as c_int == number).unwrap_or(Self::Exec)
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Prepare => "prepare the start",
+            Self::Clone => "make a process in the cgroup",
+            Self::EnterCgroup => "enter the cgroup",
+            Self::Session => "make a session",
+            Self::Descriptors => "set up descriptors",
+            Self::Groups => "drop supplementary groups",
+            Self::Group => "set the group",
+            Self::User => "set the user",
+            Self::NoNewPrivs => "set no_new_privs",
+            Self::Directory => "enter the working directory",
+            Self::Exec => "execute the program",
+        })
+    }
+}
+
+impl fmt::Display for LaunchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {}: {}", self.stage, self.source)
+    }
+}
+
+impl std::error::Error for LaunchError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}

@@ -1,0 +1,104 @@
+//! Orders: handing out assignments, each once, to nodes that can hear them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use everynode_model::{Assignment, Digest, Generation, NodeUid, Stamp};
+
+use crate::record::NodeStanding;
+use crate::view::Order;
+use crate::{Changed, Fleet};
+
+/// What was handed out in this reign, and to whom something may be due.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Desk {
+    handed: BTreeMap<NodeUid, Arc<Order>>,
+    /// Nodes whose records changed: their assignment may differ from what was handed out.
+    stale: BTreeSet<NodeUid>,
+    /// Nodes whose session has just begun: their order is due whether it changed or not.
+    greeted: BTreeSet<NodeUid>,
+}
+
+impl Desk {
+    pub(crate) fn doubt(&mut self, node: NodeUid) {
+        self.stale.insert(node);
+    }
+
+    pub(crate) fn greet(&mut self, node: NodeUid) {
+        self.greeted.insert(node);
+    }
+
+    pub(crate) fn forget(&mut self, node: NodeUid) {
+        self.handed.remove(&node);
+        self.stale.remove(&node);
+        self.greeted.remove(&node);
+    }
+
+    pub(crate) fn handed(&self) -> &BTreeMap<NodeUid, Arc<Order>> {
+        &self.handed
+    }
+
+    pub(crate) fn is_due(&self, node: NodeUid) -> bool {
+        self.stale.contains(&node) || self.greeted.contains(&node)
+    }
+}
+
+impl Fleet {
+    /// The orders that are due: to connected nodes that belong, whose assignment is another than
+    /// the one last handed out in this reign, or whose session has just begun. Each is handed out
+    /// once; generations grow by one per node within the term.
+    pub fn take_orders(&mut self) -> Vec<(NodeUid, Arc<Order>)> {
+        let stale = std::mem::take(&mut self.desk.stale);
+        let greeted = std::mem::take(&mut self.desk.greeted);
+        stale.union(&greeted).filter_map(|node| self.hand_out(*node, &greeted)).collect()
+    }
+
+    /// The order last handed out to the node in this reign.
+    pub fn order_of(&self, node: NodeUid) -> Option<&Arc<Order>> {
+        self.desk.handed.get(&node)
+    }
+
+    /// Whether the node belongs; `None` where no such node is known. A session tells a leaving or
+    /// removed node to tear down, and refuses an unknown one.
+    pub fn standing(&self, node: NodeUid) -> Option<NodeStanding> {
+        self.records.nodes.get(&node).map(|record| record.standing)
+    }
+
+    fn hand_out(
+        &mut self,
+        node: NodeUid,
+        greeted: &BTreeSet<NodeUid>,
+    ) -> Option<(NodeUid, Arc<Order>)> {
+        let connected = self.seen.get(&node).is_some_and(|seen| seen.session.is_some());
+        if !connected || self.records.active(node).is_none() {
+            // Nothing is lost: its next session begins with whatever is right then.
+            return None;
+        }
+        let assignment = self.records.assignment(node);
+        let digest = assignment.digest();
+        let former = self.desk.handed.get(&node);
+        let generation = match former {
+            Some(order) if order.stamp.digest == digest => {
+                return greeted.contains(&node).then(|| (node, Arc::clone(order)));
+            }
+            Some(order) => order.stamp.generation.next(),
+            None => Generation::default().next(),
+        };
+        let cluster = self.records.cluster;
+        let stamp =
+            Stamp { cluster: cluster.id, term: cluster.term, reign: cluster.reign, generation, digest };
+        let bodies = self.bodies(&assignment);
+        let order = Arc::new(Order { stamp, assignment, bodies });
+        self.desk.handed.insert(node, Arc::clone(&order));
+        self.changed.insert(Changed::Node(node));
+        Some((node, order))
+    }
+
+    fn bodies(&self, assignment: &Assignment) -> BTreeMap<Digest, Arc<[u8]>> {
+        let body = |item: &everynode_model::Item| {
+            let revision = self.records.sets.get(&item.set)?.revisions.get(&item.revision)?;
+            Some((revision.digest, Arc::clone(&revision.body)))
+        };
+        assignment.items().filter_map(body).collect()
+    }
+}

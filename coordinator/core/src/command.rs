@@ -1,0 +1,252 @@
+//! What can be asked for, and the named reasons for refusing it.
+
+use std::sync::Arc;
+
+use everynode_model::{
+    DaemonSet, Digest, Effect, Labels, NodeName, NodeUid, PodKey, SetUid, Taint,
+};
+
+use crate::record::{NodeRecord, SetRecord, TokenRecord, Write};
+
+/// Something that somebody asks for. Ids and secrets were drawn by the shell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// A machine joins with a token. Repeated with the same token and key it is answered the same
+    /// way again, so that a lost answer costs nothing.
+    Join {
+        /// The token's public part.
+        token_id: String,
+        /// SHA-256 of the token's secret part.
+        token_secret: Digest,
+        /// The uid it gets if it is new.
+        uid: NodeUid,
+        /// The name it wants.
+        name: NodeName,
+        /// SHA-256 of its public key.
+        public_key: Digest,
+        /// Its machine id.
+        machine_id: String,
+        /// Its labels.
+        labels: Labels,
+        /// Its taints.
+        taints: Vec<Taint>,
+    },
+    /// Keep a new join token.
+    CreateToken(TokenRecord),
+    /// End a join token.
+    RevokeToken {
+        /// Its public part.
+        id: String,
+    },
+    /// Create or change a DaemonSet; it has been admitted at the door.
+    PutSet {
+        /// What must, or must not, be there already.
+        mode: PutMode,
+        /// The set; its `uid` is the one it gets if it is new, its `generation` is ignored.
+        set: Box<DaemonSet>,
+        /// The canonical object.
+        object: Arc<[u8]>,
+        /// Whether the spec differs from the stored object's: raises the generation.
+        spec_changed: bool,
+        /// The template's normal form.
+        body: Arc<[u8]>,
+        /// Which version of it.
+        normal_form: u32,
+        /// `kubernetes.io/change-cause`; empty without one.
+        change_cause: String,
+        /// The `resourceVersion` the caller has seen, if it insists on it.
+        expected_version: Option<u64>,
+    },
+    /// Delete a DaemonSet; its pods are stopped as nodes learn of it.
+    DeleteSet {
+        /// Its namespace and name.
+        key: PodKey,
+        /// The uid it must have, if the caller insists.
+        uid: Option<SetUid>,
+    },
+    /// Remove a node: it is told to tear down when it next calls.
+    DeleteNode {
+        /// Its name.
+        name: NodeName,
+        /// Do not wait for its confirmation: forget it. If it ever calls, it is refused as
+        /// unknown, and goes on running what it runs.
+        forget: bool,
+    },
+    /// The machine itself wants to leave.
+    Leave {
+        /// Which.
+        uid: NodeUid,
+    },
+    /// A removed machine says that it is empty.
+    ConfirmDeparture {
+        /// Which.
+        uid: NodeUid,
+    },
+    /// Change a node's labels, taints or cordon.
+    ChangeNode {
+        /// Its name.
+        name: NodeName,
+        /// The changes, in order; all or none.
+        changes: Vec<NodeChange>,
+    },
+    /// Have one pod replaced (`delete pod`).
+    ReplacePod {
+        /// On which node.
+        node: NodeUid,
+        /// Of which DaemonSet.
+        key: PodKey,
+    },
+}
+
+/// Whether a put creates, changes, or either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutMode {
+    /// It must not be there.
+    Create,
+    /// It must be there.
+    Replace,
+    /// Either.
+    Apply,
+}
+
+/// One change of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeChange {
+    /// Set a label.
+    SetLabel {
+        /// Its key.
+        key: String,
+        /// Its value.
+        value: String,
+        /// Whether another value may be overwritten (kubectl's `--overwrite`).
+        overwrite: bool,
+    },
+    /// Remove a label; nothing happens where it is not there.
+    RemoveLabel(String),
+    /// Set a taint; one with the same key and effect is overwritten only if so allowed.
+    SetTaint {
+        /// The taint.
+        taint: Taint,
+        /// Whether another value may be overwritten.
+        overwrite: bool,
+    },
+    /// Remove the taints with this key, and with this effect where one is given.
+    RemoveTaint {
+        /// The key.
+        key: String,
+        /// The effect.
+        effect: Option<Effect>,
+    },
+    /// Cordon or uncordon.
+    SetUnschedulable(bool),
+}
+
+/// A command's effect: what to store, and what to answer once it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// To be stored, all or none; empty where nothing changes.
+    pub writes: Vec<Write>,
+    /// The answer.
+    pub outcome: Outcome,
+}
+
+/// What a command led to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The machine is (already) registered.
+    Joined(Box<NodeRecord>),
+    /// The token is kept, or ended.
+    Token(Box<TokenRecord>),
+    /// The DaemonSet as it is stored now.
+    Set {
+        /// The record.
+        record: Box<SetRecord>,
+        /// Whether it was created.
+        created: bool,
+        /// Whether anything changed.
+        changed: bool,
+    },
+    /// The DaemonSet is gone.
+    SetDeleted(Box<SetRecord>),
+    /// The node is on its way out, or out.
+    NodeLeaving {
+        /// The record.
+        record: Box<NodeRecord>,
+        /// The pods that it is known to run and that will be stopped there.
+        pods: Vec<PodKey>,
+        /// Whether it is connected, so that it will be soon.
+        connected: bool,
+    },
+    /// The node was changed, or was so already.
+    Node(Box<NodeRecord>),
+    /// Nothing more to say.
+    Done,
+}
+
+/// Why a command was not followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No such token, or its secret is another: never said which.
+    TokenInvalid,
+    /// The token has ended.
+    TokenExpired,
+    /// As many machines as it allows have joined with it.
+    TokenUsedUp,
+    /// The token is for another node name.
+    TokenForOtherNode {
+        /// The only name it is for.
+        name: NodeName,
+    },
+    /// A node of that name is registered, and the token does not say `--replace`.
+    NameTaken {
+        /// The name.
+        name: NodeName,
+    },
+    /// A DaemonSet of that name is there.
+    SetExists(PodKey),
+    /// There is none.
+    SetNotFound(PodKey),
+    /// It is another one than the caller means, or has changed since.
+    Conflict {
+        /// About what, such as `daemonsets.apps "x"`.
+        what: String,
+        /// How.
+        detail: String,
+    },
+    /// `spec.selector` can't be changed.
+    SelectorImmutable(PodKey),
+    /// No such node by name.
+    NodeNotFound(String),
+    /// No node with that uid was ever registered here, or it was forgotten. Not a reason to tear
+    /// anything down.
+    NodeUnknown(NodeUid),
+    /// The node has been removed.
+    NodeRemoved(NodeUid),
+    /// The node has not been removed: it can't confirm its departure.
+    NodeNotLeaving(NodeUid),
+    /// No such pod.
+    PodNotFound {
+        /// On which node.
+        node: NodeName,
+        /// Of which DaemonSet.
+        key: PodKey,
+    },
+    /// A label or taint has another value, and overwriting was not asked for.
+    NotOverwritten {
+        /// Its key.
+        key: String,
+        /// The value it has.
+        has: String,
+    },
+    /// No such token.
+    TokenNotFound(String),
+    /// A label or taint to remove is not there.
+    TaintNotFound(String),
+    /// A limit is reached.
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many there may be.
+        limit: usize,
+    },
+}

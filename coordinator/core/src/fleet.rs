@@ -1,0 +1,349 @@
+//! The fleet: records, observations, and what is kept up to date between the two.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use everynode_model::{NodeUid, Now, PodKey, SetUid, Timestamp};
+
+use crate::assign::Desk;
+use crate::config::Config;
+use crate::events::Events;
+use crate::observe::Observation;
+use crate::record::{GrantHead, NodeStanding, Record, RecordKey, Write};
+use crate::records::{Place, Records, SetRecords, Touched};
+use crate::seen::{Seen, is_ready};
+use crate::status::{Cell, Stand, Tally};
+use crate::view::Changed;
+
+/// The known world, and every decision about it. See the crate's documentation.
+#[derive(Clone, Debug)]
+pub struct Fleet {
+    pub(crate) config: Config,
+    /// The latest time that was handed in; never goes back.
+    pub(crate) now: Now,
+    pub(crate) records: Records,
+    pub(crate) seen: BTreeMap<NodeUid, Seen>,
+    pub(crate) tallies: BTreeMap<SetUid, Tally>,
+    /// When whose lease is to be looked at.
+    pub(crate) leases: BTreeSet<(Timestamp, NodeUid)>,
+    /// When which pod will have been ready long enough.
+    pub(crate) ripening: BTreeSet<(Timestamp, NodeUid, PodKey)>,
+    /// No rollout step is taken before this.
+    pub(crate) window_ends: Timestamp,
+    pub(crate) desk: Desk,
+    pub(crate) events: Events,
+    pub(crate) changed: BTreeSet<Changed>,
+    /// The `resourceVersion` last given away, durable or not.
+    pub(crate) version: u64,
+    /// The `resourceVersion` of each set's last change of status.
+    pub(crate) status_versions: BTreeMap<SetUid, u64>,
+}
+
+/// Why a fleet could not be restored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestoreError {
+    /// The records do not say which cluster this is and whose reign.
+    NoCluster,
+    /// There is more than one [`crate::ClusterRecord`].
+    TwoClusters,
+}
+
+/// Where the term begins in a `resourceVersion`: 2^40 versions in one term are a million a second
+/// for twelve days without a restart, 2^24 terms one restart a minute for 30 years.
+const TERM_SHIFT: u32 = 40;
+
+impl Fleet {
+    /// The fleet of these records, in any order; nothing has been seen of it yet.
+    ///
+    /// # Errors
+    /// When there is not exactly one [`crate::ClusterRecord`].
+    pub fn restore(
+        records: impl IntoIterator<Item = Record>,
+        config: Config,
+        now: Now,
+    ) -> Result<Self, RestoreError> {
+        let mut cluster = None;
+        let mut writes = Vec::new();
+        for record in records {
+            match record {
+                Record::Cluster(_) if cluster.is_some() => return Err(RestoreError::TwoClusters),
+                Record::Cluster(found) => cluster = Some(found),
+                record => writes.push(Write::put(record)),
+            }
+        }
+        let cluster = cluster.ok_or(RestoreError::NoCluster)?;
+        let mut fleet = Self {
+            now,
+            records: Records::new(cluster),
+            seen: BTreeMap::new(),
+            tallies: BTreeMap::new(),
+            leases: BTreeSet::new(),
+            ripening: BTreeSet::new(),
+            window_ends: now.steady.after(config.registration_window),
+            desk: Desk::default(),
+            events: Events::new(&config, now.steady),
+            changed: BTreeSet::new(),
+            version: cluster.term.0 << TERM_SHIFT,
+            status_versions: BTreeMap::new(),
+            config,
+        };
+        fleet.record(&writes, now);
+        fleet.changed.clear();
+        Ok(fleet)
+    }
+
+    /// Follows writes that are stored (or about to be, in the batch under way). The only way in
+    /// which records change. What was not decided by this fleet is taken as it is.
+    pub fn record(&mut self, writes: &[Write], now: Now) {
+        self.advance(now);
+        let mut touched = Touched::default();
+        for write in writes {
+            self.records.apply(write, &mut touched);
+            self.note_version(write);
+            self.note_change(write);
+            self.events.record(write);
+        }
+        for node in &touched.nodes {
+            self.follow_standing(*node);
+            self.changed.insert(Changed::Node(*node));
+        }
+        for set in &touched.sets {
+            self.refresh_set(*set);
+        }
+        for node in touched.nodes {
+            self.desk.doubt(node);
+            self.refresh_node(node);
+        }
+        for (set, node) in touched.grants {
+            if !touched.sets.contains(&set) {
+                self.refresh_cell(set, node);
+            }
+        }
+    }
+
+    /// Takes in what an agent said or the shell noticed. Returns the events to store, which
+    /// [`Fleet::record`] must follow like all writes.
+    pub fn observe(&mut self, observation: Observation, now: Now) -> Vec<Write> {
+        self.advance(now);
+        self.take_in(observation);
+        self.events.take_writes()
+    }
+
+    /// What has changed since this was last asked.
+    pub fn take_changes(&mut self) -> BTreeSet<Changed> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// The numbers it decides by.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Which cluster this is and whose reign.
+    pub const fn cluster(&self) -> crate::ClusterRecord {
+        self.records.cluster
+    }
+
+    /// The `resourceVersion` of the newest change, stored or not.
+    pub const fn resource_version(&self) -> u64 {
+        self.version
+    }
+
+    pub(crate) fn advance(&mut self, now: Now) {
+        self.now.steady = self.now.steady.max(now.steady);
+        self.now.wall = now.wall;
+    }
+
+    pub(crate) const fn next_version(&mut self) -> u64 {
+        self.version += 1;
+        self.version
+    }
+
+    /// Computes anew what every set has to do with this node.
+    pub(crate) fn refresh_node(&mut self, node: NodeUid) {
+        let sets: Vec<SetUid> = self.records.sets.keys().copied().collect();
+        for set in sets {
+            self.refresh_cell(set, node);
+        }
+    }
+
+    /// Computes anew what the set of that name has to do with this node.
+    pub(crate) fn refresh(&mut self, node: NodeUid, key: &PodKey) {
+        if let Some(set) = self.records.keys.get(key).copied() {
+            self.refresh_cell(set, node);
+        }
+    }
+
+    /// Computes anew what this set has to do with every node.
+    fn refresh_set(&mut self, set: SetUid) {
+        let Some(records) = self.records.sets.get(&set) else { return };
+        let (gone, empty) = (records.record.is_none(), records.is_empty());
+        let key = records.record.as_ref().map(|record| record.set.key.clone());
+        let mut nodes: BTreeSet<NodeUid> = self.records.nodes.keys().copied().collect();
+        nodes.extend(records.chunks.values().flat_map(|chunk| chunk.keys().copied()));
+        if let Some(tally) = self.tallies.get(&set) {
+            nodes.extend(tally.cells.keys().copied());
+        }
+        for node in nodes {
+            // The rule itself may have changed, which no cell shows.
+            let had = self.tallies.get(&set).and_then(|tally| tally.cells.get(&node)).copied();
+            self.refresh_cell(set, node);
+            let has = self.tallies.get(&set).and_then(|tally| tally.cells.get(&node)).copied();
+            let placed = |cell: Option<Cell>| cell.is_some_and(|cell| cell.place != Place::None);
+            if placed(had) || placed(has) {
+                self.desk.doubt(node);
+                if let Some(key) = &key {
+                    self.changed.insert(Changed::Pod(node, key.clone()));
+                }
+            }
+        }
+        if empty {
+            self.records.sets.remove(&set);
+            self.tallies.remove(&set);
+            self.status_versions.remove(&set);
+        } else if let (false, Some(key)) = (gone, key) {
+            self.changed.insert(Changed::Set(key, set));
+        }
+    }
+
+    /// Computes one cell anew and keeps the sums, the order of rollouts and the deadlines right.
+    fn refresh_cell(&mut self, set: SetUid, node: NodeUid) {
+        let Some(records) = self.records.sets.get(&set) else { return };
+        let (cell, ripens) = self.cell(records, set, node);
+        let key = records.record.as_ref().map(|record| record.set.key.clone());
+        let tally = self.tallies.entry(set).or_default();
+        let (status, spending) = (tally.status, tally.spending());
+        let former = tally.replace(node, cell);
+        let counts_changed = tally.status != status || tally.spending() != spending;
+        let Some(key) = key else { return };
+        if former.place != cell.place || former.exception || cell.exception {
+            self.desk.doubt(node);
+        }
+        if former.place != cell.place || former.stand != cell.stand {
+            self.changed.insert(Changed::Pod(node, key.clone()));
+        }
+        if counts_changed {
+            let version = self.next_version();
+            self.status_versions.insert(set, version);
+            self.changed.insert(Changed::Set(key.clone(), set));
+        }
+        self.set_ripening(node, key, ripens);
+    }
+
+    fn set_ripening(&mut self, node: NodeUid, key: PodKey, ripens: Option<Timestamp>) {
+        let place = self.seen.get_mut(&node).and_then(|seen| seen.places.get_mut(&key));
+        let Some(place) = place else { return };
+        if place.ripens == ripens {
+            return;
+        }
+        if let Some(former) = place.ripens {
+            self.ripening.remove(&(former, node, key.clone()));
+        }
+        place.ripens = ripens;
+        if let Some(ripens) = ripens {
+            self.ripening.insert((ripens, node, key));
+        }
+    }
+
+    /// What the node adds to the set's counters now, and when that will change by itself.
+    pub(crate) fn cell(
+        &self,
+        records: &SetRecords,
+        set: SetUid,
+        node: NodeUid,
+    ) -> (Cell, Option<Timestamp>) {
+        let exception = records.exception(node).is_some();
+        let nothing = (Cell { exception, ..Cell::default() }, None);
+        let (Some(record), Some(head)) = (&records.record, &records.head) else { return nothing };
+        let (Some(active), Some(seen)) = (self.records.active(node), self.seen.get(&node)) else {
+            return nothing;
+        };
+        let Some(grant) = records.grant(node) else { return nothing };
+        let place = records.place(active);
+        let seen_place = seen.places.get(&record.set.key);
+        let pod = seen_place.and_then(|place| place.pod_of(set));
+        let ready = seen.is_ready() && pod.is_some_and(is_ready);
+        let ripe = seen_place
+            .zip(pod)
+            .filter(|_| ready)
+            .map(|(place, pod)| place.available_at(pod, record.set.min_ready));
+        let available = ripe.is_some_and(|ripe| ripe <= self.now.steady);
+        let as_granted =
+            pod.is_some_and(|pod| (pod.revision, pod.replace) == (grant.revision, grant.replace));
+        let on_target = grant.revision == head.target;
+        let settled = available && as_granted && on_target;
+        let cell = Cell {
+            place,
+            exception,
+            redundant: exception && place == Place::Run && is_redundant(head, grant),
+            present: pod.is_some(),
+            ready,
+            updated: pod.is_some_and(|pod| pod.revision == head.target) && (as_granted || !on_target),
+            available,
+            stand: match place {
+                Place::Run if settled => Stand::Done,
+                Place::Run if on_target => {
+                    let stepped = exception && (head.stable != head.target || grant.replace == 0);
+                    match (stepped, seen.is_ready()) {
+                        (true, _) => Stand::Moving,
+                        (false, true) => Stand::Limping,
+                        (false, false) => Stand::Done,
+                    }
+                }
+                Place::Run if !seen.is_ready() => Stand::Absent,
+                Place::Run if available => Stand::Waiting,
+                Place::Run => Stand::Broken,
+                Place::None | Place::Keep => Stand::Done,
+            },
+        };
+        (cell, ripe.filter(|ripe| *ripe > self.now.steady))
+    }
+
+    fn note_version(&mut self, write: &Write) {
+        let stored = match &write.record {
+            Some(Record::Node(node)) => node.resource_version,
+            Some(Record::Set(set)) => set.resource_version,
+            _ => 0,
+        };
+        self.version = self.version.max(stored);
+    }
+
+    /// What a write changes for watchers, beyond what its cells and status say.
+    fn note_change(&mut self, write: &Write) {
+        match (&write.key, &write.record) {
+            (RecordKey::Event(sequence), Some(_)) => {
+                self.changed.insert(Changed::Event(*sequence));
+            }
+            (RecordKey::Set(key), _) => {
+                for set in self.tallies.keys().filter(|set| !self.is_current(**set)) {
+                    self.changed.insert(Changed::Set(key.clone(), *set));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn is_current(&self, set: SetUid) -> bool {
+        self.records.sets.get(&set).is_some_and(|records| records.record.is_some())
+    }
+
+    /// Whether the node may be told what to do.
+    pub(crate) fn is_active(&self, node: NodeUid) -> bool {
+        self.standing(node) == Some(NodeStanding::Active)
+    }
+}
+
+/// Whether a grant says what the rule says while no rollout is under way.
+fn is_redundant(head: &GrantHead, grant: crate::Grant) -> bool {
+    head.stable == head.target && grant.revision == head.stable && grant.replace == 0
+}
+
+impl std::fmt::Display for RestoreError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::NoCluster => "the store does not say which cluster it is of",
+            Self::TwoClusters => "the store says twice which cluster it is of",
+        })
+    }
+}
+
+impl std::error::Error for RestoreError {}

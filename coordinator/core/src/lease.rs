@@ -1,0 +1,184 @@
+//! Who is there: leases, and the window in which nodes may call after a coordinator began to lead.
+//!
+//! ```text
+//!              heard of                    lease has run out
+//!   Unknown ───────────────▶ Ready ──────────────────────────▶ Lost
+//!      │                       ▲                                 │
+//!      │                       └───────────── heard of ──────────┘
+//!      └─────────── registration window has passed ──────────────▶
+//! ```
+//!
+//! Heartbeats never come here: the session layer keeps the time of the last one per node, and is
+//! asked only when a deadline passes. A silent session does not keep a node ready; a lease does.
+//! Nothing ever follows from being lost: it is shown, and rollouts take heed of it.
+
+use everynode_model::{NodeUid, Now, PodKey, Timestamp};
+
+use crate::record::{EventType, NodeStanding, Write};
+use crate::seen::Seen;
+use crate::view::Readiness;
+use crate::{Changed, Fleet};
+
+impl Fleet {
+    /// Looks at every lease that is due and at every pod that has been ready long enough by now.
+    ///
+    /// `last_heard` says when a node was last heard of in any way, by the same steady clock; it is
+    /// asked only of nodes whose deadline has passed. Returns the events to store.
+    pub fn tick(
+        &mut self,
+        now: Now,
+        last_heard: &dyn Fn(NodeUid) -> Option<Timestamp>,
+    ) -> Vec<Write> {
+        self.advance(now);
+        while let Some(&(deadline, node)) = self.leases.first()
+            && deadline <= self.now.steady
+        {
+            self.look_at_lease(node, last_heard(node));
+        }
+        while let Some((ripens, _, _)) = self.ripening.first()
+            && *ripens <= self.now.steady
+            && let Some((_, node, key)) = self.ripening.pop_first()
+        {
+            self.ripen(node, &key);
+        }
+        self.events.take_writes()
+    }
+
+    /// The shell was frozen for longer than one heartbeat interval: what it missed meanwhile says
+    /// nothing about the nodes. The registration window begins anew, and no lease ends before it
+    /// could be renewed.
+    pub fn frozen(&mut self, now: Now) {
+        self.advance(now);
+        self.window_ends = self.now.steady.after(self.config.registration_window);
+        let earliest = self.now.steady.after(self.config.lease);
+        let overdue = |(deadline, _): &&(Timestamp, NodeUid)| *deadline < earliest;
+        let early: Vec<_> = self.leases.iter().take_while(overdue).copied().collect();
+        for (_, node) in early {
+            self.set_deadline(node, earliest);
+        }
+    }
+
+    /// The earliest time at which [`Fleet::tick`] or [`Fleet::step`] may have something to do
+    /// although nothing happens; `None` where they never will.
+    pub fn wake_at(&self) -> Option<Timestamp> {
+        let lease = self.leases.first().map(|(deadline, _)| *deadline);
+        let ripens = self.ripening.first().map(|(ripens, _, _)| *ripens);
+        let window = Some(self.window_ends).filter(|ends| *ends > self.now.steady);
+        [lease, ripens, window].into_iter().flatten().min()
+    }
+
+    /// Whether this coordinator has led for long enough to tell who is away.
+    pub(crate) fn window_has_passed(&self) -> bool {
+        self.now.steady >= self.window_ends
+    }
+
+    /// The node is heard of now.
+    pub(crate) fn heard(&mut self, node: NodeUid) {
+        let now = self.now.steady;
+        if let Some(seen) = self.seen.get_mut(&node) {
+            seen.heard = Some(now);
+            self.set_deadline(node, now.after(self.config.lease));
+            self.set_readiness(node, Readiness::Ready);
+        }
+    }
+
+    /// Keeps a node's entry of what was seen while its record says that it may call.
+    pub(crate) fn follow_standing(&mut self, node: NodeUid) {
+        let standing = self.records.nodes.get(&node).map(|record| record.standing);
+        match standing {
+            Some(NodeStanding::Active | NodeStanding::Leaving { .. }) => {
+                if !self.seen.contains_key(&node) {
+                    let deadline = self.now.steady.after(self.config.registration_window);
+                    self.seen.insert(node, Seen::new(deadline));
+                    self.leases.insert((deadline, node));
+                }
+            }
+            Some(NodeStanding::Removed { .. }) | None => self.forget_seen(node),
+        }
+    }
+
+    fn look_at_lease(&mut self, node: NodeUid, told: Option<Timestamp>) {
+        let now = self.now.steady;
+        let Some(seen) = self.seen.get_mut(&node) else { return };
+        seen.heard = seen.heard.max(told);
+        let ends = seen.heard.map(|heard| heard.after(self.config.lease));
+        match (ends, seen.session, seen.heard) {
+            (Some(ends), _, _) if ends > now => {
+                self.set_deadline(node, ends);
+                self.set_readiness(node, Readiness::Ready);
+            }
+            // A session that fell silent may find its voice again, and no event would say so.
+            (_, Some(_), since) => {
+                self.set_deadline(node, now.after(self.config.heartbeat_interval));
+                self.set_readiness(node, Readiness::Lost { since });
+            }
+            (_, None, since) => {
+                let deadline = seen.deadline;
+                self.leases.remove(&(deadline, node));
+                self.set_readiness(node, Readiness::Lost { since });
+            }
+        }
+    }
+
+    fn set_deadline(&mut self, node: NodeUid, deadline: Timestamp) {
+        if let Some(seen) = self.seen.get_mut(&node) {
+            self.leases.remove(&(seen.deadline, node));
+            seen.deadline = deadline;
+            self.leases.insert((deadline, node));
+        }
+    }
+
+    fn set_readiness(&mut self, node: NodeUid, readiness: Readiness) {
+        let Some(seen) = self.seen.get(&node) else { return };
+        let former = seen.readiness;
+        if former == readiness {
+            return;
+        }
+        let version = self.next_version();
+        if let Some(seen) = self.seen.get_mut(&node) {
+            seen.readiness = readiness;
+            seen.version = version;
+        }
+        self.changed.insert(Changed::Node(node));
+        self.refresh_node(node);
+        self.tell_readiness(node, former, readiness);
+    }
+
+    fn tell_readiness(&mut self, node: NodeUid, former: Readiness, readiness: Readiness) {
+        let Some(record) = self.records.active(node) else { return };
+        let (about, name) = (crate::events::about_node(record), record.name.clone());
+        match (former, readiness) {
+            (Readiness::Lost { .. }, Readiness::Ready) => {
+                let message = format!("Node {name} is heard of again");
+                self.tell(about, EventType::Normal, "NodeReady", &message);
+            }
+            (Readiness::Ready | Readiness::Unknown, Readiness::Lost { .. }) => {
+                let message = format!("Node {name} has not been heard of for longer than its lease");
+                self.tell(about, EventType::Warning, "NodeNotReady", &message);
+            }
+            _ => {}
+        }
+    }
+
+    fn ripen(&mut self, node: NodeUid, key: &PodKey) {
+        let place = self.seen.get_mut(&node).and_then(|seen| seen.places.get_mut(key));
+        if let Some(place) = place {
+            place.ripens = None;
+            self.refresh(node, key);
+            self.changed.insert(Changed::Pod(node, key.clone()));
+        }
+    }
+
+    fn forget_seen(&mut self, node: NodeUid) {
+        if let Some(seen) = self.seen.remove(&node) {
+            self.leases.remove(&(seen.deadline, node));
+            for (key, place) in seen.places {
+                if let Some(ripens) = place.ripens {
+                    self.ripening.remove(&(ripens, node, key.clone()));
+                }
+                self.changed.insert(Changed::Pod(node, key));
+            }
+        }
+        self.desk.forget(node);
+    }
+}

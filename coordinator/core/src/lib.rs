@@ -1,0 +1,29 @@
+//! The coordinator's deciding half: what should run where.
+//!
+//! [`Fleet`] holds the known world in two parts that never mix:
+//!
+//! - **Records** are durable. They change only in [`Fleet::record`], by [`Write`]s that the store
+//!   has (or, in a batch under way, is about to have) taken; a restart replays the same records
+//!   through the same function. If a batch fails, the shell throws the fleet away and restores it.
+//! - **Observations** are what agents say and how long ago. They change only in
+//!   [`Fleet::observe`] and [`Fleet::tick`], are never stored, and are reported anew by every
+//!   agent that connects.
+//!
+//! [`Fleet::decide`] turns a command into writes or a refusal with a name; [`Fleet::step`] gives
+//! the writes that a rollout wants next. A node's assignment is a pure function of the records
+//! alone, so no order can run ahead of what is stored: [`Fleet::take_orders`].
+//!
+//! No I/O, no clock, no randomness: time and ids are arguments, waiting is [`Fleet::wake_at`].
+
+pub mod command;
+pub mod observe;
+pub mod record;
+pub mod view;
+
+pub use command::{Command, Decision, NodeChange, Outcome, PutMode, Refusal};
+pub use observe::{Hello, Observation};
+pub use record::{
+    ClusterRecord, EventRecord, EventType, Grant, GrantHead, InvolvedObject, NodeRecord,
+    NodeStanding, Record, RecordKey, RevisionRecord, SetRecord, TokenRecord, Write,
+};
+pub use view::{Changed, NodeView, Order, PodView, Readiness, SetStatus, SetView, Why};

@@ -1,0 +1,263 @@
+//! What is stored. Decisions are durable, observations are not.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use everynode_model::{
+    ClusterId, DaemonSet, Digest, Labels, NodeName, NodeUid, PodKey, ReignId, SetUid, Taint, Term,
+    WallTime,
+};
+
+/// Which cluster this is and whose reign: raised durably before a coordinator serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClusterRecord {
+    /// Made at the first start.
+    pub id: ClusterId,
+    /// Raised by one at every start.
+    pub term: Term,
+    /// Random, drawn with the term.
+    pub reign: ReignId,
+}
+
+/// A registered machine, or the tombstone of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeRecord {
+    /// Its identity.
+    pub uid: NodeUid,
+    /// Its name; free for another as soon as this one is not [`NodeStanding::Active`].
+    pub name: NodeName,
+    /// Whether it belongs.
+    pub standing: NodeStanding,
+    /// Its labels: those it joined with, `kubernetes.io/hostname`, and what operators made of them.
+    pub labels: Labels,
+    /// Its taints: likewise.
+    pub taints: Vec<Taint>,
+    /// The labels it joined with, for `describe node` to show where each comes from.
+    pub joined_labels: Labels,
+    /// SHA-256 of its public key (SubjectPublicKeyInfo): who may renew its certificate.
+    pub public_key: Digest,
+    /// Its machine id, as it said at join; equal ones only warn.
+    pub machine_id: String,
+    /// The token it joined with.
+    pub token_id: String,
+    /// When it joined.
+    pub joined_at: WallTime,
+    /// `spec.unschedulable`: DaemonSets take no notice, as in Kubernetes.
+    pub unschedulable: bool,
+    /// The `resourceVersion` of its last stored change.
+    pub resource_version: u64,
+}
+
+/// Whether a node belongs to the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeStanding {
+    /// It does.
+    Active,
+    /// It was removed; it has not said yet that it is empty.
+    Leaving {
+        /// Since when.
+        since: WallTime,
+    },
+    /// It has said that it is empty. Kept so that a lost confirmation can be given again.
+    Removed {
+        /// When it said so.
+        confirmed_at: WallTime,
+    },
+}
+
+/// A stored DaemonSet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetRecord {
+    /// What the deciding code sees of it.
+    pub set: DaemonSet,
+    /// The object itself: canonical Kubernetes JSON with defaults, without server-set metadata
+    /// and status. Opaque here.
+    pub object: Arc<[u8]>,
+    /// When it was created.
+    pub created_at: WallTime,
+    /// The `resourceVersion` of its last stored change.
+    pub resource_version: u64,
+}
+
+/// One version of a DaemonSet's template (ControllerRevision).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevisionRecord {
+    /// Of which DaemonSet.
+    pub set: SetUid,
+    /// The digest of [`Self::body`].
+    pub digest: Digest,
+    /// Counts up; re-used revisions are renumbered to the newest, as in Kubernetes.
+    pub number: u64,
+    /// The template in its normal form: what agents get. Opaque here.
+    pub body: Arc<[u8]>,
+    /// Which version of the normal form the body is in.
+    pub normal_form: u32,
+    /// When it first came about.
+    pub created_at: WallTime,
+    /// `kubernetes.io/change-cause`; empty without one.
+    pub change_cause: String,
+}
+
+/// The rule of a DaemonSet's grants: every node runs [`Self::stable`], but for the exceptions in
+/// the chunks ([`RecordKey::GrantChunk`]).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrantHead {
+    /// Of which DaemonSet.
+    pub set: SetUid,
+    /// What a node gets that joins now: the last revision that was rolled out to the end.
+    pub stable: Digest,
+    /// Where the rollout leads; equal to `stable` when there is none under way.
+    pub target: Digest,
+    /// Marks of a rollout that must not go on, by name, with why (`paused`, `held`, `failed`).
+    pub marks: BTreeMap<String, String>,
+}
+
+/// The stored decision that a node may run a revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The revision.
+    pub revision: Digest,
+    /// Raised by `delete pod`.
+    pub replace: u64,
+}
+
+/// A join token. The secret itself is not kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenRecord {
+    /// Its public part.
+    pub id: String,
+    /// SHA-256 of its secret part.
+    pub secret: Digest,
+    /// When it was made.
+    pub created_at: WallTime,
+    /// When it ends.
+    pub expires_at: WallTime,
+    /// How many machines may still join with it; `None` for any number.
+    pub uses_left: Option<u32>,
+    /// The only name that may join with it, if any.
+    pub node_name: Option<NodeName>,
+    /// Whether a node of that name is replaced (it becomes [`NodeStanding::Leaving`]).
+    pub replace: bool,
+}
+
+/// Whether an event is news or trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventType {
+    /// News.
+    Normal,
+    /// Trouble.
+    Warning,
+}
+
+/// What an event is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct InvolvedObject {
+    /// `DaemonSet`, `Node` or `Pod`.
+    pub kind: String,
+    /// Empty for a node.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid, as text; may be empty.
+    pub uid: String,
+}
+
+/// Something worth telling, as in Kubernetes' events; the same one again only counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventRecord {
+    /// Its place in the ring of kept events.
+    pub sequence: u64,
+    /// About what.
+    pub about: InvolvedObject,
+    /// News or trouble.
+    pub event_type: EventType,
+    /// A CamelCase word.
+    pub reason: String,
+    /// One line.
+    pub message: String,
+    /// How often it happened.
+    pub count: u64,
+    /// When first.
+    pub first_at: WallTime,
+    /// When last.
+    pub last_at: WallTime,
+}
+
+/// Where a record is stored.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RecordKey {
+    /// [`ClusterRecord`].
+    Cluster,
+    /// [`NodeRecord`].
+    Node(NodeUid),
+    /// [`SetRecord`].
+    Set(PodKey),
+    /// [`RevisionRecord`].
+    Revision(SetUid, Digest),
+    /// [`GrantHead`].
+    GrantHead(SetUid),
+    /// A chunk of exceptions: the nodes whose uid's digest begins with this six-bit number.
+    GrantChunk(SetUid, u8),
+    /// [`TokenRecord`].
+    Token(String),
+    /// [`EventRecord`].
+    Event(u64),
+}
+
+/// One stored thing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// The cluster and the reign.
+    Cluster(ClusterRecord),
+    /// A node.
+    Node(NodeRecord),
+    /// A DaemonSet.
+    Set(SetRecord),
+    /// A revision.
+    Revision(RevisionRecord),
+    /// The rule of a set's grants.
+    GrantHead(GrantHead),
+    /// Exceptions to the rule.
+    GrantChunk(SetUid, u8, BTreeMap<NodeUid, Grant>),
+    /// A join token.
+    Token(TokenRecord),
+    /// An event.
+    Event(EventRecord),
+}
+
+/// A change of one record: the new one, or `None` to delete it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// Where.
+    pub key: RecordKey,
+    /// What; its own key is [`Self::key`].
+    pub record: Option<Record>,
+}
+
+impl Record {
+    /// Where this record is stored.
+    pub fn key(&self) -> RecordKey {
+        match self {
+            Self::Cluster(_) => RecordKey::Cluster,
+            Self::Node(node) => RecordKey::Node(node.uid),
+            Self::Set(set) => RecordKey::Set(set.set.key.clone()),
+            Self::Revision(revision) => RecordKey::Revision(revision.set, revision.digest),
+            Self::GrantHead(head) => RecordKey::GrantHead(head.set),
+            Self::GrantChunk(set, bucket, _) => RecordKey::GrantChunk(*set, *bucket),
+            Self::Token(token) => RecordKey::Token(token.id.clone()),
+            Self::Event(event) => RecordKey::Event(event.sequence),
+        }
+    }
+}
+
+impl Write {
+    /// Stores `record` in its place.
+    pub fn put(record: Record) -> Self {
+        Self { key: record.key(), record: Some(record) }
+    }
+
+    /// Deletes what is stored at `key`.
+    pub const fn delete(key: RecordKey) -> Self {
+        Self { key, record: None }
+    }
+}

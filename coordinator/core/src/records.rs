@@ -1,0 +1,301 @@
+//! The durable half of the fleet, and the one function from it to a node's assignment.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use everynode_model::{
+    Assignment, Digest, Intent, Item, NodeName, NodeUid, PodKey, SetUid, WallTime,
+};
+
+use crate::grants::{Chunk, bucket};
+use crate::placement::verdict;
+use crate::record::{
+    ClusterRecord, Grant, GrantHead, NodeRecord, NodeStanding, Record, RecordKey, RevisionRecord,
+    SetRecord, TokenRecord, Write,
+};
+
+/// All records but events, with the indexes that make them quick to find.
+#[derive(Clone, Debug)]
+pub(crate) struct Records {
+    pub(crate) cluster: ClusterRecord,
+    pub(crate) nodes: BTreeMap<NodeUid, Arc<NodeRecord>>,
+    /// Of Active nodes only: a leaving node's name is free.
+    pub(crate) names: BTreeMap<NodeName, NodeUid>,
+    /// Of Active nodes, by [`join_mark`]: so that a repeated join finds its node.
+    pub(crate) joins: BTreeMap<Digest, NodeUid>,
+    /// Of Active nodes: the one that came last with a machine id.
+    pub(crate) machines: BTreeMap<String, NodeUid>,
+    /// Confirmed departures by time, for sweeping.
+    pub(crate) tombstones: BTreeSet<(WallTime, NodeUid)>,
+    pub(crate) sets: BTreeMap<SetUid, SetRecords>,
+    pub(crate) keys: BTreeMap<PodKey, SetUid>,
+    pub(crate) tokens: BTreeMap<String, TokenRecord>,
+}
+
+/// All records of one DaemonSet. Without [`Self::record`] it is a deleted one's leftovers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SetRecords {
+    pub(crate) record: Option<Arc<SetRecord>>,
+    pub(crate) head: Option<GrantHead>,
+    pub(crate) chunks: BTreeMap<u8, Chunk>,
+    pub(crate) revisions: BTreeMap<Digest, Arc<RevisionRecord>>,
+    /// How many exceptions name a revision.
+    pub(crate) uses: BTreeMap<Digest, u32>,
+}
+
+/// What a node has to do with a set, by the records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Nothing.
+    #[default]
+    None,
+    /// It runs the set's pod.
+    Run,
+    /// It keeps the pod it had; it would get none now.
+    Keep,
+}
+
+/// What writes have touched, so that what follows from it can be computed anew.
+#[derive(Debug, Default)]
+pub(crate) struct Touched {
+    pub(crate) nodes: BTreeSet<NodeUid>,
+    pub(crate) sets: BTreeSet<SetUid>,
+    pub(crate) grants: BTreeSet<(SetUid, NodeUid)>,
+}
+
+/// By what a repeated join is recognised.
+pub(crate) fn join_mark(token: &str, public_key: Digest) -> Digest {
+    Digest::of_parts([token.as_bytes(), public_key.as_bytes().as_slice()])
+}
+
+impl Records {
+    pub(crate) fn new(cluster: ClusterRecord) -> Self {
+        Self {
+            cluster,
+            nodes: BTreeMap::new(),
+            names: BTreeMap::new(),
+            joins: BTreeMap::new(),
+            machines: BTreeMap::new(),
+            tombstones: BTreeSet::new(),
+            sets: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+        }
+    }
+
+    /// Follows one write. Events are kept elsewhere and passed over.
+    pub(crate) fn apply(&mut self, write: &Write, touched: &mut Touched) {
+        match &write.record {
+            Some(record) => self.put(record, touched),
+            None => self.delete(&write.key, touched),
+        }
+    }
+
+    /// The node, if it belongs.
+    pub(crate) fn active(&self, node: NodeUid) -> Option<&Arc<NodeRecord>> {
+        self.nodes.get(&node).filter(|record| record.standing == NodeStanding::Active)
+    }
+
+    /// The set of that name.
+    pub(crate) fn set(&self, key: &PodKey) -> Option<(SetUid, &SetRecords)> {
+        let uid = *self.keys.get(key)?;
+        self.sets.get(&uid).map(|set| (uid, set))
+    }
+
+    /// What `node` must run: a function of the records and nothing else.
+    pub(crate) fn assignment(&self, node: NodeUid) -> Assignment {
+        let Some(node) = self.active(node) else { return Assignment::default() };
+        Assignment::new(self.keys.values().filter_map(|uid| self.sets.get(uid)?.item(node)))
+    }
+
+    fn put(&mut self, record: &Record, touched: &mut Touched) {
+        match record {
+            Record::Cluster(cluster) => self.cluster = *cluster,
+            Record::Node(node) => {
+                self.unindex_node(node.uid);
+                self.index_node(node);
+                self.nodes.insert(node.uid, Arc::new(node.clone()));
+                touched.nodes.insert(node.uid);
+            }
+            Record::Set(set) => {
+                if let Some(former) = self.keys.insert(set.set.key.clone(), set.set.uid)
+                    && former != set.set.uid
+                {
+                    self.sets.entry(former).or_default().record = None;
+                    touched.sets.insert(former);
+                }
+                self.sets.entry(set.set.uid).or_default().record = Some(Arc::new(set.clone()));
+                touched.sets.insert(set.set.uid);
+            }
+            Record::Revision(revision) => {
+                let set = self.sets.entry(revision.set).or_default();
+                set.revisions.insert(revision.digest, Arc::new(revision.clone()));
+            }
+            Record::GrantHead(head) => {
+                self.sets.entry(head.set).or_default().head = Some(head.clone());
+                touched.sets.insert(head.set);
+            }
+            Record::GrantChunk(set, number, chunk) => self.put_chunk(*set, *number, chunk, touched),
+            Record::Token(token) => {
+                self.tokens.insert(token.id.clone(), token.clone());
+            }
+            Record::Event(_) => {}
+        }
+    }
+
+    fn delete(&mut self, key: &RecordKey, touched: &mut Touched) {
+        match key {
+            RecordKey::Node(uid) => {
+                self.unindex_node(*uid);
+                self.nodes.remove(uid);
+                touched.nodes.insert(*uid);
+            }
+            RecordKey::Set(key) => {
+                if let Some(uid) = self.keys.remove(key) {
+                    self.sets.entry(uid).or_default().record = None;
+                    touched.sets.insert(uid);
+                }
+            }
+            RecordKey::Revision(set, digest) => {
+                self.sets.entry(*set).or_default().revisions.remove(digest);
+                touched.sets.extend(self.leftover(*set));
+            }
+            RecordKey::GrantHead(set) => {
+                self.sets.entry(*set).or_default().head = None;
+                touched.sets.insert(*set);
+            }
+            RecordKey::GrantChunk(set, number) => {
+                self.put_chunk(*set, *number, &Chunk::new(), touched);
+                touched.sets.extend(self.leftover(*set));
+            }
+            RecordKey::Token(id) => {
+                self.tokens.remove(id);
+            }
+            RecordKey::Cluster | RecordKey::Event(_) => {}
+        }
+    }
+
+    /// The set, where only leftovers of it are there: it may have to be forgotten.
+    fn leftover(&self, set: SetUid) -> Option<SetUid> {
+        self.sets.get(&set).filter(|records| records.record.is_none()).map(|_| set)
+    }
+
+    fn put_chunk(&mut self, set: SetUid, number: u8, chunk: &Chunk, touched: &mut Touched) {
+        let records = self.sets.entry(set).or_default();
+        let former = records.chunks.remove(&number).unwrap_or_default();
+        for (node, grant) in &former {
+            if chunk.get(node) != Some(grant) {
+                touched.grants.insert((set, *node));
+            }
+            records.uncount(grant.revision);
+        }
+        for (node, grant) in chunk {
+            if former.get(node) != Some(grant) {
+                touched.grants.insert((set, *node));
+            }
+            *records.uses.entry(grant.revision).or_default() += 1;
+        }
+        if !chunk.is_empty() {
+            records.chunks.insert(number, chunk.clone());
+        }
+    }
+
+    fn index_node(&mut self, node: &NodeRecord) {
+        match node.standing {
+            NodeStanding::Active => {
+                self.names.insert(node.name.clone(), node.uid);
+                self.joins.insert(join_mark(&node.token_id, node.public_key), node.uid);
+                self.machines.insert(node.machine_id.clone(), node.uid);
+            }
+            NodeStanding::Leaving { .. } => {}
+            NodeStanding::Removed { confirmed_at } => {
+                self.tombstones.insert((confirmed_at, node.uid));
+            }
+        }
+    }
+
+    fn unindex_node(&mut self, uid: NodeUid) {
+        let Some(former) = self.nodes.get(&uid) else { return };
+        // In one batch, the newcomer to a name may be written before the one who leaves it.
+        if self.names.get(&former.name) == Some(&uid) {
+            self.names.remove(&former.name);
+        }
+        let mark = join_mark(&former.token_id, former.public_key);
+        if self.joins.get(&mark) == Some(&uid) {
+            self.joins.remove(&mark);
+        }
+        if self.machines.get(&former.machine_id) == Some(&uid) {
+            self.machines.remove(&former.machine_id);
+        }
+        if let NodeStanding::Removed { confirmed_at } = former.standing {
+            self.tombstones.remove(&(confirmed_at, uid));
+        }
+    }
+}
+
+impl SetRecords {
+    /// Whether nothing at all is left of it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.record.is_none()
+            && self.head.is_none()
+            && self.chunks.is_empty()
+            && self.revisions.is_empty()
+    }
+
+    /// The node's exception, if it has one.
+    pub(crate) fn exception(&self, node: NodeUid) -> Option<Grant> {
+        self.chunks.get(&bucket(node))?.get(&node).copied()
+    }
+
+    /// What the node is granted: its exception, or else the rule.
+    pub(crate) fn grant(&self, node: NodeUid) -> Option<Grant> {
+        let rule = |head: &GrantHead| Grant { revision: head.stable, replace: 0 };
+        self.exception(node).or_else(|| self.head.as_ref().map(rule))
+    }
+
+    /// What the node has to do with this set.
+    pub(crate) fn place(&self, node: &NodeRecord) -> Place {
+        let (Some(record), Some(_)) = (&self.record, &self.head) else { return Place::None };
+        if node.standing != NodeStanding::Active {
+            return Place::None;
+        }
+        let verdict = verdict(&record.set, node);
+        match verdict.run {
+            Ok(()) => Place::Run,
+            Err(_) if verdict.keep && self.exception(node.uid).is_some() => Place::Keep,
+            Err(_) => Place::None,
+        }
+    }
+
+    /// The newest number of its revisions; 0 without any.
+    pub(crate) fn newest_number(&self) -> u64 {
+        self.revisions.values().map(|revision| revision.number).max().unwrap_or(0)
+    }
+
+    fn item(&self, node: &NodeRecord) -> Option<Item> {
+        let intent = match self.place(node) {
+            Place::None => return None,
+            Place::Run => Intent::Run,
+            Place::Keep => Intent::Keep,
+        };
+        let record = self.record.as_ref()?;
+        let grant = self.grant(node.uid)?;
+        Some(Item {
+            key: record.set.key.clone(),
+            set: record.set.uid,
+            revision: grant.revision,
+            replace: grant.replace,
+            intent,
+            after: Vec::new(),
+        })
+    }
+
+    fn uncount(&mut self, revision: Digest) {
+        if let Some(uses) = self.uses.get_mut(&revision) {
+            *uses -= 1;
+            if *uses == 0 {
+                self.uses.remove(&revision);
+            }
+        }
+    }
+}

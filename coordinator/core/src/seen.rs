@@ -1,0 +1,200 @@
+//! What is known of a node by what its agent said. Never stored.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use everynode_model::{
+    NodeUid, PodKey, PodPhase, PodStatus, Reason, SessionNonce, SetUid, Stamp, Timestamp,
+};
+
+use crate::observe::{Hello, Observation};
+use crate::record::NodeStanding;
+use crate::view::Readiness;
+use crate::{Changed, Fleet};
+
+/// What is known of a node by what its agent said.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) readiness: Readiness,
+    /// When its lease is to be looked at; it is in the fleet's ordered set under this time.
+    pub(crate) deadline: Timestamp,
+    /// When it was last heard of, as far as the core was told.
+    pub(crate) heard: Option<Timestamp>,
+    /// The session it has now.
+    pub(crate) session: Option<SessionNonce>,
+    /// What it said first, without its places.
+    pub(crate) hello: Option<Arc<Hello>>,
+    pub(crate) acknowledged: Option<Stamp>,
+    /// The order that it refused last, and why.
+    pub(crate) refused: Option<(Stamp, Reason)>,
+    pub(crate) places: BTreeMap<PodKey, SeenPlace>,
+    /// The `resourceVersion` of the last change of the above that is shown of the node itself.
+    pub(crate) version: u64,
+}
+
+/// One place of a node as it was last reported.
+#[derive(Clone, Debug)]
+pub(crate) struct SeenPlace {
+    pub(crate) pods: Box<[PodStatus]>,
+    /// When the report came in.
+    pub(crate) at: Timestamp,
+    /// When its pod becomes available, if that is waited for.
+    pub(crate) ripens: Option<Timestamp>,
+    pub(crate) version: u64,
+}
+
+impl Seen {
+    pub(crate) fn new(deadline: Timestamp) -> Self {
+        Self {
+            readiness: Readiness::Unknown,
+            deadline,
+            heard: None,
+            session: None,
+            hello: None,
+            acknowledged: None,
+            refused: None,
+            places: BTreeMap::new(),
+            version: 0,
+        }
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.readiness == Readiness::Ready
+    }
+}
+
+impl SeenPlace {
+    /// The set's pod that counts: one that is there to stay before one that is being stopped.
+    pub(crate) fn pod_of(&self, set: SetUid) -> Option<&PodStatus> {
+        let ours = || self.pods.iter().filter(|pod| pod.set == set);
+        ours().find(|pod| pod.phase != PodPhase::Stopping).or_else(|| ours().next())
+    }
+
+    /// When a ready pod has been ready for `min_ready`: by the node's own boot clock up to the
+    /// report, by ours since, so that two clocks are never compared.
+    pub(crate) fn available_at(&self, pod: &PodStatus, min_ready: Duration) -> Timestamp {
+        self.at.after(min_ready.saturating_sub(pod.ready_for))
+    }
+}
+
+/// Whether the pod is up and every container of it ready.
+pub(crate) fn is_ready(pod: &PodStatus) -> bool {
+    pod.ready && pod.phase == PodPhase::Running
+}
+
+impl Fleet {
+    /// Takes in what an agent said. What comes of a session that is not the node's present one,
+    /// or of a node that does not belong, changes nothing.
+    pub(crate) fn take_in(&mut self, observation: Observation) {
+        match observation {
+            Observation::Connected { node, session, hello } => {
+                self.connected(node, session, *hello);
+            }
+            Observation::Disconnected { node, session } => self.disconnected(node, session),
+            Observation::Status { node, session, places } => {
+                if self.hear(node, session) {
+                    self.report(node, places, true);
+                }
+            }
+            Observation::Acknowledged { node, session, stamp, refused } => {
+                if self.hear(node, session) {
+                    self.acknowledged(node, stamp, refused);
+                }
+            }
+            Observation::Noticed { about, event_type, reason, message } => {
+                self.tell(about, event_type, &reason, &message);
+            }
+        }
+    }
+
+    fn connected(&mut self, node: NodeUid, session: SessionNonce, mut hello: Hello) {
+        let gone = |standing| matches!(standing, NodeStanding::Removed { .. });
+        if self.records.nodes.get(&node).is_none_or(|record| gone(record.standing)) {
+            return;
+        }
+        let places = std::mem::take(&mut hello.places);
+        let version = self.next_version();
+        let Some(seen) = self.seen.get_mut(&node) else { return };
+        seen.session = Some(session);
+        seen.acknowledged = hello.accepted;
+        seen.refused = None;
+        seen.hello = Some(Arc::new(hello));
+        seen.version = version;
+        let silent: Vec<PodKey> = seen
+            .places
+            .keys()
+            .filter(|key| !places.iter().any(|(named, _)| named == *key))
+            .cloned()
+            .collect();
+        let cleared = silent.into_iter().map(|key| (key, Vec::new()));
+        self.changed.insert(Changed::Node(node));
+        self.desk.greet(node);
+        self.heard(node);
+        self.report(node, cleared.chain(places).collect(), false);
+    }
+
+    fn disconnected(&mut self, node: NodeUid, session: SessionNonce) {
+        if !self.hear(node, session) {
+            return;
+        }
+        let version = self.next_version();
+        if let Some(seen) = self.seen.get_mut(&node) {
+            seen.session = None;
+            seen.version = version;
+            self.changed.insert(Changed::Node(node));
+        }
+    }
+
+    /// Whether that is the node's present session; then it has been heard of.
+    fn hear(&mut self, node: NodeUid, session: SessionNonce) -> bool {
+        let present = self.seen.get(&node).is_some_and(|seen| seen.session == Some(session));
+        if present {
+            self.heard(node);
+        }
+        present
+    }
+
+    fn acknowledged(&mut self, node: NodeUid, stamp: Stamp, refused: Option<Reason>) {
+        let version = self.next_version();
+        let Some(seen) = self.seen.get_mut(&node) else { return };
+        match refused {
+            Some(reason) => seen.refused = Some((stamp, reason)),
+            None => {
+                seen.acknowledged = Some(stamp);
+                seen.refused = None;
+            }
+        }
+        seen.version = version;
+        self.changed.insert(Changed::Node(node));
+    }
+
+    /// Takes in places; `live` where it is news of this session, and so may be worth an event.
+    fn report(&mut self, node: NodeUid, places: Vec<(PodKey, Vec<PodStatus>)>, live: bool) {
+        let version = self.next_version();
+        let at = self.now.steady;
+        for (key, pods) in places {
+            let Some(seen) = self.seen.get_mut(&node) else { return };
+            if seen.places.len() >= self.config.max_places && !seen.places.contains_key(&key) {
+                continue;
+            }
+            let former = seen.places.remove(&key);
+            if let Some(ripens) = former.as_ref().and_then(|place| place.ripens) {
+                self.ripening.remove(&(ripens, node, key.clone()));
+            }
+            let former = former.map(|place| place.pods).unwrap_or_default();
+            if !pods.is_empty() {
+                let pods: Box<[PodStatus]> = pods.into();
+                self.tell_of_pods(node, &key, &former, &pods, live);
+                let place = SeenPlace { pods, at, ripens: None, version };
+                if let Some(seen) = self.seen.get_mut(&node) {
+                    seen.places.insert(key.clone(), place);
+                }
+            } else {
+                self.tell_of_pods(node, &key, &former, &[], live);
+            }
+            self.refresh(node, &key);
+            self.changed.insert(Changed::Pod(node, key));
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! The door for objects: YAML or JSON text in, valid objects out, or every reason why not.
+//!
+//! ```text
+//! bytes --read--> Document --admit--> Admitted { canonical object, body, revision }
+//!                    |                    |
+//!                 positions            to_model --> everynode_model::DaemonSet
+//!                 for people
+//! ```
+//!
+//! - [`read`] turns a file into documents that know where each of their fields stands.
+//! - [`admit`] turns one object into its canonical Kubernetes JSON, with defaults filled in and
+//!   every rule checked, and says everything that is wrong with it at once.
+//! - [`normal_form`] is a template's meaning as bytes: its digest is the revision, and the bytes
+//!   are the body that agents get.
+//! - [`to_model`] gives the deciding code what it needs of a canonical object.
+//!
+//! It reads no files, stores nothing and knows no nodes.
+
+mod admit;
+mod check;
+mod defaults;
+mod error;
+mod honour;
+mod kinds;
+mod model;
+mod normal;
+mod path;
+mod place;
+mod quantity;
+mod read;
+mod render;
+mod selector;
+mod suggest;
+mod typed;
+mod validate;
+
+pub use admit::{Admitted, LAST_APPLIED, admit, admit_update, spec_changed};
+pub use error::{ErrorKind, FieldError, Rejected, Warning};
+pub use honour::needed_features;
+pub use kinds::{KNOWN_KINDS, KnownKind, Role, find_kind};
+pub use model::{ModelError, daemon_set_from, to_model};
+pub use normal::{NORMAL_FORM, normal_form};
+pub use path::{FieldPath, InvalidPath, Segment};
+pub use place::Place;
+pub use quantity::{InvalidQuantity, Quantity};
+pub use read::{Document, MAX_MANIFEST_BYTES, ReadError, ReadErrors, read};

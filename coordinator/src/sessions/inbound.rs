@@ -1,0 +1,153 @@
+//! The direction from the agent: drained at once, whatever comes.
+//!
+//! Reports are gathered by place, newest only, until the loop takes them: a loop that waits for a
+//! slow disk delays what people see and nothing else; signs of life are noted right here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use everynode_coordinator_core::Observation;
+use everynode_model::{NodeUid, PodKey, PodStatus, Reason, Stamp};
+use everynode_proto::convert::{required, status};
+use everynode_proto::error::Invalid;
+use everynode_proto::v1;
+use everynode_proto::v1::agent_message::Message;
+use tonic::{Status, Streaming};
+
+use super::Sessions;
+use super::farewell;
+use super::session::Session;
+use crate::clock::Clock;
+use crate::driver::Handle;
+
+/// How many places one node may report on: ten times as many DaemonSets as anybody runs.
+pub(super) const MAX_PLACES: usize = 1000;
+
+/// One session's inbound half.
+pub(super) struct Inbound {
+    pub(super) node: NodeUid,
+    pub(super) session: Arc<Session>,
+    pub(super) sessions: Sessions,
+    pub(super) handle: Handle,
+    pub(super) clock: Clock,
+}
+
+/// What has come in and was not handed on yet.
+#[derive(Default)]
+struct Gathered {
+    places: BTreeMap<PodKey, Vec<PodStatus>>,
+    acknowledged: Option<(Stamp, Option<Reason>)>,
+}
+
+impl Inbound {
+    /// Reads until either side ends; then the node has no session any more.
+    pub(super) async fn drain(self, mut stream: Streaming<v1::AgentMessage>) {
+        let mut gathered = Gathered::default();
+        loop {
+            tokio::select! {
+                () = self.session.closed() => break,
+                message = stream.message() => match message {
+                    Ok(Some(message)) => {
+                        self.session.touch(self.clock.now().steady);
+                        if let Err(invalid) = self.take(message, &mut gathered) {
+                            self.session.end(invalid.into());
+                            break;
+                        }
+                    }
+                    Ok(None) | Err(_) => break,
+                },
+                slot = self.handle.ready_to_observe(), if !gathered.is_empty() => {
+                    let Ok(slot) = slot else { break };
+                    if let Some(observation) = gathered.next(self.node, &self.session) {
+                        slot.observe(observation);
+                    }
+                }
+            }
+        }
+        self.end(gathered).await;
+    }
+
+    fn take(&self, message: v1::AgentMessage, gathered: &mut Gathered) -> Result<(), Invalid> {
+        match required("message", message.message)? {
+            Message::Heartbeat(_) => Ok(()),
+            Message::ProbeAnswer(_) => {
+                self.session.probe_answered();
+                Ok(())
+            }
+            Message::Status(report) => gathered.report(&report),
+            Message::Ack(ack) => gathered.acknowledge(&ack),
+            Message::Resend(resend) => {
+                self.resend(resend);
+                Ok(())
+            }
+            Message::Leave(leave) => {
+                tokio::spawn(farewell::leave(
+                    self.handle.clone(),
+                    Arc::clone(&self.session),
+                    self.node,
+                    leave.empty,
+                ));
+                Ok(())
+            }
+            Message::Hello(_) => Err(Invalid::new("hello", "only the first message may be one")),
+        }
+    }
+
+    fn resend(&self, resend: v1::Resend) {
+        let reason = resend.reason.as_ref().map(Reason::from);
+        tracing::warn!(node = %self.node, ?reason, "the node asks for its whole assignment");
+        let (handle, session, node) = (self.handle.clone(), Arc::clone(&self.session), self.node);
+        tokio::spawn(async move {
+            if let Ok(order) = handle.read(move |fleet, _| fleet.order_of(node)).await {
+                session.resend(order);
+            }
+        });
+    }
+
+    async fn end(self, mut gathered: Gathered) {
+        self.session.close();
+        self.sessions.remove(self.node, self.session.nonce());
+        while let Some(observation) = gathered.next(self.node, &self.session) {
+            if self.handle.observe(observation).await.is_err() {
+                return;
+            }
+        }
+        let ended = Observation::Disconnected { node: self.node, session: self.session.nonce() };
+        // The loop has ended: then it needs no telling.
+        let _ = self.handle.observe(ended).await;
+    }
+}
+
+impl Gathered {
+    fn is_empty(&self) -> bool {
+        self.places.is_empty() && self.acknowledged.is_none()
+    }
+
+    fn report(&mut self, report: &v1::Status) -> Result<(), Invalid> {
+        for place in &report.places {
+            let (key, pods) = status::try_place(place)?;
+            self.places.insert(key, pods);
+        }
+        if self.places.len() > MAX_PLACES {
+            return Err(Invalid::new("places", format!("more than {MAX_PLACES}")));
+        }
+        Ok(())
+    }
+
+    fn acknowledge(&mut self, ack: &v1::Ack) -> Result<(), Invalid> {
+        let stamp = Stamp::try_from(required("stamp", ack.stamp.as_ref())?)?;
+        self.acknowledged = Some((stamp, ack.refused.as_ref().map(Into::into)));
+        Ok(())
+    }
+
+    fn next(&mut self, node: NodeUid, session: &Session) -> Option<Observation> {
+        if let Some((stamp, refused)) = self.acknowledged.take() {
+            return Some(Observation::Acknowledged { node, stamp, refused });
+        }
+        if self.places.is_empty() {
+            return None;
+        }
+        let places = std::mem::take(&mut self.places).into_iter().collect();
+        Some(Observation::Status { node, session: session.nonce(), places })
+    }
+}

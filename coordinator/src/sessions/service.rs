@@ -1,0 +1,177 @@
+//! The agents' gRPC service: joining, and the one long stream.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use everynode_coordinator_core::{Hello, NodeStanding, Observation};
+use everynode_model::{Digest, NodeUid, SessionNonce, Stamp};
+use everynode_proto::convert::{digest, status as report};
+use everynode_proto::error::Invalid;
+use everynode_proto::v1;
+use everynode_proto::v1::agent_message::Message;
+use everynode_proto::v1::coordinator_message::Message as Reply;
+use futures_util::stream::Stream;
+use tonic::{Request, Response, Status, Streaming};
+use uuid::Uuid;
+
+use super::chunk::Sent;
+use super::inbound::{Inbound, MAX_PLACES};
+use super::session::Session;
+use super::{Sessions, claim, farewell, join, outbound};
+use crate::auth;
+use crate::clock::Clock;
+use crate::driver::Handle;
+use crate::pki::Pki;
+use crate::status;
+
+/// How long an agent may take to send Hello.
+const HELLO: Duration = Duration::from_secs(10);
+
+/// How many bodies a Hello may name: as many as there may be places, twice over for rollouts.
+const MAX_BODIES: usize = 2 * MAX_PLACES;
+
+/// The version of the protocol that this side speaks.
+const PROTOCOL: u32 = 1;
+
+/// What agents call.
+#[derive(Clone)]
+pub struct AgentService {
+    handle: Handle,
+    sessions: Sessions,
+    pki: Arc<Pki>,
+    clock: Clock,
+    fresh: Arc<dyn Fn() -> Uuid + Send + Sync>,
+}
+
+impl AgentService {
+    /// A service that answers from the driver behind `handle` and draws ids from `fresh`.
+    pub fn new(
+        handle: Handle,
+        sessions: Sessions,
+        pki: Arc<Pki>,
+        clock: Clock,
+        fresh: Arc<dyn Fn() -> Uuid + Send + Sync>,
+    ) -> Self {
+        Self { handle, sessions, pki, clock, fresh }
+    }
+}
+
+type Outbound = Pin<Box<dyn Stream<Item = Result<v1::CoordinatorMessage, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl v1::agent_server::Agent for AgentService {
+    type SessionStream = Outbound;
+
+    async fn join(
+        &self,
+        request: Request<v1::JoinRequest>,
+    ) -> Result<Response<v1::JoinResponse>, Status> {
+        let fresh = (self.fresh)();
+        join::join(&self.handle, &self.pki, request.into_inner(), fresh).await.map(Response::new)
+    }
+
+    async fn session(
+        &self,
+        request: Request<Streaming<v1::AgentMessage>>,
+    ) -> Result<Response<Outbound>, Status> {
+        let node = auth::node(&request)?;
+        let from = auth::origin(&request);
+        let mut stream = request.into_inner();
+        let hello = first(&mut stream).await?;
+        let standing = self.standing(node).await?;
+        claim::claim(&self.sessions, &self.handle, node, &from).await?;
+        self.open(node, standing, &hello, stream).await.map(Response::new)
+    }
+}
+
+impl AgentService {
+    /// Whether the node belongs, is to hear that it does not any more, or is a stranger.
+    async fn standing(&self, node: NodeUid) -> Result<NodeStanding, Status> {
+        let standing = self.handle.read(move |fleet, _| fleet.standing(node)).await;
+        let standing = standing.map_err(|error| status::command(&error))?;
+        standing.ok_or_else(|| farewell::unknown(node))
+    }
+
+    async fn open(
+        &self,
+        node: NodeUid,
+        standing: NodeStanding,
+        hello: &v1::Hello,
+        stream: Streaming<v1::AgentMessage>,
+    ) -> Result<Outbound, Status> {
+        if !hello.protocol_versions.contains(&PROTOCOL) {
+            let detail = format!("this coordinator speaks version {PROTOCOL} only");
+            return Err(Invalid::new("protocol_versions", detail).into());
+        }
+        let (hello, bodies) = (parse(hello)?, held(hello)?);
+        let nonce = SessionNonce::new((self.fresh)());
+        let session = Session::new(nonce, self.clock.now().steady);
+        self.welcome(&session).await?;
+        if standing != NodeStanding::Active {
+            session.deregister();
+        }
+        if let Some(replaced) = self.sessions.put(node, Arc::clone(&session)) {
+            replaced.close();
+        }
+        let connected = Observation::Connected { node, session: nonce, hello: Box::new(hello) };
+        self.handle.observe(connected).await.map_err(|error| status::command(&error))?;
+        let inbound = Inbound {
+            node,
+            session: Arc::clone(&session),
+            sessions: self.sessions.clone(),
+            handle: self.handle.clone(),
+            clock: self.clock.clone(),
+        };
+        tokio::spawn(inbound.drain(stream));
+        Ok(Box::pin(outbound::stream(session, Sent::holding(bodies))))
+    }
+
+    async fn welcome(&self, session: &Session) -> Result<(), Status> {
+        let config = self.handle.read(|fleet, _| fleet.config().clone()).await;
+        let config = config.map_err(|error| status::command(&error))?;
+        session.say(Reply::Welcome(v1::Welcome {
+            session: session.nonce().to_string(),
+            heartbeat_millis: millis(config.heartbeat),
+            lease_millis: millis(config.lease),
+            protocol_version: PROTOCOL,
+        }));
+        Ok(())
+    }
+}
+
+async fn first(stream: &mut Streaming<v1::AgentMessage>) -> Result<v1::Hello, Status> {
+    let message = tokio::time::timeout(HELLO, stream.message())
+        .await
+        .map_err(|_| Status::deadline_exceeded("no Hello came"))??;
+    match message.and_then(|message| message.message) {
+        Some(Message::Hello(hello)) => Ok(hello),
+        _ => Err(Invalid::new("message", "the first one must be a Hello").into()),
+    }
+}
+
+fn parse(hello: &v1::Hello) -> Result<Hello, Invalid> {
+    if hello.places.len() > MAX_PLACES {
+        return Err(Invalid::new("places", format!("more than {MAX_PLACES}")));
+    }
+    Ok(Hello {
+        machine_id: hello.machine_id.clone(),
+        boot_id: hello.boot_id.clone(),
+        agent_version: hello.agent_version.clone(),
+        features: hello.features.iter().cloned().collect(),
+        facts: hello.facts.clone().into_iter().collect(),
+        accepted: hello.accepted.as_ref().map(Stamp::try_from).transpose()?,
+        places: hello.places.iter().map(report::try_place).collect::<Result<_, _>>()?,
+    })
+}
+
+fn held(hello: &v1::Hello) -> Result<std::collections::BTreeSet<Digest>, Invalid> {
+    if hello.bodies.len() > MAX_BODIES {
+        return Err(Invalid::new("bodies", format!("more than {MAX_BODIES}")));
+    }
+    hello.bodies.iter().map(|bytes| digest("bodies", bytes)).collect()
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}

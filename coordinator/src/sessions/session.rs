@@ -1,0 +1,175 @@
+//! One session's shared state: the outbox that the driver fills and the stream empties.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use everynode_coordinator_core::Order;
+use everynode_model::{SessionNonce, Timestamp};
+use everynode_proto::v1::coordinator_message::Message;
+use everynode_proto::v1::{Deregister, Probe};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+/// How many short messages may wait: a probe, Welcome, Deregister and Farewell are all there are
+/// at a time. More means that the peer does not read, and the session is ended.
+const CONTROL: usize = 8;
+
+/// One agent's session, shared by its two directions, the registry and the driver.
+pub(super) struct Session {
+    nonce: SessionNonce,
+    heard_millis: AtomicU64,
+    outbox: Mutex<Outbox>,
+    news: Notify,
+    answered: Notify,
+    closed: CancellationToken,
+}
+
+#[derive(Default)]
+struct Outbox {
+    control: VecDeque<Message>,
+    order: Option<Arc<Order>>,
+    resend: bool,
+    deregistered: bool,
+    end: Option<Status>,
+}
+
+/// What the stream is to send next.
+pub(super) enum Next {
+    /// A short message, ahead of everything.
+    Control(Message),
+    /// The newest order, and whether it must be sent whole with all its bodies.
+    Order(Arc<Order>, bool),
+    /// Nothing more, and why.
+    End(Status),
+    /// Nothing yet.
+    Nothing,
+}
+
+impl Session {
+    pub(super) fn new(nonce: SessionNonce, now: Timestamp) -> Arc<Self> {
+        let session = Self {
+            nonce,
+            heard_millis: AtomicU64::new(0),
+            outbox: Mutex::default(),
+            news: Notify::new(),
+            answered: Notify::new(),
+            closed: CancellationToken::new(),
+        };
+        session.touch(now);
+        Arc::new(session)
+    }
+
+    pub(super) fn nonce(&self) -> SessionNonce {
+        self.nonce
+    }
+
+    pub(super) fn last_heard(&self) -> Timestamp {
+        Timestamp::from_start(Duration::from_millis(self.heard_millis.load(Ordering::Relaxed)))
+    }
+
+    /// The peer has sent something.
+    pub(super) fn touch(&self, now: Timestamp) {
+        let millis = u64::try_from(now.since_start().as_millis()).unwrap_or(u64::MAX);
+        self.heard_millis.store(millis, Ordering::Relaxed);
+    }
+
+    /// The newest order replaces one that has not been sent.
+    pub(super) fn publish(&self, order: Arc<Order>) {
+        let mut outbox = self.outbox();
+        if !outbox.deregistered {
+            outbox.order = Some(order);
+        }
+        drop(outbox);
+        self.news.notify_one();
+    }
+
+    /// The agent has lost its footing: the order must be sent again, whole.
+    pub(super) fn resend(&self, order: Option<Arc<Order>>) {
+        let mut outbox = self.outbox();
+        outbox.resend = true;
+        if outbox.order.is_none() {
+            outbox.order = order;
+        }
+        drop(outbox);
+        self.news.notify_one();
+    }
+
+    /// Said once; no order follows it.
+    pub(super) fn deregister(&self) {
+        let mut outbox = self.outbox();
+        let said = std::mem::replace(&mut outbox.deregistered, true);
+        outbox.order = None;
+        drop(outbox);
+        if !said {
+            self.say(Message::Deregister(Deregister {}));
+        }
+    }
+
+    /// Sends a short message ahead of everything.
+    pub(super) fn say(&self, message: Message) {
+        let mut outbox = self.outbox();
+        if outbox.control.len() < CONTROL {
+            outbox.control.push_back(message);
+        } else if outbox.end.is_none() {
+            outbox.end = Some(Status::resource_exhausted("this session's messages are not read"));
+        }
+        drop(outbox);
+        self.news.notify_one();
+    }
+
+    /// Asks the peer for a sign of life and waits for one, for ever: the caller sets the limit.
+    pub(super) async fn probe(&self, number: u64) {
+        let answered = self.answered.notified();
+        self.say(Message::Probe(Probe { number }));
+        answered.await;
+    }
+
+    /// The peer has answered a probe.
+    pub(super) fn probe_answered(&self) {
+        self.answered.notify_waiters();
+    }
+
+    /// Ends the session, once what is in the outbox's control queue is sent.
+    pub(super) fn end(&self, status: Status) {
+        self.outbox().end.get_or_insert(status);
+        self.news.notify_one();
+    }
+
+    /// The stream is gone; the other direction must end too.
+    pub(super) fn close(&self) {
+        self.closed.cancel();
+    }
+
+    /// Waits until [`Self::close`].
+    pub(super) async fn closed(&self) {
+        self.closed.cancelled().await;
+    }
+
+    /// Waits for something to send; may return early.
+    pub(super) async fn news(&self) {
+        self.news.notified().await;
+    }
+
+    /// What to send next; an order only if `ready_for_order`.
+    pub(super) fn next(&self, ready_for_order: bool) -> Next {
+        let mut outbox = self.outbox();
+        if let Some(message) = outbox.control.pop_front() {
+            return Next::Control(message);
+        }
+        if let Some(status) = outbox.end.take() {
+            return Next::End(status);
+        }
+        if ready_for_order && let Some(order) = outbox.order.take() {
+            return Next::Order(order, std::mem::take(&mut outbox.resend));
+        }
+        Next::Nothing
+    }
+
+    fn outbox(&self) -> MutexGuard<'_, Outbox> {
+        // Every statement under the lock leaves the outbox whole, so a panic can't have torn it.
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,215 @@
+//! Opening a store file, or creating it whole: who may have it, whose it is, whether it is sound.
+//!
+//! In this order, so that the file of a newer release or another program is not touched: lock, then
+//! the header's application id and version read as plain bytes, then modes, then SQLite, then the
+//! check of the structure.
+
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Read};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+
+use super::{Options, failure, schema};
+use crate::window::Window;
+use crate::{Result, StoreError};
+
+/// Only the coordinator's user: the store holds secrets and the CA's key.
+pub(super) const MODE: u32 = 0o600;
+
+/// How long to wait for a passer-by (an operator's `sqlite3` shell) that holds SQLite's write lock.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// The log is cut back to this once it was checkpointed, after a burst let it grow.
+const WAL_BYTES: u32 = 16 * 1024 * 1024;
+
+/// SQLite's default page size, which new stores get.
+const PAGE_BYTES: u64 = 4096;
+
+/// An open, checked database. Fields drop in this order: the lock goes last.
+#[derive(Debug)]
+pub(super) struct Database {
+    pub(super) connection: Connection,
+    pub(super) path: PathBuf,
+    pub(super) window: Window,
+    _lock: File,
+}
+
+/// Opens the store at `path`, creating it if there is none.
+pub(super) fn open(path: &Path, options: Options) -> Result<Database> {
+    let lock = lock(path)?;
+    if !exists(path)? {
+        create(path)?;
+    }
+    check_header(path)?;
+    narrow_modes(path)?;
+    let connection = connect(path)?;
+    configure(&connection, options).map_err(|error| failure::sqlite(path, "opening", error))?;
+    quick_check(&connection, path)?;
+    let window = super::read::window(&connection)
+        .map_err(|error| failure::sqlite(path, "reading", error))?;
+    tracing::info!(path = %path.display(), revision = window.head, "store open");
+    Ok(Database { connection, path: path.to_path_buf(), window, _lock: lock })
+}
+
+/// A connection to an existing store of a version known here, before any pragma of ours.
+pub(super) fn connect(path: &Path) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let named = |error| failure::sqlite(path, "opening", error);
+    let connection = Connection::open_with_flags(path, flags).map_err(named)?;
+    connection.busy_timeout(BUSY).map_err(named)?;
+    // Until the version is known to be ours, closing must not fold the log into the file.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(named)?;
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+    let id = pragma("application_id").map_err(named)?.cast_unsigned();
+    let version = pragma("user_version").map_err(named)?.cast_unsigned();
+    check_identity(path, id, version)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(named)?;
+    Ok(connection)
+}
+
+/// Syncs a directory, so that a file created or renamed in it is there after a power cut.
+pub(super) fn sync_parent(path: &Path) -> Result<()> {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let synced = File::open(parent).and_then(|directory| directory.sync_all());
+    synced.map_err(|error| failure::io(parent, "syncing", error))
+}
+
+/// `path` with something appended to its file name.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Whether there is a file; one that cannot be looked at is not "absent".
+pub(super) fn exists(path: &Path) -> Result<bool> {
+    path.try_exists().map_err(|error| failure::io(path, "looking for", error))
+}
+
+fn lock(path: &Path) -> Result<File> {
+    let name = beside(path, ".lock");
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(MODE)
+        .open(&name)
+        .map_err(|error| failure::io(&name, "opening", error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked { path: path.to_path_buf() }),
+        Err(TryLockError::Error(error)) => Err(failure::io(&name, "locking", error)),
+    }
+}
+
+/// Creates the file under another name and renames it, so that a file under the right name is
+/// always a whole store, and an empty one always a damaged store rather than a new one.
+fn create(path: &Path) -> Result<()> {
+    let log = beside(path, "-wal");
+    if exists(&log)? {
+        let detail = format!("its log {} is there and it is not", log.display());
+        return Err(StoreError::Corrupt { path: path.to_path_buf(), detail });
+    }
+    let draft = beside(path, ".new");
+    remove_if_there(&draft)?;
+    let named = |error| failure::io(&draft, "creating", error);
+    let file =
+        OpenOptions::new().write(true).create_new(true).mode(MODE).open(&draft).map_err(named)?;
+    let connection = Connection::open(&draft);
+    connection
+        .and_then(|connection| {
+            connection.execute_batch(&schema::create())?;
+            connection.close().map_err(|(_, error)| error)
+        })
+        .map_err(|error| failure::sqlite(&draft, "creating", error))?;
+    file.sync_all().map_err(named)?;
+    fs::rename(&draft, path).map_err(named)?;
+    sync_parent(path)
+}
+
+/// Takes back what others were given on the files. SQLite creates its own with the database's mode,
+/// so this comes before it opens.
+fn narrow_modes(path: &Path) -> Result<()> {
+    for file in [path.to_path_buf(), beside(path, "-wal"), beside(path, "-shm")] {
+        match fs::set_permissions(&file, Permissions::from_mode(MODE)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failure::io(&file, "setting the mode of", error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Removes what a crash left behind.
+pub(super) fn remove_if_there(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(failure::io(path, "removing", error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Reads the identity from the file's first 100 bytes (<https://sqlite.org/fileformat2.html>,
+/// section 1.3), because even reading it through SQLite may recover a log into the file.
+fn check_header(path: &Path) -> Result<()> {
+    let mut header = [0; 100];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    match read {
+        Ok(()) if header.starts_with(b"SQLite format 3\0") => {}
+        Ok(()) => return Err(corrupt(path, "it is not an SQLite file")),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            return Err(corrupt(path, "it is shorter than its header"));
+        }
+        Err(error) => return Err(failure::io(path, "reading", error)),
+    }
+    let word =
+        |at: usize| header[at..at + 4].iter().fold(0, |word, byte| word << 8 | u32::from(*byte));
+    check_identity(path, word(68), word(60))
+}
+
+fn check_identity(path: &Path, id: u32, version: u32) -> Result<()> {
+    let path = path.to_path_buf();
+    if id != schema::APPLICATION_ID {
+        return Err(StoreError::NotAStore { path, found: id });
+    }
+    if version > schema::VERSION {
+        return Err(StoreError::Newer { path, found: version, supported: schema::VERSION });
+    }
+    Ok(())
+}
+
+fn configure(connection: &Connection, options: Options) -> rusqlite::Result<()> {
+    // A database that cannot have a log (a file system without shared memory) answers with another
+    // mode; it would still be durable, only slower, so the answer is not checked.
+    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+    // FULL syncs the log at every commit; NORMAL would lose acknowledged commits in a power cut.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.pragma_update_and_check(None, "journal_size_limit", WAL_BYTES, |_| Ok(()))?;
+    if let Some(bytes) = options.max_bytes {
+        let pages = i64::try_from(bytes / PAGE_BYTES).unwrap_or(i64::MAX);
+        connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
+    }
+    Ok(())
+}
+
+fn quick_check(connection: &Connection, path: &Path) -> Result<()> {
+    let found: String = connection
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .map_err(|error| failure::sqlite(path, "checking", error))?;
+    if found == "ok" { Ok(()) } else { Err(corrupt(path, &found)) }
+}
+
+fn corrupt(path: &Path, detail: &str) -> StoreError {
+    StoreError::Corrupt { path: path.to_path_buf(), detail: detail.to_owned() }
+}

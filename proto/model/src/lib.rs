@@ -1,0 +1,37 @@
+//! The vocabulary: every noun that the two sides agree on, parsed once and valid by type.
+//!
+//! - **Node**: a registered machine, known by its [`NodeUid`]; its [`NodeName`] is for people.
+//! - **DaemonSet**: what must run once on every selected node, known by its [`PodKey`]
+//!   (namespace and name) and, across deletion and re-creation, by its [`SetUid`].
+//! - **Pod**: a DaemonSet's one instance on a node.
+//! - **Revision**: one version of a pod template, known by the [`Digest`] of its meaning.
+//! - **Assignment**: what one node must run, under one term and generation.
+//! - **Session**: one agent's stream; **Term**: which coordinator's reign.
+//!
+//! Nothing here waits, reads a clock, draws a number or knows how it looks on the wire.
+
+mod assignment;
+mod digest;
+mod id;
+mod pod;
+mod quantity;
+mod selector;
+mod set;
+mod taint;
+mod time;
+
+pub use assignment::{Assignment, Change, ChangeError, Intent, Item, Stamp};
+pub use digest::{Digest, InvalidDigest};
+pub use id::{
+    ClusterId, Generation, InvalidName, NodeName, NodeUid, PodKey, PodUid, ReignId, SessionNonce,
+    SetUid, Term,
+};
+pub use pod::{ContainerState, ContainerStatus, Exit, Failure, PodPhase, PodStatus, Reason};
+pub use quantity::{IntOrPercent, InvalidIntOrPercent};
+pub use selector::{
+    InvalidSelector, Labels, Operator, Requirement, Selector, valid_label_value,
+    valid_qualified_name,
+};
+pub use set::{DaemonSet, Features, NodeSelectorTerm, Placement, Strategy};
+pub use taint::{Effect, InvalidTaint, Taint, Toleration, TolerationOperator};
+pub use time::{Now, Timestamp, WallTime};

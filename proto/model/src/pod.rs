@@ -1,0 +1,150 @@
+//! What a node says of its pods: cumulative, so that a skipped report hides nothing.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::{Digest, PodKey, PodUid, SetUid, WallTime};
+
+/// Where a pod is in its life. `describe` and `why` show it; only the agent decides it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PodPhase {
+    /// Wanted, not started; the reason says what it waits for.
+    Pending,
+    /// At least one container has run and none is being taken down for good.
+    Running,
+    /// Being stopped; its death has not been seen yet.
+    Stopping,
+}
+
+/// Why something is as it is: one CamelCase word for programs, one line for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// Such as `CrashLoopBackOff`; Kubernetes' word where it has one.
+    pub code: String,
+    /// One line, without a trailing dot.
+    pub message: String,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// With this exit code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+    /// Its end was seen, its status was not: whoever would have reaped it was dead.
+    Unknown,
+}
+
+/// What a container is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ContainerState {
+    /// Not running, and why.
+    Waiting(Reason),
+    /// Running under this process id of the host.
+    Running {
+        /// Its process id.
+        pid: u32,
+        /// Since when.
+        since: WallTime,
+    },
+    /// Ended, and not to be started again in this pod.
+    Terminated(Exit),
+}
+
+/// One container's part of a report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerStatus {
+    /// Its name in the template.
+    pub name: String,
+    /// What it is doing.
+    pub state: ContainerState,
+    /// Whether it is ready to serve.
+    pub ready: bool,
+    /// How often it was started again, over the pod's life.
+    pub restarts: u64,
+}
+
+/// The last time something of a pod went wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Which container; empty where it was the pod as a whole.
+    pub container: String,
+    /// How it ended, where a process did.
+    pub exit: Option<Exit>,
+    /// Why, in a word and a line.
+    pub reason: Reason,
+    /// When.
+    pub at: WallTime,
+}
+
+/// All that a node says of one pod. Counters only ever grow within one pod's life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodStatus {
+    /// The DaemonSet's namespace and name.
+    pub key: PodKey,
+    /// Which pod.
+    pub uid: PodUid,
+    /// Which DaemonSet of that name it belongs to.
+    pub set: SetUid,
+    /// Which revision it is of.
+    pub revision: Digest,
+    /// The replace counter it was started under.
+    pub replace: u64,
+    /// Where it is in its life.
+    pub phase: PodPhase,
+    /// Why it is not simply running; `None` when it is.
+    pub reason: Option<Reason>,
+    /// Whether every container is ready.
+    pub ready: bool,
+    /// How long it has been ready without a break, by the node's boot clock, at the time of the
+    /// report; zero when it is not.
+    pub ready_for: Duration,
+    /// When it was started; `None` before.
+    pub started_at: Option<WallTime>,
+    /// How often any of its containers was started again.
+    pub restarts: u64,
+    /// How often it stopped being ready.
+    pub times_unready: u64,
+    /// The last thing that went wrong.
+    pub last_failure: Option<Failure>,
+    /// Its containers, in the template's order.
+    pub containers: Vec<ContainerStatus>,
+}
+
+impl Reason {
+    /// A reason with this word and line.
+    pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { code: code.into(), message: message.into() }
+    }
+}
+
+impl PodPhase {
+    /// The word for it; Kubernetes' where it has one.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Running => "Running",
+            Self::Stopping => "Terminating",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.message.as_str() {
+            "" => f.write_str(&self.code),
+            message => write!(f, "{}: {message}", self.code),
+        }
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(signal) => write!(f, "signal {signal}"),
+            Self::Unknown => f.write_str("unknown exit status"),
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! What the coordinator must understand of a DaemonSet; the rest travels as an encoded body.
+
+use std::time::Duration;
+
+use crate::{
+    Digest, IntOrPercent, Labels, PodKey, Requirement, Selector, SetUid, Taint, Toleration,
+};
+
+/// A DaemonSet as the deciding code sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DaemonSet {
+    /// Namespace and name.
+    pub key: PodKey,
+    /// Its identity across deletion and re-creation.
+    pub uid: SetUid,
+    /// Raised by one with every change of its spec (`metadata.generation`).
+    pub generation: u64,
+    /// Its own labels (`metadata.labels`), for selecting it in lists.
+    pub labels: Labels,
+    /// `spec.selector`.
+    pub selector: Selector,
+    /// Which nodes it wants.
+    pub placement: Placement,
+    /// How a changed template reaches the nodes.
+    pub strategy: Strategy,
+    /// How long a pod must be ready to count as available (`spec.minReadySeconds`).
+    pub min_ready: Duration,
+    /// How many old revisions are kept (`spec.revisionHistoryLimit`).
+    pub history_limit: u32,
+    /// The digest of its present template's meaning.
+    pub revision: Digest,
+    /// What a node must be able to do to run the template.
+    pub features: Features,
+}
+
+/// Which nodes a template wants: the parts of a pod spec that decide placement.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Placement {
+    /// `spec.template.spec.nodeName`.
+    pub node_name: Option<String>,
+    /// `spec.template.spec.nodeSelector`.
+    pub node_selector: Labels,
+    /// `requiredDuringSchedulingIgnoredDuringExecution`: one of the terms must be met. `None`
+    /// without such an affinity; an empty list is met by no node.
+    pub required_affinity: Option<Vec<NodeSelectorTerm>>,
+    /// The template's own tolerations, without the automatic ones.
+    pub tolerations: Vec<Toleration>,
+    /// Whether the pod shares the host's network: such pods tolerate `network-unavailable`.
+    pub host_network: bool,
+}
+
+/// One alternative of a required node affinity; all of it must be met. An empty term is met by no
+/// node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeSelectorTerm {
+    /// On the node's labels.
+    pub match_expressions: Vec<Requirement>,
+    /// On the node's fields; `metadata.name` is the only one there is.
+    pub match_fields: Vec<Requirement>,
+}
+
+/// How a changed template reaches the nodes (`spec.updateStrategy`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strategy {
+    /// Node by node, within a budget.
+    RollingUpdate {
+        /// How many of the desired pods may be unavailable at a time.
+        max_unavailable: IntOrPercent,
+    },
+    /// Only where a pod is deleted by hand, and on nodes that have none yet.
+    OnDelete,
+}
+
+/// Names of abilities, sorted: what an agent can honour, or a template needs.
+pub type Features = std::collections::BTreeSet<String>;
+
+impl Placement {
+    /// Whether the template tolerates `taint` by one of its own tolerations.
+    pub fn tolerates(&self, taint: &Taint) -> bool {
+        self.tolerations.iter().any(|toleration| toleration.tolerates(taint))
+    }
+}

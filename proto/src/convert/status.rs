@@ -1,0 +1,230 @@
+//! Reports: what a node says of its pods.
+
+use std::time::Duration;
+
+use everynode_model::{
+    ContainerState, ContainerStatus, Exit, Failure, PodKey, PodPhase, PodStatus, Reason, WallTime,
+};
+
+use super::{digest, id, required};
+use crate::error::Invalid;
+use crate::v1;
+use crate::v1::container_status::{Running, State};
+use crate::v1::exit::How;
+
+/// A place and what is in it, as a message.
+pub fn place(key: &PodKey, pods: &[PodStatus]) -> v1::Place {
+    v1::Place { key: Some(key.into()), pods: pods.iter().map(Into::into).collect() }
+}
+
+/// A place and what is in it, from a message.
+///
+/// # Errors
+/// When a field can't be taken.
+pub fn try_place(place: &v1::Place) -> Result<(PodKey, Vec<PodStatus>), Invalid> {
+    let key = PodKey::try_from(required("key", place.key.as_ref())?)?;
+    let pods = place.pods.iter().map(|pod| try_pod(&key, pod)).collect::<Result<_, _>>()?;
+    Ok((key, pods))
+}
+
+/// One pod of the place `key`, from a message.
+///
+/// # Errors
+/// When a field can't be taken.
+pub fn try_pod(key: &PodKey, pod: &v1::PodStatus) -> Result<PodStatus, Invalid> {
+    Ok(PodStatus {
+        key: key.clone(),
+        uid: id("uid", &pod.uid)?,
+        set: id("set_uid", &pod.set_uid)?,
+        revision: digest("revision", &pod.revision)?,
+        replace: pod.replace,
+        phase: phase(pod.phase())?,
+        reason: pod.reason.as_ref().map(Into::into),
+        ready: pod.ready,
+        ready_for: Duration::from_millis(pod.ready_for_millis),
+        started_at: pod.started_at_millis.map(WallTime::from_unix_millis),
+        restarts: pod.restarts,
+        times_unready: pod.times_unready,
+        last_failure: pod.last_failure.as_ref().map(failure).transpose()?,
+        containers: pod.containers.iter().map(container).collect::<Result<_, _>>()?,
+    })
+}
+
+impl From<&PodStatus> for v1::PodStatus {
+    fn from(pod: &PodStatus) -> Self {
+        Self {
+            uid: pod.uid.to_string(),
+            set_uid: pod.set.to_string(),
+            revision: pod.revision.as_bytes().to_vec(),
+            replace: pod.replace,
+            phase: v1::PodPhase::from(pod.phase).into(),
+            reason: pod.reason.as_ref().map(Into::into),
+            ready: pod.ready,
+            ready_for_millis: u64::try_from(pod.ready_for.as_millis()).unwrap_or(u64::MAX),
+            started_at_millis: pod.started_at.map(|at| at.unix_millis),
+            restarts: pod.restarts,
+            times_unready: pod.times_unready,
+            last_failure: pod.last_failure.as_ref().map(Into::into),
+            containers: pod.containers.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<&Reason> for v1::Reason {
+    fn from(reason: &Reason) -> Self {
+        Self { code: reason.code.clone(), message: reason.message.clone() }
+    }
+}
+
+impl From<&v1::Reason> for Reason {
+    fn from(reason: &v1::Reason) -> Self {
+        Self { code: reason.code.clone(), message: reason.message.clone() }
+    }
+}
+
+impl From<Exit> for v1::Exit {
+    fn from(exit: Exit) -> Self {
+        let how = match exit {
+            Exit::Code(code) => How::Code(code),
+            Exit::Signal(signal) => How::Signal(signal),
+            Exit::Unknown => How::Unknown(true),
+        };
+        Self { how: Some(how) }
+    }
+}
+
+impl From<&v1::Exit> for Exit {
+    /// A way of ending that this side does not know is an unknown one.
+    fn from(exit: &v1::Exit) -> Self {
+        match exit.how {
+            Some(How::Code(code)) => Self::Code(code),
+            Some(How::Signal(signal)) => Self::Signal(signal),
+            Some(How::Unknown(_)) | None => Self::Unknown,
+        }
+    }
+}
+
+impl From<PodPhase> for v1::PodPhase {
+    fn from(phase: PodPhase) -> Self {
+        match phase {
+            PodPhase::Pending => Self::Pending,
+            PodPhase::Running => Self::Running,
+            PodPhase::Stopping => Self::Stopping,
+        }
+    }
+}
+
+impl From<&Failure> for v1::Failure {
+    fn from(failure: &Failure) -> Self {
+        Self {
+            container: failure.container.clone(),
+            exit: failure.exit.map(Into::into),
+            reason: Some((&failure.reason).into()),
+            at_millis: failure.at.unix_millis,
+        }
+    }
+}
+
+impl From<&ContainerStatus> for v1::ContainerStatus {
+    fn from(container: &ContainerStatus) -> Self {
+        let state = match &container.state {
+            ContainerState::Waiting(reason) => State::Waiting(reason.into()),
+            ContainerState::Running { pid, since } => {
+                State::Running(Running { pid: *pid, since_millis: since.unix_millis })
+            }
+            ContainerState::Terminated(exit) => State::Terminated((*exit).into()),
+        };
+        Self {
+            name: container.name.clone(),
+            ready: container.ready,
+            restarts: container.restarts,
+            state: Some(state),
+        }
+    }
+}
+
+fn phase(phase: v1::PodPhase) -> Result<PodPhase, Invalid> {
+    match phase {
+        v1::PodPhase::Pending => Ok(PodPhase::Pending),
+        v1::PodPhase::Running => Ok(PodPhase::Running),
+        v1::PodPhase::Stopping => Ok(PodPhase::Stopping),
+        v1::PodPhase::Unspecified => Err(Invalid::new("phase", "not one this version knows")),
+    }
+}
+
+fn failure(failure: &v1::Failure) -> Result<Failure, Invalid> {
+    Ok(Failure {
+        container: failure.container.clone(),
+        exit: failure.exit.as_ref().map(Into::into),
+        reason: required("last_failure.reason", failure.reason.as_ref())?.into(),
+        at: WallTime::from_unix_millis(failure.at_millis),
+    })
+}
+
+fn container(container: &v1::ContainerStatus) -> Result<ContainerStatus, Invalid> {
+    let state = match required("containers.state", container.state.as_ref())? {
+        State::Waiting(reason) => ContainerState::Waiting(reason.into()),
+        State::Running(Running { pid, since_millis }) => {
+            ContainerState::Running { pid: *pid, since: WallTime::from_unix_millis(*since_millis) }
+        }
+        State::Terminated(exit) => ContainerState::Terminated(exit.into()),
+    };
+    Ok(ContainerStatus {
+        name: container.name.clone(),
+        state,
+        ready: container.ready,
+        restarts: container.restarts,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use everynode_model::{Digest, PodUid, SetUid};
+    use uuid::Uuid;
+
+    #[test]
+    fn there_and_back() {
+        let key = PodKey::new("default", "a").unwrap();
+        let pod = PodStatus {
+            key: key.clone(),
+            uid: PodUid::new(Uuid::from_u128(1)),
+            set: SetUid::new(Uuid::from_u128(2)),
+            revision: Digest::of(b"x"),
+            replace: 1,
+            phase: PodPhase::Running,
+            reason: Some(Reason::new("CrashLoopBackOff", "back-off 10s")),
+            ready: false,
+            ready_for: Duration::from_millis(1500),
+            started_at: Some(WallTime::from_unix_millis(5)),
+            restarts: 2,
+            times_unready: 3,
+            last_failure: Some(Failure {
+                container: "main".into(),
+                exit: Some(Exit::Signal(9)),
+                reason: Reason::new("Error", ""),
+                at: WallTime::from_unix_millis(-4),
+            }),
+            containers: vec![ContainerStatus {
+                name: "main".into(),
+                state: ContainerState::Running { pid: 7, since: WallTime::from_unix_millis(6) },
+                ready: true,
+                restarts: 2,
+            }],
+        };
+        assert_eq!(try_place(&place(&key, &[pod.clone()])), Ok((key, vec![pod])));
+    }
+
+    #[test]
+    fn a_phase_of_a_later_version_is_refused() {
+        let key = PodKey::new("default", "a").unwrap();
+        let mut message = v1::PodStatus {
+            uid: Uuid::nil().to_string(),
+            set_uid: Uuid::nil().to_string(),
+            revision: vec![0; 32],
+            ..Default::default()
+        };
+        message.phase = 99;
+        assert_eq!(try_pod(&key, &message).unwrap_err().field, "phase");
+    }
+}
