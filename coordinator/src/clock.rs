@@ -1,24 +1,23 @@
 //! Both clocks, behind one seam: the machine's in production, the simulator's in tests.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use everynode_model::{Now, Timestamp, WallTime};
 use tokio::time::Instant;
 
 /// Reads both clocks together.
 pub trait Clock: Send + Sync + 'static {
-    /// The time now: steady for deciding, wall for showing and for certificates.
+    /// The time now: steady for deciding, wall for showing and for the dates of certificates.
     fn now(&self) -> Now;
 }
 
-/// The machine's wall clock, and tokio's clock for the steady one, so that paused or simulated time
-/// moves what is decided by it.
+/// The machine's wall clock, and tokio's clock for the steady one.
 #[derive(Clone, Copy, Debug)]
 pub struct SystemClock {
     start: Instant,
 }
 
-/// A wall clock that follows tokio's: the same in every run of a simulation.
+/// Clocks that go by tokio's alone, which can be paused: the same in every run of a simulation.
 #[derive(Clone, Copy, Debug)]
 pub struct SimulatedClock {
     start: Instant,
@@ -41,20 +40,41 @@ impl SimulatedClock {
 
 impl Clock for SystemClock {
     fn now(&self) -> Now {
-        // A clock set before 1970 shows 1970: it is only for people and certificates' dates.
+        // A clock set before 1970 shows 1970: nothing is decided by it.
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { steady: Timestamp::from_start(self.start.elapsed()), wall: wall(since_epoch) }
+        Now {
+            steady: Timestamp::from_start(self.start.elapsed()),
+            wall: WallTime::from_unix_millis(millis(since_epoch)),
+        }
     }
 }
 
 impl Clock for SimulatedClock {
     fn now(&self) -> Now {
         let elapsed = self.start.elapsed();
-        let millis = self.began.unix_millis.saturating_add(wall(elapsed).unix_millis);
-        Now { steady: Timestamp::from_start(elapsed), wall: WallTime::from_unix_millis(millis) }
+        let wall = self.began.unix_millis.saturating_add(millis(elapsed));
+        Now {
+            steady: Timestamp::from_start(elapsed),
+            wall: WallTime::from_unix_millis(wall),
+        }
     }
 }
 
-fn wall(since_epoch: std::time::Duration) -> WallTime {
-    WallTime::from_unix_millis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn simulated_clocks_move_together_and_only_with_tokios() {
+        let clock = SimulatedClock::start(WallTime::from_unix_millis(1_000));
+        let before = clock.now();
+        assert_eq!(before, clock.now());
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        assert_eq!(clock.now().steady, before.steady.after(Duration::from_millis(250)));
+        assert_eq!(clock.now().wall, WallTime::from_unix_millis(1_250));
+    }
 }

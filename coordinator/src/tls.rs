@@ -175,24 +175,28 @@ fn not_before(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::{Clock, SimulatedClock};
     use crate::entropy::Entropy;
     use crate::pki::{Authority, Pki};
-    use crate::testing::ManualClock;
     use everynode_model::ClusterId;
     use everynode_transport::Role;
     use std::time::Duration;
 
     const YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
 
-    fn pki(clock: &Arc<ManualClock>) -> Pki {
-        let now = clock.wall();
-        let authority = Authority::make(&Entropy::system(), now).unwrap();
-        Pki::new(vec![authority], Arc::clone(clock) as _).unwrap()
+    /// 2026-11-23.
+    fn clock() -> Arc<dyn Clock> {
+        Arc::new(SimulatedClock::start(WallTime::from_unix_millis(1_795_392_000_000)))
+    }
+
+    fn pki(clock: Arc<dyn Clock>) -> Pki {
+        let entropy = Arc::new(Entropy::system());
+        let authority = Authority::make(&entropy, clock.now().wall).unwrap();
+        Pki::new(vec![authority], clock, entropy).unwrap()
     }
 
     fn user(pki: &Pki) -> CertificateDer<'static> {
-        let cluster = ClusterId::new(uuid::Uuid::nil());
-        pki.issue_user(cluster, "ada", Role::Viewer).unwrap().chain.remove(0)
+        pki.issue_user(ClusterId::new(uuid::Uuid::nil()), "ada", Role::Viewer).unwrap().chain.remove(0)
     }
 
     fn verify(trusted: &[CertificateDer<'static>], leaf: &CertificateDer<'_>) -> bool {
@@ -200,22 +204,21 @@ mod tests {
         Verifier::new(trusted).unwrap().verify_client_cert(leaf, &[], now).is_ok()
     }
 
-    #[test]
-    fn dates_do_not_keep_a_certificate_out() {
-        let clock = Arc::new(ManualClock::new());
-        let pki = pki(&clock);
+    #[tokio::test(start_paused = true)]
+    async fn dates_do_not_keep_a_certificate_out() {
+        let clock = clock();
+        let pki = pki(Arc::clone(&clock));
         let leaf = user(&pki);
         assert!(verify(&pki.authorities(), &leaf));
-        assert!(!identity_of(&leaf, clock.wall()).unwrap().expired);
-        clock.advance(YEAR);
+        assert!(!identity_of(&leaf, clock.now().wall).unwrap().expired);
+        tokio::time::advance(YEAR).await;
         assert!(verify(&pki.authorities(), &leaf));
-        assert!(identity_of(&leaf, clock.wall()).unwrap().expired);
+        assert!(identity_of(&leaf, clock.now().wall).unwrap().expired);
     }
 
     #[test]
     fn only_the_clusters_authorities_count_and_all_of_them() {
-        let clock = Arc::new(ManualClock::new());
-        let (ours, older, other) = (pki(&clock), pki(&clock), pki(&clock));
+        let (ours, older, other) = (pki(clock()), pki(clock()), pki(clock()));
         let trusted = [ours.authorities(), older.authorities()].concat();
         assert!(verify(&trusted, &user(&ours)));
         assert!(verify(&trusted, &user(&older)));
@@ -224,10 +227,9 @@ mod tests {
 
     #[test]
     fn a_servers_certificate_is_no_clients() {
-        let clock = Arc::new(ManualClock::new());
-        let pki = pki(&clock);
+        let pki = pki(clock());
         let server = pki.issue_server(&[]).unwrap().chain.remove(0);
         assert!(!verify(&pki.authorities(), &server));
-        assert!(identity_of(&server, clock.wall()).is_none());
+        assert!(identity_of(&server, clock().now().wall).is_none());
     }
 }

@@ -14,7 +14,6 @@ use crate::ledger::{Ledger, Standing};
 use crate::node::{Node, rank};
 use crate::place::Life;
 use crate::spec::PodRef;
-use crate::stop::Whose;
 
 /// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +55,10 @@ pub struct Checker {
     in_flight: Option<Ledger>,
     looked: bool,
     unproven: BTreeSet<PodKey>,
+    /// Where something of another cluster, or of nobody knows whom, was found.
     foreign: BTreeSet<PodKey>,
+    /// Where something of our cluster was found: that may be stopped, by its own mark.
+    ours_found: BTreeSet<PodKey>,
     making: BTreeMap<PodKey, PodUid>,
     down: BTreeSet<(PodRef, String)>,
     starting: BTreeSet<(PodRef, String)>,
@@ -71,6 +73,7 @@ impl Checker {
             looked: false,
             unproven: BTreeSet::new(),
             foreign: BTreeSet::new(),
+            ours_found: BTreeSet::new(),
             making: BTreeMap::new(),
             down: BTreeSet::new(),
             starting: BTreeSet::new(),
@@ -113,9 +116,10 @@ impl Checker {
                 self.looked = true;
                 for one in found.iter().filter(|one| one.populated) {
                     self.unproven.insert(one.key.clone());
-                    if !Whose::of(one.marks, &self.disk).of_our_cluster() {
-                        self.foreign.insert(one.key.clone());
-                    }
+                    let cluster = one.marks.map(|marks| marks.cluster);
+                    let ours = cluster == Some(self.disk.cluster);
+                    let set = if ours { &mut self.ours_found } else { &mut self.foreign };
+                    set.insert(one.key.clone());
                     self.note_found_down(one);
                 }
             }
@@ -215,7 +219,7 @@ impl Checker {
                 broken.push(Violation::AcknowledgedUnwritten);
             }
             Action::Kill(key) | Action::Terminate(PodRef { key, .. })
-                if self.foreign.contains(key) && !self.mixed(key, node) =>
+                if self.foreign.contains(key) && !self.ours_found.contains(key) =>
             {
                 broken.push(Violation::TouchedForeign(key.clone()));
             }
@@ -241,12 +245,6 @@ impl Checker {
         } else {
             None
         }
-    }
-
-    /// Whether something of ours lives there too: that may be stopped, by its own mark.
-    fn mixed(&self, key: &PodKey, node: &Node) -> bool {
-        let held = node.place(key).map(|place| &place.life);
-        matches!(held, Some(Life::Held(held)) if held.any_of_our_cluster())
     }
 
     /// Whether the disk says that this machine leaves, and nothing but foreign life is left.

@@ -144,7 +144,8 @@ impl Cgroup {
             // A threaded cgroup refuses; its processes are listed by the domain above it.
             let listed = fs::read_to_string(cgroup.file("cgroup.procs")).unwrap_or_default();
             // 0 stands for a process of another pid namespace, which can't be named from here.
-            pids.extend(listed.lines().filter_map(|line| line.parse().ok()).filter(|p| *p > 0));
+            let listed = listed.lines().filter_map(|line| line.parse::<i32>().ok());
+            pids.extend(listed.filter(|pid| *pid > 0));
         })?;
         Ok(pids)
     }
@@ -251,11 +252,7 @@ impl Events {
         }
     }
 
-    fn wait(
-        &self,
-        within: Duration,
-        done: impl Fn(&Self) -> io::Result<bool>,
-    ) -> io::Result<bool> {
+    fn wait(&self, within: Duration, done: impl Fn(&Self) -> io::Result<bool>) -> io::Result<bool> {
         let start = Instant::now();
         loop {
             if done(self)? {

@@ -18,7 +18,9 @@ pub enum MachineError {
     )]
     NoCgroup2,
     /// The cgroup root's name is not a relative path of plain names.
-    #[error("cgroup root {0:?} must be a relative path without \".\" and \"..\", such as everynode")]
+    #[error(
+        "cgroup root {0:?} must be a relative path without \".\" and \"..\", such as everynode"
+    )]
     RootName(PathBuf),
     /// The cgroup root can't be made or written.
     #[error(

@@ -1,4 +1,5 @@
-//! What runs pods on this machine: the [`Runtime`] contract, and [`process`], its first keeper.
+//! What runs pods on this machine: the [`Runtime`] contract, and
+//! [`process`], its first implementation.
 //!
 //! A runtime does as it is told and says what it sees. It decides nothing: when to start again,
 //! how long to wait before killing, what may live here is the agent's core's business.
@@ -60,7 +61,7 @@ pub trait Runtime: Send + Sync + 'static {
     fn name(&self) -> &'static str;
 
     /// All that is alive or left over, in order of places, with what living supervisors say; one
-    /// that does not answer within a second is listed without.
+    /// that does not answer within seconds is listed without.
     fn list(&self) -> BoxFuture<'_, Result<Vec<Found>, ListError>>;
 
     /// Makes a pod: its place, its supervisor, its containers' cgroups. No container runs yet.

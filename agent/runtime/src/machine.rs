@@ -26,7 +26,8 @@ pub struct Capabilities {
     pub root: PathBuf,
     /// Whether the kernel has `cgroup.kill` (5.14); without it, freeze-kill-thaw does the same.
     pub cgroup_kill: bool,
-    /// Whether a process can be cloned into a cgroup (5.7); without it, it enters it before exec.
+    /// Whether a process can be cloned into a cgroup (5.7, and without the fault of some kernels
+    /// after a `cgroup.kill` of the agent's own); without it, it enters it before exec.
     pub clone_into_cgroup: bool,
 }
 
@@ -59,7 +60,7 @@ fn try_in(trial: &Cgroup) -> Result<bool, MachineError> {
     }
     let open = trial.open().map_err(|source| MachineError::io(trial.path(), source))?;
     match sys::try_clone_into(open.as_fd()) {
-        Ok(()) => Ok(true),
+        Ok(works) => Ok(works),
         Err(error) if sys::not_supported(&error) => Ok(false),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             Err(MachineError::NotMovable { path: trial.path().to_owned(), uid: uid() })

@@ -26,6 +26,8 @@ use std::ptr;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// How a process gets into its cgroup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -114,6 +116,12 @@ struct Prepared {
 
 /// Lowest number for descriptors that the child keeps aside: above every target number.
 const ABOVE_TARGETS: RawFd = 16;
+
+/// linux/sched.h; libc's constant is too narrow for it.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// Bytes of the kernel's set of 64 signals.
+const KERNEL_SIGSET: usize = 8;
 
 /// `sizeof(struct clone_args)` with its `cgroup` field, the last one (Linux 5.7).
 const CLONE_ARGS_SIZE: usize = size_of::<libc::clone_args>();
@@ -298,16 +306,37 @@ pub(crate) fn signal_fd(signals: &[rustix::process::Signal]) -> io::Result<Owned
     }
 }
 
-/// Tries `CLONE_INTO_CGROUP` with a child that ends at once.
-pub(crate) fn try_clone_into(cgroup: BorrowedFd<'_>) -> io::Result<()> {
+/// Takes a descriptor that this process was started with. To be called once for each number, before
+/// anything else is opened.
+pub(crate) fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: it is only used here, to ask whether it is open.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    rustix::io::fcntl_setfd(borrowed, rustix::io::FdFlags::CLOEXEC)?;
+    // SAFETY: it is open, and nothing else in this process knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// A descriptor that tokio tells to be readable.
+pub(crate) fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd is open and the same for as long as it lives, and nothing is moved out of
+    // the AsyncFd but by dropping it.
+    let registered = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
+    registered.map_err(io::Error::from)
+}
+
+/// Tries `CLONE_INTO_CGROUP` with a child that ends at once; whether it got so far.
+///
+/// Some kernels (seen: 6.18) take a clone for a racing `cgroup.kill`, and kill the child, when the
+/// target and the parent's cgroup have not been killed equally often; a fork that enters by itself
+/// is spared.
+pub(crate) fn try_clone_into(cgroup: BorrowedFd<'_>) -> io::Result<bool> {
     let masked = MaskAll::new();
     match clone_into(cgroup)? {
         // SAFETY: the child ends here.
         None => unsafe { libc::_exit(0) },
         Some(pid) => {
             drop(masked);
-            reap(pid);
-            Ok(())
+            Ok(reap(pid) == Some(0))
         }
     }
 }
@@ -323,7 +352,7 @@ fn clone_into(cgroup: BorrowedFd<'_>) -> io::Result<Option<Pid>> {
     // CLONE_VM the child has its own copy of memory and stack, as after fork.
     let result = unsafe {
         let mut args: libc::clone_args = MaybeUninit::zeroed().assume_init();
-        args.flags = u64::try_from(libc::CLONE_INTO_CGROUP).unwrap_or(0x2_0000_0000);
+        args.flags = CLONE_INTO_CGROUP;
         args.exit_signal = u64::from(libc::SIGCHLD.unsigned_abs());
         args.cgroup = u64::from(cgroup.as_raw_fd().unsigned_abs());
         libc::syscall(libc::SYS_clone3, &raw const args, CLONE_ARGS_SIZE)
@@ -366,7 +395,9 @@ impl MaskAll {
 impl Drop for MaskAll {
     fn drop(&mut self) {
         // SAFETY: `before` is the mask that was read.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, ptr::null_mut()) };
+        unsafe {
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, ptr::null_mut())
+        };
     }
 }
 
@@ -376,13 +407,14 @@ impl Drop for MaskAll {
 /// # Safety
 /// Only in the child: it changes what the whole process does on a signal.
 unsafe fn default_signals() {
-    // SAFETY: sigaction and sigprocmask are async-signal-safe; for the two numbers that the C
-    // library keeps for itself, and SIGKILL and SIGSTOP, sigaction refuses, which is right.
+    // SAFETY: a kernel sigaction of zeros is SIG_DFL without flags, and no longer than this; for
+    // SIGKILL and SIGSTOP the kernel refuses, which is right. Raw, as the C library keeps two
+    // numbers for itself, which somebody before us may have ignored all the same.
     unsafe {
-        let mut default: libc::sigaction = MaybeUninit::zeroed().assume_init();
-        default.sa_sigaction = libc::SIG_DFL;
+        let default = [0_u64; 8];
         for signal in 1..=64 {
-            libc::sigaction(signal, &raw const default, ptr::null_mut());
+            let none = ptr::null::<u64>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, KERNEL_SIGSET);
         }
         let mut none = MaybeUninit::uninit();
         libc::sigemptyset(none.as_mut_ptr());
@@ -397,8 +429,7 @@ unsafe fn default_signals() {
 unsafe fn close_rest_on_exec(first: usize) {
     // SAFETY: changes nothing but flags of the child's own descriptors.
     unsafe {
-        let done =
-            libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+        let done = libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
         if done == 0 {
             return;
         }
@@ -429,11 +460,14 @@ fn read_report(pipe: &OwnedFd) -> Option<LaunchError> {
     })
 }
 
-/// Waits for one child of ours that is about to end, and for no other.
-fn reap(pid: Pid) {
-    while let Err(rustix::io::Errno::INTR) =
-        rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED)
-    {}
+/// Waits for one child of ours that is about to end, and for no other; its exit code.
+fn reap(pid: Pid) -> Option<i32> {
+    loop {
+        match rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED) {
+            Err(rustix::io::Errno::INTR) => {}
+            outcome => return outcome.ok()??.exit_status(),
+        }
+    }
 }
 
 fn null_ended(strings: &[CString]) -> Vec<*const c_char> {
@@ -487,5 +521,99 @@ impl fmt::Display for LaunchError {
 impl std::error::Error for LaunchError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cgroup::{Cgroup, Force};
+    use std::time::Duration;
+
+    /// A cgroup of the test's own, or none where there can't be one.
+    fn leaf(name: &str) -> Option<Cgroup> {
+        let root = format!("everynode-test-sys-{name}-{}", std::process::id());
+        let found = crate::machine::probe(std::path::Path::new(&root));
+        found.inspect_err(|reason| eprintln!("skipped: {reason}")).ok().map(|f| Cgroup::at(f.root))
+    }
+
+    fn launch(cgroup: &Cgroup, way: Way, program: &CStr, dir: &CStr) -> Result<Pid, LaunchError> {
+        launch_words(cgroup, way, &[program, c"100000"], dir)
+    }
+
+    fn launch_words(
+        cgroup: &Cgroup,
+        way: Way,
+        words: &[&CStr],
+        dir: &CStr,
+    ) -> Result<Pid, LaunchError> {
+        let directory = cgroup.open().unwrap();
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let launch = Launch {
+            program: words[0].to_owned(),
+            argv: words.iter().map(|word| CString::from(*word)).collect(),
+            env: Vec::new(),
+            fds: vec![null.as_fd(), null.as_fd(), null.as_fd()],
+            cgroup: directory.as_fd(),
+            dir: dir.to_owned(),
+            user: None,
+            group: None,
+            no_new_privs: false,
+            way,
+        };
+        launch.start().map(|launched| launched.pid)
+    }
+
+    #[test]
+    fn a_start_is_inside_and_a_zombie_is_not_alive() {
+        for (way, force) in [(Way::Best, Force::Kill), (Way::Fork, Force::FreezeKillThaw)] {
+            let Some(cgroup) = leaf(&format!("{way:?}")) else { return };
+            let pid = launch(&cgroup, way, c"/bin/sleep", c"/").unwrap();
+            assert!(cgroup.pids().unwrap().contains(&pid.as_raw_nonzero().get()));
+            assert!(cgroup.populated().unwrap());
+            assert!(cgroup.force_until_empty(force, Duration::from_secs(10)).unwrap());
+            // Not reaped yet.
+            assert!(std::fs::exists(format!("/proc/{}", pid.as_raw_nonzero())).unwrap());
+            cgroup.remove_tree().unwrap();
+            assert_eq!(reap(pid), None, "it was killed");
+        }
+    }
+
+    #[test]
+    fn a_failed_start_names_its_step_and_leaves_nobody() {
+        for way in [Way::Best, Way::Fork] {
+            let Some(cgroup) = leaf(&format!("fails-{way:?}")) else { return };
+            for (program, dir, stage) in [
+                (c"/nonexistent", c"/", Stage::Exec),
+                (c"/bin/sleep", c"/nowhere", Stage::Directory),
+            ] {
+                let error = launch(&cgroup, way, program, dir).unwrap_err();
+                assert_eq!(error.stage, stage);
+                assert_eq!(error.source.kind(), io::ErrorKind::NotFound);
+                assert_eq!(cgroup.pids().unwrap().len(), 0);
+            }
+            cgroup.remove_tree().unwrap();
+        }
+    }
+
+    #[test]
+    fn one_pass_over_the_frozen_misses_nobody() {
+        let Some(cgroup) = leaf("frozen") else { return };
+        // Each generation ends as soon as it has made the next.
+        let script = c"f() { f & }; f; f; f; exec sleep 100000";
+        let words = [c"/bin/sh", c"-c", script];
+        let pid = launch_words(&cgroup, Way::Fork, &words, c"/").unwrap();
+        // Until all three families are there, for half a minute at most.
+        let start = std::time::Instant::now();
+        while cgroup.pids().unwrap().len() < 4 {
+            assert!(start.elapsed() < Duration::from_secs(30));
+        }
+        cgroup.force(Force::FreezeKillThaw).unwrap();
+        let dying = cgroup.pids().unwrap();
+        while cgroup.populated().unwrap() {
+            assert!(cgroup.pids().unwrap().is_subset(&dying), "nobody is born after the pass");
+        }
+        assert_eq!(reap(pid), None);
+        cgroup.remove_tree().unwrap();
     }
 }

@@ -28,6 +28,7 @@ use tokio::sync::mpsc;
 
 use crate::RuntimeEvent;
 use crate::cgroup::Cgroup;
+use crate::sys;
 
 /// How often places that are being stopped are looked at without being told to: seldom enough to
 /// cost nothing, often enough that a missed notification is a delay and not a hang.
@@ -61,7 +62,7 @@ struct Place {
 impl Watch {
     pub(crate) fn new(events: mpsc::Sender<RuntimeEvent>) -> io::Result<Self> {
         let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
-        let inotify = AsyncFd::new(inotify::init(flags)?)?;
+        let inotify = sys::readable(inotify::init(flags)?)?;
         Ok(Self { inotify, state: Mutex::default(), events })
     }
 

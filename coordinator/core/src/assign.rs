@@ -58,6 +58,11 @@ impl Fleet {
         self.desk.handed.get(&node)
     }
 
+    /// What the records say the node must run now; empty where it does not belong.
+    pub fn assignment(&self, node: NodeUid) -> Assignment {
+        self.records.assignment(node)
+    }
+
     /// Whether the node belongs; `None` where no such node is known. A session tells a leaving or
     /// removed node to tear down, and refuses an unknown one.
     pub fn standing(&self, node: NodeUid) -> Option<NodeStanding> {
@@ -76,22 +81,46 @@ impl Fleet {
         }
         let assignment = self.records.assignment(node);
         let digest = assignment.digest();
-        let former = self.desk.handed.get(&node);
-        let generation = match former {
-            Some(order) if order.stamp.digest == digest => {
-                return greeted.contains(&node).then(|| (node, Arc::clone(order)));
-            }
-            Some(order) => order.stamp.generation.next(),
-            None => Generation::default().next(),
-        };
         let cluster = self.records.cluster;
-        let stamp =
-            Stamp { cluster: cluster.id, term: cluster.term, reign: cluster.reign, generation, digest };
+        let former = self.desk.handed.get(&node);
+        if let Some(order) = former
+            && order.stamp.digest == digest
+        {
+            return greeted.contains(&node).then(|| (node, Arc::clone(order)));
+        }
+        let generation = self.next_generation(node, digest);
+        let stamp = Stamp {
+            cluster: cluster.id,
+            term: cluster.term,
+            reign: cluster.reign,
+            generation,
+            digest,
+        };
         let bodies = self.bodies(&assignment);
         let order = Arc::new(Order { stamp, assignment, bodies });
         self.desk.handed.insert(node, Arc::clone(&order));
         self.changed.insert(Changed::Node(node));
         Some((node, order))
+    }
+
+    /// The generation of the node's next order. A fleet that was restored within its reign does not
+    /// know what the one before it handed out, but the agent does: it goes on from there.
+    fn next_generation(&self, node: NodeUid, digest: Digest) -> Generation {
+        let cluster = self.records.cluster;
+        let handed = self.desk.handed.get(&node).map(|order| order.stamp);
+        let accepted = self.seen.get(&node).and_then(|seen| seen.acknowledged);
+        let accepted = accepted.filter(|stamp| {
+            (stamp.cluster, stamp.term, stamp.reign) == (cluster.id, cluster.term, cluster.reign)
+        });
+        match (handed, accepted) {
+            (None, Some(accepted)) if accepted.digest == digest => accepted.generation,
+            (None, Some(accepted)) => accepted.generation.next(),
+            (Some(handed), accepted) => {
+                let known = accepted.map_or(handed.generation, |stamp| stamp.generation);
+                known.max(handed.generation).next()
+            }
+            (None, None) => Generation::default().next(),
+        }
     }
 
     fn bodies(&self, assignment: &Assignment) -> BTreeMap<Digest, Arc<[u8]>> {

@@ -8,10 +8,10 @@ use crate::assign::Desk;
 use crate::config::Config;
 use crate::events::Events;
 use crate::observe::Observation;
-use crate::record::{GrantHead, NodeStanding, Record, RecordKey, Write};
-use crate::records::{Place, Records, SetRecords, Touched};
-use crate::seen::{Seen, is_ready};
-use crate::status::{Cell, Stand, Tally};
+use crate::record::{Record, RecordKey, Write};
+use crate::records::{Place, Records, Touched};
+use crate::seen::Seen;
+use crate::status::{Cell, Tally};
 use crate::view::Changed;
 
 /// The known world, and every decision about it. See the crate's documentation.
@@ -99,7 +99,9 @@ impl Fleet {
         for write in writes {
             self.records.apply(write, &mut touched);
             self.note_version(write);
-            self.note_change(write);
+            if let (RecordKey::Event(sequence), Some(_)) = (&write.key, &write.record) {
+                self.changed.insert(Changed::Event(*sequence));
+            }
             self.events.record(write);
         }
         for node in &touched.nodes {
@@ -114,10 +116,13 @@ impl Fleet {
             self.refresh_node(node);
         }
         for (set, node) in touched.grants {
+            self.desk.doubt(node);
             if !touched.sets.contains(&set) {
                 self.refresh_cell(set, node);
             }
         }
+        let gone = touched.gone.into_iter().map(|(key, set)| Changed::Set(key, set));
+        self.changed.extend(gone);
     }
 
     /// Takes in what an agent said or the shell noticed. Returns the events to store, which
@@ -144,8 +149,14 @@ impl Fleet {
     }
 
     /// The `resourceVersion` of the newest change, stored or not.
-    pub const fn resource_version(&self) -> u64 {
+    pub const fn version(&self) -> u64 {
         self.version
+    }
+
+    /// Goes on from `version` where that is later: a fleet that takes the place of another in one
+    /// reign must not give away a `resourceVersion` again that watchers have seen.
+    pub fn advance_version(&mut self, version: u64) {
+        self.version = self.version.max(version);
     }
 
     pub(crate) fn advance(&mut self, now: Now) {
@@ -215,9 +226,6 @@ impl Fleet {
         let former = tally.replace(node, cell);
         let counts_changed = tally.status != status || tally.spending() != spending;
         let Some(key) = key else { return };
-        if former.place != cell.place || former.exception || cell.exception {
-            self.desk.doubt(node);
-        }
         if former.place != cell.place || former.stand != cell.stand {
             self.changed.insert(Changed::Pod(node, key.clone()));
         }
@@ -244,97 +252,16 @@ impl Fleet {
         }
     }
 
-    /// What the node adds to the set's counters now, and when that will change by itself.
-    pub(crate) fn cell(
-        &self,
-        records: &SetRecords,
-        set: SetUid,
-        node: NodeUid,
-    ) -> (Cell, Option<Timestamp>) {
-        let exception = records.exception(node).is_some();
-        let nothing = (Cell { exception, ..Cell::default() }, None);
-        let (Some(record), Some(head)) = (&records.record, &records.head) else { return nothing };
-        let (Some(active), Some(seen)) = (self.records.active(node), self.seen.get(&node)) else {
-            return nothing;
-        };
-        let Some(grant) = records.grant(node) else { return nothing };
-        let place = records.place(active);
-        let seen_place = seen.places.get(&record.set.key);
-        let pod = seen_place.and_then(|place| place.pod_of(set));
-        let ready = seen.is_ready() && pod.is_some_and(is_ready);
-        let ripe = seen_place
-            .zip(pod)
-            .filter(|_| ready)
-            .map(|(place, pod)| place.available_at(pod, record.set.min_ready));
-        let available = ripe.is_some_and(|ripe| ripe <= self.now.steady);
-        let as_granted =
-            pod.is_some_and(|pod| (pod.revision, pod.replace) == (grant.revision, grant.replace));
-        let on_target = grant.revision == head.target;
-        let settled = available && as_granted && on_target;
-        let cell = Cell {
-            place,
-            exception,
-            redundant: exception && place == Place::Run && is_redundant(head, grant),
-            present: pod.is_some(),
-            ready,
-            updated: pod.is_some_and(|pod| pod.revision == head.target) && (as_granted || !on_target),
-            available,
-            stand: match place {
-                Place::Run if settled => Stand::Done,
-                Place::Run if on_target => {
-                    let stepped = exception && (head.stable != head.target || grant.replace == 0);
-                    match (stepped, seen.is_ready()) {
-                        (true, _) => Stand::Moving,
-                        (false, true) => Stand::Limping,
-                        (false, false) => Stand::Done,
-                    }
-                }
-                Place::Run if !seen.is_ready() => Stand::Absent,
-                Place::Run if available => Stand::Waiting,
-                Place::Run => Stand::Broken,
-                Place::None | Place::Keep => Stand::Done,
-            },
-        };
-        (cell, ripe.filter(|ripe| *ripe > self.now.steady))
-    }
-
     fn note_version(&mut self, write: &Write) {
         let stored = match &write.record {
             Some(Record::Node(node)) => node.resource_version,
             Some(Record::Set(set)) => set.resource_version,
-            _ => 0,
+            // What is gone has no version of its own, but watchers must see one pass.
+            None => self.version + 1,
+            Some(_) => 0,
         };
         self.version = self.version.max(stored);
     }
-
-    /// What a write changes for watchers, beyond what its cells and status say.
-    fn note_change(&mut self, write: &Write) {
-        match (&write.key, &write.record) {
-            (RecordKey::Event(sequence), Some(_)) => {
-                self.changed.insert(Changed::Event(*sequence));
-            }
-            (RecordKey::Set(key), _) => {
-                for set in self.tallies.keys().filter(|set| !self.is_current(**set)) {
-                    self.changed.insert(Changed::Set(key.clone(), *set));
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn is_current(&self, set: SetUid) -> bool {
-        self.records.sets.get(&set).is_some_and(|records| records.record.is_some())
-    }
-
-    /// Whether the node may be told what to do.
-    pub(crate) fn is_active(&self, node: NodeUid) -> bool {
-        self.standing(node) == Some(NodeStanding::Active)
-    }
-}
-
-/// Whether a grant says what the rule says while no rollout is under way.
-fn is_redundant(head: &GrantHead, grant: crate::Grant) -> bool {
-    head.stable == head.target && grant.revision == head.stable && grant.replace == 0
 }
 
 impl std::fmt::Display for RestoreError {

@@ -24,6 +24,7 @@ impl Fleet {
     ///
     /// `last_heard` says when a node was last heard of in any way, by the same steady clock; it is
     /// asked only of nodes whose deadline has passed. Returns the events to store.
+    #[must_use = "the events must be stored and recorded"]
     pub fn tick(
         &mut self,
         now: Now,
@@ -153,7 +154,8 @@ impl Fleet {
                 self.tell(about, EventType::Normal, "NodeReady", &message);
             }
             (Readiness::Ready | Readiness::Unknown, Readiness::Lost { .. }) => {
-                let message = format!("Node {name} has not been heard of for longer than its lease");
+                let message =
+                    format!("Node {name} has not been heard of for longer than its lease");
                 self.tell(about, EventType::Warning, "NodeNotReady", &message);
             }
             _ => {}

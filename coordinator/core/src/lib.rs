@@ -15,15 +15,35 @@
 //!
 //! No I/O, no clock, no randomness: time and ids are arguments, waiting is [`Fleet::wake_at`].
 
+mod assign;
 pub mod command;
+pub mod config;
+mod decide;
+mod events;
+mod fleet;
+mod grants;
+pub mod invariants;
+mod lease;
 pub mod observe;
+pub mod placement;
 pub mod record;
+mod records;
+mod rollout;
+mod seen;
+mod status;
 pub mod view;
+mod views;
+mod why;
 
 pub use command::{Command, Decision, NodeChange, Outcome, PutMode, Refusal};
+pub use config::Config;
+pub use fleet::{Fleet, RestoreError};
 pub use observe::{Hello, Observation};
+pub use placement::{Verdict, WhyNot, verdict};
 pub use record::{
     ClusterRecord, EventRecord, EventType, Grant, GrantHead, InvolvedObject, NodeRecord,
     NodeStanding, Record, RecordKey, RevisionRecord, SetRecord, TokenRecord, Write,
 };
 pub use view::{Changed, NodeView, Order, PodView, Readiness, SetStatus, SetView, Why};
+pub use views::{PodFilter, pod_name};
+pub use why::WhyFilter;

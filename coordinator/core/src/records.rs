@@ -61,6 +61,8 @@ pub(crate) struct Touched {
     pub(crate) nodes: BTreeSet<NodeUid>,
     pub(crate) sets: BTreeSet<SetUid>,
     pub(crate) grants: BTreeSet<(SetUid, NodeUid)>,
+    /// Sets that are no longer there.
+    pub(crate) gone: Vec<(PodKey, SetUid)>,
 }
 
 /// By what a repeated join is recognised.
@@ -123,6 +125,7 @@ impl Records {
                 {
                     self.sets.entry(former).or_default().record = None;
                     touched.sets.insert(former);
+                    touched.gone.push((set.set.key.clone(), former));
                 }
                 self.sets.entry(set.set.uid).or_default().record = Some(Arc::new(set.clone()));
                 touched.sets.insert(set.set.uid);
@@ -154,6 +157,7 @@ impl Records {
                 if let Some(uid) = self.keys.remove(key) {
                     self.sets.entry(uid).or_default().record = None;
                     touched.sets.insert(uid);
+                    touched.gone.push((key.clone(), uid));
                 }
             }
             RecordKey::Revision(set, digest) => {

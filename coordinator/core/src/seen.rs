@@ -97,10 +97,8 @@ impl Fleet {
                     self.report(node, places, true);
                 }
             }
-            Observation::Acknowledged { node, session, stamp, refused } => {
-                if self.hear(node, session) {
-                    self.acknowledged(node, stamp, refused);
-                }
+            Observation::Acknowledged { node, stamp, refused } => {
+                self.acknowledged(node, stamp, refused);
             }
             Observation::Noticed { about, event_type, reason, message } => {
                 self.tell(about, event_type, &reason, &message);
@@ -155,17 +153,26 @@ impl Fleet {
         present
     }
 
+    /// An acknowledgement does not say of which session it is; its stamp says enough. What comes
+    /// late is older than what is known, or was never handed out by this reign.
     fn acknowledged(&mut self, node: NodeUid, stamp: Stamp, refused: Option<Reason>) {
-        let version = self.next_version();
+        let handed = self.order_of(node).map(|order| order.stamp);
+        let version = self.version + 1;
         let Some(seen) = self.seen.get_mut(&node) else { return };
-        match refused {
-            Some(reason) => seen.refused = Some((stamp, reason)),
-            None => {
-                seen.acknowledged = Some(stamp);
-                seen.refused = None;
-            }
+        let late = seen.acknowledged.is_some_and(|known| known.is_newer_than(&stamp));
+        let foreign =
+            handed.is_none_or(|handed| stamp.is_newer_than(&handed) || stamp.contradicts(&handed));
+        let said = match refused {
+            Some(reason) => (seen.acknowledged, Some((stamp, reason))),
+            None => (Some(stamp), None),
+        };
+        let known = said.0 == seen.acknowledged && said.1 == seen.refused;
+        if seen.session.is_none() || late || foreign || known {
+            return;
         }
+        (seen.acknowledged, seen.refused) = said;
         seen.version = version;
+        self.version = version;
         self.changed.insert(Changed::Node(node));
     }
 

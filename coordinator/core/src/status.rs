@@ -6,10 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use everynode_model::NodeUid;
+use everynode_model::{NodeUid, SetUid, Timestamp};
 
+use crate::Fleet;
 use crate::grants::rank;
-use crate::records::Place;
+use crate::record::{Grant, GrantHead};
+use crate::records::{Place, SetRecords};
+use crate::seen::is_ready;
 use crate::view::SetStatus;
 
 /// What one node adds to one set's counters.
@@ -123,6 +126,72 @@ impl Tally {
     }
 }
 
+impl Fleet {
+    /// What the node adds to the set's counters now, and when that will change by itself.
+    pub(crate) fn cell(
+        &self,
+        records: &SetRecords,
+        set: SetUid,
+        node: NodeUid,
+    ) -> (Cell, Option<Timestamp>) {
+        let exception = records.exception(node).is_some();
+        let nothing = (Cell { exception, ..Cell::default() }, None);
+        let (Some(record), Some(head)) = (&records.record, &records.head) else { return nothing };
+        let (Some(active), Some(seen)) = (self.records.active(node), self.seen.get(&node)) else {
+            return nothing;
+        };
+        let Some(grant) = records.grant(node) else { return nothing };
+        let place = records.place(active);
+        let seen_place = seen.places.get(&record.set.key);
+        let pod = seen_place.and_then(|place| place.pod_of(set));
+        let ready = seen.is_ready() && pod.is_some_and(is_ready);
+        let ripe = seen_place
+            .zip(pod)
+            .filter(|_| ready)
+            .map(|(place, pod)| place.available_at(pod, record.set.min_ready));
+        let available = ripe.is_some_and(|ripe| ripe <= self.now.steady);
+        let as_granted =
+            pod.is_some_and(|pod| (pod.revision, pod.replace) == (grant.revision, grant.replace));
+        let on_target = grant.revision == head.target;
+        let cell = Cell {
+            place,
+            exception,
+            redundant: exception && place == Place::Run && is_redundant(head, grant),
+            present: pod.is_some(),
+            ready,
+            updated: pod.is_some_and(|pod| pod.revision == head.target)
+                && (as_granted || !on_target),
+            available,
+            stand: match (place, on_target) {
+                (Place::None | Place::Keep, _) => Stand::Done,
+                (Place::Run, true) if available && as_granted => Stand::Done,
+                (Place::Run, true) => short_of_target(head, grant, exception, seen.is_ready()),
+                (Place::Run, false) if !seen.is_ready() => Stand::Absent,
+                (Place::Run, false) if available => Stand::Waiting,
+                (Place::Run, false) => Stand::Broken,
+            },
+        };
+        (cell, ripe.filter(|ripe| *ripe > self.now.steady))
+    }
+}
+
+/// Where a node stands that has the target and not, or no longer, an available pod of it.
+fn short_of_target(head: &GrantHead, grant: Grant, exception: bool, reachable: bool) -> Stand {
+    // A step grants by an exception that replaces nothing; `delete pod` raises the counter, and
+    // counts as a step only while the rollout is under way.
+    let stepped = exception && (head.stable != head.target || grant.replace == 0);
+    match (stepped, reachable) {
+        (true, _) => Stand::Moving,
+        (false, true) => Stand::Limping,
+        (false, false) => Stand::Done,
+    }
+}
+
+/// Whether a grant says what the rule says while no rollout is under way.
+fn is_redundant(head: &GrantHead, grant: Grant) -> bool {
+    head.stable == head.target && grant.revision == head.stable && grant.replace == 0
+}
+
 fn bump(counter: &mut u32, counts: bool, more: bool) {
     match (counts, more) {
         (false, _) => {}
@@ -136,5 +205,9 @@ fn step(counter: &mut usize, more: bool) {
 }
 
 fn keep(nodes: &mut BTreeSet<(u64, NodeUid)>, place: (u64, NodeUid), more: bool) {
-    if more { nodes.insert(place) } else { nodes.remove(&place) };
+    if more {
+        nodes.insert(place)
+    } else {
+        nodes.remove(&place)
+    };
 }

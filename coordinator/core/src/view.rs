@@ -51,6 +51,8 @@ pub struct SetView {
     pub target: Digest,
     /// Conditions: type, whether it holds, and why. `Progressing`, `Available`, `Degraded`.
     pub conditions: Vec<(String, bool, Reason)>,
+    /// The `resourceVersion` of what is shown here.
+    pub resource_version: u64,
 }
 
 /// How a node is doing.

@@ -25,7 +25,12 @@ impl Check {
         self.error(path, ErrorKind::Required, None, detail.into());
     }
 
-    pub(crate) fn invalid(&mut self, path: FieldPath, value: impl Into<Value>, detail: impl Into<String>) {
+    pub(crate) fn invalid(
+        &mut self,
+        path: FieldPath,
+        value: impl Into<Value>,
+        detail: impl Into<String>,
+    ) {
         self.error(path, ErrorKind::Invalid, Some(value.into()), detail.into());
     }
 

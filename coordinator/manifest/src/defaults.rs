@@ -1,5 +1,8 @@
 //! What Kubernetes' API server fills in where a DaemonSet says nothing.
 //!
+//! A default that is added here needs its entry among the defaults that the normal form drops, or
+//! every template that says nothing gets another revision.
+//!
 //! Left out are defaults of volume types that no machine outside a cloud has (rbd, scaleIO, …).
 
 use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetSpec, RollingUpdateDaemonSet};
@@ -26,7 +29,8 @@ pub(crate) fn fill_in(set: &mut DaemonSet) {
     }
 }
 
-/// Which policy an image gets without one: a tag that moves is looked up every time.
+/// Which policy an image gets without one: a tag that moves is looked up every time. The normal
+/// form drops what this gives, so this is as frozen as that.
 pub(crate) fn pull_policy(image: &str) -> &'static str {
     let name = image.rsplit('/').next().unwrap_or(image);
     match (image.contains('@'), name.split_once(':')) {
@@ -75,8 +79,11 @@ fn fill_in_container(container: &mut Container, host_network: bool) {
         let source = variable.value_from.as_mut();
         fill_in_field_ref(source.and_then(|source| source.field_ref.as_mut()));
     }
-    let probes =
-        [&mut container.liveness_probe, &mut container.readiness_probe, &mut container.startup_probe];
+    let probes = [
+        &mut container.liveness_probe,
+        &mut container.readiness_probe,
+        &mut container.startup_probe,
+    ];
     probes.into_iter().flatten().for_each(fill_in_probe);
     let hooks = container.lifecycle.as_mut();
     let hooks = hooks.map(|lifecycle| [&mut lifecycle.post_start, &mut lifecycle.pre_stop]);

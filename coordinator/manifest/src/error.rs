@@ -70,7 +70,7 @@ pub enum Rejected {
         kind: String,
         /// Its name; empty where it has none.
         name: String,
-        /// All that is wrong, by path; never empty.
+        /// All that is wrong (of very many, the first hundred), by path; never empty.
         errors: Vec<FieldError>,
     },
 }

@@ -53,7 +53,13 @@ pub const KNOWN_KINDS: &[KnownKind] = &[
     kind("LimitRange", "", "limitranges", &["limits"], Role::Other),
     kind("ResourceQuota", "", "resourcequotas", &["quota"], Role::Other),
     kind("ClusterRole", "rbac.authorization.k8s.io", "clusterroles", &[], Role::Other),
-    kind("ClusterRoleBinding", "rbac.authorization.k8s.io", "clusterrolebindings", &[], Role::Other),
+    kind(
+        "ClusterRoleBinding",
+        "rbac.authorization.k8s.io",
+        "clusterrolebindings",
+        &[],
+        Role::Other,
+    ),
     kind("Role", "rbac.authorization.k8s.io", "roles", &[], Role::Other),
     kind("RoleBinding", "rbac.authorization.k8s.io", "rolebindings", &[], Role::Other),
     kind("Ingress", "networking.k8s.io", "ingresses", &["ing"], Role::Other),
@@ -65,12 +71,36 @@ pub const KNOWN_KINDS: &[KnownKind] = &[
     kind("StorageClass", "storage.k8s.io", "storageclasses", &["sc"], Role::Other),
     kind("CSIDriver", "storage.k8s.io", "csidrivers", &[], Role::Other),
     kind("RuntimeClass", "node.k8s.io", "runtimeclasses", &[], Role::Other),
-    kind("HorizontalPodAutoscaler", "autoscaling", "horizontalpodautoscalers", &["hpa"], Role::Other),
+    kind(
+        "HorizontalPodAutoscaler",
+        "autoscaling",
+        "horizontalpodautoscalers",
+        &["hpa"],
+        Role::Other,
+    ),
     kind("Lease", "coordination.k8s.io", "leases", &[], Role::Other),
-    kind("CustomResourceDefinition", "apiextensions.k8s.io", "customresourcedefinitions", &["crd"], Role::Other),
+    kind(
+        "CustomResourceDefinition",
+        "apiextensions.k8s.io",
+        "customresourcedefinitions",
+        &["crd"],
+        Role::Other,
+    ),
     kind("APIService", "apiregistration.k8s.io", "apiservices", &[], Role::Other),
-    kind("MutatingWebhookConfiguration", "admissionregistration.k8s.io", "mutatingwebhookconfigurations", &[], Role::Other),
-    kind("ValidatingWebhookConfiguration", "admissionregistration.k8s.io", "validatingwebhookconfigurations", &[], Role::Other),
+    kind(
+        "MutatingWebhookConfiguration",
+        "admissionregistration.k8s.io",
+        "mutatingwebhookconfigurations",
+        &[],
+        Role::Other,
+    ),
+    kind(
+        "ValidatingWebhookConfiguration",
+        "admissionregistration.k8s.io",
+        "validatingwebhookconfigurations",
+        &[],
+        Role::Other,
+    ),
 ];
 
 /// The kind that a command's argument means: its kind in any case, plural, singular or short name,
@@ -115,7 +145,8 @@ mod tests {
 
     #[test]
     fn every_way_to_name_a_kind() {
-        for typed in ["ds", "daemonset", "DaemonSet", "daemonsets", "daemonsets.apps", "ds.v1.apps"] {
+        for typed in ["ds", "daemonset", "DaemonSet", "daemonsets", "daemonsets.apps", "ds.v1.apps"]
+        {
             assert_eq!(find_kind(typed).map(|known| known.kind), Some("DaemonSet"), "{typed}");
         }
         for typed in ["", "d", "daemonsets.batch", "nodes.apps"] {

@@ -117,7 +117,8 @@ impl FromStr for FieldPath {
         while !rest.is_empty() {
             if let Some(inner) = rest.strip_prefix('[') {
                 let (key, after) = inner.split_once(']').ok_or(InvalidPath)?;
-                segments.push(key.parse().map_or_else(|_| Segment::Key(key.into()), Segment::Index));
+                segments
+                    .push(key.parse().map_or_else(|_| Segment::Key(key.into()), Segment::Index));
                 rest = after;
             } else {
                 let name = if segments.is_empty() { Some(rest) } else { rest.strip_prefix('.') };
@@ -140,9 +141,13 @@ mod tests {
 
     #[test]
     fn text_and_back() {
-        for text in
-            ["", "kind", "spec.template.spec.containers[0].image", "metadata.labels[a.b/c]", "a[1][2].b"]
-        {
+        for text in [
+            "",
+            "kind",
+            "spec.template.spec.containers[0].image",
+            "metadata.labels[a.b/c]",
+            "a[1][2].b",
+        ] {
             assert_eq!(text.parse::<FieldPath>().unwrap().to_string(), text);
         }
         for bad in [".", "a.", "a..b", "a[", "a]", "a[0]b", ".a"] {

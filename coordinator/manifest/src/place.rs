@@ -138,7 +138,10 @@ impl<'de> Deserialize<'de> for Node {
                 inner.deserialize_any(self)
             }
 
-            fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<Node, D::Error> {
+            fn visit_newtype_struct<D: Deserializer<'de>>(
+                self,
+                inner: D,
+            ) -> Result<Node, D::Error> {
                 inner.deserialize_any(self)
             }
 
@@ -153,7 +156,6 @@ impl<'de> Deserialize<'de> for Node {
             fn visit_u128<E>(self, _: u128) -> Result<Node, E> {
                 Ok(Node::Leaf)
             }
-
         }
 
         deserializer.deserialize_any(Shape)

@@ -42,7 +42,8 @@ impl FromStr for Quantity {
             Some(b'+') => (false, &text[1..]),
             _ => (false, text),
         };
-        let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
+        let end =
+            unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
         let (number, suffix) = unsigned.split_at(end);
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
         if whole.len() + fraction.len() == 0 || fraction.contains('.') {
@@ -58,6 +59,7 @@ impl FromStr for Quantity {
 
 impl fmt::Display for Quantity {
     /// The plain decimal number, without suffix, exponent or trailing zeros: one text per amount.
+    /// The normal form is made of these texts, so they are as frozen as that.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sign = if self.nanos < 0 { "-" } else { "" };
         let (whole, rest) = (self.nanos.abs() / ONE, self.nanos.abs() % ONE);
@@ -105,7 +107,8 @@ fn magnitude(digits: &str, multiplier: i128, power: i32) -> i128 {
     if digits.is_empty() {
         return 0;
     }
-    let Some(number) = digits.parse::<i128>().ok().and_then(|number| number.checked_mul(multiplier))
+    let Some(number) =
+        digits.parse::<i128>().ok().and_then(|number| number.checked_mul(multiplier))
     else {
         // Too many digits for exact arithmetic: either beyond the greatest amount or, with a long
         // fraction, finer than anything that is kept; drop the last digit and carry on.
@@ -140,8 +143,10 @@ mod tests {
             (&["0", "-0", "0m", "0Gi", "0e999"], "0"),
             (&["-0.1", "-100m"], "-0.1"),
             (&["0.1n", "1n", "1e-999", "0.00000000001"], "0.000000001"),
-            (&["1e99", "9223372036854775807", "99999999999999999999999999999999999999999999"],
-             "9223372036854775807"),
+            (
+                &["1e99", "9223372036854775807", "99999999999999999999999999999999999999999999"],
+                "9223372036854775807",
+            ),
         ] {
             for text in texts {
                 assert_eq!(plain(text), expected, "{text}");
@@ -151,7 +156,9 @@ mod tests {
 
     #[test]
     fn other_texts_are_refused() {
-        for bad in ["", "m", ".", "1.2.3", "1mi", "1 Gi", "1K", "1e", "1e1.5", "--1", "0x1", "1GiB", "ü"] {
+        for bad in
+            ["", "m", ".", "1.2.3", "1mi", "1 Gi", "1K", "1e", "1e1.5", "--1", "0x1", "1GiB", "ü"]
+        {
             assert_eq!(bad.parse::<Quantity>(), Err(InvalidQuantity), "{bad}");
         }
         assert_eq!("1".repeat(65).parse::<Quantity>(), Err(InvalidQuantity));

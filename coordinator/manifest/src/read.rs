@@ -120,7 +120,8 @@ impl Document {
             let found = value.pointer(pointer).and_then(Value::as_str);
             found.unwrap_or_default().to_owned()
         };
-        let (kind, api_version, name) = (text("/kind"), text("/apiVersion"), text("/metadata/name"));
+        let (kind, api_version, name) =
+            (text("/kind"), text("/apiVersion"), text("/metadata/name"));
         Self { value, kind, api_version, name, source: Arc::clone(source), index, root }
     }
 
@@ -189,12 +190,14 @@ fn yaml_error(source: &Source, error: &YamlError) -> ReadErrors {
 fn yaml_message(error: &YamlError) -> String {
     use serde_saphyr::budget::BudgetBreach;
     match error {
+        YamlError::AliasError { error, .. } => yaml_message(error),
         YamlError::DuplicateMappingKey { key, .. } => {
             format!("the key {:?} is there twice", key.as_deref().unwrap_or_default())
         }
         YamlError::Budget { breach: BudgetBreach::Depth { .. }, .. } => too_deep(),
         YamlError::Budget { .. } => format!("expands to more than {MAX_VALUES} values"),
-        YamlError::AliasReplayLimitExceeded { .. } | YamlError::AliasReplayStackDepthExceeded { .. } => {
+        YamlError::AliasReplayLimitExceeded { .. }
+        | YamlError::AliasReplayStackDepthExceeded { .. } => {
             format!("its aliases repeat more than {MAX_REPEATED} values")
         }
         _ => {
@@ -249,7 +252,11 @@ mod tests {
     use super::*;
 
     fn values(text: &str) -> Vec<Value> {
-        read("f.yaml", text.as_bytes()).unwrap().into_iter().map(|document| document.value).collect()
+        read("f.yaml", text.as_bytes())
+            .unwrap()
+            .into_iter()
+            .map(|document| document.value)
+            .collect()
     }
 
     fn message(text: &[u8]) -> String {
@@ -258,7 +265,8 @@ mod tests {
 
     #[test]
     fn the_yaml_that_kubernetes_reads() {
-        let text = "--- # nothing\n---\na: yes\nb: 0644\nc: 1.10\nd: on\ne: \"no\"\nf: {<<: {g: 1}}\n";
+        let text =
+            "--- # nothing\n---\na: yes\nb: 0644\nc: 1.10\nd: on\ne: \"no\"\nf: {<<: {g: 1}}\n";
         let expected = json!({"a": true, "b": 420, "c": 1.1, "d": true, "e": "no", "f": {"g": 1}});
         assert_eq!(values(text), [expected]);
         assert_eq!(values("\u{feff}a: 1\r\nb: 2\r\n"), [json!({"a": 1, "b": 2})]);
@@ -284,7 +292,8 @@ mod tests {
 
     #[test]
     fn a_field_is_found_or_else_its_nearest_ancestor() {
-        let text = "a: 1\n---\n---\nspec:\n  list:\n  - name: x\n    imagee: y\n  labels:\n    8080: z\n";
+        let text =
+            "a: 1\n---\n---\nspec:\n  list:\n  - name: x\n    imagee: y\n  labels:\n    8080: z\n";
         let document = &read("f.yaml", text.as_bytes()).unwrap()[1];
         for (path, line, column) in [
             ("spec.list[0].imagee", 7, 5),
@@ -315,16 +324,30 @@ mod tests {
         let bomb = "a: &a [x,x,x,x,x,x,x,x,x,x]\n".to_owned()
             + &('b'..'h')
                 .zip('a'..)
-                .map(|(next, last)| format!("{next}: &{next} [{}]\n", format!("*{last},").repeat(10)))
+                .map(|(next, last)| {
+                    format!("{next}: &{next} [{}]\n", format!("*{last},").repeat(10))
+                })
                 .collect::<String>();
-        assert!(message(bomb.as_bytes()).contains("repeat more than"), "{}", message(bomb.as_bytes()));
+        assert!(
+            message(bomb.as_bytes()).contains("repeat more than"),
+            "{}",
+            message(bomb.as_bytes())
+        );
         for deep in ["[".repeat(20_000), "- ".repeat(20_000), "{a: ".repeat(20_000)] {
-            assert!(message(deep.as_bytes()).contains("nested deeper"), "{}", message(deep.as_bytes()));
+            assert!(
+                message(deep.as_bytes()).contains("nested deeper"),
+                "{}",
+                message(deep.as_bytes())
+            );
         }
         let big = vec![b'#'; 10 * 1024 * 1024];
         assert_eq!(message(&big), "f.yaml: 10485760 bytes are more than the 3 MiB allowed");
         assert_eq!(message(b"a: \xff\n"), "f.yaml: not UTF-8 text (at byte 3)");
         let many = "- 1\n".repeat(MAX_VALUES + 1);
-        assert!(message(many.as_bytes()).contains("expands to more"), "{}", message(many.as_bytes()));
+        assert!(
+            message(many.as_bytes()).contains("expands to more"),
+            "{}",
+            message(many.as_bytes())
+        );
     }
 }

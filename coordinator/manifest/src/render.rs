@@ -13,7 +13,8 @@ impl Document {
         if rejected.errors().is_empty() {
             return rejected.to_string();
         }
-        let errors: Vec<String> = rejected.errors().iter().map(|error| self.explain_error(error)).collect();
+        let errors: Vec<String> =
+            rejected.errors().iter().map(|error| self.explain_error(error)).collect();
         errors.join("\n")
     }
 
@@ -72,7 +73,10 @@ mod tests {
         let text = "a\n\tb: ü!\n";
         assert_eq!(excerpt(text, Place { line: 2, column: 6 }), "  2 | \tb: ü!\n    | \t    ^");
         assert_eq!(excerpt(text, Place { line: 9, column: 1 }), "");
-        assert_eq!(excerpt("a\u{1b}[2J", Place { line: 1, column: 1 }), "  1 | a\u{fffd}[2J\n    | ^");
+        assert_eq!(
+            excerpt("a\u{1b}[2J", Place { line: 1, column: 1 }),
+            "  1 | a\u{fffd}[2J\n    | ^"
+        );
     }
 
     #[test]

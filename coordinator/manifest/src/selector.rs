@@ -16,8 +16,7 @@ use crate::check::Check;
 pub(crate) const KEY_RULE: &str = "must be at most 63 letters, digits, '-', '_' or '.', with a \
      letter or digit at both ends, after an optional DNS subdomain and '/'";
 /// What a label's value must look like, for people.
-pub(crate) const VALUE_RULE: &str =
-    "must be empty or at most 63 letters, digits, '-', '_' or '.', with a letter or digit at both ends";
+pub(crate) const VALUE_RULE: &str = "must be empty or at most 63 letters, digits, '-', '_' or '.', with a letter or digit at both ends";
 
 /// `spec.selector` as the model has it. What [`check_selector`] refuses is left out.
 pub(crate) fn selector(from: &LabelSelector) -> Selector {
@@ -112,12 +111,13 @@ fn check_requirement(
             check.required(at, "must be specified when `operator` is 'In' or 'NotIn'");
         }
         Some(Operator::Exists | Operator::DoesNotExist) if !values.is_empty() => {
-            check.forbidden(at, "may not be specified when `operator` is 'Exists' or 'DoesNotExist'");
+            check.forbidden(
+                at,
+                "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+            );
         }
-        Some(Operator::Gt | Operator::Lt) => {
-            if values.len() != 1 || values[0].parse::<i64>().is_err() {
-                check.required(at, "must be a single integer when `operator` is 'Gt' or 'Lt'");
-            }
+        Some(Operator::Gt | Operator::Lt) if !is_one_integer(values) => {
+            check.required(at, "must be a single integer when `operator` is 'Gt' or 'Lt'");
         }
         Some(Operator::In | Operator::NotIn) => {
             for (index, value) in values.iter().enumerate() {
@@ -128,6 +128,10 @@ fn check_requirement(
         }
         _ => {}
     }
+}
+
+fn is_one_integer(values: &[String]) -> bool {
+    matches!(values, [value] if value.parse::<i64>().is_ok())
 }
 
 fn requirement(key: &str, operator: Operator, values: Option<&[String]>) -> Requirement {

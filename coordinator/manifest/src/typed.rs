@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::{self, DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::path::Segment;
 use crate::suggest::nearest;
@@ -22,6 +22,9 @@ use crate::{ErrorKind, FieldError, FieldPath};
 /// How many values of a wrong type are told at once: more than anyone mends in one go, and each
 /// costs one more reading of the whole.
 const MAX_TYPE_ERRORS: usize = 32;
+
+/// How many unknown fields are told: as above, and each is compared with every known one.
+const MAX_UNKNOWN: usize = 32;
 
 /// What became of reading an object as a type.
 pub(crate) struct Typed<T> {
@@ -38,7 +41,8 @@ pub(crate) fn read_typed<T: DeserializeOwned>(value: &Value) -> Typed<T> {
     let mut errors = Vec::new();
     let mut left_out = BTreeSet::new();
     for _ in 0..=MAX_TYPE_ERRORS {
-        let seen = RefCell::new(Seen { left_out: std::mem::take(&mut left_out), ..Seen::default() });
+        let seen =
+            RefCell::new(Seen { left_out: std::mem::take(&mut left_out), ..Seen::default() });
         let read = T::deserialize(Probe { value, seen: &seen });
         let seen = seen.into_inner();
         left_out = seen.left_out;
@@ -84,7 +88,8 @@ struct Probe<'a> {
 
 /// The entries of a map or the fields of a struct.
 struct Entries<'a> {
-    entries: serde_json::map::Iter<'a>,
+    /// `None` where `null` stands for an empty map.
+    entries: Option<serde_json::map::Iter<'a>>,
     /// The names a struct has; `None` for a free map.
     fields: Option<&'static [&'static str]>,
     next: Option<(Segment, &'a Value)>,
@@ -116,10 +121,9 @@ fn step<'de, S: de::DeserializeSeed<'de>>(
 
 impl<'a> Probe<'a> {
     fn entries(&self, fields: Option<&'static [&'static str]>) -> Option<Entries<'a>> {
-        static NOTHING: Map<String, Value> = Map::new();
         let entries = match self.value {
-            Value::Object(map) => map.iter(),
-            Value::Null => NOTHING.iter(),
+            Value::Object(map) => Some(map.iter()),
+            Value::Null => None,
             _ => return None,
         };
         Some(Entries { entries, fields, next: None, seen: self.seen })
@@ -211,12 +215,14 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, Misfit> {
-        for (name, value) in self.entries.by_ref() {
+        for (name, value) in self.entries.iter_mut().flatten() {
             let mut seen = self.seen.borrow_mut();
             let segment = match self.fields {
                 Some(fields) if !fields.contains(&name.as_str()) => {
-                    let unknown = unknown_field(seen.path.field(name), name, fields);
-                    seen.unknown.push(unknown);
+                    if seen.unknown.len() < MAX_UNKNOWN {
+                        let unknown = unknown_field(seen.path.field(name), name, fields);
+                        seen.unknown.push(unknown);
+                    }
                     continue;
                 }
                 Some(_) if value.is_null() => continue,
@@ -233,8 +239,12 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
         Ok(None)
     }
 
-    fn next_value_seed<S: de::DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Misfit> {
-        let (segment, value) = self.next.take().ok_or_else(|| Misfit("value before its key".into()))?;
+    fn next_value_seed<S: de::DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<S::Value, Misfit> {
+        let (segment, value) =
+            self.next.take().ok_or_else(|| Misfit("value before its key".into()))?;
         step(seed, segment, value, self.seen)
     }
 }
@@ -313,7 +323,7 @@ fn unknown_field(path: FieldPath, name: &str, known: &[&str]) -> FieldError {
 mod tests {
     use k8s_openapi::api::apps::v1::DaemonSet;
     use k8s_openapi::api::core::v1::{Container, PodSpec};
-    use serde_json::json;
+    use serde_json::{Map, json};
 
     use super::*;
 
@@ -354,7 +364,8 @@ mod tests {
         let container = read.value.unwrap();
         assert_eq!(container.image, None);
         assert_eq!(container.args, Some(vec![String::new(), "x".into()]));
-        let spec = read_typed::<PodSpec>(&json!({"containers": [null], "nodeSelector": {"a": null}}));
+        let spec =
+            read_typed::<PodSpec>(&json!({"containers": [null], "nodeSelector": {"a": null}}));
         assert!(spec.errors.is_empty());
         assert_eq!(spec.value.unwrap().node_selector.unwrap()["a"], "");
     }
@@ -374,6 +385,8 @@ mod tests {
 
     #[test]
     fn the_errors_are_bounded_and_a_wrong_root_is_one() {
+        let unknown: Map<String, Value> = (0..500).map(|i| (format!("u{i}"), json!(i))).collect();
+        assert_eq!(errors::<Container>(&Value::Object(unknown)).len(), MAX_UNKNOWN);
         let labels: Map<String, Value> = (0..500).map(|i| (format!("l{i:03}"), json!(i))).collect();
         let found = errors::<DaemonSet>(&json!({"metadata": {"labels": labels}}));
         assert_eq!(found.len(), MAX_TYPE_ERRORS + 1);

@@ -131,14 +131,15 @@ where
         let acceptor = TlsAcceptor::from(self.tls.current());
         let (clock, ready, time) = (Arc::clone(&self.clock), self.ready.clone(), self.limits.time);
         async move {
-            let Arrival { io, from, slot, turn } = arrival;
+            // The turn is held until the connection is handed over, so that a server that takes none
+            // makes arrivals wait, too.
+            let Arrival { io, from, slot, turn: _turn } = arrival;
             let stream = match tokio::time::timeout(time, acceptor.accept(io)).await {
                 Ok(Ok(stream)) => stream,
                 // A scanner, a health check, a client that trusts another cluster: its business.
                 Ok(Err(error)) => return tracing::debug!(%from, %error, "handshake failed"),
                 Err(_) => return tracing::debug!(%from, ?time, "handshake took too long"),
             };
-            drop(turn);
             let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
             let identity = certificate.and_then(|der| identity_of(der, clock.now().wall));
             let info = ConnectInfo { peer_addr: from, identity };

@@ -85,7 +85,7 @@ pub fn new(
     store: Arc<dyn Store>,
     fence: Fence,
     sessions: Sessions,
-    clock: Clock,
+    clock: Arc<dyn Clock>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> (Handle, impl Future<Output = ()> + Send) {
     let (inbox, inputs) = mpsc::channel(INBOX);

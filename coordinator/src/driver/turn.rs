@@ -30,7 +30,7 @@ pub(super) struct Driver {
     store: Arc<dyn Store>,
     fence: Fence,
     sessions: Sessions,
-    clock: Clock,
+    clock: Arc<dyn Clock>,
     ring: Arc<Ring>,
     /// When the last turn ended.
     rested_at: Timestamp,
@@ -59,7 +59,7 @@ impl Driver {
         store: Arc<dyn Store>,
         fence: Fence,
         sessions: Sessions,
-        clock: Clock,
+        clock: Arc<dyn Clock>,
         ring: Arc<Ring>,
     ) -> Self {
         let rested_at = clock.now().steady;
@@ -70,7 +70,7 @@ impl Driver {
     pub(super) fn wake_at(&self, longest: Duration) -> Instant {
         let now = self.clock.now().steady;
         let deadline = if self.unfinished { Some(now) } else { self.fleet.wake_at() };
-        self.clock.instant(bounded(deadline, now, longest))
+        Instant::now() + bounded(deadline, now, longest).since(now)
     }
 
     /// Takes `inputs` and everything that follows from them.
@@ -80,7 +80,7 @@ impl Driver {
         for input in inputs.drain(..) {
             self.take(input, &mut gathered);
         }
-        self.tick();
+        self.tick(&mut gathered);
         self.step(&mut gathered);
         let (committed, result) = commit(&*self.store, self.fence, &gathered.groups).await;
         let failure = result.err().map(Arc::new);
@@ -101,7 +101,7 @@ impl Driver {
     fn notice_freeze(&mut self) {
         let now = self.clock.now();
         let gap = now.steady.since(self.rested_at);
-        if gap > self.fleet.config().heartbeat {
+        if gap > self.fleet.config().heartbeat_interval {
             tracing::warn!(?gap, "this process was frozen; waiting for nodes to be heard again");
             self.fleet.frozen(now);
         }
@@ -141,9 +141,10 @@ impl Driver {
         }
     }
 
-    fn tick(&mut self) {
+    fn tick(&mut self, gathered: &mut Gathered) {
         let (now, sessions) = (self.clock.now(), &self.sessions);
-        self.fleet.tick(now, &|node| sessions.last_heard(node));
+        let writes = self.fleet.tick(now, &|node| sessions.last_heard(node));
+        self.keep(writes, &mut gathered.groups);
     }
 
     fn step(&mut self, gathered: &mut Gathered) {

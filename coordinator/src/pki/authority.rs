@@ -7,6 +7,7 @@ use rcgen::{
 };
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use time::{Duration, OffsetDateTime};
+use uuid::Uuid;
 
 use super::PkiError;
 use crate::entropy::Entropy;
@@ -89,9 +90,9 @@ impl Authority {
         &self,
         leaf: Leaf,
         key: &impl PublicKeyData,
+        serial: Uuid,
         now: WallTime,
     ) -> Result<CertificateDer<'static>, PkiError> {
-        let serial = Entropy::system().uuid()?;
         let mut params = params(now, LEAF_LASTS, serial.as_bytes())?;
         params.distinguished_name = named(&leaf.common_name);
         params.subject_alt_names = leaf.names;

@@ -20,6 +20,7 @@ pub use request::{Request, read_request};
 
 use self::authority::Leaf;
 use crate::clock::Clock;
+use crate::entropy::Entropy;
 
 /// All authorities of one cluster; cheap to clone.
 #[derive(Clone)]
@@ -33,6 +34,7 @@ struct Inner {
     /// The ones before it.
     older: Vec<Authority>,
     clock: Arc<dyn Clock>,
+    entropy: Arc<Entropy>,
 }
 
 /// A certificate with the key that it is for.
@@ -83,10 +85,15 @@ impl Pki {
     ///
     /// # Errors
     /// [`PkiError::NoAuthority`] when there is none.
-    pub fn new(mut authorities: Vec<Authority>, clock: Arc<dyn Clock>) -> Result<Self, PkiError> {
+    pub fn new(
+        mut authorities: Vec<Authority>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<Entropy>,
+    ) -> Result<Self, PkiError> {
         let newest = authorities.pop().ok_or(PkiError::NoAuthority)?;
-        Ok(Self { inner: Arc::new(Inner { newest, older: authorities, clock }) })
+        Ok(Self { inner: Arc::new(Inner { newest, older: authorities, clock, entropy }) })
     }
+
 
     /// Certificates of every authority this cluster ever had, the signing one first.
     pub fn authorities(&self) -> Vec<CertificateDer<'static>> {
@@ -132,12 +139,9 @@ impl Pki {
         name: &str,
         role: Role,
     ) -> Result<Issued, PkiError> {
-        let leaf = Leaf {
-            common_name: name.to_owned(),
-            names: vec![uri(&Peer::User { cluster, name: name.to_owned(), role })?],
-            usage: ExtendedKeyUsagePurpose::ClientAuth,
-        };
-        self.issue(leaf)
+        let peer = Peer::User { cluster, name: name.to_owned(), role };
+        let usage = ExtendedKeyUsagePurpose::ClientAuth;
+        self.issue(Leaf { common_name: name.to_owned(), names: vec![uri(&peer)?], usage })
     }
 
     /// The coordinator's own certificate with a new key that is kept in memory only: for
@@ -173,7 +177,8 @@ impl Pki {
         key: &impl rcgen::PublicKeyData,
     ) -> Result<Vec<CertificateDer<'static>>, PkiError> {
         let authority = &self.inner.newest;
-        let certificate = authority.sign(leaf, key, self.inner.clock.now().wall)?;
+        let (serial, now) = (self.inner.entropy.uuid()?, self.inner.clock.now().wall);
+        let certificate = authority.sign(leaf, key, serial, now)?;
         Ok(vec![certificate, authority.certificate().clone()])
     }
 }

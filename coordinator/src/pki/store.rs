@@ -8,6 +8,7 @@ use prost::Message as _;
 
 use super::{Authority, Pki, PkiError};
 use crate::clock::Clock;
+use crate::entropy::Entropy;
 
 /// Where authorities are stored.
 pub const PREFIX: &str = "/authorities/";
@@ -43,7 +44,11 @@ pub enum LoadError {
 ///
 /// # Errors
 /// When there is none, or one of them can't be used: trusting fewer would lock machines out.
-pub async fn load(store: &dyn Store, clock: Arc<dyn Clock>) -> Result<Pki, LoadError> {
+pub async fn load(
+    store: &dyn Store,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<Entropy>,
+) -> Result<Pki, LoadError> {
     let mut items = store.list(PREFIX, None).await?.items;
     items.sort_by_key(|item| item.mod_revision);
     let mut authorities = Vec::with_capacity(items.len());
@@ -54,7 +59,7 @@ pub async fn load(store: &dyn Store, clock: Arc<dyn Clock>) -> Result<Pki, LoadE
             .map_err(|source| LoadError::Unusable { key: item.key.clone(), source })?;
         authorities.push(authority);
     }
-    Pki::new(authorities, clock).map_err(LoadError::None)
+    Pki::new(authorities, clock, entropy).map_err(LoadError::None)
 }
 
 /// What stores `authority`.

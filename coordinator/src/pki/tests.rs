@@ -1,27 +1,27 @@
 use std::sync::Arc;
 
-use everynode_model::{Now, Timestamp, WallTime};
+use everynode_model::WallTime;
 use rcgen::CertificateParams;
 use uuid::Uuid;
 
 use super::*;
-use crate::entropy::Entropy;
+use crate::clock::SimulatedClock;
 
-struct Fixed;
-
-impl Clock for Fixed {
-    fn now(&self) -> Now {
-        // 2026-11-23.
-        Now { steady: Timestamp::ZERO, wall: WallTime::from_unix_millis(1_795_392_000_000) }
-    }
+/// 2026-11-23.
+fn clock() -> Arc<dyn Clock> {
+    Arc::new(SimulatedClock::start(WallTime::from_unix_millis(1_795_392_000_000)))
 }
 
 fn authority() -> Authority {
-    Authority::make(&Entropy::system(), Fixed.now().wall).unwrap()
+    Authority::make(&Entropy::system(), clock().now().wall).unwrap()
+}
+
+fn of(authorities: Vec<Authority>) -> Result<Pki, PkiError> {
+    Pki::new(authorities, clock(), Arc::new(Entropy::seeded(1)))
 }
 
 fn pki() -> Pki {
-    Pki::new(vec![authority()], Arc::new(Fixed)).unwrap()
+    of(vec![authority()]).unwrap()
 }
 
 fn cluster() -> ClusterId {
@@ -92,7 +92,7 @@ fn a_stored_authority_signs_as_before() {
     let loaded = Authority::load(certificate.to_vec(), key).unwrap();
     assert_eq!(loaded.serial(), serial);
     assert_eq!(loaded.certificate(), &certificate);
-    let pki = Pki::new(vec![loaded], Arc::new(Fixed)).unwrap();
+    let pki = of(vec![loaded]).unwrap();
     assert_eq!(pki.digest(), Digest::of(&certificate));
     let chain = pki.issue_user(cluster(), "admin", Role::Admin).unwrap().chain;
     let (_, ca) = x509_parser::parse_x509_certificate(&certificate).unwrap();
@@ -105,10 +105,10 @@ fn a_stored_authority_signs_as_before() {
 fn the_newest_authority_signs_and_all_are_trusted() {
     let (old, new) = (authority(), authority());
     let newest = new.certificate().clone();
-    let pki = Pki::new(vec![old, new], Arc::new(Fixed)).unwrap();
+    let pki = of(vec![old, new]).unwrap();
     assert_eq!(pki.authorities().len(), 2);
     assert_eq!(pki.issue_server(&[]).unwrap().chain[1], newest);
-    assert!(matches!(Pki::new(Vec::new(), Arc::new(Fixed)), Err(PkiError::NoAuthority)));
+    assert!(matches!(of(Vec::new()), Err(PkiError::NoAuthority)));
 }
 
 #[test]
@@ -125,16 +125,13 @@ fn the_server_is_known_by_one_name_and_by_each_host_once() {
 async fn authorities_are_stored_and_found_again() {
     use everynode_store::{MemoryStore, Store as _, Txn};
     let memory = MemoryStore::new();
-    let clock: Arc<dyn Clock> = Arc::new(Fixed);
-    assert!(matches!(
-        store::load(&memory, Arc::clone(&clock)).await,
-        Err(store::LoadError::None(PkiError::NoAuthority))
-    ));
+    let load = || store::load(&memory, clock(), Arc::new(Entropy::seeded(1)));
+    assert!(matches!(load().await, Err(store::LoadError::None(PkiError::NoAuthority))));
     let (old, new) = (authority(), authority());
     for authority in [&old, &new] {
         let txn = Txn { compares: Vec::new(), ops: vec![store::put(authority)] };
         memory.txn(txn).await.unwrap();
     }
-    let pki = store::load(&memory, clock).await.unwrap();
+    let pki = load().await.unwrap();
     assert_eq!(pki.authorities(), [new.certificate().clone(), old.certificate().clone()]);
 }

@@ -34,11 +34,11 @@ impl Sent {
         }
         let (from, change) = match &self.order {
             Some(sent) => (
-                Some(sent.stamp.digest.as_bytes().to_vec()),
+                sent.stamp.digest.as_bytes().to_vec(),
                 sent.assignment.change_to(&order.assignment),
             ),
             None => (
-                None,
+                Vec::new(),
                 Change { put: order.assignment.items().cloned().collect(), removed: Vec::new() },
             ),
         };
@@ -66,7 +66,7 @@ impl Sent {
 
 fn chunks(
     order: &Order,
-    from: Option<Vec<u8>>,
+    from: Vec<u8>,
     change: &Change,
     bodies: Vec<v1::Body>,
 ) -> VecDeque<v1::Assignment> {
@@ -100,7 +100,7 @@ fn chunks(
     let last = chunks.len().saturating_sub(1);
     for (number, chunk) in chunks.iter_mut().enumerate() {
         chunk.stamp = Some((&order.stamp).into());
-        chunk.from = from.clone();
+        chunk.from.clone_from(&from);
         chunk.chunk = u32::try_from(number).unwrap_or(u32::MAX);
         chunk.last = number == last;
         chunk.empty_is_meant = chunk.last && order.assignment.is_empty();

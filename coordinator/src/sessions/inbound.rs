@@ -12,7 +12,7 @@ use everynode_proto::convert::{required, status};
 use everynode_proto::error::Invalid;
 use everynode_proto::v1;
 use everynode_proto::v1::agent_message::Message;
-use tonic::{Status, Streaming};
+use tonic::Streaming;
 
 use super::Sessions;
 use super::farewell;
@@ -29,7 +29,7 @@ pub(super) struct Inbound {
     pub(super) session: Arc<Session>,
     pub(super) sessions: Sessions,
     pub(super) handle: Handle,
-    pub(super) clock: Clock,
+    pub(super) clock: Arc<dyn Clock>,
 }
 
 /// What has come in and was not handed on yet.
@@ -98,7 +98,7 @@ impl Inbound {
         tracing::warn!(node = %self.node, ?reason, "the node asks for its whole assignment");
         let (handle, session, node) = (self.handle.clone(), Arc::clone(&self.session), self.node);
         tokio::spawn(async move {
-            if let Ok(order) = handle.read(move |fleet, _| fleet.order_of(node)).await {
+            if let Ok(order) = handle.read(move |fleet, _| fleet.order_of(node).cloned()).await {
                 session.resend(order);
             }
         });

@@ -1,7 +1,7 @@
 //! A machine's first call: a token against an identity.
 
 use everynode_coordinator_core::{Command, NodeRecord, Outcome};
-use everynode_model::{Digest, Labels, NodeName, NodeUid, Taint};
+use everynode_model::{ClusterId, Digest, Labels, NodeName, NodeUid, Taint};
 use everynode_model::{valid_label_value, valid_qualified_name};
 use everynode_proto::error::Invalid;
 use everynode_proto::v1;
@@ -9,7 +9,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 use crate::driver::Handle;
-use crate::pki::Pki;
+use crate::pki::{Pki, read_request};
 use crate::status;
 
 /// How many labels or taints a machine may bring: ten times what anybody gives a machine.
@@ -22,19 +22,19 @@ const MAX_MARKS: usize = 256;
 pub(super) async fn join(
     handle: &Handle,
     pki: &Pki,
+    cluster: ClusterId,
     request: v1::JoinRequest,
     fresh: Uuid,
 ) -> Result<v1::JoinResponse, Status> {
-    let public_key = pki
-        .public_key_digest(&request.certificate_request)
+    let signing = read_request(&request.certificate_request)
         .map_err(|error| Invalid::new("certificate_request", error))?;
-    let command = command(&request, public_key, fresh)?;
+    let command = command(&request, signing.public_key(), fresh)?;
     let outcome = handle.command(command).await.map_err(|error| status::command(&error))?;
     let Outcome::Joined(node) = outcome else {
         return Err(Status::internal("joining led to something else"));
     };
     tracing::info!(node = %node.uid, name = %node.name, "joined");
-    response(pki, &node, &request.certificate_request)
+    response(pki, cluster, &node, &request.certificate_request)
 }
 
 fn command(request: &v1::JoinRequest, public_key: Digest, fresh: Uuid) -> Result<Command, Invalid> {
@@ -80,14 +80,19 @@ fn within(field: &str, count: usize) -> Result<(), Invalid> {
     Ok(())
 }
 
-fn response(pki: &Pki, node: &NodeRecord, csr: &[u8]) -> Result<v1::JoinResponse, Status> {
-    let chain = pki.issue_node(csr, node.uid).map_err(|error| {
+fn response(
+    pki: &Pki,
+    cluster: ClusterId,
+    node: &NodeRecord,
+    csr: &[u8],
+) -> Result<v1::JoinResponse, Status> {
+    let chain = pki.issue_node(csr, cluster, node.uid).map_err(|error| {
         tracing::error!(%error, "a certificate could not be issued");
         Status::internal("a certificate could not be issued; the coordinator's log says why")
     })?;
     Ok(v1::JoinResponse {
         node_uid: node.uid.to_string(),
-        cluster_id: pki.cluster().to_string(),
+        cluster_id: cluster.to_string(),
         certificate_chain: chain.iter().map(|certificate| certificate.to_vec()).collect(),
         authorities: pki.authorities().iter().map(|authority| authority.to_vec()).collect(),
         node_name: node.name.to_string(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everynode_coordinator_core::{Hello, NodeStanding, Observation};
-use everynode_model::{Digest, NodeUid, SessionNonce, Stamp};
+use everynode_model::{ClusterId, Digest, NodeUid, SessionNonce, Stamp};
 use everynode_proto::convert::{digest, status as report};
 use everynode_proto::error::Invalid;
 use everynode_proto::v1;
@@ -19,9 +19,11 @@ use super::chunk::Sent;
 use super::inbound::{Inbound, MAX_PLACES};
 use super::session::Session;
 use super::{Sessions, claim, farewell, join, outbound};
+use crate::accept::ConnectInfo;
 use crate::auth;
 use crate::clock::Clock;
 use crate::driver::Handle;
+use crate::entropy::Entropy;
 use crate::pki::Pki;
 use crate::status;
 
@@ -39,21 +41,23 @@ const PROTOCOL: u32 = 1;
 pub struct AgentService {
     handle: Handle,
     sessions: Sessions,
-    pki: Arc<Pki>,
-    clock: Clock,
-    fresh: Arc<dyn Fn() -> Uuid + Send + Sync>,
+    pki: Pki,
+    cluster: ClusterId,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<Entropy>,
 }
 
 impl AgentService {
-    /// A service that answers from the driver behind `handle` and draws ids from `fresh`.
+    /// A service for the agents of `cluster` that answers from the driver behind `handle`.
     pub fn new(
         handle: Handle,
         sessions: Sessions,
-        pki: Arc<Pki>,
-        clock: Clock,
-        fresh: Arc<dyn Fn() -> Uuid + Send + Sync>,
+        pki: Pki,
+        cluster: ClusterId,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<Entropy>,
     ) -> Self {
-        Self { handle, sessions, pki, clock, fresh }
+        Self { handle, sessions, pki, cluster, clock, entropy }
     }
 }
 
@@ -67,21 +71,22 @@ impl v1::agent_server::Agent for AgentService {
         &self,
         request: Request<v1::JoinRequest>,
     ) -> Result<Response<v1::JoinResponse>, Status> {
-        let fresh = (self.fresh)();
-        join::join(&self.handle, &self.pki, request.into_inner(), fresh).await.map(Response::new)
+        let fresh = self.fresh()?;
+        let request = request.into_inner();
+        join::join(&self.handle, &self.pki, self.cluster, request, fresh).await.map(Response::new)
     }
 
     async fn session(
         &self,
         request: Request<Streaming<v1::AgentMessage>>,
     ) -> Result<Response<Outbound>, Status> {
-        let node = auth::node(&request)?;
-        let from = auth::origin(&request);
+        let node = auth::node_of(&request)?;
+        let from = origin(&request);
         let mut stream = request.into_inner();
         let hello = first(&mut stream).await?;
-        let standing = self.standing(node).await?;
+        self.standing(node).await?;
         claim::claim(&self.sessions, &self.handle, node, &from).await?;
-        self.open(node, standing, &hello, stream).await.map(Response::new)
+        self.open(node, &hello, stream).await.map(Response::new)
     }
 }
 
@@ -96,7 +101,6 @@ impl AgentService {
     async fn open(
         &self,
         node: NodeUid,
-        standing: NodeStanding,
         hello: &v1::Hello,
         stream: Streaming<v1::AgentMessage>,
     ) -> Result<Outbound, Status> {
@@ -105,14 +109,15 @@ impl AgentService {
             return Err(Invalid::new("protocol_versions", detail).into());
         }
         let (hello, bodies) = (parse(hello)?, held(hello)?);
-        let nonce = SessionNonce::new((self.fresh)());
+        let nonce = SessionNonce::new(self.fresh()?);
         let session = Session::new(nonce, self.clock.now().steady);
         self.welcome(&session).await?;
-        if standing != NodeStanding::Active {
-            session.deregister();
-        }
         if let Some(replaced) = self.sessions.put(node, Arc::clone(&session)) {
             replaced.close();
+        }
+        // Asked only now: a node that is removed from here on finds its session registered.
+        if self.standing(node).await? != NodeStanding::Active {
+            session.deregister();
         }
         let connected = Observation::Connected { node, session: nonce, hello: Box::new(hello) };
         self.handle.observe(connected).await.map_err(|error| status::command(&error))?;
@@ -121,10 +126,14 @@ impl AgentService {
             session: Arc::clone(&session),
             sessions: self.sessions.clone(),
             handle: self.handle.clone(),
-            clock: self.clock.clone(),
+            clock: Arc::clone(&self.clock),
         };
         tokio::spawn(inbound.drain(stream));
         Ok(Box::pin(outbound::stream(session, Sent::holding(bodies))))
+    }
+
+    fn fresh(&self) -> Result<Uuid, Status> {
+        self.entropy.uuid().map_err(|error| Status::unavailable(error.to_string()))
     }
 
     async fn welcome(&self, session: &Session) -> Result<(), Status> {
@@ -132,12 +141,18 @@ impl AgentService {
         let config = config.map_err(|error| status::command(&error))?;
         session.say(Reply::Welcome(v1::Welcome {
             session: session.nonce().to_string(),
-            heartbeat_millis: millis(config.heartbeat),
+            heartbeat_millis: millis(config.heartbeat_interval),
             lease_millis: millis(config.lease),
             protocol_version: PROTOCOL,
         }));
         Ok(())
     }
+}
+
+/// Where a request comes from, for people.
+fn origin<T>(request: &Request<T>) -> String {
+    let info = request.extensions().get::<ConnectInfo>();
+    info.map_or_else(|| "an unknown address".into(), |info| info.peer_addr.to_string())
 }
 
 async fn first(stream: &mut Streaming<v1::AgentMessage>) -> Result<v1::Hello, Status> {

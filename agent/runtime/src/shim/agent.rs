@@ -30,12 +30,7 @@ impl Agent {
         };
         let peer = rustix::net::sockopt::socket_peercred(&socket)?;
         let ours = peer.uid == rustix::process::geteuid();
-        Ok(ours.then(|| Self {
-            socket,
-            received: Vec::new(),
-            waiting: Vec::new(),
-            closed: false,
-        }))
+        Ok(ours.then(|| Self { socket, received: Vec::new(), waiting: Vec::new(), closed: false }))
     }
 
     pub(super) fn poll_fd(&self) -> PollFd<'_> {

@@ -20,11 +20,11 @@ use std::time::Duration;
 
 use everynode_model::Reason;
 use rustix::fs::{Gid, OFlags, Uid};
-use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal, WaitStatus};
 
 use super::clock;
-use super::log::{Lines, Log, Stream};
+use super::log::{Log, Stream};
+use super::output::Output;
 use super::program::{self, Problem};
 use super::protocol::{AccountContainer, SpecContainer, WireExit, millis};
 use crate::cgroup::{Cgroup, Events, Force};
@@ -41,18 +41,13 @@ const KILL_AGAIN: Duration = Duration::from_millis(250);
 /// How long a start waits for strangers in the leaf to die; the supervisor does nothing else then.
 const CLEAR_WITHIN: Duration = Duration::from_secs(1);
 
-/// The most that is read of one output before the others have their turn.
-const READ_AT_ONCE: usize = 64 * 1024;
-
-/// Most reads when a container has ended: no more than a full pipe of the largest usual size
-/// (1 MiB), should somebody outside hold its other end and go on writing.
-const LAST_READS: usize = 16;
-
 /// A container and what became of it.
 pub(super) struct Container {
     spec: SpecContainer,
     leaf: Cgroup,
     force: Force,
+    /// Whether anything was killed in the leaf since it was made.
+    killed: bool,
     way: Way,
     state: State,
     since: Duration,
@@ -65,15 +60,17 @@ pub(super) struct Container {
 enum State {
     Idle,
     Running(Pid),
-    Emptying { pid: Pid, exit: WireExit, events: Events, again: Duration, until: Duration },
-    Stuck { events: Events, again: Duration },
+    Emptying { pid: Pid, exit: WireExit, leaf: Leaf, until: Duration },
+    Stuck { leaf: Leaf },
     Ended,
 }
 
-struct Output {
-    stream: Stream,
-    pipe: OwnedFd,
-    lines: Lines,
+/// A leaf that is being emptied.
+struct Leaf {
+    /// None where descriptors were short: then it is only looked at from time to time.
+    events: Option<Events>,
+    /// When to kill again, by the boot clock.
+    again: Duration,
 }
 
 impl Container {
@@ -84,12 +81,12 @@ impl Container {
         old_kernel: bool,
     ) -> Self {
         let leaf = pod.child(&place::container_leaf(&spec.name));
-        let log = Log::new(
-            directory.join(super::protocol::LOGS).join(format!("{}.log", spec.name)),
-        );
+        let log =
+            Log::new(directory.join(super::protocol::LOGS).join(format!("{}.log", spec.name)));
         Self {
             force: if old_kernel { Force::FreezeKillThaw } else { leaf.best_force() },
             way: if old_kernel { Way::Fork } else { Way::Best },
+            killed: false,
             spec,
             leaf,
             state: State::Idle,
@@ -117,6 +114,7 @@ impl Container {
             }
         }
         self.clear_leaf()?;
+        self.renew_leaf().map_err(|error| self.refusal("RunContainerError", &error.to_string()))?;
         let pid = self.launch().map_err(|problem| {
             self.outputs.clear();
             self.refusal("RunContainerError", &problem.to_string())
@@ -145,17 +143,11 @@ impl Container {
             (None, Some(signal)) => WireExit::Signal(signal),
             (None, None) => WireExit::Unknown,
         };
-        self.last_exit = Some(exit);
-        self.state = match self.leaf.events() {
-            Ok(events) => State::Emptying {
-                pid,
-                exit,
-                events,
-                again: Duration::ZERO,
-                until: clock::boot() + EMPTY_WITHIN,
-            },
-            // No leaf, nobody in it.
-            Err(_) => State::Ended,
+        self.state = State::Emptying {
+            pid,
+            exit,
+            leaf: Leaf { events: self.leaf.events().ok(), again: Duration::ZERO },
+            until: clock::boot() + EMPTY_WITHIN,
         };
         true
     }
@@ -163,18 +155,20 @@ impl Container {
     /// Goes on with emptying; the exit when it is time to tell it.
     pub(super) fn progress(&mut self) -> Option<WireExit> {
         let now = clock::boot();
-        let (events, again) = match &mut self.state {
-            State::Emptying { events, again, .. } | State::Stuck { events, again } => {
-                (events, again)
-            }
-            _ => return None,
+        let (State::Emptying { leaf, .. } | State::Stuck { leaf }) = &mut self.state else {
+            return None;
+        };
+        let populated = match &leaf.events {
+            Some(events) => events.populated(),
+            None => self.leaf.populated(),
         };
         // Not seen empty is not empty.
-        let populated = events.populated().unwrap_or(true);
-        if populated && now >= *again {
-            *again = now + KILL_AGAIN;
+        let populated = populated.unwrap_or(true);
+        if populated && now >= leaf.again {
+            leaf.again = now + KILL_AGAIN;
             // What can't be killed now is tried again, and becomes Stuck.
             let _ = self.leaf.force(self.force);
+            self.killed = true;
         }
         self.settle(populated, now)
     }
@@ -182,8 +176,8 @@ impl Container {
     fn settle(&mut self, populated: bool, now: Duration) -> Option<WireExit> {
         let told = match std::mem::replace(&mut self.state, State::Ended) {
             State::Emptying { exit, .. } if !populated => Some(exit),
-            State::Emptying { exit, events, again, until, .. } if now >= until => {
-                self.state = State::Stuck { events, again };
+            State::Emptying { exit, leaf, until, .. } if now >= until => {
+                self.state = State::Stuck { leaf };
                 Some(exit)
             }
             State::Stuck { .. } if !populated => None,
@@ -192,9 +186,12 @@ impl Container {
                 return None;
             }
         };
-        self.since = now;
         if !populated {
             self.finish_outputs();
+        }
+        if told.is_some() {
+            self.since = now;
+            self.last_exit = told;
         }
         told
     }
@@ -207,7 +204,7 @@ impl Container {
     /// When [`Self::progress`] is due without being told to, by the boot clock.
     pub(super) fn wake_at(&self) -> Option<Duration> {
         match &self.state {
-            State::Emptying { again, .. } | State::Stuck { again, .. } => Some(*again),
+            State::Emptying { leaf, .. } | State::Stuck { leaf } => Some(leaf.again),
             _ => None,
         }
     }
@@ -215,29 +212,19 @@ impl Container {
     /// What to wait for beside its outputs.
     pub(super) fn leaf_events(&self) -> Option<&Events> {
         match &self.state {
-            State::Emptying { events, .. } | State::Stuck { events, .. } => Some(events),
+            State::Emptying { leaf, .. } | State::Stuck { leaf } => leaf.events.as_ref(),
             _ => None,
         }
     }
 
     pub(super) fn pipes(&self) -> impl Iterator<Item = &OwnedFd> {
-        self.outputs.iter().map(|output| &output.pipe)
+        self.outputs.iter().map(Output::pipe)
     }
 
     /// Reads what there is of its output, up to a bound.
     pub(super) fn read_outputs(&mut self, buffer: &mut [u8]) {
         let log = &mut self.log;
-        self.outputs.retain_mut(|output| {
-            let mut read = 0;
-            while read < READ_AT_ONCE {
-                match output.read_once(buffer, log) {
-                    Read::Some(length) => read += length,
-                    Read::Nothing => return true,
-                    Read::End => return false,
-                }
-            }
-            true
-        });
+        self.outputs.retain_mut(|output| output.read(buffer, log));
     }
 
     pub(super) fn account(&self) -> AccountContainer {
@@ -249,7 +236,7 @@ impl Container {
         AccountContainer {
             name: self.spec.name.clone(),
             pid: pid.map(|pid| pid.as_raw_nonzero().get().unsigned_abs()),
-            last_exit: if pid.is_none() { self.last_exit } else { None },
+            last_exit: self.last_exit,
             for_millis: millis(clock::boot().saturating_sub(self.since)),
         }
     }
@@ -259,14 +246,28 @@ impl Container {
         self.starts.saturating_sub(1)
     }
 
-    fn clear_leaf(&self) -> Result<(), Reason> {
-        let unclear = |error: io::Error| self.refusal("LeftoversAlive", &error.to_string());
-        if !self.leaf.populated().map_err(unclear)? {
-            return Ok(());
+    /// A leaf in which anything was killed is not used again: some kernels would kill what is
+    /// cloned into it (see [`crate::sys::try_clone_into`]).
+    fn renew_leaf(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.killed) {
+            self.leaf.remove_tree()?;
+            self.leaf.make()?;
         }
-        match self.leaf.force_until_empty(self.force, CLEAR_WITHIN).map_err(unclear)? {
-            true => Ok(()),
-            false => Err(self.refusal("LeftoversAlive", "strangers in its cgroup can't be killed")),
+        Ok(())
+    }
+
+    fn clear_leaf(&mut self) -> Result<(), Reason> {
+        let cleared = match self.leaf.populated() {
+            Ok(true) => {
+                self.killed = true;
+                self.leaf.force_until_empty(self.force, CLEAR_WITHIN)
+            }
+            outcome => outcome.map(|_| true),
+        };
+        match cleared {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.refusal("LeftoversAlive", "strangers in its cgroup stay alive")),
+            Err(error) => Err(self.refusal("LeftoversAlive", &error.to_string())),
         }
     }
 
@@ -301,61 +302,30 @@ impl Container {
 
     /// A pipe for one output; the end for the container.
     fn output(&mut self, stream: Stream) -> io::Result<OwnedFd> {
-        let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-        rustix::fs::fcntl_setfl(&read, OFlags::NONBLOCK)?;
+        let (output, write) = Output::new(stream)?;
         if let Some(user) = self.spec.user {
-            // So that it may open /dev/stdout, as programs in containers do.
+            // So that it may open /dev/stdout, as programs in containers do. Who may not do this
+            // may not set the user either, which then says so by its name.
             let group = self.group().map(Gid::from_raw);
-            rustix::fs::fchown(&write, Some(Uid::from_raw(user)), group)?;
+            let _ = rustix::fs::fchown(&write, Some(Uid::from_raw(user)), group);
         }
-        self.outputs.push(Output { stream, pipe: read, lines: Lines::default() });
+        self.outputs.push(output);
         Ok(write)
     }
 
     /// With a user but no group, group 0, as in Kubernetes.
     fn group(&self) -> Option<u32> {
-        self.spec.group.or(self.spec.user.map(|_| 0))
+        self.spec.group.or_else(|| self.spec.user.map(|_| 0))
     }
 
     /// Everybody who wrote is dead: what is in the pipes is all.
     fn finish_outputs(&mut self) {
-        let mut buffer = vec![0; READ_AT_ONCE];
-        for mut output in std::mem::take(&mut self.outputs) {
-            for _ in 0..LAST_READS {
-                match output.read_once(&mut buffer, &mut self.log) {
-                    Read::Some(_) => {}
-                    Read::Nothing | Read::End => break,
-                }
-            }
-            self.log.finish(output.stream, &mut output.lines, clock::wall());
+        for output in std::mem::take(&mut self.outputs) {
+            output.finish(&mut self.log);
         }
     }
 
     fn refusal(&self, code: &str, why: &str) -> Reason {
         Reason::new(code, format!("container {:?}: {why}", self.spec.name))
-    }
-}
-
-enum Read {
-    Some(usize),
-    Nothing,
-    End,
-}
-
-impl Output {
-    fn read_once(&mut self, buffer: &mut [u8], log: &mut Log) -> Read {
-        match rustix::io::read(&self.pipe, &mut *buffer) {
-            Ok(0) => {
-                log.finish(self.stream, &mut self.lines, clock::wall());
-                Read::End
-            }
-            Ok(length) => {
-                log.write(self.stream, &mut self.lines, &buffer[..length], clock::wall());
-                Read::Some(length)
-            }
-            Err(rustix::io::Errno::INTR) => Read::Some(0),
-            Err(rustix::io::Errno::AGAIN) => Read::Nothing,
-            Err(_) => Read::End,
-        }
     }
 }

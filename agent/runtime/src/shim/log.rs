@@ -225,12 +225,10 @@ mod tests {
 
     #[test]
     fn lines_come_out_whole_however_they_came_in() {
-        assert_eq!(records(&[b"ab\n\ncd", b"ef\n", b"x"]), [
-            (2, true),
-            (0, true),
-            (4, true),
-            (1, true)
-        ]);
+        assert_eq!(
+            records(&[b"ab\n\ncd", b"ef\n", b"x"]),
+            [(2, true), (0, true), (4, true), (1, true)]
+        );
         let long = vec![b'x'; MAX_RECORD];
         assert_eq!(records(&[&long, b"\n"]), [(MAX_RECORD, true)]);
         assert_eq!(records(&[&long, b"y\n"]), [(MAX_RECORD, false), (1, true)]);
@@ -293,6 +291,9 @@ mod tests {
         log.write(Stream::Stdout, &mut lines, b"kept\n", AT);
         let text = fs::read_to_string(path).unwrap();
         let ends: Vec<_> = text.lines().map(|line| &line[31..]).collect();
-        assert_eq!(ends, ["stderr F everynode: 2 lines dropped, the disk took none", "stdout F kept"]);
+        assert_eq!(
+            ends,
+            ["stderr F everynode: 2 lines dropped, the disk took none", "stdout F kept"]
+        );
     }
 }

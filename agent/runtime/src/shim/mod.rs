@@ -2,7 +2,7 @@
 //!
 //! It starts the containers, reaps them and what they orphan, keeps their exits and logs, and
 //! outlives its agent. It decides nothing: when to start again and when to kill is the agent's
-//! business, which comes by the socket ([`protocol`]). It ends when it was told to end its pod and
+//! business, which comes by the socket (`protocol`). It ends when it was told to end its pod and
 //! nothing of it is alive; its own end then empties the place.
 //!
 //! ```text
@@ -17,6 +17,7 @@ mod agent;
 mod clock;
 mod container;
 mod log;
+mod output;
 mod program;
 pub(crate) mod protocol;
 
@@ -25,7 +26,6 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use everynode_model::Reason;
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -38,8 +38,8 @@ use container::Container;
 use protocol::{Account, Identity, MAX_SPEC, Message, Request, Spec};
 
 /// Where the agent put what the supervisor needs.
-const SPEC: &str = "/proc/self/fd/3";
-const LISTENER: &str = "/proc/self/fd/4";
+pub(crate) const SPEC_FD: i32 = 3;
+pub(crate) const LISTENER_FD: i32 = 4;
 
 /// One buffer for all outputs.
 const BUFFER: usize = 64 * 1024;
@@ -79,7 +79,7 @@ pub fn main() -> ExitCode {
 impl Shim {
     fn begin() -> io::Result<Self> {
         let spec = read_spec()?;
-        let listener = sys_listener()?;
+        let listener = sys::inherited(LISTENER_FD)?;
         let signals = [Signal::CHILD, Signal::TERM, Signal::INT, Signal::HUP];
         let signals = sys::signal_fd(&signals)?;
         // What a container orphans comes to us, and not to init.
@@ -177,7 +177,6 @@ impl Shim {
 
     fn take_connection(&mut self) {
         if let Ok(Some(agent)) = Agent::accept(&self.listener) {
-            self.tell(&Message::Replaced {});
             self.agent = Some(agent);
         }
     }
@@ -259,8 +258,7 @@ impl Shim {
 fn read_spec() -> io::Result<Spec> {
     let mut text = Vec::new();
     let limit = u64::try_from(MAX_SPEC).unwrap_or(u64::MAX);
-    File::open(SPEC)?.take(limit).read_to_end(&mut text)?;
-    rustix::io::fcntl_setfd(&rustix::stdio::stdin(), rustix::io::FdFlags::empty())?;
+    File::from(sys::inherited(SPEC_FD)?).take(limit).read_to_end(&mut text)?;
     match text.strip_suffix(b"\n") {
         Some(whole) => serde_json::from_slice(whole).map_err(io::Error::other),
         None => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "incomplete specification")),

@@ -7,7 +7,7 @@
 //! - The agent sends [`Request`]s, as many as it likes; each is answered by one [`Message`], in
 //!   order.
 //! - In between the supervisor sends what happened: `exited`, and before it closes the connection
-//!   for good, `leaving` or `replaced`.
+//!   for good, `leaving`.
 //! - One agent at a time: a new connection replaces the old one.
 //! - What happens without an agent is kept in the account, which `account` asks for.
 
@@ -64,8 +64,6 @@ pub(crate) enum Message {
     Exited { container: String, exit: WireExit },
     /// Unasked: all has ended as ordered, and so does the supervisor.
     Leaving {},
-    /// Unasked: another connection has taken this one's place.
-    Replaced {},
 }
 
 /// The whole of what a supervisor knows of its pod.
@@ -265,9 +263,6 @@ mod tests {
         // A field that a later version added does no harm.
         let later = r#"{"exited":{"container":"a","exit":"unknown","core":true}}"#;
         let understood: Message = serde_json::from_str(later).unwrap();
-        assert_eq!(
-            understood,
-            Message::Exited { container: "a".into(), exit: WireExit::Unknown }
-        );
+        assert_eq!(understood, Message::Exited { container: "a".into(), exit: WireExit::Unknown });
     }
 }

@@ -46,7 +46,11 @@ pub(super) fn check_id(check: &mut Check, path: FieldPath, id: Option<i64>) {
 
 /// Checks a seccomp profile.
 pub(super) fn check_seccomp(check: &mut Check, path: &FieldPath, profile: &SeccompProfile) {
-    check.one_of(path.field("type"), &profile.type_, &["Localhost", "RuntimeDefault", "Unconfined"]);
+    check.one_of(
+        path.field("type"),
+        &profile.type_,
+        &["Localhost", "RuntimeDefault", "Unconfined"],
+    );
     if profile.type_ == "Localhost" && profile.localhost_profile.is_none() {
         check.required(path.field("localhostProfile"), "must be set when type is Localhost");
     }
@@ -63,7 +67,10 @@ fn check_program(check: &mut Check, path: &FieldPath, container: &Container, pro
             );
         }
         if !image.is_empty() {
-            check.warn(path.field("image"), "not used: with `runtimeClassName: process` the command is run on the host");
+            check.warn(
+                path.field("image"),
+                "not used: with `runtimeClassName: process` the command is run on the host",
+            );
         }
     } else if image.is_empty() {
         check.required(
@@ -88,10 +95,8 @@ fn check_ports(check: &mut Check, path: &FieldPath, container: &Container, host_
     for (index, port) in container.ports.iter().flatten().enumerate() {
         let path = path.index(index);
         check_port(check, &path, port);
-        if let Some(name) = &port.name {
-            if !taken.insert(name.as_str()) {
-                check.duplicate(path.field("name"), name.as_str());
-            }
+        if let Some(name) = port.name.as_deref().filter(|name| !taken.insert(*name)) {
+            check.duplicate(path.field("name"), name);
         }
         if host_network && port.host_port.is_some_and(|number| number != port.container_port) {
             let rule = "must be the same as containerPort when `hostNetwork` is true";
@@ -109,7 +114,8 @@ fn check_port(check: &mut Check, path: &FieldPath, port: &ContainerPort) {
         number => names::port_number(check, path.field("containerPort"), number),
     }
     // Where it was filled in from a containerPort out of range, that has been said above.
-    if let Some(number) = port.host_port.filter(|number| ![0, port.container_port].contains(number)) {
+    if let Some(number) = port.host_port.filter(|number| ![0, port.container_port].contains(number))
+    {
         names::port_number(check, path.field("hostPort"), number);
     }
     let protocol = port.protocol.as_deref().unwrap_or_default();
@@ -133,7 +139,9 @@ fn check_variable(check: &mut Check, path: &FieldPath, variable: &EnvVar) {
     match sources.iter().filter(|given| **given).count() {
         0 => check.required(path.clone(), "name one source, such as `fieldRef`"),
         1 => {}
-        _ => check.invalid(path.clone(), "", "may not have more than one field specified at a time"),
+        _ => {
+            check.invalid(path.clone(), "", "may not have more than one field specified at a time")
+        }
     }
     check_source(check, &path, from);
 }
@@ -183,7 +191,9 @@ fn check_env_from(check: &mut Check, path: &FieldPath, container: &Container) {
     for (index, source) in container.env_from.iter().flatten().enumerate() {
         let path = path.field("envFrom").index(index);
         match (&source.config_map_ref, &source.secret_ref) {
-            (None, None) => check.required(path, "must specify one of: `configMapRef` or `secretRef`"),
+            (None, None) => {
+                check.required(path, "must specify one of: `configMapRef` or `secretRef`")
+            }
             (Some(_), Some(_)) => {
                 check.invalid(path, "", "may not have more than one field specified at a time");
             }
@@ -192,7 +202,12 @@ fn check_env_from(check: &mut Check, path: &FieldPath, container: &Container) {
     }
 }
 
-fn check_mounts(check: &mut Check, path: &FieldPath, container: &Container, volumes: &BTreeSet<&str>) {
+fn check_mounts(
+    check: &mut Check,
+    path: &FieldPath,
+    container: &Container,
+    volumes: &BTreeSet<&str>,
+) {
     let mut taken = BTreeSet::new();
     for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
         let path = path.index(index);
@@ -230,7 +245,9 @@ fn check_resources(check: &mut Check, path: &FieldPath, resources: &ResourceRequ
                 }
             };
             let limit = limits.and_then(|limits| limits.get(name));
-            if let Some(limit) = limit.filter(|limit| limit.0.parse().is_ok_and(|most: Quantity| quantity > most)) {
+            if let Some(limit) =
+                limit.filter(|limit| limit.0.parse().is_ok_and(|most: Quantity| quantity > most))
+            {
                 let rule = format!("must be less than or equal to {name} limit of {}", limit.0);
                 check.invalid(path, text.0.as_str(), rule);
             }

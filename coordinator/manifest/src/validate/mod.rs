@@ -10,6 +10,8 @@ mod probe;
 mod strategy;
 mod volume;
 
+pub(crate) use pod::is_process;
+
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
@@ -67,7 +69,11 @@ fn check_annotations(check: &mut Check, path: &FieldPath, metadata: &ObjectMeta)
         }
     }
     if bytes > MAX_ANNOTATIONS {
-        check.invalid(path.clone(), bytes, format!("must have at most {MAX_ANNOTATIONS} bytes in all"));
+        check.invalid(
+            path.clone(),
+            bytes,
+            format!("must have at most {MAX_ANNOTATIONS} bytes in all"),
+        );
     }
 }
 
@@ -87,7 +93,8 @@ fn check_selection(check: &mut Check, set: &DaemonSet, given: bool) {
         let metadata = set.spec.template.metadata.as_ref();
         let labels = metadata.and_then(|metadata| metadata.labels.clone()).unwrap_or_default();
         if !requirements.matches(&labels) {
-            let value: Value = labels.into_iter().map(|(key, value)| (key, value.into())).collect();
+            let value: Value =
+                labels.into_iter().map(|(key, value)| (key, Value::from(value))).collect();
             let path = FieldPath::fields("spec.template.metadata.labels");
             check.invalid(path, value, "`selector` does not match template `labels`");
         }

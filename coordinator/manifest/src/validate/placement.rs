@@ -26,9 +26,8 @@ fn check_affinity(check: &mut Check, path: &FieldPath, pod: &PodSpec) {
     let Some(affinity) = affinity else { return };
     let path = path.field("affinity").field("nodeAffinity");
     if let Some(required) = &affinity.required_during_scheduling_ignored_during_execution {
-        let path = path
-            .field("requiredDuringSchedulingIgnoredDuringExecution")
-            .field("nodeSelectorTerms");
+        let path =
+            path.field("requiredDuringSchedulingIgnoredDuringExecution").field("nodeSelectorTerms");
         if required.node_selector_terms.is_empty() {
             check.required(path.clone(), "must have at least one node selector term");
         }

@@ -24,7 +24,8 @@ pub(super) fn check(check: &mut Check, path: &FieldPath, pod: &PodSpec) {
     }
     check_security(check, path, pod);
     placement::check(check, path, pod);
-    let volumes = volume::check(check, &path.field("volumes"), pod.volumes.as_deref().unwrap_or_default());
+    let volumes =
+        volume::check(check, &path.field("volumes"), pod.volumes.as_deref().unwrap_or_default());
     check_containers(check, path, pod, &volumes);
     if is_process(pod) && pod.host_network != Some(true) {
         let message = "processes share the host's network: say so with `hostNetwork: true`";

@@ -9,7 +9,11 @@ use crate::FieldPath;
 use crate::check::Check;
 
 /// Checks the strategy, whose defaults are filled in.
-pub(super) fn check(check: &mut Check, path: &FieldPath, strategy: Option<&DaemonSetUpdateStrategy>) {
+pub(super) fn check(
+    check: &mut Check,
+    path: &FieldPath,
+    strategy: Option<&DaemonSetUpdateStrategy>,
+) {
     let Some(strategy) = strategy else { return };
     let kind = strategy.type_.as_deref().unwrap_or_default();
     check.one_of(path.field("type"), kind, &["OnDelete", "RollingUpdate"]);

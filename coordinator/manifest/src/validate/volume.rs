@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::Volume;
-use serde_json::Value;
 
 use super::names;
 use crate::check::Check;
@@ -22,7 +21,11 @@ const HOST_PATH_TYPES: [&str; 8] = [
 ];
 
 /// Checks the volumes, whose defaults are filled in, and gives their names.
-pub(super) fn check<'a>(check: &mut Check, path: &FieldPath, volumes: &'a [Volume]) -> BTreeSet<&'a str> {
+pub(super) fn check<'a>(
+    check: &mut Check,
+    path: &FieldPath,
+    volumes: &'a [Volume],
+) -> BTreeSet<&'a str> {
     let mut taken = BTreeSet::new();
     for (index, volume) in volumes.iter().enumerate() {
         let path = path.index(index);
@@ -41,7 +44,8 @@ pub(super) fn check<'a>(check: &mut Check, path: &FieldPath, volumes: &'a [Volum
 fn check_source(check: &mut Check, path: &FieldPath, volume: &Volume) {
     // Every field but the name is a source.
     let fields = serde_json::to_value(volume).unwrap_or_default();
-    let sources = fields.as_object().map_or(0, |fields| fields.keys().filter(|key| *key != "name").count());
+    let sources =
+        fields.as_object().map_or(0, |fields| fields.keys().filter(|key| *key != "name").count());
     if sources > 1 {
         check.forbidden(path.clone(), "may not specify more than 1 volume type");
     }
@@ -59,18 +63,16 @@ fn check_source(check: &mut Check, path: &FieldPath, volume: &Volume) {
             check.one_of(path.field("type"), kind, &HOST_PATH_TYPES[1..]);
         }
     }
-    if let Some(secret) = &volume.secret {
-        if secret.secret_name.as_deref().unwrap_or_default().is_empty() {
-            check.required(path.field("secret").field("secretName"), "");
-        }
+    let secret = volume.secret.as_ref().map(|secret| secret.secret_name.as_deref());
+    if secret.is_some_and(|name| name.unwrap_or_default().is_empty()) {
+        check.required(path.field("secret").field("secretName"), "");
     }
     if volume.config_map.as_ref().is_some_and(|map| map.name.is_empty()) {
         check.required(path.field("configMap").field("name"), "");
     }
-    if let Some(limit) = volume.empty_dir.as_ref().and_then(|dir| dir.size_limit.as_ref()) {
-        if let Err(error) = limit.0.parse::<Quantity>() {
-            let path = path.field("emptyDir").field("sizeLimit");
-            check.invalid(path, Value::from(limit.0.as_str()), error.to_string());
-        }
+    let limit = volume.empty_dir.as_ref().and_then(|dir| dir.size_limit.as_ref());
+    if let Some(Err(error)) = limit.map(|limit| limit.0.parse::<Quantity>()) {
+        let path = path.field("emptyDir").field("sizeLimit");
+        check.invalid(path, limit.map(|limit| limit.0.as_str()), error.to_string());
     }
 }

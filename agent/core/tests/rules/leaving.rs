@@ -1,0 +1,90 @@
+//! The way out: stop, say so, be heard, forget.
+
+use everynode_agent_core::{Action, Departure, Event, Found, Marks, Standing};
+use everynode_model::{NodeUid, SessionNonce};
+use uuid::Uuid;
+
+use crate::bench::{Bench, OURS, found, item, key, order, reason};
+
+#[test]
+fn all_is_stopped_then_said_then_written_then_wiped() {
+    let mut bench = Bench::running([item("a", "1")]);
+    let pod = bench.pod("a");
+    let actions = bench.apply(Event::Deregistered);
+    assert!(matches!(&actions[..], [Action::Persist(_), Action::Terminate(it)] if *it == pod));
+    assert_eq!(bench.apply(Event::Persisted), []);
+    assert_eq!(bench.empty("a"), [Action::Remove(pod), Action::ConfirmDeparture]);
+    assert!(matches!(bench.apply(Event::DepartureConfirmed).as_slice(), [Action::Persist(_)]));
+    assert_eq!(bench.apply(Event::Persisted), [Action::Wipe]);
+    assert_eq!(bench.node.ledger().standing, Standing::Left);
+}
+
+#[test]
+fn a_full_disk_keeps_nothing_running_and_nothing_is_said_before_it_is_written() {
+    let mut bench = Bench::running([item("a", "1")]);
+    bench.apply(Event::Deregistered);
+    assert_eq!(bench.apply(Event::PersistFailed(reason())), []);
+    assert!(matches!(bench.empty("a").as_slice(), [Action::Remove(_)]));
+    assert!(bench.node.is_empty_here());
+    assert!(matches!(bench.pass_secs(1).as_slice(), [Action::Persist(_)]));
+    assert_eq!(bench.apply(Event::Persisted), [Action::ConfirmDeparture]);
+}
+
+#[test]
+fn a_machine_that_leaves_accepts_no_order() {
+    let mut bench = Bench::new();
+    bench.apply(order(1, [item("a", "1")]));
+    bench.apply(order(2, [item("a", "2")]));
+    let refused = |actions: &[Action]| matches!(actions, [Action::Acknowledge { refused: Some(why), .. }] if why.code == "Leaving");
+    assert!(refused(&bench.apply(Event::LeaveRequested)), "the one that waited");
+    assert!(refused(&bench.apply(order(3, [item("a", "3")]))), "and every later one");
+    let actions = bench.apply(Event::Persisted);
+    assert!(matches!(actions.as_slice(), [Action::Persist(_), Action::Acknowledge { .. }]));
+}
+
+#[test]
+fn it_goes_on_leaving_after_a_restart() {
+    let mut bench = Bench::running([item("a", "1")]);
+    bench.apply(Event::LeaveRequested);
+    bench.apply(Event::Persisted);
+    let ledger = bench.node.ledger().clone();
+    assert_eq!(ledger.standing, Standing::Leaving(Departure::Requested));
+    let mut bench = Bench::unseen(ledger);
+    let actions = bench.apply(Event::Looked(vec![found(&item("a", "1"), 50, Some(OURS))]));
+    assert!(matches!(actions.as_slice(), [Action::Terminate(_)]));
+}
+
+#[test]
+fn it_says_again_that_it_is_empty_until_it_is_heard() {
+    let mut bench = Bench::new();
+    bench.apply(Event::Deregistered);
+    assert_eq!(bench.apply(Event::Persisted), [Action::ConfirmDeparture]);
+    assert_eq!(bench.pass_secs(60), []);
+    assert_eq!(bench.apply(Event::Deregistered), [Action::ConfirmDeparture]);
+    let actions = bench.apply(Event::Welcomed(SessionNonce::new(Uuid::from_u128(8))));
+    assert!(actions.contains(&Action::ConfirmDeparture));
+}
+
+#[test]
+fn a_confirmation_that_comes_too_early_is_none() {
+    let mut bench = Bench::running([item("a", "1")]);
+    assert_eq!(bench.apply(Event::DepartureConfirmed), []);
+    bench.apply(Event::Deregistered);
+    bench.apply(Event::Persisted);
+    assert_eq!(bench.apply(Event::DepartureConfirmed), []);
+    assert!(bench.node.why_not_left().unwrap().message.contains("default/a"));
+}
+
+#[test]
+fn strays_of_the_cluster_go_too_and_others_stay() {
+    let stray = Marks { node: NodeUid::new(Uuid::from_u128(3)), ..OURS };
+    let unmarked = Found { supervised: None, ..found(&item("b", "1"), 51, None) };
+    let mut bench = Bench::unseen(Bench::new().node.ledger().clone());
+    bench.apply(Event::Looked(vec![found(&item("a", "1"), 50, Some(stray)), unmarked]));
+    let actions = bench.apply(Event::Deregistered);
+    assert!(
+        matches!(&actions[..], [Action::Persist(_), Action::Terminate(pod)] if pod.key == key("a"))
+    );
+    bench.apply(Event::Persisted);
+    assert!(bench.empty("a").contains(&Action::ConfirmDeparture));
+}

@@ -1,0 +1,125 @@
+//! What an agent does about what it finds.
+
+use std::time::Duration;
+
+use everynode_agent_core::{Action, Event, Found, Ledger, Marks};
+use everynode_model::{ClusterId, Exit, NodeUid};
+use uuid::Uuid;
+
+use crate::bench::{Bench, CLUSTER, GRACE, NODE, OURS, found, item, key, made};
+
+const STRAY: Marks = Marks { node: NodeUid::new(Uuid::from_u128(3)), ..OURS };
+const FOREIGN: Marks = Marks { cluster: ClusterId::new(Uuid::from_u128(9)), ..OURS };
+
+/// An agent that starts again with a ledger that orders "a" in revision "1".
+fn restarted() -> Bench {
+    let before = Bench::running([item("a", "1")]);
+    Bench::unseen(before.node.ledger().clone())
+}
+
+fn unsupervised(marks: Option<Marks>) -> Found {
+    Found { supervised: None, ..found(&item("a", "1"), 50, marks) }
+}
+
+#[test]
+fn what_lives_and_is_wanted_is_adopted_without_a_touch() {
+    let mut bench = restarted();
+    assert_eq!(bench.why("a"), "NotLooked");
+    let mut one = found(&item("a", "1"), 50, Some(OURS));
+    one.supervised.as_mut().unwrap().restarts = 3;
+    assert_eq!(bench.apply(Event::Looked(vec![one])), []);
+    let status = bench.status("a");
+    assert!(status.ready);
+    assert_eq!((status.restarts, status.ready_for), (3, Duration::from_secs(60)));
+}
+
+#[test]
+fn what_lives_and_is_not_wanted_like_this_is_replaced() {
+    let mut bench = restarted();
+    let actions = bench.apply(Event::Looked(vec![found(&item("a", "0"), 50, Some(OURS))]));
+    assert!(matches!(actions.as_slice(), [Action::Terminate(_)]));
+}
+
+#[test]
+fn a_container_found_down_is_restarted_after_what_is_left_of_its_back_off() {
+    let mut bench = restarted();
+    let mut one = found(&item("a", "1"), 50, Some(OURS));
+    let supervised = one.supervised.as_mut().unwrap();
+    supervised.restarts = 1;
+    supervised.containers[0].pid = None;
+    supervised.containers[0].last_exit = Some(Exit::Code(1));
+    supervised.containers[0].for_time = Duration::from_secs(4);
+    assert_eq!(bench.apply(Event::Looked(vec![one])), []);
+    assert_eq!(bench.why("a"), "CrashLoopBackOff");
+    assert_eq!(bench.pass_secs(5), []);
+    assert!(matches!(bench.pass_secs(1).as_slice(), [Action::Start { .. }]));
+}
+
+#[test]
+fn after_a_reboot_everything_is_made_from_the_ledger() {
+    let mut bench = restarted();
+    let leftover = Found { populated: false, ..unsupervised(Some(OURS)) };
+    made(&bench.apply(Event::Looked(vec![leftover])));
+}
+
+#[test]
+fn what_was_told_to_end_is_waited_for_and_killed_after_its_grace() {
+    let mut bench = restarted();
+    let mut one = found(&item("a", "1"), 50, Some(OURS));
+    one.supervised.as_mut().unwrap().terminating = true;
+    assert_eq!(bench.apply(Event::Looked(vec![one])), []);
+    assert_eq!(bench.pass(GRACE), [Action::Kill(key("a"))]);
+    made(&bench.empty("a"));
+}
+
+#[test]
+fn what_has_no_supervisor_or_no_readable_id_is_killed() {
+    let nameless = Found { pod: None, ..found(&item("a", "1"), 50, Some(OURS)) };
+    for one in [unsupervised(Some(OURS)), nameless] {
+        let mut bench = restarted();
+        assert_eq!(bench.apply(Event::Looked(vec![one])), [Action::Kill(key("a"))]);
+        let actions = bench.empty("a");
+        assert!(matches!(actions.last(), Some(Action::Create { .. })));
+    }
+}
+
+#[test]
+fn of_two_in_one_place_none_is_adopted() {
+    let mut bench = restarted();
+    let two = [50, 51].map(|uid| found(&item("a", "1"), uid, Some(OURS)));
+    let actions = bench.apply(Event::Looked(two.to_vec()));
+    assert!(matches!(actions.as_slice(), [Action::Terminate(_), Action::Terminate(_)]));
+    assert_eq!(bench.pass(GRACE), [Action::Kill(key("a"))]);
+}
+
+#[test]
+fn a_stray_is_left_alone_until_this_node_was_told_what_to_run() {
+    let mut bench = Bench::unseen(Ledger::joined(CLUSTER, NODE));
+    let stray = found(&item("a", "1"), 50, Some(STRAY));
+    assert_eq!(bench.apply(Event::Looked(vec![stray])), []);
+    assert_eq!(bench.pass_secs(1000), []);
+    assert_eq!(bench.why("a"), "StrayPod");
+    let actions = bench.accept([item("a", "1")]);
+    assert!(matches!(actions.as_slice(), [Action::Terminate(_)]), "{actions:?}");
+    assert_eq!(bench.why("a"), "StrayPod");
+    assert_eq!(bench.pass(GRACE), [Action::Kill(key("a"))]);
+    made(&bench.empty("a"));
+}
+
+#[test]
+fn what_is_not_of_our_cluster_is_never_touched_and_blocks_its_place() {
+    for (marks, code) in [(Some(FOREIGN), "HeldByAnotherCluster"), (None, "HeldByUnknown")] {
+        let mut bench = restarted();
+        assert_eq!(bench.apply(Event::Looked(vec![unsupervised(marks)])), []);
+        assert_eq!(bench.pass_secs(1000), []);
+        assert_eq!(bench.status("a").reason.unwrap().code, code);
+        assert_eq!(bench.accept([]), []);
+    }
+}
+
+#[test]
+fn orders_before_the_look_are_taken_and_nothing_starts() {
+    let mut bench = Bench::unseen(Ledger::joined(CLUSTER, NODE));
+    assert_eq!(bench.accept([item("a", "1")]), []);
+    made(&bench.apply(Event::Looked(Vec::new())));
+}

@@ -1,0 +1,9 @@
+//! Every rule as a named example. What can be told of a rule in one story is told here; that the
+//! rules hold together is the walks' business.
+#![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)]
+
+mod bench;
+mod leaving;
+mod looking;
+mod orders;
+mod places;

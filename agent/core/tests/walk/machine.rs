@@ -1,0 +1,302 @@
+//! A pretended machine: what truly lives in each place, and a runtime that does as it is told, late,
+//! in order for each place, and not always with success.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use everynode_agent_core::{Action, Event, Found, Marks, PodRef, Supervised, SupervisedContainer};
+use everynode_model::{Digest, Exit, Now, PodKey, PodUid, Reason, SetUid, Timestamp, WallTime};
+
+use crate::rng::Rng;
+
+pub const GRACE: Duration = Duration::from_secs(5);
+
+/// Something that was started and may be alive.
+#[derive(Clone, Debug)]
+pub struct Body {
+    pub uid: Option<PodUid>,
+    pub marks: Option<Marks>,
+    pub set: SetUid,
+    pub revision: Digest,
+    pub replace: u64,
+    pub supervisor: bool,
+    pub terminating: bool,
+    /// Pays no heed to SIGTERM.
+    pub stubborn: bool,
+    pub restarts: u64,
+    pub procs: BTreeMap<String, Proc>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Proc {
+    pub alive: bool,
+    pub runs: u64,
+    pub last_exit: Option<Exit>,
+    pub since: Timestamp,
+}
+
+impl Body {
+    pub fn populated(&self) -> bool {
+        self.supervisor || self.procs.values().any(|one| one.alive)
+    }
+
+    fn die(&mut self) {
+        self.supervisor = false;
+        self.procs.values_mut().for_each(|one| one.alive = false);
+    }
+}
+
+#[derive(Debug)]
+pub struct Machine {
+    pub ours: Marks,
+    /// The revision that this machine can't honour.
+    pub bad: Digest,
+    /// Whether things go wrong.
+    pub faulty: bool,
+    pub bodies: BTreeMap<PodKey, Vec<Body>>,
+    jobs: BTreeMap<PodKey, VecDeque<Action>>,
+    words: BTreeMap<PodKey, VecDeque<Event>>,
+}
+
+impl Machine {
+    pub fn new(ours: Marks, bad: Digest) -> Self {
+        let (bodies, jobs, words) = Default::default();
+        Self { ours, bad, faulty: true, bodies, jobs, words }
+    }
+
+    pub fn order(&mut self, key: &PodKey, action: Action) {
+        self.jobs.entry(key.clone()).or_default().push_back(action);
+    }
+
+    /// The agent died: what it had not done yet is never done, what it was not told it never hears.
+    pub fn agent_died(&mut self) {
+        self.jobs.clear();
+        self.words.clear();
+    }
+
+    pub fn idle(&self) -> bool {
+        self.jobs.values().all(VecDeque::is_empty) && self.words.values().all(VecDeque::is_empty)
+    }
+
+    /// The next word of some place, if there is any.
+    pub fn hear(&mut self, rng: &mut Rng) -> Option<Event> {
+        let full = self.words.iter().filter(|(_, words)| !words.is_empty());
+        let key = rng.pick(&full.map(|(key, _)| key.clone()).collect::<Vec<_>>())?.clone();
+        self.words.get_mut(&key)?.pop_front()
+    }
+
+    /// Does the next job of some place.
+    pub fn work(&mut self, rng: &mut Rng, now: Now) -> Result<(), String> {
+        let full = self.jobs.iter().filter(|(_, jobs)| !jobs.is_empty());
+        let keys: Vec<PodKey> = full.map(|(key, _)| key.clone()).collect();
+        let Some(key) = rng.pick(&keys) else { return Ok(()) };
+        let Some(job) = self.jobs.get_mut(key).and_then(VecDeque::pop_front) else { return Ok(()) };
+        self.perform(key, job, rng, now)
+    }
+
+    /// Something happens by itself.
+    pub fn stir(&mut self, rng: &mut Rng, now: Now) {
+        let keys: Vec<PodKey> = self.bodies.keys().cloned().collect();
+        let Some(key) = rng.pick(&keys).cloned() else { return };
+        let faulty = self.faulty;
+        let marks = self.ours;
+        let bodies = self.bodies.entry(key.clone()).or_default();
+        let Some(at) = rng.index(bodies.len()) else { return };
+        let body = &mut bodies[at];
+        let was = body.populated();
+        let mut words = Vec::new();
+        if body.marks.map(|it| it.cluster) != Some(marks.cluster) {
+            if faulty && rng.one_in(40) {
+                body.die();
+            }
+        } else if body.terminating && body.supervisor && !body.stubborn {
+            for (name, one) in body.procs.iter().filter(|(_, one)| one.alive) {
+                _ = one;
+                words.push(exited(&key, body.uid, name, Exit::Signal(15)));
+            }
+            body.die();
+        } else if faulty && rng.one_in(4) {
+            words.extend(misfortune(&key, body, rng, now));
+        }
+        let emptied = was && !bodies.iter().any(Body::populated);
+        let queue = self.words.entry(key.clone()).or_default();
+        queue.extend(words.into_iter().flatten());
+        if emptied {
+            queue.push_back(Event::PlaceEmpty(key));
+        }
+    }
+
+    /// What a look finds.
+    pub fn look(&self, now: Now) -> Vec<Found> {
+        let found = |key: &PodKey, body: &Body| Found {
+            key: key.clone(),
+            pod: body.uid,
+            marks: body.marks,
+            populated: body.populated(),
+            supervised: body.supervisor.then(|| supervised(body, now)),
+        };
+        let all = self.bodies.iter().flat_map(|(key, bodies)| bodies.iter().map(move |b| (key, b)));
+        all.map(|(key, body)| found(key, body)).collect()
+    }
+
+    fn perform(
+        &mut self,
+        key: &PodKey,
+        job: Action,
+        rng: &mut Rng,
+        now: Now,
+    ) -> Result<(), String> {
+        let fault = self.faulty && rng.one_in(5);
+        match job {
+            Action::Create { pod, set, revision, replace, restarts } => {
+                if self.bodies.get(key).is_some_and(|bodies| bodies.iter().any(Body::populated)) {
+                    return Err(format!("{pod} is made while another lives in its place"));
+                }
+                let body = Body {
+                    uid: Some(pod.uid),
+                    marks: Some(self.ours),
+                    set,
+                    revision,
+                    replace,
+                    supervisor: true,
+                    terminating: false,
+                    stubborn: rng.one_in(3),
+                    restarts,
+                    procs: BTreeMap::new(),
+                };
+                self.create(pod, body, fault, rng);
+            }
+            Action::Start { pod, container } => self.start(&pod, container, fault, now)?,
+            Action::Terminate(pod) => {
+                if let Some(body) = self.body(&pod).filter(|body| body.supervisor) {
+                    body.terminating = true;
+                }
+            }
+            Action::Kill(key) => self.kill(key, fault),
+            Action::Remove(pod) => {
+                if self.body(&pod).is_some_and(|body| body.populated()) {
+                    return Err(format!("{pod} is removed alive"));
+                }
+                self.bodies.entry(pod.key).or_default().retain(|body| body.uid != Some(pod.uid));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn create(&mut self, pod: PodRef, mut body: Body, fault: bool, rng: &mut Rng) {
+        let bad = body.revision == self.bad;
+        let in_doubt = fault && rng.one_in(2);
+        let containers: Vec<String> =
+            ["main", "side"].iter().take(1 + rng.below(2)).map(|name| (*name).to_owned()).collect();
+        for name in &containers {
+            body.procs.insert(name.clone(), Proc::default());
+        }
+        if in_doubt {
+            body.supervisor = false;
+            body.procs.values_mut().for_each(|one| one.alive = rng.one_in(2));
+        }
+        if in_doubt || !(fault || bad) {
+            self.bodies.entry(pod.key.clone()).or_default().push(body);
+        }
+        let key = pod.key.clone();
+        let word = if fault || bad {
+            let reason = Reason::new("CreateFailed", "pretended");
+            Event::CreateFailed { pod, reason, retry: !bad, in_doubt }
+        } else {
+            Event::Created { pod, containers, grace: GRACE }
+        };
+        self.say(&key, word);
+    }
+
+    fn start(&mut self, pod: &PodRef, name: String, fault: bool, now: Now) -> Result<(), String> {
+        let key = pod.key.clone();
+        let Some(body) = self.body(pod).filter(|body| body.supervisor && !body.terminating) else {
+            return Ok(());
+        };
+        let Some(one) = body.procs.get_mut(&name) else {
+            return Err(format!("{pod} has no container {name}"));
+        };
+        if one.alive {
+            return Err(format!("{pod} {name} is started while it runs"));
+        }
+        let word = if fault {
+            let reason = Reason::new("StartError", "pretended");
+            Event::StartFailed { pod: pod.clone(), container: name, reason }
+        } else {
+            one.alive = true;
+            one.runs += 1;
+            one.since = now.steady;
+            body.restarts += u64::from(one.runs > 1);
+            Event::Started { pod: pod.clone(), container: name, pid: 7 }
+        };
+        self.say(&key, word);
+        Ok(())
+    }
+
+    fn kill(&mut self, key: PodKey, fault: bool) {
+        if fault {
+            let reason = Reason::new("KillFailed", "pretended");
+            return self.say(&key.clone(), Event::KillFailed { key, reason });
+        }
+        let cluster = self.ours.cluster;
+        let bodies = self.bodies.entry(key.clone()).or_default();
+        let ours = |body: &&mut Body| body.marks.is_some_and(|marks| marks.cluster == cluster);
+        bodies.iter_mut().filter(ours).for_each(Body::die);
+        if !bodies.iter().any(Body::populated) {
+            self.say(&key.clone(), Event::PlaceEmpty(key));
+        }
+    }
+
+    fn say(&mut self, key: &PodKey, word: Event) {
+        self.words.entry(key.clone()).or_default().push_back(word);
+    }
+
+    fn body(&mut self, pod: &PodRef) -> Option<&mut Body> {
+        let bodies = self.bodies.get_mut(&pod.key)?;
+        bodies.iter_mut().find(|body| body.uid == Some(pod.uid))
+    }
+}
+
+/// A container or its supervisor dies.
+fn misfortune(key: &PodKey, body: &mut Body, rng: &mut Rng, now: Now) -> Vec<Option<Event>> {
+    if body.supervisor && rng.one_in(4) {
+        body.supervisor = false;
+        let uid = body.uid;
+        return vec![uid.map(|uid| Event::SupervisorLost(PodRef { key: key.clone(), uid }))];
+    }
+    let names: Vec<String> =
+        body.procs.iter().filter(|(_, one)| one.alive).map(|(name, _)| name.clone()).collect();
+    let Some(name) = rng.pick(&names) else { return Vec::new() };
+    let exit = Exit::Code(i32::try_from(rng.below(3)).unwrap_or(0));
+    if let Some(one) = body.procs.get_mut(name) {
+        one.alive = false;
+        one.since = now.steady;
+        one.last_exit = Some(exit);
+    }
+    if body.supervisor { vec![exited(key, body.uid, name, exit)] } else { Vec::new() }
+}
+
+fn exited(key: &PodKey, uid: Option<PodUid>, name: &str, exit: Exit) -> Option<Event> {
+    let pod = PodRef { key: key.clone(), uid: uid? };
+    Some(Event::Exited { pod, container: name.to_owned(), exit })
+}
+
+fn supervised(body: &Body, now: Now) -> Supervised {
+    let container = |(name, one): (&String, &Proc)| SupervisedContainer {
+        name: name.clone(),
+        pid: one.alive.then_some(7),
+        last_exit: one.last_exit,
+        for_time: now.steady.since(one.since),
+    };
+    Supervised {
+        set: body.set,
+        revision: body.revision,
+        replace: body.replace,
+        grace: GRACE,
+        created_at: WallTime::from_unix_millis(0),
+        terminating: body.terminating,
+        restarts: body.restarts,
+        containers: body.procs.iter().map(container).collect(),
+    }
+}

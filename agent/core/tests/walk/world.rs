@@ -1,0 +1,484 @@
+//! A node, a pretended machine under it and a pretended coordinator above it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use everynode_agent_core::check::Checker;
+use everynode_agent_core::{Action, Event, Ledger, Marks, Node, Policy, Standing};
+use everynode_model::{
+    Assignment, ClusterId, Digest, Generation, Intent, Item, NodeUid, Now, PodKey, PodStatus,
+    PodUid, Reason, ReignId, SessionNonce, SetUid, Stamp, Term, Timestamp, WallTime,
+};
+use uuid::Uuid;
+
+use crate::machine::{Body, Machine, Proc};
+use crate::rng::Rng;
+
+type Outcome = Result<(), String>;
+
+pub struct World {
+    rng: Rng,
+    now: Now,
+    node: Node,
+    checker: Checker,
+    machine: Machine,
+    disk: Ledger,
+    writing: Option<Ledger>,
+    looked: bool,
+    wiped: bool,
+    next_id: u128,
+    sent: Vec<Event>,
+    term: u64,
+    generation: u64,
+    /// What the dirty marks let an observer know.
+    reported: BTreeMap<PodKey, Vec<PodStatus>>,
+    /// The highest (restarts, times unready) said of a pod.
+    counted: BTreeMap<PodUid, (u64, u64)>,
+    pub log: Option<Vec<String>>,
+}
+
+const fn id(n: u128) -> Uuid {
+    Uuid::from_u128(n)
+}
+
+fn revision(n: usize) -> Digest {
+    Digest::of(&[u8::try_from(n).unwrap_or(0)])
+}
+
+fn key(n: usize) -> PodKey {
+    PodKey::new("default", ["a", "b", "c"][n % 3]).unwrap()
+}
+
+const OURS: Marks = Marks { cluster: ClusterId::new(id(1)), node: NodeUid::new(id(2)) };
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        let ledger = Ledger::joined(OURS.cluster, OURS.node);
+        let mut world = Self {
+            rng: Rng::new(seed),
+            now: Now {
+                steady: Timestamp::from_start(Duration::from_secs(1)),
+                wall: WallTime::default(),
+            },
+            node: Node::new(ledger.clone(), Policy::default()),
+            checker: Checker::new(&ledger),
+            machine: Machine::new(OURS, revision(2)),
+            disk: ledger,
+            writing: None,
+            looked: false,
+            wiped: false,
+            next_id: 1000,
+            sent: Vec::new(),
+            term: 1,
+            generation: 0,
+            reported: BTreeMap::new(),
+            counted: BTreeMap::new(),
+            log: None,
+        };
+        world.seed_the_machine();
+        world
+    }
+
+    /// A time of faults, then a calm in which all must come right.
+    pub fn run(&mut self, steps: usize) -> Outcome {
+        for _ in 0..steps {
+            if self.wiped {
+                break;
+            }
+            self.stormy_step()?;
+        }
+        self.calm()
+    }
+
+    fn stormy_step(&mut self) -> Outcome {
+        self.pass_time();
+        match self.rng.below(24) {
+            0..6 => self.machine.work(&mut self.rng, self.now),
+            6..12 => self.hear(),
+            12..15 => {
+                self.machine.stir(&mut self.rng, self.now);
+                Ok(())
+            }
+            15..17 => self.settle_write(true),
+            17 | 18 => self.wake(),
+            19 => self.order(),
+            20 => self.repeat_order(),
+            21 => self.bad_order(),
+            22 if !self.looked => self.look(),
+            22 => self.rare(),
+            _ => self.apply(Event::Woke),
+        }
+    }
+
+    fn rare(&mut self) -> Outcome {
+        match self.rng.below(40) {
+            0..6 => self.restart_agent(),
+            6 => self.apply(Event::Deregistered),
+            7 => self.apply(Event::LeaveRequested),
+            8..12 => self.welcome(),
+            12 => self.apply(Event::DepartureConfirmed),
+            13 => {
+                self.term += 1;
+                self.generation = 0;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn calm(&mut self) -> Outcome {
+        self.machine.faulty = false;
+        if !self.looked {
+            self.look()?;
+        }
+        self.order()?;
+        // Enough for every back-off in a row to run out; a healthy node needs some hundred.
+        for turn in 0..3000 {
+            if self.wiped {
+                break;
+            }
+            self.machine.work(&mut self.rng, self.now)?;
+            self.machine.stir(&mut self.rng, self.now);
+            self.hear()?;
+            self.settle_write(false)?;
+            let left = self.node.standing() != Standing::Active;
+            if left && turn % 50 == 0 {
+                self.welcome()?;
+            }
+            if self.machine.idle() && self.writing.is_none() && turn % 3 == 0 {
+                self.wake()?;
+                if self.converged().is_ok() {
+                    break;
+                }
+            }
+        }
+        self.converged()?;
+        self.observers_know_all()
+    }
+
+    fn pass_time(&mut self) {
+        let millis = [0, 10, 500, 3000, 20_000][self.rng.below(5)];
+        self.set_time(self.now.steady.after(Duration::from_millis(millis)));
+    }
+
+    fn set_time(&mut self, at: Timestamp) {
+        let millis = i64::try_from(at.since_start().as_millis()).unwrap_or(i64::MAX);
+        self.now =
+            Now { steady: at.max(self.now.steady), wall: WallTime::from_unix_millis(millis) };
+    }
+
+    /// Sleeps as long as the node asks for, no longer. It must not ask for the past again.
+    fn wake(&mut self) -> Outcome {
+        let Some(at) = self.node.wake_at() else { return Ok(()) };
+        self.set_time(at);
+        self.apply(Event::Woke)?;
+        match self.node.wake_at() {
+            Some(again) if again <= self.now.steady => Err(format!("woken in vain at {at}")),
+            _ => Ok(()),
+        }
+    }
+
+    fn hear(&mut self) -> Outcome {
+        match self.machine.hear(&mut self.rng) {
+            // Words are heard by an agent that has looked; before that they are part of the look.
+            Some(word) if self.looked => self.apply(word),
+            _ => Ok(()),
+        }
+    }
+
+    fn look(&mut self) -> Outcome {
+        self.machine.agent_died();
+        self.looked = true;
+        self.apply(Event::Looked(self.machine.look(self.now)))
+    }
+
+    fn welcome(&mut self) -> Outcome {
+        self.next_id += 1;
+        self.apply(Event::Welcomed(SessionNonce::new(id(self.next_id))))
+    }
+
+    fn restart_agent(&mut self) -> Outcome {
+        self.note("the agent is killed");
+        if let Some(ledger) = self.writing.take()
+            && self.rng.one_in(2)
+        {
+            self.write(ledger)?;
+        }
+        self.machine.agent_died();
+        self.node = Node::new(self.disk.clone(), Policy::default());
+        self.checker = Checker::new(&self.disk);
+        self.looked = false;
+        self.reported.clear();
+        Ok(())
+    }
+
+    fn settle_write(&mut self, may_fail: bool) -> Outcome {
+        let Some(ledger) = self.writing.take() else { return Ok(()) };
+        if may_fail && self.rng.one_in(4) {
+            return self.apply(Event::PersistFailed(Reason::new("ENOSPC", "pretended")));
+        }
+        self.write(ledger)?;
+        self.apply(Event::Persisted)
+    }
+
+    fn write(&mut self, ledger: Ledger) -> Outcome {
+        let place = |ledger: &Ledger| ledger.accepted.map(|it| (it.term, it.generation));
+        if place(&ledger) < place(&self.disk) {
+            return Err("the accepted order went back on disk".into());
+        }
+        self.disk = ledger;
+        Ok(())
+    }
+
+    fn order(&mut self) -> Outcome {
+        self.generation += 1;
+        let items: Vec<Item> = (0..3).filter_map(|n| self.item(n)).collect();
+        let assignment = Assignment::new(items);
+        let runtimes = assignment.items().map(|item| {
+            let runtime = if item.revision == revision(1) { "cri" } else { "process" };
+            (item.key.clone(), runtime.to_owned())
+        });
+        let runtimes = runtimes.collect();
+        let order = Event::Ordered {
+            stamp: self.stamp(&assignment),
+            assignment,
+            empty_is_meant: true,
+            runtimes,
+        };
+        self.sent.push(order.clone());
+        self.apply(order)
+    }
+
+    fn item(&mut self, n: usize) -> Option<Item> {
+        let rng = &mut self.rng;
+        let intent =
+            [Intent::Run, Intent::Run, Intent::Run, Intent::Keep, Intent::Stop][rng.below(5)];
+        (!rng.one_in(5)).then(|| Item {
+            key: key(n),
+            set: SetUid::new(id(10 + u128::from(rng.one_in(4)))),
+            revision: revision([0, 0, 1, 1, 2][rng.below(5)]),
+            replace: u64::from(rng.one_in(4)),
+            intent,
+            after: if rng.one_in(3) { vec![key(rng.below(3))] } else { Vec::new() },
+        })
+    }
+
+    fn stamp(&self, assignment: &Assignment) -> Stamp {
+        Stamp {
+            cluster: OURS.cluster,
+            term: Term(self.term),
+            reign: ReignId::new(id(u128::from(self.term))),
+            generation: Generation(self.generation),
+            digest: assignment.digest(),
+        }
+    }
+
+    fn repeat_order(&mut self) -> Outcome {
+        match self.rng.pick(&self.sent).cloned() {
+            Some(order) => self.apply(order),
+            None => Ok(()),
+        }
+    }
+
+    /// An order that must be refused, whatever else is known.
+    fn bad_order(&mut self) -> Outcome {
+        let assignment = Assignment::new(self.item(0));
+        let newest =
+            Stamp { generation: Generation(self.generation + 1), ..self.stamp(&assignment) };
+        let stamp = match self.rng.below(3) {
+            0 => Stamp { cluster: ClusterId::new(id(99)), ..newest },
+            1 => Stamp { generation: Generation(0), reign: ReignId::new(id(77)), ..newest },
+            _ if assignment.is_empty() => newest,
+            _ => return Ok(()),
+        };
+        self.apply(Event::Ordered {
+            stamp,
+            assignment,
+            empty_is_meant: false,
+            runtimes: Vec::new(),
+        })
+    }
+
+    fn apply(&mut self, event: Event) -> Outcome {
+        let next_id = &mut self.next_id;
+        let mut ids = || {
+            *next_id += 1;
+            PodUid::new(id(*next_id))
+        };
+        let actions = self.node.apply(event.clone(), self.now, &mut ids);
+        self.note(&format!("{} {event:?}\n      -> {actions:?}", self.now.steady));
+        let broken = self.checker.check(&event, &actions, &self.node);
+        if !broken.is_empty() {
+            return Err(format!("{broken:?}"));
+        }
+        self.observe()?;
+        for action in actions {
+            self.carry_out(action)?;
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, action: Action) -> Outcome {
+        match &action {
+            Action::Persist(ledger) => self.writing = Some((**ledger).clone()),
+            Action::Create { pod, .. }
+            | Action::Start { pod, .. }
+            | Action::Terminate(pod)
+            | Action::Remove(pod) => self.machine.order(&pod.key.clone(), action),
+            Action::Kill(key) => self.machine.order(&key.clone(), action),
+            Action::ConfirmDeparture => {
+                self.nothing_of_ours_lives()?;
+                if !self.machine.faulty || self.rng.one_in(2) {
+                    return self.apply(Event::DepartureConfirmed);
+                }
+            }
+            Action::Wipe => {
+                self.wiped = true;
+                return self.nothing_of_ours_lives();
+            }
+            Action::Acknowledge { refused: None, stamp } if self.disk.accepted != Some(*stamp) => {
+                return Err("acknowledged what is not on disk".into());
+            }
+            Action::Acknowledge { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn observe(&mut self) -> Outcome {
+        for key in self.node.take_dirty() {
+            self.reported.insert(key.clone(), self.statuses(&key));
+        }
+        for status in self.reported.values().flatten() {
+            let said = (status.restarts, status.times_unready);
+            let before = self.counted.entry(status.uid).or_insert(said);
+            if said.0 < before.0 || said.1 < before.1 {
+                return Err(format!("counts of {} fell from {before:?} to {said:?}", status.key));
+            }
+            *before = said;
+        }
+        Ok(())
+    }
+
+    fn statuses(&self, key: &PodKey) -> Vec<PodStatus> {
+        let mut statuses = self.node.statuses(key, self.now);
+        statuses.iter_mut().for_each(|status| status.ready_for = Duration::ZERO);
+        statuses
+    }
+
+    fn observers_know_all(&self) -> Outcome {
+        let keys: BTreeSet<&PodKey> = self.reported.keys().chain(self.node.keys()).collect();
+        for key in keys {
+            if self.reported.get(key).cloned().unwrap_or_default() != self.statuses(key) {
+                return Err(format!("{key} changed without being marked"));
+            }
+        }
+        Ok(())
+    }
+
+    fn nothing_of_ours_lives(&self) -> Outcome {
+        let mut all = self.machine.bodies.values().flatten();
+        match all.find(|body| self.of_our_cluster(body) && body.populated()) {
+            Some(body) => Err(format!("departed while this lives: {body:?}")),
+            None => Ok(()),
+        }
+    }
+
+    /// A place in which ours and foreign pods lived together is seen empty only when both are gone.
+    fn waits_for_foreign_life(&self) -> bool {
+        let why = self.node.why_not_left().unwrap_or_else(|| Reason::new("", ""));
+        self.machine.bodies.iter().any(|(key, bodies)| {
+            let foreign = bodies.iter().any(|body| !self.of_our_cluster(body) && body.populated());
+            foreign && why.message.contains(&key.to_string())
+        })
+    }
+
+    fn of_our_cluster(&self, body: &Body) -> bool {
+        body.marks.is_some_and(|marks| marks.cluster == OURS.cluster)
+    }
+
+    /// Whether the machine is as the ledger has it.
+    fn converged(&self) -> Outcome {
+        if self.node.standing() != Standing::Active {
+            self.nothing_of_ours_lives()?;
+            let left = self.wiped || self.waits_for_foreign_life();
+            return if left { Ok(()) } else { Err("it leaves and never left".into()) };
+        }
+        (0..3).map(key).try_for_each(|key| self.place_converged(&key))
+    }
+
+    fn place_converged(&self, key: &PodKey) -> Outcome {
+        let none = Vec::new();
+        let bodies = self.machine.bodies.get(key).unwrap_or(&none);
+        let alive: Vec<&Body> = bodies.iter().filter(|body| body.populated()).collect();
+        let foreign = alive.iter().any(|body| !self.of_our_cluster(body));
+        let ours: Vec<&&Body> = alive.iter().filter(|body| self.of_our_cluster(body)).collect();
+        let item = self.disk.assignment.get(key).filter(|item| item.intent != Intent::Stop);
+        let why = self.node.why(key).map(|reason| reason.code).unwrap_or_default();
+        match (item, ours.as_slice()) {
+            (_, []) if foreign && (item.is_none() || !why.is_empty()) => Ok(()),
+            (None, []) => Ok(()),
+            (Some(item), []) if item.revision == self.machine.bad && why == "CreateFailed" => {
+                Ok(())
+            }
+            (Some(_), []) if why == "WaitingFor" => self.waits_for_good_cause(key),
+            (Some(item), [one]) if fits(item, one) => Ok(()),
+            _ => Err(format!("{key} never came right: {item:?}, {why}, {bodies:?}")),
+        }
+    }
+
+    /// Only something that this machine can't run may be waited for to the end.
+    fn waits_for_good_cause(&self, key: &PodKey) -> Outcome {
+        let after =
+            self.disk.assignment.get(key).map(|item| item.after.clone()).unwrap_or_default();
+        let down = |key: &PodKey| self.node.why(key).is_some_and(|reason| reason.code != "Kept");
+        if after.iter().any(down) { Ok(()) } else { Err(format!("{key} waits for nothing")) }
+    }
+
+    /// What an agent may find when it comes to a machine.
+    fn seed_the_machine(&mut self) {
+        let marks = [
+            None,
+            Some(OURS),
+            Some(Marks { node: NodeUid::new(id(3)), ..OURS }),
+            Some(Marks { node: NodeUid::new(id(3)), ..OURS }),
+            Some(Marks { cluster: ClusterId::new(id(99)), ..OURS }),
+        ];
+        for n in 0..3 {
+            for _ in 0..[0, 0, 0, 1, 1, 2][self.rng.below(6)] {
+                let rng = &mut self.rng;
+                self.next_id += 1;
+                let body = Body {
+                    uid: (!rng.one_in(5)).then(|| PodUid::new(id(self.next_id))),
+                    marks: marks[rng.below(5)],
+                    set: SetUid::new(id(10)),
+                    revision: revision(0),
+                    replace: 0,
+                    supervisor: rng.one_in(2),
+                    terminating: false,
+                    stubborn: rng.one_in(2),
+                    restarts: 0,
+                    procs: [(
+                        "main".to_owned(),
+                        Proc { alive: !rng.one_in(3), runs: 1, ..Proc::default() },
+                    )]
+                    .into(),
+                };
+                self.machine.bodies.entry(key(n)).or_default().push(body);
+            }
+        }
+    }
+
+    fn note(&mut self, line: &str) {
+        if let Some(log) = &mut self.log {
+            log.push(line.to_owned());
+        }
+    }
+}
+
+fn fits(item: &Item, body: &Body) -> bool {
+    let same = (item.revision, item.replace) == (body.revision, body.replace);
+    item.set == body.set
+        && (same || item.intent == Intent::Keep)
+        && body.supervisor
+        && body.procs.values().all(|one| one.alive)
+}

@@ -1,0 +1,272 @@
+//! Makes a pod: its cgroups, its directory, its supervisor inside them.
+//!
+//! ```text
+//!   check the template ── place empty? ── directories ── supervisor started in its leaf
+//!        │                   │               │              │── connected ── Created
+//!     Invalid             Occupied          Io              └─ no answer: killed, seen empty
+//! ```
+
+use std::collections::BTreeSet;
+use std::ffi::CString;
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use everynode_agent_core::{ContainerSpec, PodSpec};
+use everynode_model::PodKey;
+use rustix::fs::{MemfdFlags, Mode, OFlags};
+use rustix::process::{WaitId, WaitIdOptions};
+
+use super::link::{Address, Link};
+use super::{Inner, blocking, joined};
+use crate::CreateRequest;
+use crate::cgroup::Cgroup;
+use crate::error::CreateError;
+use crate::place::{self, Mark};
+use crate::shim::protocol::{self, Identity, LOGS, MAX_CONTAINERS, SOCKET, Spec, SpecContainer};
+use crate::sys::{self, Launch};
+
+/// How long a new supervisor may take to answer: an exec and a look at its specification, on a
+/// machine that may be starting everything else too.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long what was begun may take to die when it is taken back.
+const UNDO_WITHIN: Duration = Duration::from_secs(2);
+
+/// How often directories are made anew when a `remove` in the same place is faster.
+const MAKE_TRIES: usize = 5;
+
+/// Goes on to its end also when nobody waits for it any more: a place stays taken until it is
+/// known whether a supervisor was started there.
+pub(super) async fn create(inner: &Arc<Inner>, request: CreateRequest) -> Result<(), CreateError> {
+    let inner = Arc::clone(inner);
+    joined(tokio::spawn(async move { whole(&inner, request).await })).await
+}
+
+async fn whole(inner: &Arc<Inner>, request: CreateRequest) -> Result<(), CreateError> {
+    check(&request.spec)?;
+    let _creating = Creating::begin(inner, &request.pod.key)?;
+    let pod = request.pod.clone();
+    let address =
+        Address { directory: inner.pod_directory(pod.uid), pod: pod.clone(), marks: request.marks };
+    let mark = Mark { marks: request.marks, pod: pod.uid };
+    let shared = Arc::clone(inner);
+    blocking(move || shared.begin(&request, &mark)).await?;
+    let connected = match address.connect(ANSWER_WITHIN).await {
+        Ok(connected) => connected,
+        Err(error) => {
+            let error = CreateError::NoAnswer(error.to_string());
+            let (shared, key) = (Arc::clone(inner), pod.key.clone());
+            return Err(blocking(move || shared.undo(&key, &mark, error)).await);
+        }
+    };
+    inner.watch.arm(&pod.key, inner.root.place(&pod.key), Some(pod.clone())).await;
+    let link = Link::new(connected, inner.events.clone());
+    inner.links().insert(pod.uid, link);
+    Ok(())
+}
+
+/// Keeps a second pod from being created in a place at the same time.
+struct Creating {
+    inner: Arc<Inner>,
+    key: PodKey,
+}
+
+impl Creating {
+    fn begin(inner: &Arc<Inner>, key: &PodKey) -> Result<Self, CreateError> {
+        let mut creating = inner.creating.lock().unwrap_or_else(PoisonError::into_inner);
+        match creating.insert(key.clone()) {
+            true => Ok(Self { inner: Arc::clone(inner), key: key.clone() }),
+            false => Err(CreateError::Occupied(key.clone())),
+        }
+    }
+}
+
+impl Drop for Creating {
+    fn drop(&mut self) {
+        self.inner.creating.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}
+
+impl Inner {
+    /// Up to the running supervisor; takes back what it made where it fails.
+    fn begin(&self, request: &CreateRequest, mark: &Mark) -> Result<(), CreateError> {
+        let key = &request.pod.key;
+        let place = self.root.place(key);
+        if place.populated().map_err(|source| CreateError::io(place.path(), source))? {
+            return Err(CreateError::Occupied(key.clone()));
+        }
+        self.make_cgroups(key, mark, &request.spec)
+            .and_then(|()| self.launch(request, mark))
+            .map_err(|error| self.undo(key, mark, error))
+    }
+
+    fn make_cgroups(&self, key: &PodKey, mark: &Mark, spec: &PodSpec) -> Result<(), CreateError> {
+        let pod = self.root.pod(key, mark);
+        let leaves = spec.container_names().map(place::container_leaf);
+        let leaves = leaves.chain([place::SHIM.to_owned()]).map(|leaf| pod.child(&leaf));
+        let mut wanted = vec![self.root.namespace(key), self.root.place(key), pod.clone()];
+        wanted.extend(leaves);
+        let make = || wanted.iter().try_for_each(Cgroup::make);
+        let mut outcome = make();
+        for _ in 1..MAKE_TRIES {
+            // A parent was removed as empty between its making and its child's.
+            if !matches!(&outcome, Err(error) if error.kind() == io::ErrorKind::NotFound) {
+                break;
+            }
+            outcome = make();
+        }
+        outcome.map_err(|source| CreateError::io(pod.path(), source))
+    }
+
+    fn launch(&self, request: &CreateRequest, mark: &Mark) -> Result<(), CreateError> {
+        let directory = self.pod_directory(request.pod.uid);
+        let at = |source: io::Error| CreateError::io(&directory, source);
+        let listener = make_directory(&directory).map_err(at)?;
+        let stderr = shim_log(&directory).map_err(at)?;
+        let pod = self.root.pod(&request.pod.key, mark);
+        let spec = self.spec_file(request, &pod, &directory).map_err(at)?;
+        let leaf = pod.child(place::SHIM).open().map_err(|e| CreateError::io(pod.path(), e))?;
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|errno| CreateError::io("/dev/null", errno))?;
+        let [program, arguments @ ..] = self.shim_command.as_slice() else {
+            return Err(CreateError::Launch(io::Error::other("no command is configured")));
+        };
+        // People see in `ps` whose supervisor it is; the key's characters hold no zero byte.
+        let title = CString::new(format!("everynode-shim: {}", request.pod.key));
+        let launched = Launch {
+            program: program.clone(),
+            argv: [title.unwrap_or_default()].into_iter().chain(arguments.to_vec()).collect(),
+            env: Vec::new(),
+            // The third and fourth as `shim::SPEC_FD` and `shim::LISTENER_FD` expect.
+            fds: vec![null.as_fd(), null.as_fd(), stderr.as_fd(), spec.as_fd(), listener.as_fd()],
+            cgroup: leaf.as_fd(),
+            dir: c"/".to_owned(),
+            user: None,
+            group: None,
+            no_new_privs: false,
+            way: self.way,
+        }
+        .start()
+        .map_err(CreateError::launch)?;
+        tokio::spawn(reap(launched.pidfd));
+        Ok(())
+    }
+
+    /// The whole specification in memory, so that the supervisor needs nobody to read it from.
+    fn spec_file(
+        &self,
+        request: &CreateRequest,
+        pod: &Cgroup,
+        directory: &Path,
+    ) -> io::Result<OwnedFd> {
+        let text = |path: &Path| {
+            let text = path.to_str().map(str::to_owned);
+            text.ok_or_else(|| io::Error::other("the path is not UTF-8"))
+        };
+        let spec = Spec {
+            identity: Identity::of(request),
+            restarts: request.restarts,
+            containers: SpecContainer::all(&request.spec),
+            cgroup: text(pod.path())?,
+            directory: text(directory)?,
+            old_kernel: self.old_kernel,
+        };
+        let line = protocol::line(&spec);
+        if line.len() > protocol::MAX_SPEC {
+            return Err(io::Error::other("the specification is too long"));
+        }
+        let file = rustix::fs::memfd_create("everynode-spec", MemfdFlags::CLOEXEC)?;
+        let mut file = std::fs::File::from(file);
+        file.write_all(&line)?;
+        io::Seek::rewind(&mut file)?;
+        Ok(file.into())
+    }
+
+    /// Kills what was begun and removes it; `error`, in doubt where that did not succeed.
+    fn undo(&self, key: &PodKey, mark: &Mark, error: CreateError) -> CreateError {
+        let pod = self.root.pod(key, mark);
+        match pod.force_until_empty(self.force, UNDO_WITHIN) {
+            Ok(true) => {}
+            Ok(false) | Err(_) => return CreateError::InDoubt(Box::new(error)),
+        }
+        // What stays is found by the next list, and removed.
+        let _ = pod.remove_tree();
+        self.watch.remove(key, &self.root.place(key));
+        let _ = self.root.namespace(key).remove();
+        let _ = std::fs::remove_dir_all(self.pod_directory(mark.pod));
+        error
+    }
+}
+
+/// What the coordinator should have refused; the machine does not rely on it.
+fn check(spec: &PodSpec) -> Result<(), CreateError> {
+    let invalid = |what: String| Err(CreateError::Invalid(what));
+    let names: BTreeSet<&str> = spec.container_names().collect();
+    if names.len() != spec.containers.len() || names.is_empty() {
+        return invalid("containers must be at least one, with names of their own".to_owned());
+    }
+    if names.len() > MAX_CONTAINERS {
+        return invalid(format!("more than {MAX_CONTAINERS} containers"));
+    }
+    spec.containers.iter().try_for_each(check_container)
+}
+
+fn check_container(container: &ContainerSpec) -> Result<(), CreateError> {
+    let invalid =
+        |what: &str| Err(CreateError::Invalid(format!("container {:?}: {what}", container.name)));
+    // A namespace's name follows the same rule as a container's: a DNS label.
+    if PodKey::new(&container.name, "x").is_err() {
+        return invalid("the name must be a DNS label");
+    }
+    if container.argv.first().is_none_or(String::is_empty) {
+        return invalid("a host process needs a command");
+    }
+    let variables = container.env.iter().flat_map(|(key, value)| [key, value]);
+    let mut texts = container.argv.iter().chain(variables).chain(&container.working_dir);
+    if texts.any(|text| text.contains('\0')) {
+        return invalid("a zero byte in command, environment or working directory");
+    }
+    if container.env.iter().any(|(key, _)| key.is_empty() || key.contains('=')) {
+        return invalid("a variable's name must not be empty nor hold '='");
+    }
+    Ok(())
+}
+
+/// The pod's directory, for its owner alone, with a socket that listens.
+fn make_directory(directory: &Path) -> io::Result<OwnedFd> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory.join(LOGS))?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let open = rustix::fs::open(directory, flags, Mode::empty())?;
+    // A former try's; nobody listens there, as the place is empty.
+    let _ = rustix::fs::unlinkat(&open, SOCKET, rustix::fs::AtFlags::empty());
+    // Through a descriptor: a socket's path may have no more than 108 bytes, a directory's may.
+    let path = PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", open.as_raw_fd()));
+    let listener = UnixListener::bind(path)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener.into())
+}
+
+/// Where a supervisor's last words go, should it fail: it says nothing else.
+fn shim_log(directory: &Path) -> io::Result<std::fs::File> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(directory.join("shim.log"))
+}
+
+/// Waits for one supervisor's end, so that no zombie stays; never for another child of this
+/// process. For its whole life, also when the runtime is dropped.
+async fn reap(pidfd: OwnedFd) {
+    let Ok(pidfd) = sys::readable(pidfd) else { return };
+    loop {
+        let Ok(mut ready) = pidfd.readable().await else { return };
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        match rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options) {
+            Ok(None) | Err(rustix::io::Errno::INTR) => ready.clear_ready(),
+            Ok(Some(_)) | Err(_) => return,
+        }
+    }
+}

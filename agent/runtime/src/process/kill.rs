@@ -1,0 +1,76 @@
+//! Forces a place empty: everything in it that bears a cluster's mark, and nothing else.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use everynode_model::{ClusterId, PodKey};
+
+use super::{Inner, blocking};
+use crate::cgroup::Cgroup;
+use crate::error::KillError;
+
+/// How long one call tries; the caller repeats it. What can die is dead within milliseconds.
+const KILL_WITHIN: Duration = Duration::from_secs(2);
+
+/// How many of those still alive are named.
+const NAMED: usize = 3;
+
+pub(super) async fn kill(
+    inner: &Arc<Inner>,
+    key: &PodKey,
+    cluster: ClusterId,
+) -> Result<(), KillError> {
+    // First, so that its end is told once, and told also where it has come already.
+    inner.watch.arm_stopping(key, inner.root.place(key)).await;
+    let (shared, place) = (Arc::clone(inner), key.clone());
+    blocking(move || shared.kill_place(&place, cluster)).await
+}
+
+impl Inner {
+    fn kill_place(&self, key: &PodKey, cluster: ClusterId) -> Result<(), KillError> {
+        let place = self.root.place(key);
+        let at = |source| KillError::io(place.path(), source);
+        let start = Instant::now();
+        let pods = self.root.pods(key).map_err(at)?;
+        for (pod, mark) in &pods {
+            let Some(mark) = mark.filter(|mark| mark.marks.cluster == cluster) else { continue };
+            if let Some(link) = self.links().get(&mark.pod) {
+                link.expect_death();
+            }
+            let left = KILL_WITHIN.saturating_sub(start.elapsed());
+            if !pod.force_until_empty(self.force, left).map_err(at)? {
+                return Err(KillError::StillAlive(who(pod)));
+            }
+        }
+        let strangers = pods.iter().map(|(pod, _)| pod).find(|pod| pod.populated().unwrap_or(true));
+        match strangers {
+            Some(pod) => Err(KillError::NotOurs(pod.path().to_owned())),
+            None if place.populated().map_err(at)? => {
+                Err(KillError::NotOurs(place.path().to_owned()))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Some of those alive, with what the kernel says of them: `D` is an uninterruptible wait.
+fn who(pod: &Cgroup) -> String {
+    let pids = pod.pids().unwrap_or_default();
+    let named: Vec<String> = pids.iter().take(NAMED).map(|pid| describe(*pid)).collect();
+    match pids.len().saturating_sub(NAMED) {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
+}
+
+fn describe(pid: i32) -> String {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // proc_pid_stat(5): `pid (name) state …`, and the name may hold anything.
+    let named = stat.split_once('(').and_then(|(_, rest)| rest.rsplit_once(") "));
+    match named {
+        Some((name, rest)) => {
+            format!("process {pid} ({name}, state {})", rest.chars().next().unwrap_or('?'))
+        }
+        None => format!("process {pid}"),
+    }
+}

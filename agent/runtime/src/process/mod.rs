@@ -1,0 +1,239 @@
+//! Pods of host processes: each in cgroups of its own, under a supervisor of its own
+//! ([`crate::shim`]) that outlives the agent.
+//!
+//! The supervisor's word is evidence; the empty cgroup is proof. What is kept here can all be
+//! found again on the machine: places and marks in the cgroup tree, supervisors by their sockets
+//! in `<run_dir>/<pod uid>/`.
+
+mod create;
+mod kill;
+mod link;
+mod list;
+mod remove;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{CString, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use everynode_agent_core::{Found, PodRef};
+use everynode_model::{ClusterId, PodKey, PodUid, Reason};
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinHandle};
+
+use crate::cgroup::Force;
+use crate::error::{
+    CreateError, KillError, ListError, MachineError, OpenError, RemoveError, StartError,
+    TerminateError,
+};
+use crate::lock::RootLock;
+use crate::place::Root;
+use crate::shim::protocol::{Message, Request};
+use crate::sys::Way;
+use crate::watch::Watch;
+use crate::{CreateRequest, Runtime, RuntimeEvent, machine};
+use link::Link;
+
+/// Events that wait for their reader: some for each of many pods ending at once. When it is full
+/// the supervisors wait, and what they would say is kept by them.
+const EVENTS: usize = 1024;
+
+/// Where and how.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Our root, relative to the cgroup v2 mount. Two agents on one machine need two roots, and
+    /// are then two machines to themselves.
+    pub cgroup_root: PathBuf,
+    /// For the pods' sockets and logs; made, for its owner alone. Of any length.
+    pub run_dir: PathBuf,
+    /// The program that calls [`crate::shim::main`], and its arguments: for an agent
+    /// `/proc/self/exe` and `shim`.
+    pub shim_command: Vec<OsString>,
+    /// Do as on a kernel that has neither `cgroup.kill` nor `CLONE_INTO_CGROUP`, for tests.
+    pub old_kernel: bool,
+}
+
+/// The runtime of host processes. Dropping it leaves all pods as they are.
+pub struct ProcessRuntime {
+    inner: Arc<Inner>,
+    watching: AbortHandle,
+}
+
+/// What calls share.
+struct Inner {
+    root: Root,
+    run_dir: PathBuf,
+    shim_command: Vec<CString>,
+    old_kernel: bool,
+    force: Force,
+    way: Way,
+    watch: Arc<Watch>,
+    events: mpsc::Sender<RuntimeEvent>,
+    /// The supervisors that are connected, or were.
+    links: Mutex<BTreeMap<PodUid, Link>>,
+    /// The places in which a pod is just being created.
+    creating: Mutex<BTreeSet<PodKey>>,
+    _lock: RootLock,
+}
+
+impl ProcessRuntime {
+    /// Takes the machine's lock and looks what it can do. The events are to be read at all times.
+    ///
+    /// # Errors
+    /// When the machine can't run host processes, or another agent does.
+    pub async fn open(config: Config) -> Result<(Self, mpsc::Receiver<RuntimeEvent>), OpenError> {
+        let found = machine::probe(&config.cgroup_root)?;
+        let root = Root::new(&found.mount, &config.cgroup_root)?;
+        let lock = RootLock::acquire(&root).await?;
+        let at_run_dir = |source| MachineError::io(&config.run_dir, source);
+        let mut make = std::fs::DirBuilder::new();
+        make.recursive(true).mode(0o700).create(&config.run_dir).map_err(at_run_dir)?;
+        let run_dir = config.run_dir.canonicalize().map_err(at_run_dir)?;
+        let (events, receiver) = mpsc::channel(EVENTS);
+        let watch = Watch::new(events.clone())
+            .map_err(|source| MachineError::io("inotify", source))
+            .map(Arc::new)?;
+        let inner = Arc::new(Inner {
+            force: match config.old_kernel {
+                true => Force::FreezeKillThaw,
+                false => root.cgroup().best_force(),
+            },
+            way: match found.clone_into_cgroup && !config.old_kernel {
+                true => Way::Best,
+                false => Way::Fork,
+            },
+            root,
+            run_dir,
+            shim_command: words(&config.shim_command),
+            old_kernel: config.old_kernel,
+            watch: Arc::clone(&watch),
+            events,
+            links: Mutex::default(),
+            creating: Mutex::default(),
+            _lock: lock,
+        });
+        inner.sweep();
+        let watching = tokio::spawn(async move { watch.run().await }).abort_handle();
+        Ok((Self { inner, watching }, receiver))
+    }
+}
+
+impl Runtime for ProcessRuntime {
+    fn name(&self) -> &'static str {
+        "process"
+    }
+
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Found>, ListError>> {
+        Box::pin(list::list(&self.inner))
+    }
+
+    fn create(&self, request: CreateRequest) -> BoxFuture<'_, Result<(), CreateError>> {
+        Box::pin(create::create(&self.inner, request))
+    }
+
+    fn start<'a>(
+        &'a self,
+        pod: &'a PodRef,
+        container: &'a str,
+    ) -> BoxFuture<'a, Result<u32, StartError>> {
+        Box::pin(self.inner.start(pod, container))
+    }
+
+    fn terminate<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Result<(), TerminateError>> {
+        Box::pin(self.inner.terminate(pod))
+    }
+
+    fn kill<'a>(
+        &'a self,
+        key: &'a PodKey,
+        cluster: ClusterId,
+    ) -> BoxFuture<'a, Result<(), KillError>> {
+        Box::pin(kill::kill(&self.inner, key, cluster))
+    }
+
+    fn remove<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Result<(), RemoveError>> {
+        Box::pin(remove::remove(&self.inner, pod))
+    }
+}
+
+impl Drop for ProcessRuntime {
+    fn drop(&mut self) {
+        self.watching.abort();
+        // Their tasks end with them, and their connections.
+        self.inner.links().clear();
+    }
+}
+
+impl Inner {
+    async fn start(&self, pod: &PodRef, container: &str) -> Result<u32, StartError> {
+        let request = Request::Start { container: container.to_owned() };
+        match self.ask(pod.uid, request).await {
+            Some(Message::Started { pid, .. }) => Ok(pid),
+            Some(Message::Refused { code, message }) => {
+                Err(StartError::Refused(Reason::new(code, message)))
+            }
+            _ => Err(StartError::NotSupervised(pod.clone())),
+        }
+    }
+
+    async fn terminate(&self, pod: &PodRef) -> Result<(), TerminateError> {
+        self.watch.stopping_now(&pod.key);
+        match self.ask(pod.uid, Request::Terminate {}).await {
+            Some(Message::Terminating {}) => Ok(()),
+            _ => Err(TerminateError::NotSupervised(pod.clone())),
+        }
+    }
+
+    /// Asks a connected supervisor; `None` where it does not answer.
+    async fn ask(&self, pod: PodUid, request: Request) -> Option<Message> {
+        let asker = self.links().get(&pod)?.asker();
+        asker.ask(request).await
+    }
+
+    fn links(&self) -> MutexGuard<'_, BTreeMap<PodUid, Link>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where a pod's socket and logs are.
+    fn pod_directory(&self, pod: PodUid) -> PathBuf {
+        self.run_dir.join(pod.to_string())
+    }
+
+    /// Removes empty directories of places that an agent's end left behind; others refuse.
+    fn sweep(&self) {
+        for key in self.root.places().unwrap_or_default() {
+            let _ = self.root.place(&key).remove();
+            let _ = self.root.namespace(&key).remove();
+        }
+    }
+}
+
+/// Words of a command; a zero byte can't come from a command line, so what follows it is no loss.
+fn words(command: &[OsString]) -> Vec<CString> {
+    let word = |word: &OsString| {
+        let bytes = word.as_bytes();
+        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+        CString::new(&bytes[..end]).unwrap_or_default()
+    };
+    command.iter().map(word).collect()
+}
+
+/// Runs what waits or touches disks away from the threads that everything else runs on.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    joined(tokio::task::spawn_blocking(work)).await
+}
+
+/// What a task of its own has done.
+async fn joined<T>(task: JoinHandle<T>) -> T {
+    match task.await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The process ends: nobody will hear the answer.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}

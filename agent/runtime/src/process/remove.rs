@@ -1,0 +1,41 @@
+//! Removes what a dead pod left: its cgroups, its place where no other pod has it, its directory.
+
+use std::io;
+use std::sync::Arc;
+
+use everynode_agent_core::PodRef;
+
+use super::{Inner, blocking};
+use crate::error::RemoveError;
+
+pub(super) async fn remove(inner: &Arc<Inner>, pod: &PodRef) -> Result<(), RemoveError> {
+    let (shared, pod) = (Arc::clone(inner), pod.clone());
+    blocking(move || shared.remove_pod(&pod)).await
+}
+
+impl Inner {
+    fn remove_pod(&self, pod: &PodRef) -> Result<(), RemoveError> {
+        let place = self.root.place(&pod.key);
+        let at = |source| RemoveError::io(place.path(), source);
+        for (cgroup, mark) in self.root.pods(&pod.key).map_err(at)? {
+            if mark.is_none_or(|mark| mark.pod != pod.uid) {
+                continue;
+            }
+            if cgroup.populated().map_err(at)? {
+                return Err(RemoveError::Alive(pod.clone()));
+            }
+            cgroup.remove_tree().map_err(at)?;
+        }
+        self.links().remove(&pod.uid);
+        self.watch.remove(&pod.key, &place);
+        // Other places of the namespace keep it.
+        let _ = self.root.namespace(&pod.key).remove();
+        let directory = self.pod_directory(pod.uid);
+        match std::fs::remove_dir_all(&directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(RemoveError::io(directory, error))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The fields of a template: those that are honoured, those that are passed over because they
+//! confine nothing here, and everything else, which is refused.
+
+use std::collections::BTreeMap;
+
+use everynode_model::Reason;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::{is_empty, unsupported};
+
+type Rest = Map<String, Value>;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Template {
+    #[serde(default)]
+    pub(super) metadata: Metadata,
+    pub(super) spec: Spec,
+    #[serde(flatten)]
+    pub(super) rest: Rest,
+}
+
+/// Labels and annotations inform; whatever else is in a template's metadata does nothing.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Metadata {
+    #[serde(default)]
+    pub(super) labels: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(super) annotations: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Spec {
+    pub(super) containers: Vec<Container>,
+    pub(super) runtime_class_name: Option<String>,
+    pub(super) termination_grace_period_seconds: Option<i64>,
+    pub(super) security_context: Option<PodSecurity>,
+    #[serde(flatten)]
+    rest: Rest,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PodSecurity {
+    pub(super) run_as_user: Option<i64>,
+    pub(super) run_as_group: Option<i64>,
+    pub(super) run_as_non_root: Option<bool>,
+    #[serde(flatten)]
+    rest: Rest,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Container {
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) command: Vec<String>,
+    #[serde(default)]
+    pub(super) args: Vec<String>,
+    #[serde(default)]
+    pub(super) env: Vec<EnvVar>,
+    pub(super) working_dir: Option<String>,
+    pub(super) security_context: Option<ContainerSecurity>,
+    #[serde(flatten)]
+    rest: Rest,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ContainerSecurity {
+    pub(super) run_as_user: Option<i64>,
+    pub(super) run_as_group: Option<i64>,
+    pub(super) run_as_non_root: Option<bool>,
+    pub(super) allow_privilege_escalation: Option<bool>,
+    #[serde(flatten)]
+    rest: Rest,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct EnvVar {
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) value: String,
+    pub(super) value_from: Option<ValueFrom>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ValueFrom {
+    pub(super) field_ref: Option<FieldRef>,
+    #[serde(flatten)]
+    pub(super) rest: Rest,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct FieldRef {
+    pub(super) field_path: String,
+}
+
+/// Of a pod spec: what places it, names it or orders it among others; what a process of the host
+/// has anyhow (the host's network, processes and IPC).
+const PASSED_OVER_IN_SPEC: [&str; 20] = [
+    "affinity",
+    "automountServiceAccountToken",
+    "dnsConfig",
+    "dnsPolicy",
+    "enableServiceLinks",
+    "hostIPC",
+    "hostNetwork",
+    "hostPID",
+    "imagePullSecrets",
+    "nodeName",
+    "nodeSelector",
+    "preemptionPolicy",
+    "priority",
+    "priorityClassName",
+    "schedulerName",
+    "serviceAccount",
+    "serviceAccountName",
+    "shareProcessNamespace",
+    "tolerations",
+    "topologySpreadConstraints",
+];
+
+/// Of a container: its image is not used; ports inform; limits are not marked as required; probes
+/// and hooks confine nothing.
+const PASSED_OVER_IN_CONTAINER: [&str; 13] = [
+    "image",
+    "imagePullPolicy",
+    "lifecycle",
+    "livenessProbe",
+    "ports",
+    "readinessProbe",
+    "resources",
+    "startupProbe",
+    "stdin",
+    "stdinOnce",
+    "terminationMessagePath",
+    "terminationMessagePolicy",
+    "tty",
+];
+
+impl Spec {
+    pub(super) fn check(&self) -> Result<(), Reason> {
+        let rest = self.rest.iter().filter(|(name, value)| match name.as_str() {
+            "restartPolicy" => *value != "Always",
+            // The host's user namespace, as without the field.
+            "hostUsers" => *value != &Value::Bool(true),
+            _ => true,
+        });
+        refuse(rest, "spec", &PASSED_OVER_IN_SPEC)
+    }
+}
+
+impl Container {
+    pub(super) fn check(&self, path: &str) -> Result<(), Reason> {
+        refuse_rest(&self.rest, path, &PASSED_OVER_IN_CONTAINER)
+    }
+}
+
+impl PodSecurity {
+    pub(super) fn check(&self) -> Result<(), Reason> {
+        refuse_confining(&self.rest, "spec.securityContext")
+    }
+}
+
+impl ContainerSecurity {
+    pub(super) fn check(&self, path: &str) -> Result<(), Reason> {
+        refuse_confining(&self.rest, path)
+    }
+}
+
+/// Refuses what is left of a security context, except where it asks for no confinement.
+fn refuse_confining(rest: &Rest, path: &str) -> Result<(), Reason> {
+    let confines = |(name, value): &(&String, &Value)| match name.as_str() {
+        // Host processes are; unprivileged is what no field says.
+        "privileged" => false,
+        "readOnlyRootFilesystem" => *value != &Value::Bool(false),
+        "procMount" => *value != "Default",
+        "seccompProfile" | "appArmorProfile" => value.get("type") != Some(&"Unconfined".into()),
+        _ => true,
+    };
+    refuse(rest.iter().filter(confines), path, &[])
+}
+
+/// Refuses the first of `rest` that says anything and is not passed over.
+pub(super) fn refuse_rest(rest: &Rest, path: &str, passed_over: &[&str]) -> Result<(), Reason> {
+    refuse(rest.iter(), path, passed_over)
+}
+
+fn refuse<'a>(
+    mut rest: impl Iterator<Item = (&'a String, &'a Value)>,
+    path: &str,
+    passed_over: &[&str],
+) -> Result<(), Reason> {
+    let refused = rest
+        .find(|(name, value)| !passed_over.contains(&name.as_str()) && !is_empty(value))
+        .map(|(name, _)| if path.is_empty() { name.clone() } else { format!("{path}.{name}") });
+    match refused {
+        Some(path) => Err(unsupported(&path, "this agent does not honour it for host processes")),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,161 @@
+//! A pod template at the agent's door: JSON in its normal form in, a [`PodSpec`] or a named refusal
+//! out.
+//!
+//! What confines a pod and can't be honoured here is refused, whoever let it through before; so is
+//! every field that this version does not know. What only informs or places is passed over, by
+//! name ([`fields`]).
+
+mod env;
+mod fields;
+
+use std::time::Duration;
+
+use everynode_agent_core::{ContainerSpec, PodSpec};
+use everynode_model::{NodeName, PodKey, PodUid, Reason};
+use serde_json::Value;
+
+use fields::{Container, ContainerSecurity, Metadata, PodSecurity, Spec, Template};
+
+/// What this agent can honour, as it announces it: what needs more is never sent here.
+pub const FEATURES: [&str; 5] =
+    ["runtime/process", "runAsUser", "runAsNonRoot", "allowPrivilegeEscalation", "env.fieldRef"];
+
+/// `runtimeClassName` of pods of host processes.
+const PROCESS: &str = "process";
+/// Every other pod needs a container runtime.
+const CRI: &str = "cri";
+/// Kubernetes' default of `terminationGracePeriodSeconds`.
+const DEFAULT_GRACE: Duration = Duration::from_secs(30);
+
+/// What of a pod's surroundings its template may refer to.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// The pod's place.
+    pub key: PodKey,
+    /// The pod.
+    pub uid: PodUid,
+    /// The node's name.
+    pub node_name: NodeName,
+    /// The machine's name, as `HOSTNAME`: the pod shares the host's network.
+    pub hostname: String,
+    /// The agent's user: what a process is that names none.
+    pub agent_user: u32,
+}
+
+/// Which runtime a template asks for; `None` for one that can't be read.
+pub fn runtime_of(content: &[u8]) -> Option<&'static str> {
+    let template: Template = serde_json::from_slice(content).ok()?;
+    Some(match template.spec.runtime_class_name.as_deref() {
+        Some(PROCESS) => PROCESS,
+        _ => CRI,
+    })
+}
+
+/// The pod that a template wants in these surroundings.
+///
+/// # Errors
+/// A reason that no further try with the same template can mend.
+pub fn pod_spec(content: &[u8], around: &Surroundings) -> Result<PodSpec, Reason> {
+    let invalid = |error: serde_json::Error| Reason::new("InvalidTemplate", error.to_string());
+    let template: Template = serde_json::from_slice(content).map_err(invalid)?;
+    let Template { metadata, spec, rest } = template;
+    if spec.runtime_class_name.as_deref() != Some(PROCESS) {
+        let line = "this agent has no container runtime yet; \
+                    `runtimeClassName: process` runs a `command` of the host";
+        return Err(Reason::new("ContainersNotSupported", line));
+    }
+    fields::refuse_rest(&rest, "", &[])?;
+    spec.check()?;
+    let pod = spec.security_context.clone().unwrap_or_default();
+    pod.check()?;
+    if spec.containers.is_empty() {
+        return Err(Reason::new("InvalidTemplate", "spec.containers: at least one is needed"));
+    }
+    let containers = spec.containers.iter().enumerate().map(|(number, container)| {
+        let path = format!("spec.containers[{number}]");
+        container_spec(container, &path, &pod, &metadata, around)
+    });
+    Ok(PodSpec { containers: containers.collect::<Result<_, _>>()?, grace: grace(&spec)? })
+}
+
+fn grace(spec: &Spec) -> Result<Duration, Reason> {
+    match spec.termination_grace_period_seconds {
+        None => Ok(DEFAULT_GRACE),
+        Some(seconds) => u64::try_from(seconds).map(Duration::from_secs).map_err(|_| {
+            let line = "spec.terminationGracePeriodSeconds: must not be negative";
+            Reason::new("InvalidTemplate", line)
+        }),
+    }
+}
+
+fn container_spec(
+    container: &Container,
+    path: &str,
+    pod: &PodSecurity,
+    metadata: &Metadata,
+    around: &Surroundings,
+) -> Result<ContainerSpec, Reason> {
+    container.check(path)?;
+    let security = container.security_context.clone().unwrap_or_default();
+    let (user, group) = who(&security, pod, path, around)?;
+    let env = env::environment(container, path, metadata, around)?;
+    if container.command.is_empty() {
+        let line = format!("{path}.command: required: {PROCESS} pods run a program of the host");
+        return Err(Reason::new("CommandRequired", line));
+    }
+    let words = container.command.iter().chain(&container.args);
+    Ok(ContainerSpec {
+        name: container.name.clone(),
+        argv: words.map(|word| env::expand(word, &env)).collect(),
+        env,
+        working_dir: container.working_dir.clone().filter(|directory| !directory.is_empty()),
+        user,
+        group,
+        no_new_privs: security.allow_privilege_escalation == Some(false),
+    })
+}
+
+/// Under which user and group; a container's word outdoes the pod's.
+fn who(
+    container: &ContainerSecurity,
+    pod: &PodSecurity,
+    path: &str,
+    around: &Surroundings,
+) -> Result<(Option<u32>, Option<u32>), Reason> {
+    container.check(&format!("{path}.securityContext"))?;
+    let id = |field: &str, value: Option<i64>| match value.map(u32::try_from) {
+        None => Ok(None),
+        Some(Ok(id)) => Ok(Some(id)),
+        Some(Err(_)) => {
+            let line = format!("{path}.securityContext.{field}: not a user or group id");
+            Err(Reason::new("InvalidTemplate", line))
+        }
+    };
+    let user = id("runAsUser", container.run_as_user.or(pod.run_as_user))?;
+    let group = id("runAsGroup", container.run_as_group.or(pod.run_as_group))?;
+    let must_not_be_root = container.run_as_non_root.or(pod.run_as_non_root) == Some(true);
+    if must_not_be_root && user.unwrap_or(around.agent_user) == 0 {
+        let line = format!("{path} has runAsNonRoot and would run as root: set runAsUser");
+        return Err(Reason::new("CreateContainerConfigError", line));
+    }
+    Ok((user, group))
+}
+
+/// A field that asks for something this agent does not do.
+fn unsupported(path: &str, why: &str) -> Reason {
+    Reason::new("UnsupportedField", format!("{path}: {why}"))
+}
+
+/// Whether a value says nothing.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(values) => values.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::String(text) => text.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

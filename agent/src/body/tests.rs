@@ -1,0 +1,186 @@
+use super::*;
+use serde_json::json;
+
+fn around() -> Surroundings {
+    Surroundings {
+        key: PodKey::new("monitoring", "exporter").unwrap(),
+        uid: "6ba7b810-9dad-41d1-80b4-00c04fd430c8".parse().unwrap(),
+        node_name: NodeName::new("edge-1").unwrap(),
+        hostname: "edge-1.example".into(),
+        agent_user: 0,
+    }
+}
+
+fn template(pod: Value, container: Value) -> Vec<u8> {
+    let mut template = json!({
+        "metadata": {"labels": {"app": "x"}, "annotations": {"note": "y"}},
+        "spec": {"runtimeClassName": "process", "containers": [{"name": "c", "command": ["/bin/c"]}]},
+    });
+    merge(&mut template["spec"], pod);
+    merge(&mut template["spec"]["containers"][0], container);
+    serde_json::to_vec(&template).unwrap()
+}
+
+fn merge(into: &mut Value, from: Value) {
+    let Value::Object(from) = from else { panic!("an object") };
+    into.as_object_mut().unwrap().extend(from);
+}
+
+fn parse(pod: Value, container: Value) -> Result<PodSpec, Reason> {
+    pod_spec(&template(pod, container), &around())
+}
+
+fn refusal(pod: Value, container: Value) -> Reason {
+    parse(pod, container).unwrap_err()
+}
+
+#[test]
+fn a_plain_pod_gets_the_defaults() {
+    let spec = parse(json!({}), json!({})).unwrap();
+    assert_eq!(spec.grace, Duration::from_secs(30));
+    let [container] = spec.containers.as_slice() else { panic!("one container") };
+    assert_eq!(container.argv, ["/bin/c"]);
+    assert_eq!((container.user, container.group, container.no_new_privs), (None, None, false));
+    let names: Vec<&str> = container.env.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["PATH", "HOSTNAME"]);
+    assert_eq!(container.env[1].1, "edge-1.example");
+}
+
+#[test]
+fn a_container_outdoes_its_pod() {
+    let spec = parse(
+        json!({
+            "securityContext": {"runAsUser": 5, "runAsGroup": 6, "runAsNonRoot": true},
+            "terminationGracePeriodSeconds": 0,
+        }),
+        json!({
+            "securityContext": {"runAsUser": 7, "allowPrivilegeEscalation": false},
+            "workingDir": "/srv",
+        }),
+    )
+    .unwrap();
+    let container = &spec.containers[0];
+    assert_eq!((container.user, container.group, container.no_new_privs), (Some(7), Some(6), true));
+    assert_eq!(container.working_dir.as_deref(), Some("/srv"));
+    assert_eq!(spec.grace, Duration::ZERO);
+}
+
+#[test]
+fn root_is_refused_where_it_must_not_be() {
+    let non_root = json!({"securityContext": {"runAsNonRoot": true}});
+    assert_eq!(refusal(non_root.clone(), json!({})).code, "CreateContainerConfigError");
+    let as_root = json!({"securityContext": {"runAsUser": 0}});
+    assert_eq!(refusal(non_root.clone(), as_root).code, "CreateContainerConfigError");
+    let allowed = json!({"securityContext": {"runAsNonRoot": false}});
+    assert!(parse(non_root.clone(), allowed).is_ok());
+    let unprivileged = Surroundings { agent_user: 1000, ..around() };
+    assert!(pod_spec(&template(non_root, json!({})), &unprivileged).is_ok());
+}
+
+#[test]
+fn what_confines_and_can_not_be_honoured_is_refused_by_path() {
+    for (pod, path) in [
+        (json!({"hostUsers": false}), "spec.hostUsers"),
+        (json!({"restartPolicy": "Never"}), "spec.restartPolicy"),
+        (json!({"volumes": [{"name": "v"}]}), "spec.volumes"),
+        (json!({"initContainers": [{"name": "i"}]}), "spec.initContainers"),
+        (json!({"securityContext": {"fsGroup": 1}}), "spec.securityContext.fsGroup"),
+        (json!({"fieldOfTheFuture": 1}), "spec.fieldOfTheFuture"),
+    ] {
+        let reason = refusal(pod, json!({}));
+        assert_eq!(reason.code, "UnsupportedField");
+        assert!(reason.message.starts_with(&format!("{path}: ")), "{reason}");
+    }
+    for (security, field) in [
+        (json!({"capabilities": {"drop": ["ALL"]}}), "capabilities"),
+        (json!({"readOnlyRootFilesystem": true}), "readOnlyRootFilesystem"),
+        (json!({"seccompProfile": {"type": "RuntimeDefault"}}), "seccompProfile"),
+        (json!({"seLinuxOptions": {"level": "s0"}}), "seLinuxOptions"),
+    ] {
+        let reason = refusal(json!({}), json!({"securityContext": security}));
+        let path = format!("spec.containers[0].securityContext.{field}: ");
+        assert!(reason.message.starts_with(&path), "{reason}");
+    }
+    for field in ["volumeMounts", "envFrom", "volumeDevices"] {
+        assert_eq!(refusal(json!({}), json!({field: [{"x": 1}]})).code, "UnsupportedField");
+    }
+}
+
+#[test]
+fn what_confines_nothing_is_passed_over() {
+    let pod = json!({
+        "nodeSelector": {"a": "b"}, "hostNetwork": true, "restartPolicy": "Always",
+        "tolerations": [{"operator": "Exists"}], "hostUsers": true, "volumes": [],
+        "securityContext": {"seccompProfile": {"type": "Unconfined"}},
+    });
+    let container = json!({
+        "image": "x", "ports": [{"containerPort": 1}], "resources": {"limits": {"cpu": "1"}},
+        "securityContext": {"privileged": true, "readOnlyRootFilesystem": false},
+    });
+    assert!(parse(pod, container).is_ok());
+}
+
+#[test]
+fn a_pod_with_an_image_waits_for_a_runtime() {
+    let content = template(json!({"runtimeClassName": null}), json!({"image": "nginx"}));
+    assert_eq!(pod_spec(&content, &around()).unwrap_err().code, "ContainersNotSupported");
+    assert_eq!(runtime_of(&content), Some("cri"));
+    assert_eq!(runtime_of(&template(json!({}), json!({}))), Some("process"));
+    assert_eq!(runtime_of(b"{"), None);
+}
+
+#[test]
+fn a_process_needs_a_command() {
+    assert_eq!(refusal(json!({}), json!({"command": null})).code, "InvalidTemplate");
+    assert_eq!(refusal(json!({}), json!({"command": []})).code, "CommandRequired");
+    assert_eq!(pod_spec(b"[]", &around()).unwrap_err().code, "InvalidTemplate");
+}
+
+#[test]
+fn the_environment_is_the_kubelets() {
+    let field = |path: &str| json!({"fieldRef": {"fieldPath": path}});
+    let env = json!([
+        {"name": "A", "value": "1"},
+        {"name": "B", "value": "$(A)-$$(A)-$(Z)-$A-$("},
+        {"name": "A", "value": "$(A)2"},
+        {"name": "NODE", "valueFrom": field("spec.nodeName")},
+        {"name": "NAME", "valueFrom": field("metadata.name")},
+        {"name": "NAMESPACE", "valueFrom": field("metadata.namespace")},
+        {"name": "LABEL", "valueFrom": field("metadata.labels['app']")},
+        {"name": "NOTE", "valueFrom": field("metadata.annotations['note']")},
+        {"name": "NONE", "valueFrom": field("metadata.labels['none']")},
+        {"name": "MAYBE", "valueFrom": {"configMapKeyRef": {"key": "k", "optional": true}}},
+        {"name": "PATH", "value": "/bin"},
+    ]);
+    let container = json!({"env": env, "command": ["$(A)", "$$(A)"], "args": ["$(NODE)"]});
+    let spec = parse(json!({}), container).unwrap();
+    let container = &spec.containers[0];
+    let get = |name: &str| {
+        let mut found = container.env.iter().filter(|(known, _)| known == name);
+        let value = found.next().map(|(_, value)| value.as_str());
+        assert!(found.next().is_none(), "{name} twice");
+        value
+    };
+    assert_eq!(get("A"), Some("12"));
+    assert_eq!(get("B"), Some("1-$(A)-$(Z)-$A-$("));
+    assert_eq!(get("NODE"), Some("edge-1"));
+    assert_eq!(get("NAME"), Some("exporter-6ba7b"));
+    assert_eq!(get("NAMESPACE"), Some("monitoring"));
+    assert_eq!((get("LABEL"), get("NOTE"), get("NONE")), (Some("x"), Some("y"), Some("")));
+    assert_eq!(get("MAYBE"), None);
+    assert_eq!(get("PATH"), Some("/bin"));
+    assert_eq!(container.argv, ["12", "$(A)", "edge-1"]);
+}
+
+#[test]
+fn values_from_elsewhere_are_refused_by_path() {
+    for from in [
+        json!({"secretKeyRef": {"key": "k"}}),
+        json!({"fieldRef": {"fieldPath": "status.podIP"}}),
+        json!({"resourceFieldRef": {"resource": "limits.cpu"}}),
+    ] {
+        let reason = refusal(json!({}), json!({"env": [{"name": "A", "valueFrom": from}]}));
+        assert_eq!(reason.code, "UnsupportedField");
+        assert!(reason.message.starts_with("spec.containers[0].env[0].valueFrom."), "{reason}");
+    }
+}

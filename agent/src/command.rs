@@ -1,0 +1,246 @@
+//! From a command line to an exit code: 0 done, 1 failed or misused.
+
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser as _;
+use everynode_agent_core::Policy;
+use everynode_model::{InvalidName, NodeName};
+use everynode_runtime::process::{self, ProcessRuntime};
+use everynode_runtime::{OpenError, Runtime as _};
+use everynode_transport::TcpDial;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::check::check;
+use crate::cli::{Cli, Command, LogFormat};
+use crate::clock::BootClock;
+use crate::config::{Config, ConfigError};
+use crate::data_dir::{DataDir, DataDirError};
+use crate::facts::Machine;
+use crate::identity::{Identity, IdentityError, IdentityFiles};
+use crate::join::{self, JoinError, Wish};
+use crate::ledger::{DiskLedger, LedgerStore as _};
+use crate::local::{self, Question, client};
+use crate::random::Random;
+use crate::run::{Outcome, Parts, RunError, run};
+
+/// Requests of people that wait for the loop.
+const REQUESTS: usize = 8;
+/// Threads for what waits for disks; few, because each keeps a stack.
+const BLOCKING_THREADS: usize = 8;
+/// After which one that has nothing to do ends.
+const THREAD_IDLE: Duration = Duration::from_secs(2);
+
+/// Why the agent can't work.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Runtime(#[from] OpenError),
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    #[error(transparent)]
+    Run(#[from] RunError),
+    #[error(transparent)]
+    Ask(#[from] client::AskError),
+    #[error(
+        "this machine has not joined a cluster: start the agent with --coordinator HOST:PORT and \
+         --join-token-file FILE (`everynode token create --print-join-command` prints the command)"
+    )]
+    NotJoined,
+    #[error("--coordinator: needed to join: where is the coordinator (HOST:PORT)?")]
+    NoCoordinator,
+    #[error("--node-name: needed, because this host's name {0:?} can't be a node's: {1}")]
+    HostName(String, InvalidName),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// Runs the agent, or one of its subcommands. `args` begin with the program's name.
+pub fn main_with_args(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let mut args = args.into_iter().peekable();
+    let program = args.next();
+    if args.peek().is_some_and(|word| word == "shim") {
+        return everynode_runtime::shim::main();
+    }
+    let cli = match Cli::try_parse_from(program.into_iter().chain(args)) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are errors to clap, and done to whoever asked for them.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_keep_alive(THREAD_IDLE)
+        .build();
+    let done = match runtime {
+        Ok(runtime) => {
+            let done = runtime.block_on(dispatch(cli));
+            // A disk that hangs must not keep the process from ending.
+            runtime.shutdown_background();
+            done
+        }
+        Err(error) => Err(error.into()),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(failure) => {
+            let _ = writeln!(io::stderr(), "error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn dispatch(cli: Cli) -> Result<bool, Failure> {
+    let mut out = io::stdout();
+    let question = match cli.command {
+        None => {
+            start(Config::from_cli(cli)?).await?;
+            return Ok(true);
+        }
+        Some(Command::Check) => {
+            return Ok(check(&cli.common.data_dir, &cli.common.cgroup_root, &mut out)?);
+        }
+        Some(Command::Status) => Question::Status,
+        Some(Command::Pods) => Question::Pods,
+        Some(Command::Why) => Question::Why,
+        Some(Command::Leave) => Question::Leave,
+    };
+    Ok(client::ask(&cli.common.data_dir, question, &mut out).await?)
+}
+
+async fn start(config: Config) -> Result<(), Failure> {
+    start_logging(&config);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let shutdown = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    let mut shutdown = std::pin::pin!(shutdown);
+    let directory = DataDir::open(&config.data_dir).await?;
+    let run_dir = directory.path().join("run");
+    let (runtime, events) = ProcessRuntime::open(process::Config {
+        cgroup_root: config.cgroup_root.clone(),
+        run_dir: run_dir.clone(),
+        shim_command: vec!["/proc/self/exe".into(), "shim".into()],
+        old_kernel: false,
+    })
+    .await?;
+    let files = IdentityFiles::new(directory.path());
+    let machine = Machine::look(&config.ids);
+    let mut random = Random::from_system()?;
+    let identity = tokio::select! {
+        () = &mut shutdown => return Ok(()),
+        identity = identity(&config, &files, &machine, &mut random) => identity?,
+    };
+    let (requester, requests) = mpsc::channel(REQUESTS);
+    let server = local::serve(directory.path(), requester)?;
+    let ledger = DiskLedger::new(directory.path());
+    tracing::info!(
+        node = %identity.name, uid = %identity.node, cluster = %identity.cluster,
+        runtime = runtime.name(), "agent {} running", env!("CARGO_PKG_VERSION"),
+    );
+    let parts = Parts {
+        dial: Arc::new(TcpDial),
+        runtime: Arc::new(runtime),
+        events,
+        ledger: Arc::new(ledger.clone()),
+        identity,
+        machine,
+        policy: Policy::default(),
+        random,
+        clock: Arc::new(BootClock),
+        requests: Some(requests),
+    };
+    let outcome = run(parts, shutdown).await;
+    server.abort();
+    match outcome? {
+        Outcome::Stopped => tracing::info!("agent stopped; pods run on"),
+        Outcome::Left => {
+            wipe(&files, &ledger, &run_dir).await?;
+            tracing::info!("this machine has left its cluster; nothing of it is kept");
+        }
+    }
+    Ok(())
+}
+
+/// Who this machine is: as it was, or by joining now.
+async fn identity(
+    config: &Config,
+    files: &IdentityFiles,
+    machine: &Machine,
+    random: &mut Random,
+) -> Result<Identity, Failure> {
+    if let Some(mut identity) = files.load()? {
+        if config.token.is_some() {
+            tracing::info!(node = %identity.name, "already joined: the join token is not used");
+        }
+        if !config.coordinators.is_empty() && config.coordinators != identity.addresses {
+            identity.addresses.clone_from(&config.coordinators);
+            files.save(&identity)?;
+            tracing::info!(coordinators = ?identity.addresses, "coordinator addresses changed");
+        }
+        return Ok(identity);
+    }
+    let Some(token) = &config.token else { return Err(Failure::NotJoined) };
+    if config.coordinators.is_empty() {
+        return Err(Failure::NoCoordinator);
+    }
+    let host = machine.hostname.to_lowercase();
+    let name = match &config.node_name {
+        Some(name) => name.clone(),
+        None => NodeName::new(&host).map_err(|error| Failure::HostName(host, error))?,
+    };
+    let wish = Wish {
+        token: token.token()?,
+        name,
+        labels: join::labels(machine.labels(), config.labels.clone()),
+        taints: config.taints.clone(),
+        machine_id: machine.machine_id.clone(),
+        addresses: config.coordinators.clone(),
+    };
+    let identity = join::join(&TcpDial, &wish, &files.key()?, random).await?;
+    files.save(&identity)?;
+    tracing::info!(node = %identity.name, uid = %identity.node, "joined");
+    Ok(identity)
+}
+
+/// The identity first: with it gone, what else is left means nothing to anybody.
+async fn wipe(
+    files: &IdentityFiles,
+    ledger: &DiskLedger,
+    run_dir: &Path,
+) -> Result<(), Failure> {
+    files.wipe()?;
+    ledger.wipe().await?;
+    match std::fs::remove_dir_all(run_dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+fn start_logging(config: &Config) {
+    let builder = tracing_subscriber::fmt().with_max_level(config.log_level).with_writer(io::stderr);
+    // One that is there already belongs to whoever runs agents within a program of its own.
+    let _ = match config.log_format {
+        LogFormat::Text => builder.with_target(false).with_ansi(false).try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+}

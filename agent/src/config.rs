@@ -1,0 +1,192 @@
+//! What was given on the command line, checked; every complaint names its flag.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use everynode_model::{
+    InvalidName, InvalidTaint, Labels, NodeName, Taint, valid_label_value, valid_qualified_name,
+};
+use everynode_transport::JoinToken;
+use everynode_transport::token::InvalidToken;
+
+use crate::cli::{Cli, LogFormat};
+use crate::data_dir::read_bounded;
+use crate::facts::IdFiles;
+
+/// A token has some 150 characters.
+const MAX_TOKEN_FILE: u64 = 4096;
+
+/// What the agent was told to be.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// Under which cgroup pods live.
+    pub cgroup_root: PathBuf,
+    /// Where coordinators are; empty: as remembered.
+    pub coordinators: Vec<String>,
+    /// Where the token to join with comes from.
+    pub token: Option<TokenSource>,
+    /// The name to join with, if not the host's.
+    pub node_name: Option<NodeName>,
+    /// Labels to join with.
+    pub labels: Labels,
+    /// Taints to join with.
+    pub taints: Vec<Taint>,
+    /// Where ids of machine and boot are read.
+    pub ids: IdFiles,
+    pub(crate) log_format: LogFormat,
+    pub(crate) log_level: tracing::level_filters::LevelFilter,
+}
+
+/// Where a token comes from; read only when it is needed, so that its file may be gone afterwards.
+#[derive(Clone, Debug)]
+pub enum TokenSource {
+    /// Given itself.
+    Given(JoinToken),
+    /// In a file.
+    File(PathBuf),
+}
+
+/// What is wrong with the command line.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Not `key=value` with a valid key and value.
+    #[error("--label {0:?}: must be KEY=VALUE with a valid label key and value")]
+    Label(String),
+    /// Not a taint.
+    #[error("--taint {0:?}: {1}")]
+    Taint(String, InvalidTaint),
+    /// Not a name for a node.
+    #[error("--node-name {0:?}: {1}")]
+    NodeName(String, InvalidName),
+    /// The token is not one.
+    #[error("--join-token: {0}")]
+    Token(#[source] InvalidToken),
+    /// The file's content is not a token.
+    #[error("--join-token-file {0}: {1}")]
+    TokenInFile(PathBuf, InvalidToken),
+    /// The file can't be read.
+    #[error("--join-token-file {0}: {1}")]
+    TokenFile(PathBuf, io::Error),
+}
+
+impl Config {
+    /// Checks what was given.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn from_cli(cli: Cli) -> Result<Self, ConfigError> {
+        let Cli { common, start, .. } = cli;
+        let ids = IdFiles::default();
+        let name = |name: String| NodeName::new(&name).map_err(|e| ConfigError::NodeName(name, e));
+        let token = match (start.join_token, start.join_token_file) {
+            (Some(token), _) => {
+                Some(TokenSource::Given(token.parse().map_err(ConfigError::Token)?))
+            }
+            (None, file) => file.map(TokenSource::File),
+        };
+        Ok(Self {
+            data_dir: common.data_dir,
+            cgroup_root: common.cgroup_root,
+            coordinators: start.coordinator,
+            token,
+            node_name: start.node_name.map(name).transpose()?,
+            labels: start.label.iter().map(|text| label(text)).collect::<Result<_, _>>()?,
+            taints: start.taint.iter().map(|text| taint(text)).collect::<Result<_, _>>()?,
+            ids: IdFiles {
+                machine: start.machine_id_file.unwrap_or(ids.machine),
+                boot: start.boot_id_file.unwrap_or(ids.boot),
+            },
+            log_format: start.log_format,
+            log_level: start.log_level,
+        })
+    }
+}
+
+impl TokenSource {
+    /// The token itself.
+    ///
+    /// # Errors
+    /// When the file can't be read or holds none.
+    pub fn token(&self) -> Result<JoinToken, ConfigError> {
+        match self {
+            Self::Given(token) => Ok(token.clone()),
+            Self::File(path) => read_token(path),
+        }
+    }
+}
+
+fn read_token(path: &Path) -> Result<JoinToken, ConfigError> {
+    let failed = |error| ConfigError::TokenFile(path.to_owned(), error);
+    let content = read_bounded(path, MAX_TOKEN_FILE).map_err(failed)?;
+    let content = content.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
+    String::from_utf8_lossy(&content)
+        .parse()
+        .map_err(|error| ConfigError::TokenInFile(path.to_owned(), error))
+}
+
+fn label(text: &str) -> Result<(String, String), ConfigError> {
+    text.split_once('=')
+        .filter(|(key, value)| valid_qualified_name(key) && valid_label_value(value))
+        .map(|(key, value)| (key.into(), value.into()))
+        .ok_or_else(|| ConfigError::Label(text.into()))
+}
+
+fn taint(text: &str) -> Result<Taint, ConfigError> {
+    text.parse().map_err(|error| ConfigError::Taint(text.into(), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    fn config(line: &[&str]) -> Result<Config, ConfigError> {
+        let words = ["everynode-agent"].iter().chain(line);
+        Config::from_cli(Cli::try_parse_from(words).unwrap())
+    }
+
+    #[test]
+    fn everything_is_taken() {
+        let config = config(&[
+            "--coordinator",
+            "a:1,b:2",
+            "--label",
+            "a=b",
+            "--label",
+            "c=",
+            "--taint",
+            "a=b:NoExecute",
+            "--node-name",
+            "n",
+        ])
+        .unwrap();
+        assert_eq!(config.coordinators, ["a:1", "b:2"]);
+        assert_eq!((config.labels.len(), config.taints.len()), (2, 1));
+    }
+
+    #[test]
+    fn complaints_name_the_flag() {
+        for (flag, value) in [
+            ("--label", "a"),
+            ("--label", "a b=c"),
+            ("--taint", "a:Never"),
+            ("--node-name", "Upper"),
+            ("--join-token", "enj1.x"),
+        ] {
+            let complaint = config(&[flag, value]).unwrap_err().to_string();
+            assert!(complaint.starts_with(flag), "{complaint}");
+        }
+        let source = config(&["--join-token-file", "/no/such"]).unwrap().token.unwrap();
+        assert!(source.token().unwrap_err().to_string().starts_with("--join-token-file /no/such"));
+    }
+
+    #[test]
+    fn a_complaint_about_a_token_does_not_show_it() {
+        let secret = "5".repeat(63);
+        let text = format!("enj1.0123456789.{secret}.{}", "6".repeat(64));
+        let complaint = config(&["--join-token", &text]).unwrap_err();
+        assert!(!format!("{complaint} {complaint:?}").contains(&secret));
+    }
+}

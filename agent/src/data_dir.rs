@@ -1,0 +1,186 @@
+//! The agent's directory: one agent's alone, with files that are whole or not there.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How often, and at what distance, the lock is tried: an agent that was just killed may still be
+/// on its way out.
+const TRIES: u32 = 10;
+const BETWEEN_TRIES: Duration = Duration::from_millis(50);
+
+/// The directory, and the right to use it; given back when dropped.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// Why the directory can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// It can't be made, or nothing can be written in it.
+    #[error("--data-dir {path}: not writable by uid {uid}: {source}")]
+    NotWritable {
+        /// The directory.
+        path: PathBuf,
+        /// This process' user.
+        uid: u32,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another agent uses it.
+    #[error("--data-dir {path}: in use by another agent ({holder})")]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+        /// Its process, as far as it said.
+        holder: String,
+    },
+}
+
+impl DataDir {
+    /// Makes the directory where there is none (0700) and takes its lock.
+    ///
+    /// # Errors
+    /// When it can't be written, or another agent holds the lock.
+    pub async fn open(path: &Path) -> Result<Self, DataDirError> {
+        let not_writable = |source| DataDirError::NotWritable {
+            path: path.to_owned(),
+            uid: rustix::process::geteuid().as_raw(),
+            source,
+        };
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(not_writable)?;
+        let path = path.canonicalize().map_err(not_writable)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let mut lock = options.open(path.join("lock")).map_err(not_writable)?;
+        for _ in 0..TRIES {
+            match lock.try_lock() {
+                Ok(()) => {
+                    note_holder(&mut lock).map_err(not_writable)?;
+                    return Ok(Self { path, _lock: lock });
+                }
+                Err(fs::TryLockError::WouldBlock) => tokio::time::sleep(BETWEEN_TRIES).await,
+                Err(fs::TryLockError::Error(error)) => return Err(not_writable(error)),
+            }
+        }
+        Err(DataDirError::InUse { holder: holder(&mut lock), path })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn note_holder(lock: &mut File) -> io::Result<()> {
+    lock.set_len(0)?;
+    lock.write_all(std::process::id().to_string().as_bytes())
+}
+
+fn holder(lock: &mut File) -> String {
+    let mut pid = String::new();
+    match lock.take(20).read_to_string(&mut pid) {
+        Ok(read) if read > 0 => format!("pid {pid}"),
+        _ => "its pid is unknown".into(),
+    }
+}
+
+/// Writes a file (0600) so that after a power cut either the old one or the new one is there,
+/// whole, and after returning the new one.
+///
+/// # Errors
+/// When the file system refuses; the old one is there then.
+pub fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("tmp");
+    let mut options = OpenOptions::new();
+    let mut file =
+        options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    let written = file.write_all(content).and_then(|()| file.sync_all());
+    if let Err(error) = written.and_then(|()| fs::rename(&temporary, path)) {
+        let _ = fs::remove_file(&temporary);
+        return Err(error);
+    }
+    sync_parent(path)
+}
+
+/// Removes a file durably; one that is not there is removed.
+///
+/// # Errors
+/// When the file system refuses.
+pub fn remove_durably(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Ok(()) => sync_parent(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads a file of at most `limit` bytes; `None` where there is none.
+///
+/// # Errors
+/// When it can't be read or is longer.
+pub fn read_bounded(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut content = Vec::new();
+    file.take(limit + 1).read_to_end(&mut content)?;
+    if u64::try_from(content.len()).is_ok_and(|length| length > limit) {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("over {limit} bytes")));
+    }
+    Ok(Some(content))
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[tokio::test]
+    async fn one_agent_at_a_time_and_the_other_is_named() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("a/b");
+        let first = DataDir::open(&path).await.unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        let refused = DataDir::open(&path).await.unwrap_err();
+        let pid = format!("pid {}", std::process::id());
+        assert!(matches!(&refused, DataDirError::InUse { holder, .. } if *holder == pid));
+        drop(first);
+        assert!(DataDir::open(&path).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_can_not_be_made_is_named() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("file");
+        fs::write(&path, "").unwrap();
+        let refused = DataDir::open(&path.join("x")).await.unwrap_err();
+        assert!(refused.to_string().starts_with("--data-dir "), "{refused}");
+    }
+
+    #[test]
+    fn files_are_private_and_bounded() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("f");
+        assert_eq!(read_bounded(&path, 3).unwrap(), None);
+        write_durably(&path, b"abc").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(read_bounded(&path, 3).unwrap().as_deref(), Some(b"abc".as_slice()));
+        assert!(read_bounded(&path, 2).is_err());
+        remove_durably(&path).unwrap();
+        remove_durably(&path).unwrap();
+    }
+}

@@ -1,0 +1,190 @@
+//! What the core decided, done. Each call of the runtime is a task of its own, whose refusal comes
+//! back as an event; what succeeds is told by the runtime itself.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use everynode_agent_core::{Action, Event, Marks, PodRef};
+use everynode_model::{Digest, Now, PodKey, Reason, SetUid};
+use everynode_runtime::{CreateError, CreateRequest, Runtime};
+use tokio::sync::mpsc;
+
+use super::{Agent, Parts};
+use crate::body::{self, Surroundings};
+use crate::ledger::LedgerStore;
+
+/// Container names and grace period of a pod that is being created.
+type Shape = (Vec<String>, Duration);
+
+/// Does what concerns the runtime.
+#[derive(Clone)]
+pub(super) struct Doer {
+    runtime: Arc<dyn Runtime>,
+    store: Arc<dyn LedgerStore>,
+    answers: mpsc::Sender<Event>,
+    marks: Marks,
+    around: Arc<Around>,
+    shapes: Arc<Mutex<BTreeMap<PodRef, Shape>>>,
+}
+
+/// What all pods here have around them.
+struct Around {
+    node_name: everynode_model::NodeName,
+    hostname: String,
+    agent_user: u32,
+}
+
+/// A pod to be created, as the core wants it.
+struct Wanted {
+    pod: PodRef,
+    set: SetUid,
+    revision: Digest,
+    replace: u64,
+    restarts: u64,
+    now: Now,
+}
+
+impl Agent {
+    pub(super) fn act(&mut self, action: Action, now: Now) {
+        match action {
+            Action::Persist(ledger) => self.disk.put_ledger(ledger),
+            Action::Acknowledge { stamp, refused: Some(reason) } => {
+                tracing::warn!(generation = %stamp.generation, %reason, "order refused");
+                if reason.code == "LedgerNotWritten" {
+                    self.refuse(stamp, &reason);
+                } else {
+                    self.shared.outbox.acknowledge(&stamp, Some(&reason));
+                }
+            }
+            Action::Acknowledge { stamp, refused: None } => {
+                tracing::info!(term = %stamp.term, generation = %stamp.generation, "order accepted");
+                self.shared.outbox.acknowledge(&stamp, None);
+            }
+            Action::Create { pod, set, revision, replace, restarts } => {
+                tracing::info!(%pod, revision = revision.short(), "creating");
+                self.doer.create(Wanted { pod, set, revision, replace, restarts, now });
+            }
+            Action::Start { pod, container } => self.doer.start(pod, container),
+            Action::Terminate(pod) => {
+                tracing::info!(%pod, "stopping");
+                self.doer.terminate(pod);
+            }
+            Action::Kill(key) => {
+                tracing::info!(place = %key, "killing");
+                self.doer.kill(key);
+            }
+            Action::Remove(pod) => self.doer.remove(pod),
+            Action::ConfirmDeparture => self.shared.outbox.leave(true),
+            Action::Wipe => self.wiped = true,
+        }
+    }
+}
+
+impl Doer {
+    pub(super) fn new(parts: &Parts, answers: mpsc::Sender<Event>) -> Self {
+        Self {
+            runtime: Arc::clone(&parts.runtime),
+            store: Arc::clone(&parts.ledger),
+            answers,
+            marks: Marks { cluster: parts.identity.cluster, node: parts.identity.node },
+            around: Arc::new(Around {
+                node_name: parts.identity.name.clone(),
+                hostname: parts.machine.hostname.clone(),
+                agent_user: rustix::process::geteuid().as_raw(),
+            }),
+            shapes: Arc::default(),
+        }
+    }
+
+    /// What a pod that was just created is made of; asked for once.
+    pub(super) fn shape(&self, pod: &PodRef) -> Option<Shape> {
+        self.shapes.lock().unwrap_or_else(PoisonError::into_inner).remove(pod)
+    }
+
+    fn create(&self, wanted: Wanted) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            let pod = wanted.pod.clone();
+            if let Err((reason, retry, in_doubt)) = this.try_create(wanted).await {
+                tracing::warn!(%pod, %reason, "not created");
+                this.shape(&pod);
+                this.say(Event::CreateFailed { pod, reason, retry, in_doubt }).await;
+            }
+        });
+    }
+
+    /// On failure: why, whether to try again, and whether anything may be alive.
+    async fn try_create(&self, wanted: Wanted) -> Result<(), (Reason, bool, bool)> {
+        let Wanted { pod, set, revision, replace, restarts, now } = wanted;
+        let Some(content) = self.store.body(revision).await else {
+            let line = format!("the template {revision} is not on this machine");
+            return Err((Reason::new("BodyMissing", line), true, false));
+        };
+        let around = Surroundings {
+            key: pod.key.clone(),
+            uid: pod.uid,
+            node_name: self.around.node_name.clone(),
+            hostname: self.around.hostname.clone(),
+            agent_user: self.around.agent_user,
+        };
+        let spec = body::pod_spec(&content, &around).map_err(|reason| (reason, false, false))?;
+        let names = spec.container_names().map(str::to_owned).collect();
+        let shape = (names, spec.grace);
+        // Before the call: the runtime may tell of the pod before the call returns.
+        self.shapes.lock().unwrap_or_else(PoisonError::into_inner).insert(pod.clone(), shape);
+        let (marks, created_at) = (self.marks, now.wall);
+        let request =
+            CreateRequest { pod, marks, set, revision, replace, restarts, spec, created_at };
+        let failed = |error: CreateError| (error.reason(), error.retry(), error.in_doubt());
+        self.runtime.create(request).await.map_err(failed)
+    }
+
+    fn start(&self, pod: PodRef, container: String) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = this.runtime.start(&pod, &container).await {
+                tracing::warn!(%pod, container, "not started: {error}");
+                this.say(match error.in_doubt() {
+                    true => Event::SupervisorLost(pod),
+                    false => Event::StartFailed { pod, container, reason: error.reason() },
+                })
+                .await;
+            }
+        });
+    }
+
+    fn terminate(&self, pod: PodRef) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = this.runtime.terminate(&pod).await {
+                // It is killed when its grace period is over.
+                tracing::warn!(%pod, "not told to end: {error}");
+            }
+        });
+    }
+
+    fn kill(&self, key: PodKey) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = this.runtime.kill(&key, this.marks.cluster).await {
+                tracing::warn!(place = %key, "not empty yet: {error}");
+                this.say(Event::KillFailed { key, reason: error.reason() }).await;
+            }
+        });
+    }
+
+    fn remove(&self, pod: PodRef) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = this.runtime.remove(&pod).await {
+                tracing::warn!(%pod, "remains were left: {error}");
+            }
+        });
+    }
+
+    async fn say(&self, event: Event) {
+        // The loop has ended: nobody is left to be told.
+        let _ = self.answers.send(event).await;
+    }
+}

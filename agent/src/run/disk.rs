@@ -1,0 +1,110 @@
+//! Writes, one after the other, in the order in which they were asked for.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::io;
+use std::sync::Arc;
+
+use everynode_agent_core::Ledger;
+use everynode_model::{Digest, PodKey};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+
+use crate::body;
+use crate::ledger::LedgerStore;
+use crate::session::assemble::Order;
+use crate::session::inbox::keep_needed;
+
+/// At most one ledger (the core waits for its answer), one order (a newer one takes the place of
+/// one that waits) and one clearing away wait here.
+pub(super) struct Disk {
+    store: Arc<dyn LedgerStore>,
+    waiting: VecDeque<Job>,
+    running: Option<BoxFuture<'static, Done>>,
+}
+
+enum Job {
+    Ledger(Box<Ledger>),
+    Order(Box<Order>),
+    Keep(BTreeSet<Digest>),
+}
+
+/// What was done.
+pub(super) enum Done {
+    /// A ledger was written, or not.
+    Ledger(io::Result<()>),
+    /// The bodies of an order were written, or not; which runtime each of its items asks for.
+    Order(Box<Order>, io::Result<Vec<(PodKey, String)>>),
+    /// Bodies were cleared away.
+    Kept,
+}
+
+impl Disk {
+    pub(super) fn new(store: Arc<dyn LedgerStore>) -> Self {
+        Self { store, waiting: VecDeque::new(), running: None }
+    }
+
+    pub(super) fn put_ledger(&mut self, ledger: Box<Ledger>) {
+        self.waiting.push_back(Job::Ledger(ledger));
+    }
+
+    pub(super) fn put_order(&mut self, mut order: Order) {
+        let overtaken = self.waiting.iter().position(|job| matches!(job, Job::Order(_)));
+        if let Some(Job::Order(older)) = overtaken.and_then(|at| self.waiting.remove(at)) {
+            keep_needed(&mut order, older.bodies);
+        }
+        self.waiting.push_back(Job::Order(Box::new(order)));
+    }
+
+    pub(super) fn keep_bodies(&mut self, keep: BTreeSet<Digest>) {
+        self.waiting.retain(|job| !matches!(job, Job::Keep(_)));
+        self.waiting.push_back(Job::Keep(keep));
+    }
+
+    /// Waits for the next write to be done; for ever when there is none. May be dropped and called
+    /// again.
+    pub(super) async fn done(&mut self) -> Done {
+        if self.running.is_none() {
+            let Some(job) = self.waiting.pop_front() else { return std::future::pending().await };
+            self.running = Some(job.run(Arc::clone(&self.store)));
+        }
+        let done = match &mut self.running {
+            Some(running) => running.await,
+            None => return std::future::pending().await,
+        };
+        self.running = None;
+        done
+    }
+}
+
+impl Job {
+    fn run(self, store: Arc<dyn LedgerStore>) -> BoxFuture<'static, Done> {
+        match self {
+            Self::Ledger(ledger) => store.save(*ledger).map(Done::Ledger).boxed(),
+            Self::Order(order) => async move {
+                let runtimes = write_bodies(&order, &*store).await;
+                Done::Order(order, runtimes)
+            }
+            .boxed(),
+            Self::Keep(keep) => store.keep_bodies(keep).map(|()| Done::Kept).boxed(),
+        }
+    }
+}
+
+async fn write_bodies(
+    order: &Order,
+    store: &dyn LedgerStore,
+) -> io::Result<Vec<(PodKey, String)>> {
+    if !order.bodies.is_empty() {
+        let bodies = order.bodies.iter().map(|(digest, body)| (*digest, body.clone()));
+        store.put_bodies(bodies.collect()).await?;
+    }
+    let mut runtimes = Vec::new();
+    for item in order.assignment.items() {
+        let runtime = match order.bodies.get(&item.revision) {
+            Some(body) => body::runtime_of(body),
+            None => store.body(item.revision).await.as_deref().and_then(body::runtime_of),
+        };
+        runtimes.extend(runtime.map(|runtime| (item.key.clone(), runtime.to_owned())));
+    }
+    Ok(runtimes)
+}

@@ -1,0 +1,248 @@
+//! One session, from dialling to its end.
+//!
+//! ```text
+//!   dial ─▶ handshake ─▶ Hello ─▶ Welcome ─▶ orders, probes … / reports, heartbeats … ─▶ end
+//!     └─────────┴──────────┴────────┴──── no answer in time, refused, lost ───────────────┘
+//! ```
+
+use std::time::Duration;
+
+use everynode_model::SessionNonce;
+use everynode_proto::error::reason_of;
+use everynode_proto::v1;
+use everynode_proto::v1::agent_client::AgentClient;
+use everynode_proto::v1::coordinator_message::Message;
+use everynode_transport::{Connected, Options, connect};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use super::assemble::Assembler;
+use super::inbox::{Link, Opening};
+use super::{Line, Shared};
+use crate::random::Random;
+
+/// The contract's time for Hello, and for what must follow it.
+const OPENING: Duration = Duration::from_secs(10);
+/// One message waits for the connection; all others wait where newer ones can replace them.
+const OUTGOING: usize = 1;
+/// The contract's longest heartbeat interval; and the shortest that is not a mistake.
+const HEARTBEATS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+
+/// How a session ended.
+#[derive(Debug)]
+pub(super) struct End {
+    /// For how long it was welcomed; `None` when it never was.
+    pub(super) welcomed_for: Option<Duration>,
+    /// Why, in one line.
+    pub(super) why: String,
+    /// What is to be done next.
+    pub(super) next: Next,
+}
+
+/// What a session's end says of the next one.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Dial again with back-off.
+    Dial,
+    /// Dial again after this.
+    After(Duration),
+    /// Dial there, at once.
+    Elsewhere(Vec<String>),
+    /// Dial again, and give it time: this node is unknown there.
+    Unknown,
+    /// Dial again, and give it time: somebody else claims this node.
+    InUse,
+}
+
+/// The longest wait that a coordinator may ask for.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
+
+/// Holds a session with the first of `addresses` that answers.
+pub(super) async fn hold(
+    line: &Line,
+    shared: &Shared,
+    addresses: &[String],
+    random: &mut Random,
+) -> End {
+    let Line { dial, identity, .. } = line;
+    let (trust, client) = (identity.trust(), Some(&identity.client));
+    let never = |why: String, next| End { welcomed_for: None, why, next };
+    match connect(&**dial, addresses, &trust, client, Options::default()).await {
+        Err(error) => never(error.to_string(), Next::Dial),
+        Ok(connected) => match open(&connected, shared).await {
+            Ok(mut session) => session.run(shared, random).await,
+            Err(ended) => {
+                let (why, next) = ended.judge();
+                never(why, next)
+            }
+        },
+    }
+}
+
+/// Why it ended, before it is judged.
+enum Ended {
+    Refused(Status),
+    Closed,
+    Silent,
+    AgentGone,
+    Said(String, Next),
+}
+
+struct Session {
+    address: String,
+    incoming: Streaming<v1::CoordinatorMessage>,
+    outgoing: mpsc::Sender<v1::AgentMessage>,
+    assembler: Assembler,
+    /// When it was welcomed.
+    welcomed: Option<Instant>,
+    /// The interval told then.
+    heartbeat: Option<Duration>,
+}
+
+async fn open(connected: &Connected, shared: &Shared) -> Result<Session, Ended> {
+    let (ask, answer) = oneshot::channel();
+    shared.inbox.put(|news| news.hello = Some(ask));
+    let Opening { hello, accepted } = answer.await.map_err(|_| Ended::AgentGone)?;
+    let (outgoing, requests) = mpsc::channel(OUTGOING);
+    let hello = v1::agent_message::Message::Hello(hello);
+    let hello = v1::AgentMessage { message: Some(hello) };
+    outgoing.send(hello).await.map_err(|_| Ended::Closed)?;
+    let mut client = AgentClient::new(connected.channel.clone());
+    let stream = client.session(ReceiverStream::new(requests));
+    let incoming = match tokio::time::timeout(OPENING, stream).await {
+        Ok(Ok(response)) => response.into_inner(),
+        Ok(Err(status)) => return Err(Ended::Refused(status)),
+        Err(_) => return Err(Ended::Silent),
+    };
+    Ok(Session {
+        address: connected.address.clone(),
+        incoming,
+        outgoing,
+        assembler: Assembler::new(accepted),
+        welcomed: None,
+        heartbeat: None,
+    })
+}
+
+impl Session {
+    async fn run(&mut self, shared: &Shared, random: &mut Random) -> End {
+        let ended = self.exchange(shared, random).await;
+        let (why, next) = ended.judge();
+        End { welcomed_for: self.welcomed.map(|at| at.elapsed()), why, next }
+    }
+
+    /// Reads at once whatever comes; says what there is to say when the connection takes it.
+    async fn exchange(&mut self, shared: &Shared, random: &mut Random) -> Ended {
+        // Until it is welcomed, when the coordinator counts as silent; then, when to say something.
+        let mut due = Instant::now() + OPENING;
+        let outgoing = self.outgoing.clone();
+        loop {
+            let welcomed = self.heartbeat.is_some();
+            let has_news = welcomed && !shared.outbox.is_empty();
+            // Inputs before timers: a loop that was frozen finds first what came meanwhile.
+            tokio::select! {
+                biased;
+                message = self.incoming.message() => {
+                    let taken = match message {
+                        Ok(Some(message)) => self.take(message, shared),
+                        Ok(None) => Err(Ended::Closed),
+                        Err(status) => Err(Ended::Refused(status)),
+                    };
+                    match (taken, self.heartbeat) {
+                        (Err(ended), _) => return ended,
+                        (Ok(()), Some(every)) if !welcomed => due = next(random, every),
+                        _ => {}
+                    }
+                },
+                permit = outgoing.reserve(), if has_news => {
+                    let Ok(permit) = permit else { return Ended::Closed };
+                    if let Some(message) = shared.outbox.next() {
+                        permit.send(message);
+                    }
+                    due = next(random, self.heartbeat.unwrap_or(OPENING));
+                },
+                () = shared.outbox.changed(), if welcomed && !has_news => {}
+                () = tokio::time::sleep_until(due) => match self.heartbeat {
+                    Some(every) => {
+                        shared.outbox.heartbeat();
+                        due = next(random, every);
+                    }
+                    None => return Ended::Silent,
+                },
+            }
+        }
+    }
+
+    fn take(&mut self, message: v1::CoordinatorMessage, shared: &Shared) -> Result<(), Ended> {
+        // A kind of message that this version does not know is passed over.
+        let Some(message) = message.message else { return Ok(()) };
+        match message {
+            Message::Welcome(welcome) => return self.welcome(&welcome, shared),
+            Message::Probe(v1::Probe { number }) => shared.outbox.answer_probe(number),
+            Message::Assignment(chunk) => match self.assembler.take(chunk) {
+                Ok(Some(order)) => shared.inbox.put_order(order),
+                Ok(None) => {}
+                Err(gap) => {
+                    let reason = gap.reason();
+                    tracing::warn!(%reason, "asking for the whole assignment");
+                    shared.outbox.ask_for_whole(&reason);
+                }
+            },
+            Message::Deregister(_) => shared.inbox.put(|news| news.deregistered = true),
+            Message::Farewell(_) => shared.inbox.put(|news| news.farewell = true),
+            Message::Redirect(v1::Redirect { addresses }) => {
+                let why = format!("the coordinator sends us to {}", addresses.join(", "));
+                return Err(Ended::Said(why, Next::Elsewhere(addresses)));
+            }
+            Message::RetryAfter(v1::RetryAfter { millis, reason }) => {
+                let wait = Duration::from_millis(millis.into()).min(LONGEST_WAIT);
+                let why = reason.map_or_else(|| "it is too busy".into(), |reason| reason.message);
+                return Err(Ended::Said(why, Next::After(wait)));
+            }
+        }
+        Ok(())
+    }
+
+    fn welcome(&mut self, welcome: &v1::Welcome, shared: &Shared) -> Result<(), Ended> {
+        let Ok(session) = welcome.session.parse::<SessionNonce>() else {
+            let why = "the coordinator's Welcome has no valid session".to_owned();
+            return Err(Ended::Said(why, Next::Dial));
+        };
+        let interval = Duration::from_millis(welcome.heartbeat_millis.into());
+        self.welcomed = Some(Instant::now());
+        self.heartbeat = Some(interval.clamp(HEARTBEATS.0, HEARTBEATS.1));
+        tracing::info!(coordinator = self.address, %session, "session open");
+        let address = self.address.clone();
+        shared.inbox.put(|news| {
+            news.welcomed = Some(session);
+            news.link = Some(Link::Up(address));
+        });
+        Ok(())
+    }
+}
+
+impl Ended {
+    fn judge(self) -> (String, Next) {
+        match self {
+            Self::Closed => ("the coordinator ended the session".into(), Next::Dial),
+            Self::Silent => ("the coordinator does not answer".into(), Next::Dial),
+            Self::AgentGone => ("the agent is ending".into(), Next::Dial),
+            Self::Said(why, next) => (why, next),
+            Self::Refused(status) => {
+                let next = match reason_of(&status).as_deref() {
+                    Some("NodeUnknown") => Next::Unknown,
+                    Some("NodeInUse") => Next::InUse,
+                    _ => Next::Dial,
+                };
+                (format!("{} ({:?})", status.message(), status.code()), next)
+            }
+        }
+    }
+}
+
+/// When to say something if nothing else is said before.
+fn next(random: &mut Random, interval: Duration) -> Instant {
+    Instant::now() + random.about(interval)
+}

@@ -1,0 +1,391 @@
+//! The command line: kubectl's words, flags and defaults.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Runs exactly one instance of every DaemonSet on every registered machine.
+#[derive(Debug, Parser)]
+#[command(name = "everynode", version, disable_help_subcommand = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// Flags that every verb takes.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Which coordinator, and as whom (a kubeconfig) [default: ~/.everynode/config]
+    #[arg(long, global = true, env = "EVERYNODE_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The namespace, for kinds that have one [default: the configuration's, else "default"]
+    #[arg(short, long, global = true, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+    /// How long one request may take (1s, 2m, 1h; 0: as long as the coordinator allows)
+    #[arg(long, global = true, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub(crate) request_timeout: Duration,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Create DaemonSets from files
+    Create(WriteArgs),
+    /// Create DaemonSets from files, or change them to what the files say
+    Apply(WriteArgs),
+    /// Replace DaemonSets by what files say
+    Replace(WriteArgs),
+    /// Delete DaemonSets, pods (they are replaced) or nodes (they are deregistered)
+    Delete(DeleteArgs),
+    /// Show objects, one per line
+    Get(GetArgs),
+    /// Show all about some objects
+    Describe(DescribeArgs),
+    /// Change labels of nodes: KEY=VALUE sets one, KEY- removes it
+    Label(ChangeArgs),
+    /// Change taints of nodes: KEY=VALUE:EFFECT sets one, KEY:EFFECT- or KEY- removes it
+    Taint(ChangeArgs),
+    /// Mark nodes as unschedulable (DaemonSets ignore it)
+    Cordon(NodesArgs),
+    /// Mark nodes as schedulable
+    Uncordon(NodesArgs),
+    /// Say why things do not run as wanted, one line each
+    Why(WhyArgs),
+    /// Tokens with which machines join
+    #[command(subcommand)]
+    Token(TokenVerb),
+    /// How a DaemonSet's newest revision gets around
+    #[command(subcommand)]
+    Rollout(RolloutVerb),
+    /// Show the versions of this program and of the coordinator
+    Version(VersionArgs),
+    /// Run a coordinator and nodes on this machine and show what they do
+    Demo(DemoArgs),
+}
+
+/// `create`, `apply`, `replace`.
+#[derive(Debug, Args)]
+pub(crate) struct WriteArgs {
+    #[command(flatten)]
+    pub(crate) files: FileArgs,
+    #[command(flatten)]
+    pub(crate) dry_run: DryRunArgs,
+    /// How to print what came of it
+    #[arg(short, long, value_enum)]
+    pub(crate) output: Option<ObjectOutput>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FileArgs {
+    /// A file, a directory of .yaml, .yml and .json files, or - for standard input
+    #[arg(short, long = "filename", value_name = "FILE", value_delimiter = ',', required = true)]
+    pub(crate) filename: Vec<PathBuf>,
+    /// Read directories in directories too
+    #[arg(short = 'R', long)]
+    pub(crate) recursive: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DryRunArgs {
+    /// none; client: check here and send nothing; server: have the coordinator do all but store it
+    #[arg(long, value_enum, default_value = "none", require_equals = true, value_name = "WHERE")]
+    pub(crate) dry_run: DryRun,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DryRun {
+    None,
+    Client,
+    Server,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ObjectOutput {
+    Name,
+    Yaml,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArgs {
+    /// TYPE NAME... or TYPE/NAME...
+    #[arg(value_name = "TYPE NAME")]
+    pub(crate) what: Vec<String>,
+    /// Delete what a file, a directory or standard input (-) names
+    #[arg(short, long = "filename", value_name = "FILE", value_delimiter = ',', conflicts_with = "what")]
+    pub(crate) filename: Vec<PathBuf>,
+    /// Read directories in directories too
+    #[arg(short = 'R', long)]
+    pub(crate) recursive: bool,
+    /// Those with these labels
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    pub(crate) selector: Option<String>,
+    /// All of the type in the namespace
+    #[arg(long, conflicts_with = "selector")]
+    pub(crate) all: bool,
+    /// Wait until it has come about
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set,
+          default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    pub(crate) wait: bool,
+    /// How long to wait (0: for as long as it takes)
+    #[arg(long, value_name = "DURATION", default_value = "0", value_parser = duration)]
+    pub(crate) timeout: Duration,
+    /// Nodes only: drop it without its word; should it call again, it is refused and goes on
+    /// running what it runs
+    #[arg(long)]
+    pub(crate) forget: bool,
+    /// What is not there counts as deleted
+    #[arg(long)]
+    pub(crate) ignore_not_found: bool,
+    #[command(flatten)]
+    pub(crate) dry_run: DryRunArgs,
+    /// How to print what came of it
+    #[arg(short, long, value_parser = ["name"])]
+    pub(crate) output: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GetArgs {
+    /// TYPE[,TYPE...] [NAME...] or TYPE/NAME...: daemonsets (ds), nodes (no), pods (po),
+    /// events (ev), tokens
+    #[arg(value_name = "TYPE NAME", required = true)]
+    pub(crate) what: Vec<String>,
+    /// How to print
+    #[arg(short, long, value_enum)]
+    pub(crate) output: Option<GetOutput>,
+    /// Go on and print what changes
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+    /// Print only what changes
+    #[arg(long)]
+    pub(crate) watch_only: bool,
+    /// Those with these labels: a=b,c!=d,e in (x,y),f,!g
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    pub(crate) selector: Option<String>,
+    /// Of all namespaces
+    #[arg(short = 'A', long)]
+    pub(crate) all_namespaces: bool,
+    /// Without the line of column names
+    #[arg(long)]
+    pub(crate) no_headers: bool,
+    /// Labels as the last column
+    #[arg(long)]
+    pub(crate) show_labels: bool,
+    /// What is not there is no error
+    #[arg(long)]
+    pub(crate) ignore_not_found: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GetOutput {
+    Wide,
+    Yaml,
+    Json,
+    Name,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DescribeArgs {
+    /// TYPE [NAME...] or TYPE/NAME...: daemonset, node, pod
+    #[arg(value_name = "TYPE NAME", required = true)]
+    pub(crate) what: Vec<String>,
+    /// Those with these labels
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    pub(crate) selector: Option<String>,
+    /// Of all namespaces
+    #[arg(short = 'A', long)]
+    pub(crate) all_namespaces: bool,
+}
+
+/// `label` and `taint`.
+#[derive(Debug, Args)]
+pub(crate) struct ChangeArgs {
+    /// nodes NAME... CHANGE...
+    #[arg(value_name = "nodes NAME CHANGE", required = true)]
+    pub(crate) what: Vec<String>,
+    /// Replace other values
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// All nodes
+    #[arg(long, conflicts_with = "selector")]
+    pub(crate) all: bool,
+    /// Nodes with these labels
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    pub(crate) selector: Option<String>,
+    #[command(flatten)]
+    pub(crate) dry_run: DryRunArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodesArgs {
+    /// NODE...
+    #[arg(value_name = "NODE", required = true)]
+    pub(crate) nodes: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WhyArgs {
+    /// node NAME, pod NAME or daemonset NAME; without, everything that does not run as wanted
+    #[arg(value_name = "TYPE NAME")]
+    pub(crate) what: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenVerb {
+    /// Make a token and print it; it is seen this once
+    Create(TokenCreateArgs),
+    /// Show the tokens that are good
+    List,
+    /// Make tokens useless; machines that joined with them stay
+    Revoke {
+        /// A token's id, or the whole token
+        #[arg(value_name = "TOKEN", required = true)]
+        tokens: Vec<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenCreateArgs {
+    /// For how long it is good
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
+    pub(crate) ttl: Duration,
+    /// For how many machines it is good [default: any number]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) uses: Option<u32>,
+    /// The only node name that may join with it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node_name: Option<String>,
+    /// A node of that name is replaced: for a machine that was set up anew
+    #[arg(long, requires = "node_name")]
+    pub(crate) replace: bool,
+    /// Print the command to run on the machine instead of the token alone
+    #[arg(long)]
+    pub(crate) print_join_command: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RolloutVerb {
+    /// Follow a rollout until it is done or has failed
+    Status {
+        /// daemonset/NAME
+        #[arg(value_name = "TYPE NAME", required = true)]
+        what: Vec<String>,
+        /// Wait for the end
+        #[arg(short, long, default_value_t = true, action = clap::ArgAction::Set,
+              default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+        watch: bool,
+        /// How long to wait (0: for as long as it takes)
+        #[arg(long, value_name = "DURATION", default_value = "0", value_parser = duration)]
+        timeout: Duration,
+    },
+    /// Show the revisions that are kept
+    History {
+        /// daemonset/NAME
+        #[arg(value_name = "TYPE NAME", required = true)]
+        what: Vec<String>,
+        /// Show this one's pod template
+        #[arg(long, value_name = "NUMBER")]
+        revision: Option<i64>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VersionArgs {
+    /// Only this program's
+    #[arg(long)]
+    pub(crate) client: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// How many nodes to begin with
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(3..=50))]
+    pub(crate) nodes: u32,
+    /// Where to keep everything: a directory that is empty or not there, removed at the end
+    /// [default: a new one among the temporary files]
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+    /// Play the scenes and end; exit code 1 if anything was not as promised
+    #[arg(long)]
+    pub(crate) once: bool,
+}
+
+/// Reads `90`, `90s`, `1m30s`, `0`.
+fn duration(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    humantime::parse_duration(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Verb, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace()).map(|cli| cli.verb)
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_people_type_for_kubectl_is_understood() {
+        for line in [
+            "everynode create -f daemon-set-definition.yaml",
+            "everynode apply -f a.yaml -f b.yaml,c.yaml --dry-run=server -o yaml",
+            "everynode replace -R -f dir",
+            "everynode delete -f -",
+            "everynode get daemonsets",
+            "everynode get ds,nodes -A -o wide --no-headers",
+            "everynode get po -w -l app=x -n kube-system",
+            "everynode get ds/monitoring-daemon -oyaml",
+            "everynode describe daemonsets monitoring-daemon",
+            "everynode delete node n1 --wait=false --forget",
+            "everynode label nodes n1 a=b c- --overwrite",
+            "everynode taint nodes n1 a=b:NoExecute c:NoSchedule-",
+            "everynode token create --ttl 1h --uses 3 --node-name n --replace --print-join-command",
+            "everynode rollout status ds/x --timeout 5m -w=false",
+            "everynode rollout history daemonset x --revision 3",
+            "everynode why",
+            "everynode why node n1",
+            "everynode cordon n1 n2",
+            "everynode --request-timeout 5 version --client",
+            "everynode get ds --config f",
+            "everynode demo --nodes 5 --once",
+        ] {
+            assert!(parse(line).is_ok(), "{line}: {:?}", parse(line));
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for line in [
+            "everynode",
+            "everynode create",
+            "everynode get",
+            "everynode get ds -o xml",
+            "everynode apply -f x --dry-run=maybe",
+            "everynode delete ds x -f y",
+            "everynode token create --replace",
+            "everynode token create --uses 0",
+            "everynode get ds --request-timeout soon",
+            "everynode demo --nodes 0",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn durations_may_be_bare_seconds() {
+        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
+        assert!(duration("-1s").is_err());
+    }
+}

@@ -1,0 +1,47 @@
+//! What every verb has at hand: where the coordinator is, and which namespace is meant.
+
+use std::cell::OnceCell;
+
+use crate::args::Global;
+use crate::config::Config;
+use crate::connect::Client;
+use crate::error::Error;
+
+/// The flags that every verb takes, and the configuration they lead to.
+pub(crate) struct Context {
+    global: Global,
+    config: OnceCell<Config>,
+}
+
+impl Context {
+    /// What these flags say.
+    pub(crate) fn new(global: Global) -> Self {
+        Self { global, config: OnceCell::new() }
+    }
+
+    /// Connects to the coordinator.
+    pub(crate) async fn connect(&self) -> Result<Client, Error> {
+        Client::connect(self.config()?, self.global.request_timeout).await
+    }
+
+    /// The namespace where an object names none.
+    pub(crate) fn namespace(&self) -> Result<String, Error> {
+        if let Some(namespace) = self.said_namespace() {
+            return Ok(namespace.to_owned());
+        }
+        Ok(self.config()?.namespace.clone().unwrap_or_else(|| "default".into()))
+    }
+
+    /// The namespace given on the command line.
+    pub(crate) fn said_namespace(&self) -> Option<&str> {
+        self.global.namespace.as_deref()
+    }
+
+    fn config(&self) -> Result<&Config, Error> {
+        if let Some(config) = self.config.get() {
+            return Ok(config);
+        }
+        let config = Config::load(self.global.config.as_deref())?;
+        Ok(self.config.get_or_init(|| config))
+    }
+}

@@ -1,0 +1,138 @@
+//! All about a node, and what it runs.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use everynode_proto::v1::{ListRequest, Node, Pod};
+
+use super::{events, push_lines};
+use crate::age::{age, rfc3339, unix_now};
+use crate::connect::Client;
+use crate::error::Error;
+use crate::kinds::{Kind as _, Nodes, Pods, ready_of, restarts, roles, standing};
+
+pub(super) async fn describe(client: &Client, name: &str) -> Result<String, Error> {
+    let node = Nodes::get(client, "", name).await?;
+    let request = ListRequest { field: name.into(), ..ListRequest::default() };
+    let pods = Pods::list(client, request).await?.items;
+    let events = events::about(client, "", "Node", name).await?;
+    Ok(text(&node, &pods, unix_now()) + &events)
+}
+
+fn text(node: &Node, pods: &[Pod], now: i64) -> String {
+    let metadata = node.metadata.clone().unwrap_or_default();
+    let mut text = String::new();
+    let _ = writeln!(text, "Name:\t{}", metadata.name);
+    let _ = writeln!(text, "Roles:\t{}", roles(node));
+    push_lines(&mut text, "Labels", &labels(&metadata.labels, &node.joined_labels));
+    let taints: Vec<String> = node
+        .taints
+        .iter()
+        .map(|taint| match taint.value.as_str() {
+            "" => format!("{}:{}", taint.key, taint.effect),
+            value => format!("{}={value}:{}", taint.key, taint.effect),
+        })
+        .collect();
+    let created = metadata.creation_timestamp.as_ref();
+    let _ = writeln!(text, "CreationTimestamp:\t{}", created.map_or("<unknown>".into(), rfc3339));
+    push_lines(&mut text, "Taints", &taints);
+    let _ = writeln!(text, "Unschedulable:\t{}", node.unschedulable);
+    let _ = writeln!(text, "State:\t{}", node.state);
+    if let Some(reason) = &node.reason {
+        let _ = writeln!(text, "Reason:\t{}: {}", reason.code, reason.message);
+    }
+    let _ = writeln!(text, "Connected:\t{}", node.connected);
+    let heard = node.last_heard.as_ref();
+    let heard = heard.map_or("<never>".into(), |at| format!("{} ago ({})", age(Some(at), now), rfc3339(at)));
+    let _ = writeln!(text, "Last Heard:\t{heard}");
+    text.push_str("System Info:\n");
+    for (title, value) in [
+        ("UID", &metadata.uid),
+        ("Machine ID", &node.machine_id),
+        ("Boot ID", &node.boot_id),
+        ("Agent Version", &node.agent_version),
+    ] {
+        let _ = writeln!(text, "  {title}:\t{value}");
+    }
+    let mut facts: Vec<_> = node.facts.iter().collect();
+    facts.sort_unstable();
+    for (key, value) in facts {
+        let _ = writeln!(text, "  {key}:\t{value}");
+    }
+    push_lines(&mut text, "Can Honour", &node.features);
+    push_pods(&mut text, pods, now);
+    text
+}
+
+/// Each label, marked where it came with the machine.
+fn labels(labels: &HashMap<String, String>, joined: &HashMap<String, String>) -> Vec<String> {
+    let mut lines: Vec<String> = labels
+        .iter()
+        .map(|(key, value)| match joined.get(key) {
+            Some(first) if first == value => format!("{key}={value} (joined with it)"),
+            Some(first) => format!("{key}={value} (joined with {first:?})"),
+            None => format!("{key}={value}"),
+        })
+        .collect();
+    lines.sort_unstable();
+    lines
+}
+
+fn push_pods(text: &mut String, pods: &[Pod], now: i64) {
+    let _ = writeln!(text, "Pods:\t({} in total)", pods.len());
+    if pods.is_empty() {
+        return;
+    }
+    text.push_str("  Namespace\tName\tReady\tStatus\tRestarts\tAge\n");
+    text.push_str("  ---------\t----\t-----\t------\t--------\t---\n");
+    for pod in pods {
+        let metadata = pod.metadata.clone().unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "  {}\t{}\t{}\t{}\t{}\t{}",
+            metadata.namespace,
+            metadata.name,
+            ready_of(pod),
+            standing(pod),
+            restarts(pod, now),
+            age(metadata.creation_timestamp.as_ref(), now),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use everynode_proto::v1::{ObjectMeta, Reason, Taint};
+
+    use super::*;
+    use crate::table::align_tabs;
+
+    #[test]
+    fn a_node_shows_where_its_labels_come_from() {
+        let map = |pairs: &[(&str, &str)]| -> HashMap<String, String> {
+            pairs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
+        };
+        let node = Node {
+            metadata: Some(ObjectMeta {
+                name: "n1".into(),
+                labels: map(&[("a", "1"), ("b", "2"), ("c", "3")]),
+                ..ObjectMeta::default()
+            }),
+            joined_labels: map(&[("a", "1"), ("b", "1")]),
+            taints: vec![Taint { key: "k".into(), value: "v".into(), effect: "NoExecute".into() }],
+            state: "NotReady".into(),
+            reason: Some(Reason { code: "NodeLost".into(), message: "silent".into() }),
+            ..Node::default()
+        };
+        let shown = align_tabs(&text(&node, &[Pod::default()], 0));
+        for line in [
+            "Labels:             a=1 (joined with it)\n                    b=2 (joined with \"1\")\n                    c=3\n",
+            "Taints:             k=v:NoExecute\n",
+            "Reason:             NodeLost: silent\n",
+            "Last Heard:         <never>\n",
+            "(1 in total)\n",
+        ] {
+            assert!(shown.contains(line), "{line}\nnot in\n{shown}");
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! `get`: objects as rows, or as YAML, JSON and names; and with `-w` what changes.
+
+use everynode_proto::v1::{ListRequest, WatchRequest};
+use serde_json::Value;
+
+use super::printed::{json_text, list_of, yaml};
+use crate::age::unix_now;
+use crate::args::{GetArgs, GetOutput};
+use crate::connect::Client;
+use crate::context::Context;
+use crate::error::Error;
+use crate::kinds::{
+    DaemonSets, Events, Kind, Listed, Nodes, Pods, Resource, Tokens, name_of, namespace_of, pairs,
+};
+use crate::out::Out;
+use crate::table::Table;
+use crate::targets::Targets;
+use crate::watch::{Change, Watch};
+
+/// What was asked for.
+struct Get<'a> {
+    args: &'a GetArgs,
+    context: &'a Context,
+    /// Empty: all of them.
+    namespace: String,
+    /// Whether objects of more than one kind are shown, so that names need their kind.
+    mixed: bool,
+}
+
+/// What was found, over all kinds.
+#[derive(Default)]
+struct Found {
+    /// For YAML, JSON and names.
+    objects: Vec<Value>,
+    names: Vec<String>,
+    /// How many tables or rows were printed.
+    printed: usize,
+    failed: bool,
+}
+
+/// Prints the objects.
+pub(crate) async fn run(args: &GetArgs, context: &Context, out: &mut Out) -> Result<(), Error> {
+    let kinds = by_kind(Targets::parse(&args.what)?);
+    if args.selector.is_some() && kinds.iter().any(|(_, names)| !names.is_empty()) {
+        return Err(Error::Usage("name cannot be provided when a selector is specified".into()));
+    }
+    let watches = args.watch || args.watch_only;
+    if watches && (kinds.len() != 1 || kinds[0].1.len() > 1) {
+        return Err(Error::Usage("you may only specify a single resource type, or one name, to watch".into()));
+    }
+    let client = context.connect().await?;
+    let namespaced = kinds.iter().any(|(kind, _)| kind.names().namespaced);
+    let namespace =
+        if args.all_namespaces || !namespaced { String::new() } else { context.namespace()? };
+    let get = Get { args, context, namespace, mixed: kinds.len() > 1 };
+    let mut found = Found::default();
+    for (kind, names) in &kinds {
+        match kind {
+            Resource::DaemonSets => get.kind::<DaemonSets>(&client, names, &mut found, out).await?,
+            Resource::Nodes => get.kind::<Nodes>(&client, names, &mut found, out).await?,
+            Resource::Pods => get.kind::<Pods>(&client, names, &mut found, out).await?,
+            Resource::Events => get.kind::<Events>(&client, names, &mut found, out).await?,
+            Resource::Tokens => get.kind::<Tokens>(&client, names, &mut found, out).await?,
+        }
+    }
+    if !watches {
+        let one = matches!(kinds.as_slice(), [(_, names)] if names.len() == 1);
+        get.finish(&mut found, one, out)?;
+    }
+    if found.failed { Err(Error::Told) } else { Ok(()) }
+}
+
+/// Each kind once, with the names asked for, in the order of their first mention.
+fn by_kind(targets: Targets) -> Vec<(Resource, Vec<String>)> {
+    let mut kinds: Vec<(Resource, Vec<String>)> = Vec::new();
+    let mut add = |kind: Resource, name: Option<String>| {
+        match kinds.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, names)) => names.extend(name),
+            None => kinds.push((kind, name.into_iter().collect())),
+        }
+    };
+    match targets {
+        Targets::Kinds(all) => all.into_iter().for_each(|kind| add(kind, None)),
+        Targets::Objects(all) => all.into_iter().for_each(|(kind, name)| add(kind, Some(name))),
+    }
+    kinds
+}
+
+impl Get<'_> {
+    async fn kind<K: Kind>(
+        &self,
+        client: &Client,
+        names: &[String],
+        found: &mut Found,
+        out: &mut Out,
+    ) -> Result<(), Error> {
+        let listed = self.fetch::<K>(client, names, found, out).await?;
+        let mut table = Table::default();
+        if !self.args.watch_only {
+            match self.args.output {
+                None | Some(GetOutput::Wide) => self.table::<K>(&listed.items, &mut table, found, out)?,
+                _ => {
+                    for item in &listed.items {
+                        self.gather::<K>(item, found)?;
+                    }
+                }
+            }
+        }
+        if self.args.watch || self.args.watch_only {
+            self.finish(found, names.len() == 1, out)?;
+            self.follow::<K>(client, names, listed, table, out).await?;
+        }
+        Ok(())
+    }
+
+    async fn fetch<K: Kind>(
+        &self,
+        client: &Client,
+        names: &[String],
+        found: &mut Found,
+        out: &mut Out,
+    ) -> Result<Listed<K::Object>, Error> {
+        if names.is_empty() {
+            let request = ListRequest {
+                namespace: self.namespace.clone(),
+                label_selector: self.args.selector.clone().unwrap_or_default(),
+                field: String::new(),
+            };
+            return K::list(client, request).await;
+        }
+        if self.args.all_namespaces && K::NAMES.namespaced {
+            return Err(Error::Usage(
+                "a resource cannot be retrieved by name across all namespaces".into(),
+            ));
+        }
+        let mut items = Vec::new();
+        for name in names {
+            match K::get(client, &self.namespace, name).await {
+                Ok(object) => items.push(object),
+                Err(error) if error.is_not_found() && self.args.ignore_not_found => {}
+                Err(error @ Error::Refused(_)) => {
+                    found.failed = true;
+                    out.note(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        // An object's version may be older than the history reaches; the watch begins anew then.
+        let version = items.last().and_then(|item| K::metadata(item));
+        let resource_version = version.map(|metadata| metadata.resource_version.clone());
+        Ok(Listed { resource_version: resource_version.unwrap_or_default(), items })
+    }
+
+    fn table<K: Kind>(
+        &self,
+        items: &[K::Object],
+        table: &mut Table,
+        found: &mut Found,
+        out: &mut Out,
+    ) -> Result<(), Error> {
+        if items.is_empty() {
+            return Ok(());
+        }
+        let mut rows = Vec::new();
+        if !self.args.no_headers {
+            rows.push(self.heads::<K>());
+        }
+        let now = unix_now();
+        rows.extend(items.iter().map(|item| self.row::<K>(item, now)));
+        let gap = if found.printed > 0 { "\n" } else { "" };
+        found.printed += 1;
+        out.text(&format!("{gap}{}", table.lay_out(&rows)))
+    }
+
+    fn heads<K: Kind>(&self) -> Vec<String> {
+        let mut heads = Vec::new();
+        if self.args.all_namespaces && K::NAMES.namespaced {
+            heads.push("NAMESPACE".to_owned());
+        }
+        let columns = K::COLUMNS.iter().filter(|column| self.shows(column.wide));
+        heads.extend(columns.map(|column| column.head.to_owned()));
+        if self.args.show_labels {
+            heads.push("LABELS".into());
+        }
+        heads
+    }
+
+    fn row<K: Kind>(&self, item: &K::Object, now: i64) -> Vec<String> {
+        let metadata = K::metadata(item);
+        let mut row = Vec::new();
+        if self.args.all_namespaces && K::NAMES.namespaced {
+            row.push(namespace_of(metadata).to_owned());
+        }
+        let cells = K::row(item, now).into_iter().zip(K::COLUMNS);
+        let cells = cells.filter(|(_, column)| self.shows(column.wide));
+        row.extend(cells.map(|(cell, column)| match column.head {
+            "NAME" if self.mixed => format!("{}/{cell}", K::NAMES.singular),
+            _ => cell,
+        }));
+        if self.args.show_labels {
+            row.push(metadata.map_or_else(|| "<none>".into(), |metadata| pairs(&metadata.labels, ",")));
+        }
+        row
+    }
+
+    fn shows(&self, wide: bool) -> bool {
+        !wide || self.args.output == Some(GetOutput::Wide)
+    }
+
+    fn gather<K: Kind>(&self, item: &K::Object, found: &mut Found) -> Result<(), Error> {
+        let object = K::manifest(item)?;
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        found.names.push(format!("{}/{name}", K::NAMES.singular));
+        found.objects.push(object);
+        Ok(())
+    }
+
+    /// Prints what was gathered; says so where there is nothing.
+    fn finish(&self, found: &mut Found, one: bool, out: &mut Out) -> Result<(), Error> {
+        let mut objects = std::mem::take(&mut found.objects);
+        let names = std::mem::take(&mut found.names);
+        let whole = |mut objects: Vec<Value>| match (one, objects.pop()) {
+            (true, Some(object)) => Some(object),
+            (true, None) => None,
+            (false, last) => {
+                objects.extend(last);
+                Some(list_of(objects))
+            }
+        };
+        match self.args.output {
+            Some(GetOutput::Yaml) => match whole(std::mem::take(&mut objects)) {
+                Some(object) => out.text(&yaml(&object)?),
+                None => Ok(()),
+            },
+            Some(GetOutput::Json) => match whole(std::mem::take(&mut objects)) {
+                Some(object) => out.text(&json_text(&object)),
+                None => Ok(()),
+            },
+            Some(GetOutput::Name) => names.iter().try_for_each(|name| out.line(name)),
+            _ if found.printed > 0 || found.failed || self.args.ignore_not_found => Ok(()),
+            _ if self.namespace.is_empty() => {
+                out.note("No resources found");
+                Ok(())
+            }
+            _ => {
+                out.note(format!("No resources found in {} namespace.", self.namespace));
+                Ok(())
+            }
+        }
+    }
+
+    /// Prints changes until the reader has had enough.
+    async fn follow<K: Kind>(
+        &self,
+        client: &Client,
+        names: &[String],
+        listed: Listed<K::Object>,
+        mut table: Table,
+        out: &mut Out,
+    ) -> Result<(), Error> {
+        let request = WatchRequest {
+            namespace: self.namespace.clone(),
+            label_selector: self.args.selector.clone().unwrap_or_default(),
+            resource_version: listed.resource_version,
+            name: names.first().cloned().unwrap_or_default(),
+        };
+        let mut watch = Watch::<K>::new(self.context, client.clone(), request, &listed.items);
+        let mut heads = !listed.items.is_empty() && !self.args.watch_only || self.args.no_headers;
+        loop {
+            let object = match watch.next().await? {
+                Change::Put(object) | Change::Gone(object) => object,
+                Change::Complete => continue,
+                Change::Lost(error) => {
+                    out.note(format!("{error}; waiting for it to come back"));
+                    continue;
+                }
+            };
+            match self.args.output {
+                None | Some(GetOutput::Wide) => {
+                    let mut rows = Vec::new();
+                    if !std::mem::replace(&mut heads, true) {
+                        rows.push(self.heads::<K>());
+                    }
+                    rows.push(self.row::<K>(&object, unix_now()));
+                    out.text(&table.lay_out(&rows))?;
+                }
+                Some(GetOutput::Yaml) => out.text(&format!("---\n{}", yaml(&K::manifest(&object)?)?))?,
+                Some(GetOutput::Json) => out.text(&json_text(&K::manifest(&object)?))?,
+                Some(GetOutput::Name) => {
+                    let name = name_of(K::metadata(&object));
+                    out.line(format!("{}/{name}", K::NAMES.singular))?;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use everynode_proto::v1::{DaemonSet, DaemonSetStatus, ObjectMeta};
+
+    use super::*;
+    use crate::args::{Cli, Verb};
+    use crate::out::testing::captured;
+
+    fn sets() -> Vec<DaemonSet> {
+        let metadata = ObjectMeta {
+            name: "monitoring-daemon".into(),
+            namespace: "ops".into(),
+            labels: [("app".to_owned(), "m".to_owned())].into(),
+            ..ObjectMeta::default()
+        };
+        let status = DaemonSetStatus {
+            desired_number_scheduled: 3,
+            current_number_scheduled: 3,
+            number_ready: 2,
+            updated_number_scheduled: 3,
+            number_available: 2,
+            ..DaemonSetStatus::default()
+        };
+        vec![DaemonSet { metadata: Some(metadata), spec: None, status: Some(status) }]
+    }
+
+    fn shown(line: &str) -> String {
+        let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
+        let context = Context::new(cli.global);
+        let Verb::Get(args) = cli.verb else { panic!() };
+        let get = Get { args: &args, context: &context, namespace: "ops".into(), mixed: false };
+        let (mut out, text, _) = captured();
+        let mut found = Found::default();
+        get.table::<DaemonSets>(&sets(), &mut Table::default(), &mut found, &mut out).unwrap();
+        text.text()
+    }
+
+    #[test]
+    fn the_columns_of_daemonsets_are_kubectls() {
+        assert_eq!(
+            shown("everynode get ds"),
+            "NAME                DESIRED   CURRENT   READY   UP-TO-DATE   AVAILABLE   NODE SELECTOR   AGE\n\
+             monitoring-daemon   3         3         2       3            2           <none>          <unknown>\n"
+        );
+        assert!(shown("everynode get ds -A").starts_with("NAMESPACE   NAME   "));
+        assert!(shown("everynode get ds -o wide").contains("AGE         CONTAINERS   IMAGES   SELECTOR\n"));
+        assert!(shown("everynode get ds --show-labels").ends_with("<unknown>   app=m\n"));
+        assert!(shown("everynode get ds --no-headers").starts_with("monitoring-daemon   3"));
+    }
+
+    #[test]
+    fn kinds_are_gathered_in_order() {
+        let words: Vec<String> = ["ds/a", "no/n", "ds/b"].map(str::to_owned).to_vec();
+        let kinds = by_kind(Targets::parse(&words).unwrap());
+        assert_eq!(kinds[0], (Resource::DaemonSets, vec!["a".into(), "b".into()]));
+        assert_eq!(kinds[1], (Resource::Nodes, vec!["n".into()]));
+    }
+}

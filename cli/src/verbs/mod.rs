@@ -1,0 +1,42 @@
+//! The verbs, one file each.
+
+mod cordon;
+mod create;
+mod delete;
+mod delete_node;
+mod describe;
+mod get;
+mod label;
+mod printed;
+mod rollout;
+mod select;
+mod taint;
+mod token;
+mod version;
+mod why;
+
+use crate::args::Verb;
+use crate::context::Context;
+use crate::error::Error;
+use crate::out::Out;
+
+/// Does what the command line says.
+pub(crate) async fn run(verb: Verb, context: &Context, out: &mut Out) -> Result<(), Error> {
+    match verb {
+        Verb::Create(args) => create::run(create::Way::Create, &args, context, out).await,
+        Verb::Apply(args) => create::run(create::Way::Apply, &args, context, out).await,
+        Verb::Replace(args) => create::run(create::Way::Replace, &args, context, out).await,
+        Verb::Delete(args) => delete::run(&args, context, out).await,
+        Verb::Get(args) => get::run(&args, context, out).await,
+        Verb::Describe(args) => describe::run(&args, context, out).await,
+        Verb::Label(args) => label::run(&args, context, out).await,
+        Verb::Taint(args) => taint::run(&args, context, out).await,
+        Verb::Cordon(args) => cordon::run(&args, true, context, out).await,
+        Verb::Uncordon(args) => cordon::run(&args, false, context, out).await,
+        Verb::Why(args) => why::run(&args, context, out).await,
+        Verb::Token(verb) => token::run(&verb, context, out).await,
+        Verb::Rollout(verb) => rollout::run(&verb, context, out).await,
+        Verb::Version(args) => version::run(&args, context, out).await,
+        Verb::Demo(args) => crate::demo::run(&args, out).await,
+    }
+}

@@ -1,0 +1,223 @@
+//! DaemonSets are created, changed and deleted.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use everynode_model::{DaemonSet, Now, PodKey, SetUid};
+
+use super::places::exception_after;
+use super::{Fleet, unchanged, within_limits};
+use crate::command::{Command, Decision, Outcome, PutMode, Refusal};
+use crate::config::MAX_WRITES;
+use crate::grants::ChunkEdits;
+use crate::record::{GrantHead, Record, RecordKey, RevisionRecord, SetRecord, Write};
+use crate::records::SetRecords;
+use crate::rollout::leftovers;
+
+/// A mark that is about one revision and ends with it; others are the operator's.
+const FAILED: &str = "failed";
+
+/// [`Command::PutSet`], taken apart.
+struct Put<'a> {
+    set: &'a DaemonSet,
+    object: &'a Arc<[u8]>,
+    spec_changed: bool,
+    body: &'a Arc<[u8]>,
+    normal_form: u32,
+    change_cause: &'a str,
+}
+
+impl Fleet {
+    pub(super) fn put_set(&self, command: &Command, now: Now) -> Result<Decision, Refusal> {
+        let Command::PutSet {
+            mode,
+            set,
+            object,
+            spec_changed,
+            body,
+            normal_form,
+            change_cause,
+            expected_version,
+        } = command
+        else {
+            return Ok(unchanged(Outcome::Done));
+        };
+        let put = Put {
+            set,
+            object,
+            spec_changed: *spec_changed,
+            body,
+            normal_form: *normal_form,
+            change_cause,
+        };
+        let existing = self.records.set(&set.key).and_then(|(uid, records)| {
+            records.record.as_ref().map(|record| (uid, records, record))
+        });
+        match (existing, mode) {
+            (Some(_), PutMode::Create) => Err(Refusal::SetExists(set.key.clone())),
+            (None, PutMode::Replace) => Err(Refusal::SetNotFound(set.key.clone())),
+            (None, PutMode::Apply) if expected_version.is_some() => {
+                Err(conflict(&set.key, "it is not there any more"))
+            }
+            (None, _) => self.create_set(&put, now),
+            (Some((_, _, record)), _)
+                if expected_version.is_some_and(|seen| seen != record.resource_version) =>
+            {
+                Err(conflict(&set.key, "it has been changed since it was read"))
+            }
+            (Some((uid, records, record)), _) => self.change_set(&put, uid, records, record, now),
+        }
+    }
+
+    pub(super) fn delete_set(
+        &self,
+        key: &PodKey,
+        uid: Option<SetUid>,
+    ) -> Result<Decision, Refusal> {
+        let not_found = || Refusal::SetNotFound(key.clone());
+        let (present, records) = self.records.set(key).ok_or_else(not_found)?;
+        let record = records.record.as_ref().ok_or_else(not_found)?;
+        if uid.is_some_and(|uid| uid != present) {
+            return Err(conflict(key, "it has another uid than the one to be deleted"));
+        }
+        let mut writes = vec![Write::delete(RecordKey::Set(key.clone()))];
+        // What does not fit is swept by steps: without its set it means nothing.
+        writes.extend(leftovers(present, records).take(MAX_WRITES - 1));
+        let record = Box::new(SetRecord::clone(record));
+        Ok(Decision { writes, outcome: Outcome::SetDeleted(record) })
+    }
+
+    /// The first rollout goes everywhere at once: nothing is lost by it, as in Kubernetes.
+    fn create_set(&self, put: &Put<'_>, now: Now) -> Result<Decision, Refusal> {
+        if self.records.keys.len() >= self.config.max_sets {
+            return Err(Refusal::TooMany { what: "DaemonSets", limit: self.config.max_sets });
+        }
+        let record = SetRecord {
+            set: DaemonSet { generation: 1, ..put.set.clone() },
+            object: Arc::clone(put.object),
+            created_at: now.wall,
+            resource_version: self.decided_version(),
+        };
+        let (set, revision) = (put.set.uid, put.set.revision);
+        let head = GrantHead { set, stable: revision, target: revision, marks: BTreeMap::new() };
+        let writes = vec![
+            Write::put(Record::Set(record.clone())),
+            Write::put(Record::Revision(put.revision(set, 1, now))),
+            Write::put(Record::GrantHead(head)),
+        ];
+        let record = Box::new(record);
+        Ok(Decision { writes, outcome: Outcome::Set { record, created: true, changed: true } })
+    }
+
+    fn change_set(
+        &self,
+        put: &Put<'_>,
+        uid: SetUid,
+        records: &SetRecords,
+        former: &SetRecord,
+        now: Now,
+    ) -> Result<Decision, Refusal> {
+        if put.set.selector != former.set.selector {
+            return Err(Refusal::SelectorImmutable(put.set.key.clone()));
+        }
+        let generation = former.set.generation + u64::from(put.spec_changed);
+        let set = DaemonSet { uid, generation, ..put.set.clone() };
+        if set == former.set && *put.object == former.object {
+            let record = Box::new(former.clone());
+            let outcome = Outcome::Set { record, created: false, changed: false };
+            return Ok(unchanged(outcome));
+        }
+        let record = SetRecord {
+            set,
+            object: Arc::clone(put.object),
+            created_at: former.created_at,
+            resource_version: self.decided_version(),
+        };
+        let mut writes = vec![Write::put(Record::Set(record.clone()))];
+        writes.extend(put.changed_revision(uid, records, now));
+        writes.extend(changed_head(uid, records, &record.set));
+        writes.extend(self.changed_places(uid, records, former, &record.set));
+        let record = Box::new(record);
+        within_limits(writes, Outcome::Set { record, created: false, changed: true })
+    }
+
+    fn changed_places(
+        &self,
+        uid: SetUid,
+        records: &SetRecords,
+        former: &SetRecord,
+        set: &DaemonSet,
+    ) -> Vec<Write> {
+        if set.placement == former.set.placement {
+            return Vec::new();
+        }
+        let mut edits = ChunkEdits::new(uid, records);
+        for node in self.records.names.values().filter_map(|node| self.records.active(*node)) {
+            let after = exception_after(records, Some(node), set, set.revision, node);
+            if let Some(exception) = after {
+                edits.set(node.uid, exception);
+            }
+        }
+        edits.into_writes()
+    }
+}
+
+impl Put<'_> {
+    fn revision(&self, set: SetUid, number: u64, now: Now) -> RevisionRecord {
+        RevisionRecord {
+            set,
+            digest: self.set.revision,
+            number,
+            body: Arc::clone(self.body),
+            normal_form: self.normal_form,
+            created_at: now.wall,
+            change_cause: self.change_cause.to_owned(),
+        }
+    }
+
+    /// The record of the revision that is the newest from now on: a former one is used again and
+    /// renumbered, as in Kubernetes.
+    fn changed_revision(&self, set: SetUid, records: &SetRecords, now: Now) -> Option<Write> {
+        let newest = records.newest_number();
+        let next = match records.revisions.get(&self.set.revision) {
+            None => self.revision(set, newest + 1, now),
+            Some(known) => {
+                let number = if known.number == newest { newest } else { newest + 1 };
+                let cause = match self.change_cause {
+                    "" => known.change_cause.clone(),
+                    cause => cause.to_owned(),
+                };
+                let next =
+                    RevisionRecord { number, change_cause: cause, ..RevisionRecord::clone(known) };
+                if next == **known {
+                    return None;
+                }
+                next
+            }
+        };
+        Some(Write::put(Record::Revision(next)))
+    }
+}
+
+fn changed_head(uid: SetUid, records: &SetRecords, set: &DaemonSet) -> Option<Write> {
+    let head = match &records.head {
+        Some(head) if head.target == set.revision => return None,
+        Some(head) => {
+            let mut marks = head.marks.clone();
+            marks.remove(FAILED);
+            GrantHead { target: set.revision, marks, ..head.clone() }
+        }
+        None => GrantHead {
+            set: uid,
+            stable: set.revision,
+            target: set.revision,
+            marks: BTreeMap::new(),
+        },
+    };
+    Some(Write::put(Record::GrantHead(head)))
+}
+
+fn conflict(key: &PodKey, detail: &str) -> Refusal {
+    let what = format!("daemonsets.apps {:?}", key.name());
+    Refusal::Conflict { what, detail: detail.to_owned() }
+}

@@ -1,0 +1,247 @@
+//! Reading the fleet. Views may walk over it; nothing here is called for an event.
+
+use std::sync::Arc;
+
+use everynode_model::{Digest, NodeName, NodeUid, PodKey, PodStatus, Reason, SetUid, Strategy};
+
+use crate::Fleet;
+use crate::record::{EventRecord, GrantHead, NodeRecord, RevisionRecord, TokenRecord};
+use crate::records::{Place, SetRecords};
+use crate::seen::Seen;
+use crate::status::Tally;
+use crate::view::{NodeView, PodView, Readiness, SetView};
+
+/// Which pods to show; all where nothing is named.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodFilter {
+    /// Only on this node.
+    pub node: Option<NodeUid>,
+    /// Only of this namespace.
+    pub namespace: Option<String>,
+    /// Only of this DaemonSet.
+    pub set: Option<PodKey>,
+}
+
+/// A pod's name: its set's, and five characters drawn from its identity, of Kubernetes' alphabet
+/// for generated names (no vowels, so that no words come about).
+pub fn pod_name(key: &PodKey, identity: &[u8]) -> String {
+    const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+    let mut number = Digest::of(identity).leading_u64();
+    let mut name = format!("{}-", key.name());
+    for _ in 0..5 {
+        let index = usize::try_from(number % 27).unwrap_or(0);
+        name.push(char::from(ALPHABET[index]));
+        number /= 27;
+    }
+    name
+}
+
+impl Fleet {
+    /// The DaemonSets of a namespace, or all, by namespace and name.
+    pub fn sets(&self, namespace: Option<&str>) -> Vec<SetView> {
+        let keys = self.records.keys.keys();
+        let named = keys.filter(|key| namespace.is_none_or(|only| only == key.namespace()));
+        named.filter_map(|key| self.set(key)).collect()
+    }
+
+    /// One DaemonSet.
+    pub fn set(&self, key: &PodKey) -> Option<SetView> {
+        let (uid, records) = self.records.set(key)?;
+        let record = records.record.as_ref()?;
+        let head = records.head.as_ref()?;
+        let empty = Tally::default();
+        let tally = self.tallies.get(&uid).unwrap_or(&empty);
+        let shown = self.status_versions.get(&uid).copied().unwrap_or(0);
+        Some(SetView {
+            record: Arc::clone(record),
+            status: tally.status,
+            stable: head.stable,
+            target: head.target,
+            conditions: conditions(records, head, tally),
+            resource_version: shown.max(record.resource_version),
+        })
+    }
+
+    /// All nodes, by uid; tombstones are not among them.
+    pub fn nodes(&self) -> Vec<NodeView> {
+        self.seen.keys().filter_map(|uid| self.node(*uid)).collect()
+    }
+
+    /// One node, unless it is unknown or only a tombstone is left of it.
+    pub fn node(&self, uid: NodeUid) -> Option<NodeView> {
+        let record = self.records.nodes.get(&uid)?;
+        self.seen.get(&uid).map(|seen| node_view(record, seen))
+    }
+
+    /// The Active node of that name.
+    pub fn node_by_name(&self, name: &NodeName) -> Option<NodeView> {
+        self.node(*self.records.names.get(name)?)
+    }
+
+    /// Pods as their nodes reported them, and those that are wanted and not reported yet.
+    pub fn pods(&self, filter: &PodFilter) -> Vec<PodView> {
+        match filter.node {
+            Some(node) => self.pods_of(node, filter),
+            None => self.seen.keys().flat_map(|node| self.pods_of(*node, filter)).collect(),
+        }
+    }
+
+    /// The pod of that namespace and name. Looks through all.
+    pub fn pod(&self, namespace: &str, name: &str) -> Option<PodView> {
+        let filter = PodFilter { namespace: Some(namespace.to_owned()), ..PodFilter::default() };
+        let mut nodes = self.seen.keys();
+        nodes.find_map(|node| self.pods_of(*node, &filter).into_iter().find(|pod| pod.name == name))
+    }
+
+    /// What a watcher of pods needs after [`crate::Changed::Pod`]: what is in that place now.
+    pub fn place(&self, node: NodeUid, key: &PodKey) -> Vec<PodView> {
+        let filter = PodFilter { set: Some(key.clone()), ..PodFilter::default() };
+        self.pods_of(node, &filter)
+    }
+
+    /// The kept events, oldest first.
+    pub fn events(&self) -> impl DoubleEndedIterator<Item = &EventRecord> {
+        self.events.kept()
+    }
+
+    /// A set's revisions, oldest first.
+    pub fn revisions(&self, set: SetUid) -> Vec<Arc<RevisionRecord>> {
+        let records = self.records.sets.get(&set);
+        let all = records.map(|records| records.revisions.values().cloned());
+        let mut all: Vec<_> = all.into_iter().flatten().collect();
+        all.sort_by_key(|revision| revision.number);
+        all
+    }
+
+    /// The join tokens, by id.
+    pub fn tokens(&self) -> impl Iterator<Item = &TokenRecord> {
+        self.records.tokens.values()
+    }
+
+    /// A node's record, also a tombstone's.
+    pub fn node_record(&self, uid: NodeUid) -> Option<&Arc<NodeRecord>> {
+        self.records.nodes.get(&uid)
+    }
+
+    fn pods_of(&self, uid: NodeUid, filter: &PodFilter) -> Vec<PodView> {
+        let (Some(node), Some(seen)) = (self.records.nodes.get(&uid), self.seen.get(&uid)) else {
+            return Vec::new();
+        };
+        let shown = |key: &PodKey| {
+            filter.set.as_ref().is_none_or(|only| only == key)
+                && filter.namespace.as_ref().is_none_or(|only| only == key.namespace())
+        };
+        let mut pods = Vec::new();
+        for (key, place) in seen.places.iter().filter(|(key, _)| shown(key)) {
+            let version = place.version.max(seen.version);
+            pods.extend(place.pods.iter().map(|pod| self.reported(node, seen, key, pod, version)));
+        }
+        for (key, set) in self.records.keys.iter().filter(|(key, _)| shown(key)) {
+            pods.extend(self.awaited(node, seen, key, *set));
+        }
+        pods
+    }
+
+    fn reported(
+        &self,
+        node: &Arc<NodeRecord>,
+        seen: &Seen,
+        key: &PodKey,
+        pod: &PodStatus,
+        resource_version: u64,
+    ) -> PodView {
+        let reason = match self.records.sets.contains_key(&pod.set) {
+            true => self.reason(pod.set, node.uid),
+            false => Some(Reason::new("BeingRemoved", "its DaemonSet is not there any more")),
+        };
+        PodView {
+            name: pod_name(key, pod.uid.uuid().as_bytes()),
+            node: Arc::clone(node),
+            key: key.clone(),
+            set: pod.set,
+            status: Some(pod.clone()),
+            reason: reason.or_else(|| pod.reason.clone()),
+            revision: pod.revision,
+            stale: matches!(seen.readiness, Readiness::Lost { .. }),
+            resource_version,
+        }
+    }
+
+    fn awaited(
+        &self,
+        node: &Arc<NodeRecord>,
+        seen: &Seen,
+        key: &PodKey,
+        set: SetUid,
+    ) -> Option<PodView> {
+        let records = self.records.sets.get(&set)?;
+        let record = records.record.as_ref()?;
+        let here = seen.places.get(key).and_then(|place| place.pod_of(set));
+        if here.is_some() || records.place(node) != Place::Run {
+            return None;
+        }
+        let grant = records.grant(node.uid)?;
+        let (set_id, node_id) = (set.uuid(), node.uid.uuid());
+        let identity = Digest::of_parts([
+            set_id.as_bytes().as_slice(),
+            node_id.as_bytes().as_slice(),
+            grant.revision.as_bytes().as_slice(),
+        ]);
+        Some(PodView {
+            name: pod_name(key, identity.as_bytes()),
+            node: Arc::clone(node),
+            key: key.clone(),
+            set,
+            status: None,
+            reason: self.reason(set, node.uid),
+            revision: grant.revision,
+            stale: matches!(seen.readiness, Readiness::Lost { .. }),
+            resource_version: seen.version.max(record.resource_version).max(node.resource_version),
+        })
+    }
+}
+
+fn node_view(record: &Arc<NodeRecord>, seen: &Seen) -> NodeView {
+    NodeView {
+        record: Arc::clone(record),
+        readiness: seen.readiness,
+        connected: seen.session.is_some(),
+        hello: seen.hello.clone(),
+        acknowledged: seen.acknowledged,
+        resource_version: record.resource_version.max(seen.version),
+    }
+}
+
+fn conditions(
+    records: &SetRecords,
+    head: &GrantHead,
+    tally: &Tally,
+) -> Vec<(String, bool, Reason)> {
+    let status = tally.status;
+    let (updated, desired) = (status.updated, status.desired);
+    let moved = format!("{updated} of {desired} pods are of the newest revision");
+    let to_move = tally.waiting.len() + tally.broken.len() + tally.moving;
+    let on_delete =
+        records.record.as_ref().is_some_and(|record| record.set.strategy == Strategy::OnDelete);
+    let progressing = match (head.marks.first_key_value(), to_move) {
+        (_, 0) => (false, Reason::new("Complete", moved)),
+        (Some((mark, why)), _) => (false, Reason::new("Held", format!("{moved}; {mark}: {why}"))),
+        (None, _) if on_delete => (false, Reason::new("OnDelete", moved)),
+        (None, _) => (true, Reason::new("RollingOut", moved)),
+    };
+    let missing = desired.saturating_sub(status.available) as usize;
+    let have = format!("{} of {desired} pods are available", status.available);
+    let available = match missing <= Fleet::budget(records, tally) {
+        true => (true, Reason::new("MinimumAvailable", have)),
+        false => (false, Reason::new("TooFewAvailable", have)),
+    };
+    let bad = tally.spending();
+    let degraded = match bad {
+        0 => (false, Reason::new("AsExpected", "no reachable node lacks its pod")),
+        _ => (true, Reason::new("PodsUnavailable", format!("{bad} nodes lack an available pod"))),
+    };
+    [("Progressing", progressing), ("Available", available), ("Degraded", degraded)]
+        .into_iter()
+        .map(|(name, (holds, reason))| (name.to_owned(), holds, reason))
+        .collect()
+}

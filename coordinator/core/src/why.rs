@@ -1,0 +1,206 @@
+//! Why a pod is as it is: no "no" without a reason.
+//!
+//! Asked in the order in which the answer would help: is the node wanted at all, is it there, was
+//! it granted the newest revision, does it have the order, and what does it say itself.
+
+use std::sync::Arc;
+
+use everynode_model::{NodeUid, PodKey, PodStatus, Reason, SetUid, Strategy};
+
+use crate::Fleet;
+use crate::placement::verdict;
+use crate::record::{Grant, GrantHead, NodeRecord};
+use crate::records::{Place, SetRecords};
+use crate::seen::{Seen, is_ready};
+use crate::status::Stand;
+use crate::view::{Readiness, Why};
+
+/// What to ask `why` about; everything where nothing is named.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WhyFilter {
+    /// Only this node.
+    pub node: Option<NodeUid>,
+    /// Only sets of this namespace.
+    pub namespace: Option<String>,
+    /// Only this DaemonSet.
+    pub set: Option<PodKey>,
+}
+
+impl Fleet {
+    /// Why each pod is, or is not, as it should be: one line per node and DaemonSet. Nodes on which
+    /// a set has no place and no pod are told of only where the filter names node or set.
+    pub fn why(&self, filter: &WhyFilter) -> Vec<Why> {
+        let named = filter.node.is_some() || filter.set.is_some();
+        let mut lines = Vec::new();
+        for (key, uid) in &self.records.keys {
+            let other_set = filter.set.as_ref().is_some_and(|only| only != key);
+            let other_namespace =
+                filter.namespace.as_ref().is_some_and(|only| only != key.namespace());
+            if other_set || other_namespace {
+                continue;
+            }
+            for node in self.records.names.values() {
+                if filter.node.is_none_or(|only| only == *node) {
+                    lines.extend(self.why_here(key, *uid, *node, named));
+                }
+            }
+        }
+        lines
+    }
+
+    /// Why the pod of `set` on `node` is not the wanted one; `None` where it is.
+    pub(crate) fn reason(&self, set: SetUid, node: NodeUid) -> Option<Reason> {
+        let records = self.records.sets.get(&set)?;
+        let (fine, reason, _) = self.explain(records, set, node)?;
+        if fine { None } else { Some(reason) }
+    }
+
+    fn why_here(&self, key: &PodKey, uid: SetUid, node: NodeUid, named: bool) -> Option<Why> {
+        let records = self.records.sets.get(&uid)?;
+        let (fine, reason, pod) = self.explain(records, uid, node)?;
+        let record = self.records.active(node)?;
+        if !named && records.place(record) == Place::None && pod.is_none() {
+            return None;
+        }
+        let failure = pod.and_then(|pod| pod.last_failure.as_ref());
+        let last_exit = failure.and_then(|failure| failure.exit);
+        Some(Why { node: Arc::clone(record), key: key.clone(), fine, reason, last_exit })
+    }
+
+    /// Whether all is as it should be, why, and the pod that is there.
+    fn explain(
+        &self,
+        records: &SetRecords,
+        uid: SetUid,
+        node: NodeUid,
+    ) -> Option<(bool, Reason, Option<&PodStatus>)> {
+        let record = records.record.as_ref()?;
+        let head = records.head.as_ref()?;
+        let grant = records.grant(node)?;
+        let active = self.records.active(node)?;
+        let seen = self.seen.get(&node)?;
+        let place = seen.places.get(&record.set.key);
+        let pod = place.and_then(|place| place.pod_of(uid));
+        if let Err(why) = verdict(&record.set, active).run {
+            let kept = records.place(active) == Place::Keep;
+            return Some(match (kept, pod) {
+                (true, _) => (true, kept_reason(&why.reason()), pod),
+                (false, None) => (true, why.reason(), pod),
+                (false, Some(_)) => (false, being_removed(&why.reason()), pod),
+            });
+        }
+        let fault = self
+            .absence(seen, active)
+            .or_else(|| {
+                (grant.revision != head.target).then(|| self.not_granted(records, uid, head))
+            })
+            .or_else(|| self.not_ordered(seen, node))
+            .or_else(|| self.not_running(records, seen, grant, pod, node));
+        let fine = fault.is_none();
+        let reason = fault.unwrap_or_else(|| {
+            Reason::new("Running", format!("revision {} is available", grant.revision.short()))
+        });
+        Some((fine, reason, pod))
+    }
+
+    fn absence(&self, seen: &Seen, node: &NodeRecord) -> Option<Reason> {
+        match seen.readiness {
+            Readiness::Ready => None,
+            Readiness::Unknown => {
+                Some(Reason::new("NodeUnknown", format!("node {} has not called yet", node.name)))
+            }
+            Readiness::Lost { since: None } => Some(Reason::new(
+                "NodeLost",
+                format!("node {} has not called since the coordinator started", node.name),
+            )),
+            Readiness::Lost { since: Some(since) } => {
+                let silent = self.now.steady.since(since).as_secs();
+                let message = format!("node {} was last heard of {silent} s ago", node.name);
+                Some(Reason::new("NodeLost", message))
+            }
+        }
+    }
+
+    fn not_granted(&self, records: &SetRecords, uid: SetUid, head: &GrantHead) -> Reason {
+        if let Some((mark, why)) = head.marks.first_key_value() {
+            return Reason::new("RolloutHeld", format!("the rollout is {mark}: {why}"));
+        }
+        let strategy = records.record.as_ref().map(|record| record.set.strategy);
+        if strategy == Some(Strategy::OnDelete) {
+            let message = "updateStrategy is OnDelete: the pod is replaced when it is deleted";
+            return Reason::new("OnDelete", message);
+        }
+        if !self.window_has_passed() {
+            let message = "the coordinator began to lead a moment ago and waits for nodes to call";
+            return Reason::new("RegistrationWindow", message);
+        }
+        let tally = self.tallies.get(&uid);
+        let spent = tally.map_or(0, crate::status::Tally::spending);
+        let budget = tally.map_or(0, |tally| Self::budget(records, tally));
+        let message = format!("waits for its turn: {spent} of {budget} pods may be unavailable");
+        Reason::new("RolloutPending", message)
+    }
+
+    fn not_ordered(&self, seen: &Seen, node: NodeUid) -> Option<Reason> {
+        let order = self.order_of(node);
+        let stamp = order.map(|order| order.stamp);
+        if let Some((refused, why)) = &seen.refused
+            && Some(*refused) == stamp
+        {
+            let message = format!("the agent refused its order: {why}");
+            return Some(Reason::new("OrderRefused", message));
+        }
+        if seen.session.is_none() {
+            let message = "the agent is not connected; it is expected back within its lease";
+            return Some(Reason::new("Disconnected", message));
+        }
+        if self.desk.is_due(node) || order.is_none() {
+            return Some(Reason::new("OrderDue", "the agent is about to be told"));
+        }
+        let has = seen.acknowledged.zip(stamp).is_some_and(|(has, stamp)| has == stamp);
+        let message = "the agent has not said yet that it has its order on disk";
+        (!has).then(|| Reason::new("OrderNotAcknowledged", message))
+    }
+
+    fn not_running(
+        &self,
+        records: &SetRecords,
+        seen: &Seen,
+        grant: Grant,
+        pod: Option<&PodStatus>,
+        node: NodeUid,
+    ) -> Option<Reason> {
+        let record = records.record.as_ref()?;
+        let Some(pod) = pod else {
+            let lacks = seen.hello.as_ref().and_then(|hello| {
+                record.set.features.iter().find(|feature| !hello.features.contains(*feature))
+            });
+            return Some(match lacks {
+                Some(feature) => {
+                    Reason::new("MissingFeature", format!("the node can't honour {feature}"))
+                }
+                None => Reason::new("NotReported", "the agent has not reported the pod yet"),
+            });
+        };
+        if (pod.revision, pod.replace) != (grant.revision, grant.replace) {
+            let message = format!("revision {} is being replaced", pod.revision.short());
+            return Some(pod.reason.clone().unwrap_or_else(|| Reason::new("Replacing", message)));
+        }
+        if !is_ready(pod) {
+            let message = format!("the pod is {} and not ready", pod.phase.as_str());
+            return Some(pod.reason.clone().unwrap_or_else(|| Reason::new("NotReady", message)));
+        }
+        let cell = self.tallies.get(&record.set.uid).and_then(|tally| tally.cells.get(&node));
+        let available = cell.is_some_and(|cell| cell.available && cell.stand == Stand::Done);
+        let message = format!("ready for less than {} s", record.set.min_ready.as_secs());
+        (!available).then(|| Reason::new("MinReadySeconds", message))
+    }
+}
+
+fn kept_reason(why: &Reason) -> Reason {
+    Reason::new("Kept", format!("the pod was there before and stays: {}", why.message))
+}
+
+fn being_removed(why: &Reason) -> Reason {
+    Reason::new("BeingRemoved", format!("the pod is on its way out: {}", why.message))
+}

@@ -1,0 +1,213 @@
+//! A seeded random walk over all commands, observations and time; every invariant holds after every
+//! step, a restart changes no assignment, and a healed fleet converges.
+//!
+//! `EVERYNODE_SEED=n cargo test -p everynode-coordinator-core --test walk` replays one seed.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
+
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use everynode_coordinator_core::{Command, NodeChange, Observation, PodFilter, WhyFilter};
+use everynode_model::{
+    Effect, IntOrPercent, NodeUid, Placement, Strategy, Taint, Toleration, TolerationOperator,
+};
+use world::{LONG, World, daemon_set, id, key, labels, name, put, revision};
+
+const SEEDS: u64 = 250;
+const STEPS: u32 = 120;
+const NODES: u64 = 7;
+const SETS: [&str; 3] = ["a", "b", "c"];
+
+/// Marsaglia's xorshift64: enough to choose by.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+
+    fn chance(&mut self, one_in: u64) -> bool {
+        self.roll(one_in) == 0
+    }
+
+    fn of<T: Copy>(&mut self, items: &[T]) -> T {
+        items[usize::try_from(self.roll(items.len() as u64)).unwrap()]
+    }
+}
+
+#[test]
+fn every_walk_keeps_every_promise_and_converges() {
+    // Replaying is the only thing that the environment decides, and only in this test.
+    #[allow(clippy::disallowed_methods, reason = "see above")]
+    let chosen = std::env::var("EVERYNODE_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seeds = chosen.map_or(1..=SEEDS, |seed: u64| seed..=seed);
+    for seed in seeds {
+        if let Err(cause) = catch_unwind(AssertUnwindSafe(|| walk(seed))) {
+            println!(
+                "replay: EVERYNODE_SEED={seed} cargo test -p everynode-coordinator-core --test walk"
+            );
+            std::panic::resume_unwind(cause);
+        }
+    }
+}
+
+fn walk(seed: u64) {
+    let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let mut world = World::new();
+    let mut next = 1;
+    for _ in 0..STEPS {
+        act(&mut world, &mut dice, &mut next);
+        if dice.chance(2) {
+            world.step();
+        }
+        if dice.chance(2) {
+            world.hand_out();
+        }
+        world.check();
+    }
+    heal(&mut world);
+    converged(&world);
+}
+
+fn act(world: &mut World, dice: &mut Dice, next: &mut u64) {
+    let nodes: Vec<NodeUid> = world.agents.keys().copied().collect();
+    let node = if nodes.is_empty() { id(1) } else { dice.of(&nodes) };
+    let set = dice.of(&SETS);
+    match dice.roll(24) {
+        0..=2 if (nodes.len() as u64) < NODES => {
+            let name = name(dice.roll(NODES));
+            if world.follow(&World::join_command(*next, name)).is_ok() {
+                world.agents.insert(id(*next), world::Agent::default());
+            }
+            *next += 1;
+        }
+        0..=5 => world.connect(node),
+        6 => world.disconnect(node),
+        7..=12 => world.work(node),
+        13 => put_something(world, dice, set),
+        14 if dice.chance(4) => {
+            let _ = world.follow(&Command::DeleteSet { key: key(set), uid: None });
+        }
+        15 if dice.chance(3) => remove(world, dice, node),
+        16 => change_node(world, dice, node),
+        17 => {
+            let _ = world.follow(&Command::ReplacePod { node, key: key(set) });
+        }
+        18 => world.crash(node, &key(set)),
+        19 => {
+            let bad = revision(dice.of(&["1", "2", "3"]));
+            if !world.bad.remove(&bad) {
+                world.bad.insert(bad);
+            }
+        }
+        20 => world.wait(Duration::from_secs(dice.roll(50))),
+        21 if dice.chance(6) => world.restart(),
+        22 => {
+            let stale = Observation::Disconnected { node, session: id(dice.roll(500)) };
+            world.observe(stale);
+            if let Some(agent) = world.agents.get_mut(&node) {
+                agent.mute = !agent.mute;
+            }
+        }
+        23 if dice.chance(4) => world.fleet.frozen(world.now),
+        _ => world.round(),
+    }
+}
+
+fn put_something(world: &mut World, dice: &mut Dice, name: &str) {
+    let mut set = daemon_set(name, world.draw(), "");
+    set.history_limit = 1;
+    set.min_ready = Duration::from_secs(dice.roll(3) * 10);
+    set.strategy = match dice.roll(4) {
+        0 => Strategy::OnDelete,
+        1 => Strategy::RollingUpdate { max_unavailable: IntOrPercent::Percent(34) },
+        _ => Strategy::RollingUpdate { max_unavailable: IntOrPercent::Int(1) },
+    };
+    set.placement = match dice.roll(4) {
+        0 => Placement { node_selector: labels(&[("x", "1")]), ..Placement::default() },
+        1 => Placement {
+            tolerations: vec![Toleration {
+                operator: TolerationOperator::Exists,
+                ..Toleration::default()
+            }],
+            ..Placement::default()
+        },
+        _ => Placement::default(),
+    };
+    let body = dice.of(&["1", "2", "3", "4"]);
+    let _ = world.follow(&put(set, body));
+}
+
+fn remove(world: &mut World, dice: &mut Dice, node: NodeUid) {
+    let Some(record) = world.fleet.node_record(node).cloned() else { return };
+    let forget = dice.chance(3);
+    let command = match dice.chance(2) {
+        true => Command::DeleteNode { name: record.name.clone(), forget },
+        false => Command::Leave { uid: node },
+    };
+    let _ = world.follow(&command);
+}
+
+fn change_node(world: &mut World, dice: &mut Dice, node: NodeUid) {
+    let Some(record) = world.fleet.node_record(node).cloned() else { return };
+    let effect = dice.of(&[Effect::NoSchedule, Effect::NoSchedule, Effect::NoExecute]);
+    let change = match dice.roll(5) {
+        0 => NodeChange::SetLabel { key: "x".into(), value: "1".into(), overwrite: true },
+        1 => NodeChange::RemoveLabel("x".into()),
+        2 => {
+            let taint = Taint { key: "t".into(), value: String::new(), effect };
+            NodeChange::SetTaint { taint, overwrite: true }
+        }
+        3 => NodeChange::RemoveTaint { key: "t".into(), effect: None },
+        _ => NodeChange::SetUnschedulable(dice.chance(2)),
+    };
+    let _ = world.follow(&Command::ChangeNode { name: record.name.clone(), changes: vec![change] });
+}
+
+fn heal(world: &mut World) {
+    world.bad.clear();
+    let nodes: Vec<NodeUid> = world.agents.keys().copied().collect();
+    for node in nodes {
+        world.connect(node);
+    }
+    world.wait(LONG);
+    // Each may have to wait for minReadySeconds, node after node, set after set.
+    for _ in 0..NODES * 3 {
+        world.settle();
+        world.wait(LONG);
+    }
+}
+
+fn converged(world: &World) {
+    let fleet = &world.fleet;
+    for set in fleet.sets(None) {
+        let status = set.status;
+        assert_eq!((status.available, status.current), (status.desired, status.desired), "{set:?}");
+        if set.record.set.strategy != Strategy::OnDelete {
+            assert_eq!((status.updated, set.stable), (status.desired, set.target), "{set:?}");
+        }
+    }
+    for line in fleet.why(&WhyFilter::default()) {
+        assert!(line.fine || line.reason.code == "OnDelete", "{line:?}");
+    }
+    for pod in fleet.pods(&PodFilter::default()) {
+        assert!(pod.status.is_some_and(|pod| pod.ready), "{:?} {:?}", pod.key, pod.reason);
+    }
+    for (node, agent) in &world.agents {
+        let assigned = fleet.assignment(*node);
+        let keys: Vec<_> = assigned.items().map(|item| &item.key).collect();
+        assert_eq!(agent.pods.keys().collect::<Vec<_>>(), keys, "{node}");
+    }
+    assert_eq!(fleet.step(world.now), Vec::new());
+}

@@ -1,0 +1,323 @@
+//! What a runtime makes of a template's fields: honoured, passed over with a warning, or needed.
+//!
+//! A field that **confines** a pod, or without which its program can't do its work, is a feature:
+//! a node whose agent did not announce it leaves the pod Pending and never runs it weaker than
+//! asked. A field that only helps is passed over, and the writer is told.
+
+use everynode_model::Features;
+use serde_json::Value;
+
+use crate::check::Check;
+use crate::normal::normal_value;
+use crate::path::Segment;
+use crate::{FieldPath, validate};
+
+/// What the process runtime makes of a field.
+#[derive(Clone, Copy)]
+enum Honour {
+    /// It does what it says, or there is nothing to be done.
+    Honoured,
+    /// It has no effect, and confines nothing.
+    Ignored(&'static str),
+    /// A node must have announced this feature.
+    Needs(&'static str),
+}
+
+use Honour::{Honoured, Ignored, Needs};
+
+/// The features that come with the runtime itself.
+const RUNTIME_PROCESS: &str = "runtime/process";
+const RUNTIME_CRI: &str = "runtime/cri";
+
+const HOSTS_NAMES: &str = "not honoured: processes use the host's name and resolver";
+const NO_PROBES: &str = "not honoured yet: a container counts as ready while its process runs";
+
+/// The process runtime's word on each field, by its path with `[*]` for items and entries;
+/// `initContainers` are told as `containers`. A field that is not here is judged by its parts; a
+/// single value that is not here is passed over with a warning, or, in a security context,
+/// needed.
+const PROCESS: &[(&str, Honour)] = &[
+    ("metadata", Honoured),
+    ("spec.affinity", Honoured),
+    ("spec.automountServiceAccountToken", Honoured),
+    ("spec.containers[*].args", Honoured),
+    ("spec.containers[*].command", Honoured),
+    ("spec.containers[*].env[*].name", Honoured),
+    ("spec.containers[*].env[*].value", Honoured),
+    ("spec.containers[*].env[*].valueFrom.configMapKeyRef", Needs("env.configMapKeyRef")),
+    ("spec.containers[*].env[*].valueFrom.fieldRef", Needs("env.fieldRef")),
+    ("spec.containers[*].env[*].valueFrom.fileKeyRef", Needs("env.fileKeyRef")),
+    ("spec.containers[*].env[*].valueFrom.resourceFieldRef", Needs("env.resourceFieldRef")),
+    ("spec.containers[*].env[*].valueFrom.secretKeyRef", Needs("env.secretKeyRef")),
+    ("spec.containers[*].envFrom", Needs("envFrom")),
+    // A warning of its own tells that the image is not used.
+    ("spec.containers[*].image", Honoured),
+    ("spec.containers[*].imagePullPolicy", Honoured),
+    ("spec.containers[*].lifecycle", Ignored("not honoured yet: no hook is run")),
+    ("spec.containers[*].livenessProbe", Ignored(NO_PROBES)),
+    ("spec.containers[*].name", Honoured),
+    ("spec.containers[*].ports", Honoured),
+    ("spec.containers[*].readinessProbe", Ignored(NO_PROBES)),
+    ("spec.containers[*].resources.claims", Needs("resources.claims")),
+    ("spec.containers[*].resources.limits", Ignored("not enforced yet")),
+    ("spec.containers[*].resources.requests", Ignored("not honoured")),
+    // Processes of the host's root have what this gives.
+    ("spec.containers[*].securityContext.privileged", Honoured),
+    ("spec.containers[*].startupProbe", Ignored(NO_PROBES)),
+    ("spec.containers[*].volumeDevices", Needs("volumes")),
+    ("spec.containers[*].volumeMounts", Needs("volumes")),
+    ("spec.containers[*].workingDir", Honoured),
+    ("spec.dnsConfig", Ignored(HOSTS_NAMES)),
+    ("spec.dnsPolicy", Ignored(HOSTS_NAMES)),
+    // There are no Services to link to.
+    ("spec.enableServiceLinks", Honoured),
+    ("spec.hostAliases", Ignored(HOSTS_NAMES)),
+    ("spec.hostIPC", Honoured),
+    ("spec.hostNetwork", Honoured),
+    ("spec.hostPID", Honoured),
+    ("spec.hostUsers", Needs("hostUsers")),
+    ("spec.hostname", Ignored(HOSTS_NAMES)),
+    ("spec.imagePullSecrets", Ignored("not used: no image is pulled")),
+    ("spec.nodeName", Honoured),
+    ("spec.nodeSelector", Honoured),
+    ("spec.os", Needs("os")),
+    ("spec.resourceClaims", Needs("resources.claims")),
+    ("spec.resources.limits", Ignored("not enforced yet")),
+    ("spec.resources.requests", Ignored("not honoured")),
+    ("spec.runtimeClassName", Honoured),
+    ("spec.shareProcessNamespace", Ignored("not honoured: processes see all of the host's")),
+    ("spec.subdomain", Ignored(HOSTS_NAMES)),
+    ("spec.terminationGracePeriodSeconds", Honoured),
+    ("spec.tolerations", Honoured),
+    // A volume that nobody mounts does nothing.
+    ("spec.volumes", Honoured),
+];
+
+const NOT_HONOURED: &str = "not honoured by `runtimeClassName: process`";
+
+/// What a node must be able to do to run `template` (`spec.template` of a canonical object).
+///
+/// For `runtimeClassName: process` that is `runtime/process` and the plain name of each further
+/// feature (`runAsUser`, `volumes`, `env.fieldRef`, …). For pods with images it is `runtime/cri`
+/// and the same names with `cri/` in front, so that what an agent can do for the one runtime is
+/// never taken for what it can do for the other.
+pub fn needed_features(template: &Value) -> Features {
+    let normal = normal_value(template);
+    let class = normal.pointer("/spec/runtimeClassName").and_then(Value::as_str);
+    let process = class == Some(validate::PROCESS);
+    let mut features = Features::new();
+    let mut note = |_: &FieldPath, honour: Finding<'_>| {
+        if let Finding::Needs(feature) = honour {
+            features.insert(if process { feature.into() } else { format!("cri/{feature}") });
+        }
+    };
+    walk(&normal, &mut FieldPath::root(), &mut note);
+    features.insert(if process { RUNTIME_PROCESS.into() } else { RUNTIME_CRI.into() });
+    if let Some(class) = class.filter(|_| !process) {
+        // A runtime class is asked for to be sandboxed: another one is no substitute.
+        features.insert(format!("cri/runtimeClass/{class}"));
+    }
+    features
+}
+
+/// Warns of the fields of a process pod that have no effect.
+pub(crate) fn warn_of_ignored(check: &mut Check, template: &Value) {
+    let normal = normal_value(template);
+    let at = FieldPath::fields("spec.template");
+    let mut note = |path: &FieldPath, honour: Finding<'_>| {
+        if let Finding::Ignored(why) = honour {
+            check.warn(at.join(path), why);
+        }
+    };
+    walk(&normal, &mut FieldPath::root(), &mut note);
+}
+
+/// The word on one field that is given in a template.
+enum Finding<'a> {
+    Ignored(&'static str),
+    Needs(&'a str),
+}
+
+fn walk(value: &Value, path: &mut FieldPath, note: &mut impl FnMut(&FieldPath, Finding<'_>)) {
+    let pattern = pattern(path);
+    if pattern == "spec.containers" && *path == FieldPath::fields("spec.initContainers") {
+        note(path, Finding::Needs("initContainers"));
+    }
+    let known = PROCESS.iter().find(|(at, _)| *at == pattern).map(|(_, honour)| *honour);
+    match (known, value) {
+        (_, value) if grants(&pattern, value) => {}
+        (Some(Honoured), _) => {}
+        (Some(Ignored(why)), _) => note(path, Finding::Ignored(why)),
+        (Some(Needs(feature)), _) => note(path, Finding::Needs(feature)),
+        (None, value) => {
+            if let Some(feature) = confinement(path) {
+                return note(path, Finding::Needs(&feature));
+            }
+            match value {
+                Value::Object(fields) => {
+                    for (name, value) in fields {
+                        path.push(Segment::Field(name.clone()));
+                        walk(value, path, note);
+                        path.pop();
+                    }
+                }
+                Value::Array(items) => {
+                    for (index, value) in items.iter().enumerate() {
+                        path.push(Segment::Index(index));
+                        walk(value, path, note);
+                        path.pop();
+                    }
+                }
+                _ => note(path, Finding::Ignored(NOT_HONOURED)),
+            }
+        }
+    }
+}
+
+/// Whether the value asks for no more than every process has anyhow.
+fn grants(pattern: &str, value: &Value) -> bool {
+    match pattern.rsplit('.').next() {
+        Some("runAsNonRoot") => value == &Value::Bool(false),
+        Some("allowPrivilegeEscalation") => value == &Value::Bool(true),
+        Some("seccompProfile" | "appArmorProfile") => value["type"] == "Unconfined",
+        Some("os") => value["name"] == "linux",
+        _ => false,
+    }
+}
+
+/// The feature that a field of a security context is: the field's own name, so that what
+/// Kubernetes adds there is never passed over.
+fn confinement(path: &FieldPath) -> Option<String> {
+    match path.segments() {
+        [.., Segment::Field(context), Segment::Field(name)] if context == "securityContext" => {
+            Some(name.clone())
+        }
+        _ => None,
+    }
+}
+
+fn pattern(path: &FieldPath) -> String {
+    let mut text = String::new();
+    for segment in path.segments() {
+        match segment {
+            Segment::Field(name) => {
+                let name = if name == "initContainers" { "containers" } else { name };
+                text.push_str(if text.is_empty() { "" } else { "." });
+                text.push_str(name);
+            }
+            Segment::Index(_) | Segment::Key(_) => text.push_str("[*]"),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn process(fields: Value) -> Value {
+        let mut spec = json!({"runtimeClassName": "process", "containers": [{"name": "a"}]});
+        spec.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        json!({"spec": spec})
+    }
+
+    fn features(fields: Value) -> Vec<String> {
+        let features = needed_features(&process(fields));
+        let further = features.iter().filter(|feature| *feature != RUNTIME_PROCESS);
+        assert_eq!(further.clone().count() + 1, features.len(), "the runtime itself is needed");
+        further.cloned().collect()
+    }
+
+    fn in_container(fields: Value) -> Vec<String> {
+        features(json!({"containers": [fields]}))
+    }
+
+    #[test]
+    fn what_confines_is_a_feature() {
+        for (context, feature) in [
+            (json!({"runAsUser": 1}), "runAsUser"),
+            (json!({"runAsNonRoot": true}), "runAsNonRoot"),
+            (json!({"readOnlyRootFilesystem": true}), "readOnlyRootFilesystem"),
+            (json!({"capabilities": {"drop": ["ALL"]}}), "capabilities"),
+            (json!({"seccompProfile": {"type": "RuntimeDefault"}}), "seccompProfile"),
+            (json!({"allowPrivilegeEscalation": false}), "allowPrivilegeEscalation"),
+            (json!({"inventedNextYear": {"deep": 1}}), "inventedNextYear"),
+        ] {
+            let wanted = [feature.to_owned()];
+            assert_eq!(in_container(json!({"securityContext": context})), wanted);
+            assert_eq!(features(json!({"securityContext": context})), wanted);
+            let init = features(json!({"initContainers": [{"securityContext": context}]}));
+            assert!(init.contains(&feature.to_owned()) && init.contains(&"initContainers".into()));
+        }
+        assert_eq!(features(json!({"hostUsers": false})), ["hostUsers"]);
+        assert_eq!(features(json!({"os": {"name": "windows"}})), ["os"]);
+    }
+
+    #[test]
+    fn what_the_program_can_not_do_without_is_a_feature() {
+        for (fields, feature) in [
+            (json!({"volumeMounts": [{"name": "a", "mountPath": "/a"}]}), "volumes"),
+            (json!({"envFrom": [{"secretRef": {"name": "a"}}]}), "envFrom"),
+            (
+                json!({"env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]}),
+                "env.fieldRef",
+            ),
+            (
+                json!({"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"key": "a"}}}]}),
+                "env.secretKeyRef",
+            ),
+        ] {
+            assert_eq!(in_container(fields), [feature]);
+        }
+    }
+
+    #[test]
+    fn what_asks_for_nothing_more_needs_nothing_more() {
+        let plain = json!({
+            "hostNetwork": true, "hostPID": true, "os": {"name": "linux"}, "tolerations": [{"operator": "Exists"}],
+            "securityContext": {"runAsNonRoot": false, "seccompProfile": {"type": "Unconfined"}},
+            "containers": [{"name": "a", "command": ["x"], "env": [{"name": "A", "value": "b"}],
+                "securityContext": {"privileged": true, "readOnlyRootFilesystem": false}}],
+        });
+        assert_eq!(features(plain.clone()), [""; 0]);
+        let mut check = Check::default();
+        warn_of_ignored(&mut check, &process(plain));
+        assert_eq!(check.warnings, []);
+    }
+
+    #[test]
+    fn another_runtime_has_features_of_its_own() {
+        let features = needed_features(&json!({"spec": {"containers": [
+            {"image": "x", "securityContext": {"runAsUser": 1}}]}}));
+        assert_eq!(features.into_iter().collect::<Vec<_>>(), ["cri/runAsUser", RUNTIME_CRI]);
+        let features = needed_features(&json!({"spec": {"runtimeClassName": "gvisor"}}));
+        assert!(features.contains("cri/runtimeClass/gvisor") && features.contains(RUNTIME_CRI));
+    }
+
+    #[test]
+    fn what_has_no_effect_is_warned_of_at_its_place() {
+        let mut check = Check::default();
+        let template = process(json!({
+            "hostname": "x", "priorityClassName": "p",
+            "containers": [{"name": "a"}, {"name": "b", "stdin": true,
+                "livenessProbe": {"exec": {"command": ["x"]}},
+                "resources": {"limits": {"cpu": 1}, "requests": {"cpu": 1}}}],
+        }));
+        warn_of_ignored(&mut check, &template);
+        let paths: Vec<String> =
+            check.warnings.iter().map(|warning| warning.path.to_string()).collect();
+        assert_eq!(
+            paths,
+            [
+                "spec.template.spec.containers[1].livenessProbe",
+                "spec.template.spec.containers[1].resources.limits",
+                "spec.template.spec.containers[1].resources.requests",
+                "spec.template.spec.containers[1].stdin",
+                "spec.template.spec.hostname",
+                "spec.template.spec.priorityClassName",
+            ]
+        );
+    }
+}

@@ -1,0 +1,187 @@
+//! From a store to a fleet: what happens between opening the store and serving.
+//!
+//! ```text
+//!   empty store ──▶ cluster, first authority, term 1 ──┐   one transaction
+//!   known store ──▶ term + 1, new reign ───────────────┤   fenced by what was read
+//!                                                      ▼
+//!                                   authorities ─▶ records ─▶ fleet
+//! ```
+//!
+//! The term is raised durably before anything is served, so that no two reigns give orders under
+//! one term.
+
+use std::sync::Arc;
+
+use everynode_coordinator_core::{
+    ClusterRecord, Config, Fleet, Record, RecordKey, RestoreError, Write,
+};
+use everynode_model::{ClusterId, ReignId, Term};
+use everynode_store::{KeyValue, Op, Outcome, Store, StoreError, Txn};
+
+use crate::clock::Clock;
+use crate::driver::Fence;
+use crate::entropy::{Entropy, NoEntropy};
+use crate::pki::store::put as put_authority;
+use crate::pki::{Authority, Pki, PkiError};
+use crate::records::{self, CLUSTER_KEY};
+use crate::{pki, records as stored};
+
+/// A coordinator that is ready to lead.
+pub struct Booted {
+    /// Everything that is stored, and nothing seen yet.
+    pub fleet: Fleet,
+    /// What every commit is fenced by.
+    pub fence: Fence,
+    /// The cluster's authorities.
+    pub pki: Pki,
+    /// Which cluster this is, and whose reign begins.
+    pub cluster: ClusterRecord,
+}
+
+/// Why a coordinator can't begin to lead.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// The store did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A record can't be read.
+    #[error(transparent)]
+    Records(#[from] stored::LoadError),
+    /// The authorities can't be read.
+    #[error(transparent)]
+    Authorities(#[from] pki::store::LoadError),
+    /// No authority could be made.
+    #[error("the cluster's certificate authority could not be made")]
+    Authority(#[from] PkiError),
+    /// No ids could be drawn.
+    #[error(transparent)]
+    Entropy(#[from] NoEntropy),
+    /// The store holds something, but not which cluster it is of.
+    #[error("the store has records and no cluster: it is damaged, restore a backup")]
+    NoCluster,
+    /// The records don't make a fleet.
+    #[error("the stored records make no fleet ({0:?}): restore a backup")]
+    Fleet(RestoreError),
+    /// Another coordinator began to lead at the same moment.
+    #[error("another coordinator is starting on the same store: let one of them lead")]
+    Overtaken,
+}
+
+/// Begins a reign over what `store` holds.
+///
+/// # Errors
+/// When the store can't be read or written, or its content makes no cluster.
+pub async fn boot(
+    store: &dyn Store,
+    config: Config,
+    clock: &Arc<dyn Clock>,
+    entropy: &Arc<Entropy>,
+) -> Result<Booted, BootError> {
+    let (cluster, fence) = begin_reign(store, clock, entropy).await?;
+    let pki = pki::store::load(store, Arc::clone(clock), Arc::clone(entropy)).await?;
+    let stored = records::load(store).await?;
+    let fleet = Fleet::restore(stored, config, clock.now()).map_err(BootError::Fleet)?;
+    tracing::debug!(cluster = %cluster.id, term = %cluster.term, "a reign begins");
+    Ok(Booted { fleet, fence, pki, cluster })
+}
+
+/// The cluster of a store and its authorities, without beginning a reign.
+///
+/// # Errors
+/// When the store can't be read, or holds no cluster.
+pub async fn look(
+    store: &dyn Store,
+    clock: &Arc<dyn Clock>,
+    entropy: &Arc<Entropy>,
+) -> Result<(ClusterRecord, Pki), BootError> {
+    let item = store.get(CLUSTER_KEY).await?.ok_or(BootError::NoCluster)?;
+    let pki = pki::store::load(store, Arc::clone(clock), Arc::clone(entropy)).await?;
+    Ok((read(&item)?, pki))
+}
+
+async fn begin_reign(
+    store: &dyn Store,
+    clock: &Arc<dyn Clock>,
+    entropy: &Entropy,
+) -> Result<(ClusterRecord, Fence), BootError> {
+    let reign = ReignId::new(entropy.uuid()?);
+    let (cluster, mut txn) = match store.get(CLUSTER_KEY).await? {
+        Some(item) => {
+            let former = read(&item)?;
+            let cluster = ClusterRecord { term: former.term.next(), reign, ..former };
+            (cluster, Txn::new().expect(CLUSTER_KEY, item.mod_revision))
+        }
+        None if store.list("/", None).await?.items.is_empty() => {
+            let id = ClusterId::new(entropy.uuid()?);
+            let authority = Authority::make(entropy, clock.now().wall)?;
+            let mut txn = Txn::new().expect_absent(CLUSTER_KEY);
+            txn.ops.push(put_authority(&authority));
+            (ClusterRecord { id, term: Term(1), reign }, txn)
+        }
+        None => return Err(BootError::NoCluster),
+    };
+    txn.ops.push(put(cluster));
+    match store.txn(txn).await? {
+        Outcome::Committed { revision } => Ok((cluster, Fence(revision))),
+        Outcome::CompareFailed { .. } => Err(BootError::Overtaken),
+    }
+}
+
+fn put(cluster: ClusterRecord) -> Op {
+    records::encode(&Write::put(Record::Cluster(cluster)))
+}
+
+fn read(item: &KeyValue) -> Result<ClusterRecord, BootError> {
+    let record = records::decode(item)
+        .map_err(|source| stored::LoadError::Record { key: item.key.clone(), source })?;
+    match record {
+        Some(Record::Cluster(cluster)) => Ok(cluster),
+        other => {
+            debug_assert!(other.is_none(), "{:?} under {RecordKey:?}", other, RecordKey = item.key);
+            Err(BootError::NoCluster)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use everynode_store::MemoryStore;
+    use everynode_store::memory::{Fault, InFlight};
+
+    async fn start(store: &MemoryStore) -> Result<Booted, BootError> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+        boot(store, Config::default(), &clock, &Arc::new(Entropy::system())).await
+    }
+
+    #[tokio::test]
+    async fn every_start_is_a_new_reign_over_the_same_cluster() {
+        let store = MemoryStore::new();
+        let first = start(&store).await.unwrap();
+        store.crash(InFlight::Lost);
+        let second = start(&store).await.unwrap();
+        assert_eq!(first.cluster.id, second.cluster.id);
+        assert_eq!(first.pki.authorities(), second.pki.authorities());
+        assert_eq!((first.cluster.term, second.cluster.term), (Term(1), Term(2)));
+        assert_ne!(first.cluster.reign, second.cluster.reign);
+        assert!(second.fence.0 > first.fence.0);
+        assert!(second.fleet.version() > first.fleet.version());
+    }
+
+    #[tokio::test]
+    async fn no_reign_begins_that_is_not_stored() {
+        let store = MemoryStore::new();
+        store.fail_next(1, Fault::Full);
+        assert!(matches!(start(&store).await, Err(BootError::Store(StoreError::Full { .. }))));
+        assert_eq!(start(&store).await.unwrap().cluster.term, Term(1));
+    }
+
+    #[tokio::test]
+    async fn a_store_without_its_cluster_is_not_taken_for_a_new_one() {
+        let store = MemoryStore::new();
+        start(&store).await.unwrap();
+        store.txn(Txn::new().delete(CLUSTER_KEY)).await.unwrap();
+        assert!(matches!(start(&store).await, Err(BootError::NoCluster)));
+    }
+}

@@ -1,0 +1,209 @@
+//! Bytes to records.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use everynode_coordinator_core::{
+    ClusterRecord, EventRecord, EventType, Grant, GrantHead, InvolvedObject, NodeRecord,
+    NodeStanding, Record, RecordKey, RevisionRecord, SetRecord, TokenRecord,
+};
+use everynode_model::{Digest, NodeName, NodeUid, PodKey, SetUid, Term, WallTime};
+use everynode_proto::storage;
+use everynode_proto::storage::node_record::Standing;
+use prost::Message;
+use uuid::Uuid;
+
+/// Why a stored record can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// Its key is not of its kind's form.
+    #[error("its key is malformed: {0}")]
+    Key(String),
+    /// Its bytes are not a message.
+    #[error("its bytes are damaged: {0}")]
+    Bytes(#[from] prost::DecodeError),
+    /// A field of it can't be taken.
+    #[error("{field}: {detail}")]
+    Field {
+        /// Which.
+        field: &'static str,
+        /// What is wrong with it.
+        detail: String,
+    },
+}
+
+/// The record stored at `key`.
+pub(super) fn value(key: &RecordKey, bytes: &[u8]) -> Result<Record, DecodeError> {
+    Ok(match key {
+        RecordKey::Cluster => Record::Cluster(cluster(&read(bytes)?)?),
+        RecordKey::Node(uid) => Record::Node(node(*uid, read(bytes)?)?),
+        RecordKey::Set(key) => Record::Set(set(key, read(bytes)?)?),
+        RecordKey::Revision(set, digest) => {
+            Record::Revision(revision(*set, *digest, read(bytes)?))
+        }
+        RecordKey::GrantHead(set) => Record::GrantHead(grant_head(*set, read(bytes)?)?),
+        RecordKey::GrantChunk(set, number) => {
+            Record::GrantChunk(*set, *number, grant_chunk(&read(bytes)?)?)
+        }
+        RecordKey::Token(id) => Record::Token(token(id, &read(bytes)?)?),
+        RecordKey::Event(sequence) => Record::Event(event(*sequence, read(bytes)?)),
+    })
+}
+
+impl DecodeError {
+    pub(super) fn key(detail: impl Display) -> Self {
+        Self::Key(detail.to_string())
+    }
+
+    fn field(field: &'static str, detail: impl Display) -> Self {
+        Self::Field { field, detail: detail.to_string() }
+    }
+}
+
+fn read<M: Message + Default>(bytes: &[u8]) -> Result<M, DecodeError> {
+    Ok(M::decode(bytes)?)
+}
+
+fn cluster(stored: &storage::ClusterRecord) -> Result<ClusterRecord, DecodeError> {
+    Ok(ClusterRecord {
+        id: text("id", &stored.id)?,
+        term: Term(stored.term),
+        reign: text("reign", &stored.reign)?,
+    })
+}
+
+fn node(uid: NodeUid, stored: storage::NodeRecord) -> Result<NodeRecord, DecodeError> {
+    Ok(NodeRecord {
+        uid,
+        name: NodeName::new(&stored.name).map_err(|error| DecodeError::field("name", error))?,
+        standing: standing(stored.standing, stored.standing_since_millis)?,
+        labels: stored.labels.into_iter().collect(),
+        taints: stored.taints.iter().map(|taint| text("taints", taint)).collect::<Result<_, _>>()?,
+        joined_labels: stored.joined_labels.into_iter().collect(),
+        public_key: digest("public_key", &stored.public_key)?,
+        machine_id: stored.machine_id,
+        token_id: stored.token_id,
+        joined_at: at(stored.joined_at_millis),
+        unschedulable: stored.unschedulable,
+        resource_version: stored.resource_version,
+    })
+}
+
+/// A standing that this version does not know is no reason to guess: taken for Active it could run
+/// what must not run, taken for Removed it could tear down what must stay.
+fn standing(standing: i32, since: i64) -> Result<NodeStanding, DecodeError> {
+    match Standing::try_from(standing) {
+        Ok(Standing::Active) => Ok(NodeStanding::Active),
+        Ok(Standing::Leaving) => Ok(NodeStanding::Leaving { since: at(since) }),
+        Ok(Standing::Removed) => Ok(NodeStanding::Removed { confirmed_at: at(since) }),
+        Err(_) => Err(DecodeError::field("standing", "not one this version knows")),
+    }
+}
+
+fn set(key: &PodKey, stored: storage::SetRecord) -> Result<SetRecord, DecodeError> {
+    let object = serde_json::from_slice(&stored.object)
+        .map_err(|error| DecodeError::field("object", error))?;
+    let uid = text("uid", &stored.uid)?;
+    let revision = digest("revision", &stored.revision)?;
+    let set = everynode_manifest::daemon_set_from(&object, uid, stored.generation, revision)
+        .map_err(|error| DecodeError::field("object", error))?;
+    if set.key != *key {
+        return Err(DecodeError::field("object", format!("it is of {}", set.key)));
+    }
+    Ok(SetRecord {
+        set,
+        object: stored.object.into(),
+        created_at: at(stored.created_at_millis),
+        resource_version: stored.resource_version,
+    })
+}
+
+fn revision(set: SetUid, digest: Digest, stored: storage::RevisionRecord) -> RevisionRecord {
+    RevisionRecord {
+        set,
+        digest,
+        number: stored.number,
+        body: stored.body.into(),
+        normal_form: stored.normal_form,
+        created_at: at(stored.created_at_millis),
+        change_cause: stored.change_cause,
+    }
+}
+
+fn grant_head(set: SetUid, stored: storage::GrantHead) -> Result<GrantHead, DecodeError> {
+    Ok(GrantHead {
+        set,
+        stable: digest("stable", &stored.stable)?,
+        target: digest("target", &stored.target)?,
+        marks: stored.marks.into_iter().collect(),
+    })
+}
+
+fn grant_chunk(stored: &storage::GrantChunk) -> Result<BTreeMap<NodeUid, Grant>, DecodeError> {
+    let revisions: Vec<Digest> =
+        stored.revisions.iter().map(|bytes| digest("revisions", bytes)).collect::<Result<_, _>>()?;
+    let (nodes, rest) = stored.nodes.as_chunks::<16>();
+    let of_one_length = nodes.len() == stored.revision_of.len();
+    if !rest.is_empty() || !of_one_length || nodes.len() != stored.replace.len() {
+        return Err(DecodeError::field("nodes", "the columns are not of one length"));
+    }
+    let rows = nodes.iter().zip(&stored.revision_of).zip(&stored.replace);
+    rows.map(|((node, place), replace)| {
+        let revision = usize::try_from(*place).ok().and_then(|place| revisions.get(place));
+        let revision = *revision
+            .ok_or_else(|| DecodeError::field("revision_of", "it points beyond the revisions"))?;
+        Ok((NodeUid::new(Uuid::from_bytes(*node)), Grant { revision, replace: *replace }))
+    })
+    .collect()
+}
+
+fn token(id: &str, stored: &storage::TokenRecord) -> Result<TokenRecord, DecodeError> {
+    let node_name = match stored.node_name.as_str() {
+        "" => None,
+        name => {
+            Some(NodeName::new(name).map_err(|error| DecodeError::field("node_name", error))?)
+        }
+    };
+    Ok(TokenRecord {
+        id: id.to_owned(),
+        secret: digest("secret_sha256", &stored.secret_sha256)?,
+        created_at: at(stored.created_at_millis),
+        expires_at: at(stored.expires_at_millis),
+        uses_left: stored.uses_left,
+        node_name,
+        replace: stored.replace,
+    })
+}
+
+fn event(sequence: u64, stored: storage::EventRecord) -> EventRecord {
+    EventRecord {
+        sequence,
+        about: InvolvedObject {
+            kind: stored.kind,
+            namespace: stored.namespace,
+            name: stored.name,
+            uid: stored.uid,
+        },
+        event_type: if stored.warning { EventType::Warning } else { EventType::Normal },
+        reason: stored.reason,
+        message: stored.message,
+        count: stored.count,
+        first_at: at(stored.first_at_millis),
+        last_at: at(stored.last_at_millis),
+    }
+}
+
+const fn at(unix_millis: i64) -> WallTime {
+    WallTime::from_unix_millis(unix_millis)
+}
+
+fn text<T: std::str::FromStr>(field: &'static str, text: &str) -> Result<T, DecodeError>
+where
+    T::Err: Display,
+{
+    text.parse().map_err(|error| DecodeError::field(field, error))
+}
+
+fn digest(field: &'static str, bytes: &[u8]) -> Result<Digest, DecodeError> {
+    Digest::try_from(bytes).map_err(|error| DecodeError::field(field, error))
+}

@@ -1,0 +1,71 @@
+//! The service `Cluster`.
+
+use everynode_coordinator_core::{Fleet, Why, WhyFilter};
+use everynode_model::{NodeName, PodKey};
+use everynode_proto::v1;
+use everynode_proto::v1::cluster_server::Cluster;
+use tonic::{Request, Response, Status};
+
+use super::filter::{given, set_key};
+use super::{Api, list};
+use crate::status;
+
+#[tonic::async_trait]
+impl Cluster for Api {
+    async fn info(
+        &self,
+        _request: Request<v1::InfoRequest>,
+    ) -> Result<Response<v1::InfoResponse>, Status> {
+        let cluster = &self.parts.cluster;
+        Ok(Response::new(v1::InfoResponse {
+            version: env!("CARGO_PKG_VERSION").into(),
+            cluster_id: cluster.id.to_string(),
+            term: cluster.term.0,
+            addresses: self.parts.addresses.clone(),
+        }))
+    }
+
+    async fn why(
+        &self,
+        request: Request<v1::WhyRequest>,
+    ) -> Result<Response<v1::WhyResponse>, Status> {
+        let v1::WhyRequest { node, namespace, daemon_set } = request.into_inner();
+        let set = given(&daemon_set).map(|name| set_key(&namespace, &name)).transpose()?;
+        let node = given(&node);
+        let namespace = given(&namespace).filter(|_| set.is_none());
+        let read = move |fleet: &Fleet, _| answer(fleet, node.as_deref(), namespace, set);
+        let lines = self.read(read).await??;
+        list(v1::WhyResponse { lines: lines.iter().map(line).collect() })
+    }
+}
+
+fn answer(
+    fleet: &Fleet,
+    node: Option<&str>,
+    namespace: Option<String>,
+    set: Option<PodKey>,
+) -> Result<Vec<Why>, Status> {
+    let named = |name: &str| {
+        let view = NodeName::new(name).ok().and_then(|name| fleet.node_by_name(&name));
+        view.map(|view| view.record.uid).ok_or_else(|| status::not_found("nodes", name))
+    };
+    let node = node.map(named).transpose()?;
+    if let Some(key) = set.as_ref().filter(|key| fleet.set(key).is_none()) {
+        return Err(status::not_found("daemonsets.apps", key.name()));
+    }
+    Ok(fleet.why(&WhyFilter { node, namespace, set }))
+}
+
+fn line(why: &Why) -> v1::WhyLine {
+    // The last exit is part of the line, so that one line says all.
+    let mut reason = why.reason.clone();
+    if let Some(exit) = why.last_exit.filter(|_| !why.fine) {
+        reason.message = format!("{} (last: {exit})", reason.message);
+    }
+    v1::WhyLine {
+        node: why.node.name.to_string(),
+        daemon_set: Some((&why.key).into()),
+        fine: why.fine,
+        reason: Some((&reason).into()),
+    }
+}

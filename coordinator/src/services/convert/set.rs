@@ -1,0 +1,82 @@
+//! DaemonSets and their revisions.
+
+use everynode_coordinator_core::{RevisionRecord, SetRecord, SetView};
+use everynode_proto::convert::json::to_struct;
+use everynode_proto::v1;
+use serde_json::{Map, Value};
+
+use super::timestamp;
+
+/// A DaemonSet and how it is doing.
+pub(in crate::services) fn message(view: &SetView) -> v1::DaemonSet {
+    let mut message = stored(&view.record);
+    if let Some(meta) = &mut message.metadata {
+        meta.resource_version = view.resource_version.to_string();
+    }
+    message.status = Some(status(view));
+    message
+}
+
+/// A DaemonSet as it is stored.
+pub(in crate::services) fn stored(record: &SetRecord) -> v1::DaemonSet {
+    // What is stored was admitted, so it is JSON; were it not, there would be nothing to show.
+    let object: Map<String, Value> = serde_json::from_slice(&record.object).unwrap_or_default();
+    let set = &record.set;
+    v1::DaemonSet {
+        metadata: Some(v1::ObjectMeta {
+            name: set.key.name().into(),
+            namespace: set.key.namespace().into(),
+            uid: set.uid.to_string(),
+            resource_version: record.resource_version.to_string(),
+            generation: i64::try_from(set.generation).unwrap_or(i64::MAX),
+            creation_timestamp: Some(timestamp(record.created_at)),
+            labels: set.labels.clone().into_iter().collect(),
+            annotations: annotations(&object),
+        }),
+        spec: object.get("spec").and_then(Value::as_object).map(to_struct),
+        status: None,
+    }
+}
+
+/// One version of a set's template; `set` is its DaemonSet's name.
+pub(in crate::services) fn revision(set: &str, record: &RevisionRecord) -> v1::Revision {
+    let template: Map<String, Value> = serde_json::from_slice(&record.body).unwrap_or_default();
+    v1::Revision {
+        name: format!("{set}-{}", record.digest.short()),
+        number: i64::try_from(record.number).unwrap_or(i64::MAX),
+        change_cause: record.change_cause.clone(),
+        creation_timestamp: Some(timestamp(record.created_at)),
+        template: Some(to_struct(&template)),
+    }
+}
+
+fn annotations(object: &Map<String, Value>) -> std::collections::HashMap<String, String> {
+    let annotations = object.get("metadata").and_then(|meta| meta.get("annotations"));
+    let all = annotations.and_then(Value::as_object).into_iter().flatten();
+    all.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
+}
+
+fn status(view: &SetView) -> v1::DaemonSetStatus {
+    let count = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+    let status = view.status;
+    let conditions = view.conditions.iter().map(|(name, holds, reason)| v1::Condition {
+        r#type: name.clone(),
+        status: if *holds { "True" } else { "False" }.into(),
+        reason: reason.code.clone(),
+        message: reason.message.clone(),
+    });
+    v1::DaemonSetStatus {
+        // What is shown was computed from the record that is shown.
+        observed_generation: i64::try_from(view.record.set.generation).unwrap_or(i64::MAX),
+        desired_number_scheduled: count(status.desired),
+        current_number_scheduled: count(status.current),
+        number_misscheduled: count(status.misscheduled),
+        number_ready: count(status.ready),
+        updated_number_scheduled: count(status.updated),
+        number_available: count(status.available),
+        number_unavailable: count(status.desired.saturating_sub(status.available)),
+        conditions: conditions.collect(),
+        update_revision: view.target.short(),
+        current_revision: view.stable.short(),
+    }
+}

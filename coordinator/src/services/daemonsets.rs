@@ -1,0 +1,160 @@
+//! The service `DaemonSets`.
+
+use std::collections::BTreeSet;
+
+use everynode_coordinator_core::{Changed, Command, Fleet, Outcome, PutMode, SetView};
+use everynode_model::{Now, PodKey};
+use everynode_proto::v1::daemon_sets_server::DaemonSets;
+use everynode_proto::v1::{self, EventKind};
+use tonic::{Request, Response, Status};
+
+use super::convert::set;
+use super::filter::{Filter, set_key};
+use super::watch::{self, Gone, Watched};
+use super::{Api, list, put, unexpected};
+use crate::status;
+
+#[tonic::async_trait]
+impl DaemonSets for Api {
+    type WatchStream = watch::Events<v1::DaemonSetEvent>;
+
+    async fn create(
+        &self,
+        request: Request<v1::PutDaemonSetRequest>,
+    ) -> Result<Response<v1::PutDaemonSetResponse>, Status> {
+        put::put(self, PutMode::Create, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn apply(
+        &self,
+        request: Request<v1::PutDaemonSetRequest>,
+    ) -> Result<Response<v1::PutDaemonSetResponse>, Status> {
+        put::put(self, PutMode::Apply, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn replace(
+        &self,
+        request: Request<v1::PutDaemonSetRequest>,
+    ) -> Result<Response<v1::PutDaemonSetResponse>, Status> {
+        put::put(self, PutMode::Replace, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get(
+        &self,
+        request: Request<v1::GetRequest>,
+    ) -> Result<Response<v1::DaemonSet>, Status> {
+        let v1::GetRequest { namespace, name } = request.into_inner();
+        let view = named(self, set_key(&namespace, &name)?).await?;
+        Ok(Response::new(set::message(&view)))
+    }
+
+    async fn list(
+        &self,
+        request: Request<v1::ListRequest>,
+    ) -> Result<Response<v1::DaemonSetList>, Status> {
+        let filter = Filter::of_list(request.get_ref())?;
+        let namespace = filter.namespace.clone();
+        let read = move |fleet: &Fleet, _| (fleet.version(), fleet.sets(namespace.as_deref()));
+        let (version, views) = self.read(read).await?;
+        let wanted = |object: &v1::DaemonSet| {
+            object.metadata.as_ref().is_some_and(|meta| filter.wants(meta))
+        };
+        list(v1::DaemonSetList {
+            resource_version: version.to_string(),
+            items: views.iter().map(set::message).filter(wanted).collect(),
+        })
+    }
+
+    async fn delete(
+        &self,
+        request: Request<v1::DeleteRequest>,
+    ) -> Result<Response<v1::DaemonSet>, Status> {
+        let v1::DeleteRequest { namespace, name, uid, dry_run } = request.into_inner();
+        let uid = match uid.as_str() {
+            "" => None,
+            uid => Some(uid.parse().map_err(|error| status::invalid("uid", error))?),
+        };
+        let command = Command::DeleteSet { key: set_key(&namespace, &name)?, uid };
+        match self.command(command, dry_run).await? {
+            Outcome::SetDeleted(record) => Ok(Response::new(set::stored(&record))),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn watch(
+        &self,
+        request: Request<v1::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        watch::watch(self, Sets, request.get_ref()).await.map(Response::new)
+    }
+
+    async fn revisions(
+        &self,
+        request: Request<v1::GetRequest>,
+    ) -> Result<Response<v1::RevisionList>, Status> {
+        let v1::GetRequest { namespace, name } = request.into_inner();
+        let uid = named(self, set_key(&namespace, &name)?).await?.record.set.uid;
+        let revisions = self.read(move |fleet, _| fleet.revisions(uid)).await?;
+        let items = revisions.iter().map(|record| set::revision(&name, record)).collect();
+        list(v1::RevisionList { items })
+    }
+}
+
+async fn named(api: &Api, key: PodKey) -> Result<SetView, Status> {
+    let asked = key.clone();
+    let view = api.read(move |fleet, _| fleet.set(&asked)).await?;
+    view.ok_or_else(|| status::not_found("daemonsets.apps", key.name()))
+}
+
+#[derive(Clone)]
+struct Sets;
+
+impl Watched for Sets {
+    type Scope = PodKey;
+    type Object = v1::DaemonSet;
+    type Event = v1::DaemonSetEvent;
+    type View = Vec<SetView>;
+
+    fn all(&self, fleet: &Fleet) -> Vec<SetView> {
+        fleet.sets(None)
+    }
+
+    fn at(&self, fleet: &Fleet, scopes: &BTreeSet<PodKey>) -> Vec<SetView> {
+        scopes.iter().filter_map(|key| fleet.set(key)).collect()
+    }
+
+    fn objects(&self, views: Vec<SetView>, _now: Now) -> Vec<(PodKey, v1::DaemonSet)> {
+        let object = |view: SetView| (view.record.set.key.clone(), set::message(&view));
+        views.into_iter().map(object).collect()
+    }
+
+    fn scope(changed: &Changed) -> Option<PodKey> {
+        match changed {
+            Changed::Set(key, _) => Some(key.clone()),
+            _ => None,
+        }
+    }
+
+    fn gone(changed: &Changed, present: &mut [v1::DaemonSet]) -> Gone<v1::DaemonSet> {
+        let Changed::Set(key, uid) = changed else { return Gone::Nothing };
+        let uid = uid.to_string();
+        if present.iter_mut().any(|object| Self::meta(object).uid == uid) {
+            return Gone::Nothing;
+        }
+        let metadata = v1::ObjectMeta {
+            name: key.name().into(),
+            namespace: key.namespace().into(),
+            uid,
+            ..Default::default()
+        };
+        Gone::Object(v1::DaemonSet { metadata: Some(metadata), ..Default::default() })
+    }
+
+    fn meta(object: &mut v1::DaemonSet) -> &mut v1::ObjectMeta {
+        object.metadata.get_or_insert_default()
+    }
+
+    fn event(kind: EventKind, object: v1::DaemonSet) -> v1::DaemonSetEvent {
+        v1::DaemonSetEvent { kind: kind.into(), object: Some(object) }
+    }
+}

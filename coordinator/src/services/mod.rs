@@ -1,0 +1,114 @@
+//! What people and their programs call: `operator.proto`, one file per service.
+//!
+//! Who may call is decided before ([`crate::auth`]), what happens is decided behind
+//! ([`crate::driver`]); here a message becomes a command or a question, and the answer a message.
+//! Answers are put together off the loop, so that a long list holds up nobody.
+
+mod cluster;
+mod convert;
+mod daemonsets;
+mod events;
+mod filter;
+mod nodes;
+mod pods;
+mod put;
+mod tokens;
+mod watch;
+
+use std::sync::Arc;
+
+use everynode_coordinator_core::{ClusterRecord, Command, Fleet, Outcome};
+use everynode_model::Now;
+use prost::Message;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Response, Status};
+
+use crate::clock::Clock;
+use crate::driver::Handle;
+use crate::entropy::{Entropy, NoEntropy};
+use crate::pki::Pki;
+use crate::sessions::Sessions;
+use crate::status;
+
+/// The most that one list may have, in bytes: the pods of some 100,000 nodes. Clients that list
+/// large fleets must be ready to take as much; theirs is usually 4 MiB.
+pub const MAX_LIST_BYTES: usize = 64 * 1024 * 1024;
+
+/// Watches open at a time. Each keeps what its watcher knows, a few hundred bytes for each object:
+/// at worst some 30 MB for one that watches the pods of 100,000 nodes.
+const MAX_WATCHES: usize = 256;
+
+/// What every service works with; cheap to clone.
+#[derive(Clone)]
+pub struct Api {
+    parts: Arc<Parts>,
+    watches: Arc<Semaphore>,
+}
+
+/// What the services are made of.
+pub struct Parts {
+    /// To the loop.
+    pub handle: Handle,
+    /// When connected nodes were heard last.
+    pub sessions: Sessions,
+    /// The authorities that join tokens pin.
+    pub pki: Pki,
+    /// Which cluster this is.
+    pub cluster: ClusterRecord,
+    /// For the dates of tokens.
+    pub clock: Arc<dyn Clock>,
+    /// For ids and for the secrets of tokens.
+    pub entropy: Arc<Entropy>,
+    /// Under which agents reach this coordinator, each `host:port`.
+    pub addresses: Vec<String>,
+    /// Ends every watch when it is cancelled.
+    pub closing: CancellationToken,
+}
+
+impl Api {
+    /// The services over these parts.
+    pub fn new(parts: Parts) -> Self {
+        Self { parts: Arc::new(parts), watches: Arc::new(Semaphore::new(MAX_WATCHES)) }
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Fleet, Now) -> T + Send + 'static,
+    ) -> Result<T, Status> {
+        self.parts.handle.read(read).await.map_err(|error| status::command(&error))
+    }
+
+    /// Follows a command, or only finds out what following it would mean.
+    async fn command(&self, command: Command, dry_run: bool) -> Result<Outcome, Status> {
+        if !dry_run {
+            let outcome = self.parts.handle.command(command).await;
+            return outcome.map_err(|error| status::command(&error));
+        }
+        let decision = self.read(move |fleet, now| fleet.decide(&command, now)).await?;
+        decision.map(|decision| decision.outcome).map_err(|refusal| status::refused(&refusal))
+    }
+}
+
+/// A list, if it is not too long.
+fn list<T: Message>(list: T) -> Result<Response<T>, Status> {
+    let bytes = list.encoded_len();
+    if bytes > MAX_LIST_BYTES {
+        let message = format!(
+            "the list has {bytes} bytes, at most {MAX_LIST_BYTES} are sent at once: name a \
+             namespace, a node or a label selector, or watch instead"
+        );
+        return Err(everynode_proto::error::refusal(Code::ResourceExhausted, "TooLarge", message));
+    }
+    Ok(Response::new(list))
+}
+
+/// An outcome of another kind than its command has: a mistake in this program.
+fn unexpected(outcome: &Outcome) -> Status {
+    tracing::error!(?outcome, "a command had an outcome of another kind");
+    Status::internal("the command led to something unexpected; the coordinator's log says what")
+}
+
+fn no_entropy(error: NoEntropy) -> Status {
+    Status::unavailable(error.to_string())
+}

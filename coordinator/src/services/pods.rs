@@ -1,0 +1,150 @@
+//! The service `Pods`.
+
+use std::collections::BTreeSet;
+
+use everynode_coordinator_core::{
+    Changed, Command, Fleet, Outcome, PodFilter, PodView, Refusal,
+};
+use everynode_model::{NodeName, NodeUid, Now, PodKey};
+use everynode_proto::v1::pods_server::Pods;
+use everynode_proto::v1::{self, EventKind};
+use tonic::{Request, Response, Status};
+
+use super::convert::pod::{self, PodLabels};
+use super::filter::{DEFAULT_NAMESPACE, Filter, given};
+use super::watch::{self, Gone, Watched};
+use super::{Api, list, unexpected};
+use crate::status;
+
+#[tonic::async_trait]
+impl Pods for Api {
+    type WatchStream = watch::Events<v1::PodEvent>;
+
+    async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::Pod>, Status> {
+        let v1::GetRequest { namespace, name } = request.into_inner();
+        named(self, namespace, name).await.map(|(_, pod)| Response::new(pod))
+    }
+
+    async fn list(
+        &self,
+        request: Request<v1::ListRequest>,
+    ) -> Result<Response<v1::PodList>, Status> {
+        let filter = Filter::of_list(request.get_ref())?;
+        let (namespace, node) = (filter.namespace.clone(), given(&request.get_ref().field));
+        let read = move |fleet: &Fleet, _| {
+            let pods = pods_on(fleet, namespace, node.as_deref());
+            let labels = pod::labels(fleet, &pods);
+            (fleet.version(), pods, labels)
+        };
+        let (version, views, labels) = self.read(read).await?;
+        let all = views.iter().map(|view| pod::message(view, &labels));
+        let wanted = |pod: &v1::Pod| pod.metadata.as_ref().is_some_and(|meta| filter.wants(meta));
+        let mut items: Vec<v1::Pod> = all.filter(wanted).collect();
+        items.sort_by(|one, other| place_of(one).cmp(&place_of(other)));
+        list(v1::PodList { resource_version: version.to_string(), items })
+    }
+
+    async fn watch(
+        &self,
+        request: Request<v1::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        watch::watch(self, AllPods, request.get_ref()).await.map(Response::new)
+    }
+
+    async fn delete(
+        &self,
+        request: Request<v1::DeleteRequest>,
+    ) -> Result<Response<v1::Pod>, Status> {
+        let v1::DeleteRequest { namespace, name, uid, dry_run } = request.into_inner();
+        let (view, pod) = named(self, namespace, name).await?;
+        let present = pod.metadata.as_ref().map_or("", |meta| &meta.uid);
+        if !uid.is_empty() && uid != present {
+            return Err(status::refused(&Refusal::Conflict {
+                what: format!("pods {:?}", view.name),
+                detail: "it has another uid than the one to be deleted".into(),
+            }));
+        }
+        let command = Command::ReplacePod { node: view.node.uid, key: view.key };
+        match self.command(command, dry_run).await? {
+            Outcome::Done => Ok(Response::new(pod)),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+async fn named(api: &Api, namespace: String, name: String) -> Result<(PodView, v1::Pod), Status> {
+    let asked = name.clone();
+    let read = move |fleet: &Fleet, _| {
+        let namespace = if namespace.is_empty() { DEFAULT_NAMESPACE } else { &namespace };
+        let view = fleet.pod(namespace, &asked)?;
+        let labels = pod::labels(fleet, std::slice::from_ref(&view));
+        Some((view, labels))
+    };
+    let (view, labels) =
+        api.read(read).await?.ok_or_else(|| status::not_found("pods", &name))?;
+    let pod = pod::message(&view, &labels);
+    Ok((view, pod))
+}
+
+/// The pods on the node of that name, or on all; none on a node that is not there, as in kubectl.
+fn pods_on(fleet: &Fleet, namespace: Option<String>, node: Option<&str>) -> Vec<PodView> {
+    let Some(node) = node else {
+        return fleet.pods(&PodFilter { namespace, ..PodFilter::default() });
+    };
+    let name = NodeName::new(node).ok();
+    let belongs = name.as_ref().and_then(|name| fleet.node_by_name(name));
+    let Some(view) = belongs else { return Vec::new() };
+    fleet.pods(&PodFilter { namespace, node: Some(view.record.uid), set: None })
+}
+
+fn place_of(pod: &v1::Pod) -> (&str, &str) {
+    pod.metadata.as_ref().map_or(("", ""), |meta| (&meta.namespace, &meta.name))
+}
+
+#[derive(Clone)]
+struct AllPods;
+
+impl Watched for AllPods {
+    type Scope = (NodeUid, PodKey);
+    type Object = v1::Pod;
+    type Event = v1::PodEvent;
+    type View = (Vec<PodView>, PodLabels);
+
+    fn all(&self, fleet: &Fleet) -> Self::View {
+        let pods = fleet.pods(&PodFilter::default());
+        let labels = pod::labels(fleet, &pods);
+        (pods, labels)
+    }
+
+    fn at(&self, fleet: &Fleet, scopes: &BTreeSet<Self::Scope>) -> Self::View {
+        let place = |(node, key): &Self::Scope| fleet.place(*node, key);
+        let pods: Vec<PodView> = scopes.iter().flat_map(place).collect();
+        let labels = pod::labels(fleet, &pods);
+        (pods, labels)
+    }
+
+    fn objects(&self, (pods, labels): Self::View, _now: Now) -> Vec<(Self::Scope, v1::Pod)> {
+        let object = |view: PodView| ((view.node.uid, view.key.clone()), pod::message(&view, &labels));
+        pods.into_iter().map(object).collect()
+    }
+
+    fn scope(changed: &Changed) -> Option<Self::Scope> {
+        match changed {
+            Changed::Pod(node, key) => Some((*node, key.clone())),
+            _ => None,
+        }
+    }
+
+    fn gone(_changed: &Changed, _present: &mut [v1::Pod]) -> Gone<v1::Pod> {
+        // A pod may have been replaced by another, whose name says nothing of the first.
+        Gone::Unknown
+    }
+
+    fn meta(object: &mut v1::Pod) -> &mut v1::ObjectMeta {
+        object.metadata.get_or_insert_default()
+    }
+
+    fn event(kind: EventKind, object: v1::Pod) -> v1::PodEvent {
+        v1::PodEvent { kind: kind.into(), object: Some(object) }
+    }
+}

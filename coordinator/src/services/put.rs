@@ -1,0 +1,244 @@
+//! Creating and changing DaemonSets: through the same door as a manifest file, then as a command
+//! that holds only for the object as it was when it was looked at.
+
+use std::sync::Arc;
+
+use everynode_coordinator_core::{Command, Fleet, Outcome, PutMode, Refusal, SetRecord};
+use everynode_manifest::{
+    Admitted, NORMAL_FORM, admit, admit_update, daemon_set_from, normal_form, spec_changed,
+};
+use everynode_model::{Digest, PodKey, SetUid};
+use everynode_proto::convert::json::from_struct;
+use everynode_proto::v1;
+use serde_json::{Map, Value, json};
+use tonic::Status;
+
+use super::convert::set;
+use super::filter::{given, version};
+use super::{Api, no_entropy, unexpected};
+use crate::driver::CommandError;
+use crate::status;
+
+/// How often a put that found the object changed under it looks again. More than that in a row
+/// means that several writers want different things, which no retry settles.
+const TRIES: usize = 5;
+
+/// Where `kubectl` keeps what a change was for.
+const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
+
+/// What is stored of a set that is to be changed.
+struct Existing {
+    record: Arc<SetRecord>,
+    /// The body and the normal form of its present revision, if the revision is kept.
+    body: Option<(Arc<[u8]>, u32)>,
+}
+
+/// Why an attempt came to nothing.
+enum Failure {
+    /// The command was not followed.
+    Command(CommandError),
+    /// There was no command: the object may not become what was sent.
+    Object(Status),
+}
+
+impl From<CommandError> for Failure {
+    fn from(error: CommandError) -> Self {
+        Self::Command(error)
+    }
+}
+
+/// Follows a request to create or change a DaemonSet.
+pub(super) async fn put(
+    api: &Api,
+    mode: PutMode,
+    request: v1::PutDaemonSetRequest,
+) -> Result<v1::PutDaemonSetResponse, Status> {
+    const VERSION: &str = "daemon_set.metadata.resource_version";
+    let sent = request.daemon_set.unwrap_or_default();
+    let meta = sent.metadata.clone().unwrap_or_default();
+    let seen = version(VERSION, &meta.resource_version)?;
+    if mode == PutMode::Create && seen.is_some() {
+        return Err(status::invalid(VERSION, "must not be set on objects to be created"));
+    }
+    let object = object(&sent, meta, &request.api_version)?;
+    let admitted = admit(&object).map_err(|rejected| status::rejected(&rejected))?;
+    let uid = SetUid::new(api.parts.entropy.uuid().map_err(no_entropy)?);
+    let put = Put { mode, object: &object, admitted: &admitted, seen, uid };
+    let mut tries = 1;
+    loop {
+        match put.attempt(api, request.dry_run).await {
+            Err(Failure::Command(error)) if tries < TRIES && put.was_overtaken(&error) => {
+                tries += 1;
+            }
+            Err(Failure::Command(error)) => return Err(status::command(&error)),
+            Err(Failure::Object(status)) => return Err(status),
+            Ok(outcome) => return response(api, outcome, &admitted).await,
+        }
+    }
+}
+
+/// One request, read and admitted.
+struct Put<'a> {
+    mode: PutMode,
+    object: &'a Value,
+    admitted: &'a Admitted,
+    /// The version that the caller has seen, where it insists on it.
+    seen: Option<u64>,
+    /// The uid it gets if it is new.
+    uid: SetUid,
+}
+
+impl Put<'_> {
+    /// Looks at what is there, and asks for the change on the condition that it still is.
+    async fn attempt(&self, api: &Api, dry_run: bool) -> Result<Outcome, Failure> {
+        let key = self.admitted.key.clone();
+        let handle = &api.parts.handle;
+        let existing = handle.read(move |fleet, _| existing(fleet, &key)).await?;
+        let command = self.command(existing.as_ref()).map_err(Failure::Object)?;
+        if !dry_run {
+            return Ok(handle.command(command).await?);
+        }
+        let decision = handle.read(move |fleet, now| fleet.decide(&command, now)).await?;
+        Ok(decision.map_err(CommandError::Refused)?.outcome)
+    }
+
+    /// Whether somebody else was faster, and the caller has not asked to hear of that.
+    fn was_overtaken(&self, error: &CommandError) -> bool {
+        match error {
+            CommandError::Refused(Refusal::Conflict { .. }) => self.seen.is_none(),
+            CommandError::Refused(Refusal::SetExists(_)) => self.mode == PutMode::Apply,
+            _ => false,
+        }
+    }
+
+    fn command(&self, existing: Option<&Existing>) -> Result<Command, Status> {
+        let admitted = self.admitted;
+        let mut put = Changed {
+            revision: admitted.revision,
+            body: admitted.body.as_slice().into(),
+            normal_form: NORMAL_FORM,
+            spec_changed: true,
+        };
+        // Where it is not there, the same command must not change one that comes in between.
+        let mut mode = match (self.mode, self.seen) {
+            (PutMode::Apply, None) => PutMode::Create,
+            (mode, _) => mode,
+        };
+        let mut expected = self.seen;
+        if let Some(existing) = existing.filter(|_| self.mode != PutMode::Create) {
+            put = put.against(existing, self.object, admitted)?;
+            mode = PutMode::Replace;
+            // Whoever has seen any version since the last stored change has seen that change.
+            let present = existing.record.resource_version;
+            expected = Some(self.seen.filter(|seen| *seen < present).unwrap_or(present));
+        }
+        let set = daemon_set_from(&admitted.object, self.uid, 0, put.revision).map_err(|error| {
+            tracing::error!(%error, "an admitted object can't be used");
+            Status::internal("the object was admitted and can't be used; the log says why")
+        })?;
+        Ok(Command::PutSet {
+            mode,
+            set: Box::new(set),
+            object: admitted.object.to_string().into_bytes().into(),
+            spec_changed: put.spec_changed,
+            body: put.body,
+            normal_form: put.normal_form,
+            change_cause: change_cause(&admitted.object),
+            expected_version: expected,
+        })
+    }
+}
+
+/// What a put does to the template.
+struct Changed {
+    revision: Digest,
+    body: Arc<[u8]>,
+    normal_form: u32,
+    spec_changed: bool,
+}
+
+impl Changed {
+    /// The same, where the set is there already.
+    ///
+    /// A template that means what the stored one means keeps the stored revision, also where that
+    /// was digested in an earlier normal form: a new coordinator restarts nothing.
+    fn against(
+        mut self,
+        existing: &Existing,
+        object: &Value,
+        admitted: &Admitted,
+    ) -> Result<Self, Status> {
+        let stored: Value = serde_json::from_slice(&existing.record.object).unwrap_or_default();
+        admit_update(&stored, object).map_err(|rejected| status::rejected(&rejected))?;
+        self.spec_changed = spec_changed(&stored, &admitted.object);
+        let template = stored.pointer("/spec/template").unwrap_or(&Value::Null);
+        if let Some((body, form)) = &existing.body
+            && normal_form(template) == admitted.body
+        {
+            self.revision = existing.record.set.revision;
+            self.body = Arc::clone(body);
+            self.normal_form = *form;
+        }
+        Ok(self)
+    }
+}
+
+fn existing(fleet: &Fleet, key: &PodKey) -> Option<Existing> {
+    let record = fleet.set(key)?.record;
+    let revisions = fleet.revisions(record.set.uid);
+    let present = revisions.iter().find(|revision| revision.digest == record.set.revision);
+    let body = present.map(|revision| (Arc::clone(&revision.body), revision.normal_form));
+    Some(Existing { record, body })
+}
+
+/// The object as its Kubernetes JSON.
+fn object(
+    sent: &v1::DaemonSet,
+    meta: v1::ObjectMeta,
+    api_version: &str,
+) -> Result<Value, Status> {
+    let mut metadata = Map::new();
+    for (field, text) in [("name", meta.name), ("namespace", meta.namespace)] {
+        metadata.extend(given(&text).map(|text| (field.to_owned(), Value::String(text))));
+    }
+    for (field, map) in [("labels", meta.labels), ("annotations", meta.annotations)] {
+        if !map.is_empty() {
+            metadata.insert(field.into(), json!(map));
+        }
+    }
+    let spec = sent.spec.as_ref().map(from_struct).transpose();
+    let spec = spec.map_err(|invalid| Status::from(invalid.within("daemon_set.spec")))?;
+    let api_version = if api_version.is_empty() { "apps/v1" } else { api_version };
+    let mut object = json!({
+        "apiVersion": api_version, "kind": "DaemonSet", "metadata": metadata,
+    });
+    if let Some(spec) = spec {
+        object["spec"] = Value::Object(spec);
+    }
+    Ok(object)
+}
+
+fn change_cause(object: &Value) -> String {
+    let annotations = object.pointer("/metadata/annotations");
+    let cause = annotations.and_then(|annotations| annotations.get(CHANGE_CAUSE));
+    cause.and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+async fn response(
+    api: &Api,
+    outcome: Outcome,
+    admitted: &Admitted,
+) -> Result<v1::PutDaemonSetResponse, Status> {
+    let Outcome::Set { record, created, changed } = outcome else {
+        return Err(unexpected(&outcome));
+    };
+    let key = record.set.key.clone();
+    let view = api.read(move |fleet, _| fleet.set(&key)).await?;
+    let mut daemon_set = set::stored(&record);
+    // How it is doing; of another set of that name, or before a dry run, there is nothing to say.
+    if let Some(view) = view.filter(|view| view.record.set.uid == record.set.uid) {
+        daemon_set.status = set::message(&view).status;
+    }
+    let warnings = admitted.warnings.iter().map(ToString::to_string).collect();
+    Ok(v1::PutDaemonSetResponse { daemon_set: Some(daemon_set), created, changed, warnings })
+}
