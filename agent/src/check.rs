@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::data_dir::{remove_durably, write_durably};
+use crate::data_dir::{make_private, remove_durably, write_durably};
 
 /// One thing that was tried: its name, and what was found or what is wrong.
 struct Line(&'static str, Result<String, String>);
@@ -29,13 +29,18 @@ pub(crate) fn check(data_dir: &Path, cgroup_root: &Path, out: &mut dyn Write) ->
 fn machine(cgroup_root: &Path) -> Vec<Line> {
     match everynode_runtime::probe(cgroup_root) {
         Ok(found) => {
-            let or_else = |there: bool, yes: &str, no: &str| Ok((if there { yes } else { no }).into());
+            let or_else =
+                |there: bool, yes: &str, no: &str| Ok((if there { yes } else { no }).into());
             vec![
                 Line("cgroup v2", Ok(found.mount.display().to_string())),
                 Line("cgroup root", Ok(format!("{} is writable", found.root.display()))),
                 Line(
                     "forced stop",
-                    or_else(found.cgroup_kill, "cgroup.kill", "freeze, kill and thaw (before 5.14)"),
+                    or_else(
+                        found.cgroup_kill,
+                        "cgroup.kill",
+                        "freeze, kill and thaw (before 5.14)",
+                    ),
                 ),
                 Line(
                     "start in a cgroup",
@@ -49,7 +54,7 @@ fn machine(cgroup_root: &Path) -> Vec<Line> {
 
 fn durable(data_dir: &Path) -> Result<String, String> {
     let trial = data_dir.join("check.trial");
-    std::fs::create_dir_all(data_dir)
+    make_private(data_dir)
         .and_then(|()| write_durably(&trial, b"trial"))
         .and_then(|()| remove_durably(&trial))
         .map(|()| format!("{} takes durable writes", data_dir.display()))

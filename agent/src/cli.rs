@@ -103,12 +103,7 @@ pub(crate) struct Start {
     pub(crate) log_format: LogFormat,
 
     /// The least important log lines shown
-    #[arg(
-        long,
-        value_name = "LEVEL",
-        default_value = "info",
-        env = "EVERYNODE_AGENT_LOG_LEVEL"
-    )]
+    #[arg(long, value_name = "LEVEL", default_value = "info", env = "EVERYNODE_AGENT_LOG_LEVEL")]
     pub(crate) log_level: tracing::level_filters::LevelFilter,
 
     /// For tests that put several machines on one

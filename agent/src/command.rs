@@ -223,11 +223,7 @@ async fn identity(
 }
 
 /// The identity first: with it gone, what else is left means nothing to anybody.
-async fn wipe(
-    files: &IdentityFiles,
-    ledger: &DiskLedger,
-    run_dir: &Path,
-) -> Result<(), Failure> {
+async fn wipe(files: &IdentityFiles, ledger: &DiskLedger, run_dir: &Path) -> Result<(), Failure> {
     files.wipe()?;
     ledger.wipe().await?;
     match std::fs::remove_dir_all(run_dir) {
@@ -237,7 +233,8 @@ async fn wipe(
 }
 
 fn start_logging(config: &Config) {
-    let builder = tracing_subscriber::fmt().with_max_level(config.log_level).with_writer(io::stderr);
+    let builder =
+        tracing_subscriber::fmt().with_max_level(config.log_level).with_writer(io::stderr);
     // One that is there already belongs to whoever runs agents within a program of its own.
     let _ = match config.log_format {
         LogFormat::Text => builder.with_target(false).with_ansi(false).try_init(),

@@ -52,7 +52,7 @@ impl DataDir {
             uid: rustix::process::geteuid().as_raw(),
             source,
         };
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(not_writable)?;
+        make_private(path).map_err(not_writable)?;
         let path = path.canonicalize().map_err(not_writable)?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -76,6 +76,11 @@ impl DataDir {
     }
 }
 
+/// Makes a directory, for its owner alone, where there is none.
+pub(crate) fn make_private(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
 fn note_holder(lock: &mut File) -> io::Result<()> {
     lock.set_len(0)?;
     lock.write_all(std::process::id().to_string().as_bytes())
@@ -97,8 +102,7 @@ fn holder(lock: &mut File) -> String {
 pub fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
     let mut options = OpenOptions::new();
-    let mut file =
-        options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     let written = file.write_all(content).and_then(|()| file.sync_all());
     if let Err(error) = written.and_then(|()| fs::rename(&temporary, path)) {
         let _ = fs::remove_file(&temporary);

@@ -30,10 +30,7 @@ pub struct IdFiles {
 
 impl Default for IdFiles {
     fn default() -> Self {
-        Self {
-            machine: "/etc/machine-id".into(),
-            boot: "/proc/sys/kernel/random/boot_id".into(),
-        }
+        Self { machine: "/etc/machine-id".into(), boot: "/proc/sys/kernel/random/boot_id".into() }
     }
 }
 
@@ -160,9 +157,11 @@ mod tests {
     #[test]
     fn this_machine_has_the_facts_that_every_machine_has() {
         let machine = Machine::look(&IdFiles::default());
-        assert!(["os", "arch", "kernel", "cpu", "memory"]
-            .iter()
-            .all(|fact| machine.facts.contains_key(*fact)));
+        assert!(
+            ["os", "arch", "kernel", "cpu", "memory"]
+                .iter()
+                .all(|fact| machine.facts.contains_key(*fact))
+        );
         assert_eq!(machine.labels().len(), 3);
     }
 }

@@ -10,9 +10,7 @@ use everynode_model::{Labels, NodeName, Taint};
 use everynode_proto::error::reason_of;
 use everynode_proto::v1;
 use everynode_proto::v1::agent_client::AgentClient;
-use everynode_transport::{
-    ClientIdentity, ConnectError, Dial, JoinToken, Options, Trust, connect,
-};
+use everynode_transport::{ClientIdentity, ConnectError, Dial, JoinToken, Options, Trust, connect};
 use rcgen::{CertificateParams, KeyPair};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tonic::{Code, Request, Status};
@@ -105,9 +103,9 @@ async fn attempt(dial: &dyn Dial, wish: &Wish, key: &KeyPair) -> Result<Identity
     let mut client = AgentClient::new(connected.channel);
     let answer = tokio::time::timeout(DEADLINE, client.join(request)).await;
     match answer {
-        Ok(Ok(answer)) => {
-            accept(answer.into_inner(), wish, key).map_err(JoinError::Answer).map_err(Failed::ForGood)
-        }
+        Ok(Ok(answer)) => accept(answer.into_inner(), wish, key)
+            .map_err(JoinError::Answer)
+            .map_err(Failed::ForGood),
         Ok(Err(status)) => Err(judge_answer(&status)),
         Err(_) => Err(Failed::ForNow("the coordinator does not answer".into())),
     }

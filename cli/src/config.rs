@@ -198,7 +198,7 @@ fn material(
 }
 
 fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
+    text.lines().next().unwrap_or_default().trim_start_matches("error: ")
 }
 
 #[cfg(test)]
@@ -225,7 +225,7 @@ mod tests {
         for (from, to, expected) in [
             ("cluster: k,", "cluster: x,", "f: there is no cluster \"x\" in it"),
             ("https://", "http://", "f: server: \"http://[::1]:7443/\" is not an https:// address"),
-            ("Y2E=", "?", "f: certificate-authority-data is not base64"),
+            ("Y2E=", "Y", "f: certificate-authority-data is not base64"),
             ("client-key-data", "key-data", "f: neither client-key-data nor client-key is in it"),
             ("clusters:", "clusters: [", "f: "),
         ] {

@@ -130,7 +130,6 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::rename(&draft, path)
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,19 +12,17 @@
 
 use std::sync::Arc;
 
-use everynode_coordinator_core::{
-    ClusterRecord, Config, Fleet, Record, RecordKey, RestoreError, Write,
-};
+use everynode_coordinator_core::{ClusterRecord, Config, Fleet, Record, RestoreError, Write};
 use everynode_model::{ClusterId, ReignId, Term};
 use everynode_store::{KeyValue, Op, Outcome, Store, StoreError, Txn};
 
 use crate::clock::Clock;
 use crate::driver::Fence;
 use crate::entropy::{Entropy, NoEntropy};
+use crate::pki;
 use crate::pki::store::put as put_authority;
 use crate::pki::{Authority, Pki, PkiError};
 use crate::records::{self, CLUSTER_KEY};
-use crate::{pki, records as stored};
 
 /// A coordinator that is ready to lead.
 pub struct Booted {
@@ -46,7 +44,7 @@ pub enum BootError {
     Store(#[from] StoreError),
     /// A record can't be read.
     #[error(transparent)]
-    Records(#[from] stored::LoadError),
+    Records(#[from] records::LoadError),
     /// The authorities can't be read.
     #[error(transparent)]
     Authorities(#[from] pki::store::LoadError),
@@ -133,13 +131,10 @@ fn put(cluster: ClusterRecord) -> Op {
 
 fn read(item: &KeyValue) -> Result<ClusterRecord, BootError> {
     let record = records::decode(item)
-        .map_err(|source| stored::LoadError::Record { key: item.key.clone(), source })?;
+        .map_err(|source| records::LoadError::Record { key: item.key.clone(), source })?;
     match record {
         Some(Record::Cluster(cluster)) => Ok(cluster),
-        other => {
-            debug_assert!(other.is_none(), "{:?} under {RecordKey:?}", other, RecordKey = item.key);
-            Err(BootError::NoCluster)
-        }
+        _ => Err(BootError::NoCluster),
     }
 }
 

@@ -53,10 +53,7 @@ impl Clock for SimulatedClock {
     fn now(&self) -> Now {
         let elapsed = self.start.elapsed();
         let wall = self.began.unix_millis.saturating_add(millis(elapsed));
-        Now {
-            steady: Timestamp::from_start(elapsed),
-            wall: WallTime::from_unix_millis(wall),
-        }
+        Now { steady: Timestamp::from_start(elapsed), wall: WallTime::from_unix_millis(wall) }
     }
 }
 

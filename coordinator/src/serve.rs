@@ -240,8 +240,7 @@ async fn renew(tls: &Tls, pki: &Pki, hosts: &[String]) {
     loop {
         tokio::time::sleep(RENEWAL).await;
         let renewed = pki.issue_server(hosts).map_err(ServeError::from);
-        let renewed =
-            renewed.and_then(|issued| Ok(tls.replace(issued, &pki.authorities())?));
+        let renewed = renewed.and_then(|issued| Ok(tls.replace(issued, &pki.authorities())?));
         match renewed {
             Ok(()) => tracing::info!("the coordinator's certificate was renewed"),
             // The present one lasts for eleven months more.

@@ -11,7 +11,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use crate::driver::{CommandError, Expired, Lagged};
 
 /// Why a command had no effect.
-pub fn command(error: &CommandError) -> Status {
+pub(crate) fn command(error: &CommandError) -> Status {
     match error {
         CommandError::Refused(refusal) => refused(refusal),
         CommandError::Store(error) => store(error),
@@ -20,7 +20,7 @@ pub fn command(error: &CommandError) -> Status {
 }
 
 /// Why a command was not followed.
-pub fn refused(why: &Refusal) -> Status {
+pub(crate) fn refused(why: &Refusal) -> Status {
     use Code::{
         Aborted, AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, PermissionDenied,
         ResourceExhausted, Unauthenticated,
@@ -57,15 +57,11 @@ pub fn refused(why: &Refusal) -> Status {
             (AlreadyExists, "AlreadyExists", format!("{} already exists", set(key)))
         }
         Refusal::SetNotFound(key) => (NotFound, "NotFound", format!("{} not found", set(key))),
-        Refusal::Conflict { what, detail } => (
-            Aborted,
-            "Conflict",
-            format!("Operation cannot be fulfilled on {what}: {detail}"),
-        ),
-        Refusal::SelectorImmutable(key) => return selector_immutable(key),
-        Refusal::NodeNotFound(name) => {
-            (NotFound, "NotFound", format!("nodes {name:?} not found"))
+        Refusal::Conflict { what, detail } => {
+            (Aborted, "Conflict", format!("Operation cannot be fulfilled on {what}: {detail}"))
         }
+        Refusal::SelectorImmutable(key) => return selector_immutable(key),
+        Refusal::NodeNotFound(name) => (NotFound, "NotFound", format!("nodes {name:?} not found")),
         Refusal::NodeUnknown(uid) => (
             FailedPrecondition,
             "NodeUnknown",
@@ -103,7 +99,7 @@ pub fn refused(why: &Refusal) -> Status {
 }
 
 /// Why the store did not take something. The caller may try again where the code is UNAVAILABLE.
-pub fn store(error: &StoreError) -> Status {
+pub(crate) fn store(error: &StoreError) -> Status {
     let (code, reason) = match error {
         StoreError::Full { .. } => (Code::ResourceExhausted, "StoreFull"),
         StoreError::ReadOnly { .. } => (Code::FailedPrecondition, "StoreReadOnly"),
@@ -115,7 +111,7 @@ pub fn store(error: &StoreError) -> Status {
 }
 
 /// Why an object was not admitted: every finding as a field violation.
-pub fn rejected(rejected: &Rejected) -> Status {
+pub(crate) fn rejected(rejected: &Rejected) -> Status {
     let mut details = ErrorDetails::with_error_info("Invalid", DOMAIN, []);
     for error in rejected.errors() {
         details.add_bad_request_violation(error.path.to_string(), error.to_string());
@@ -124,27 +120,27 @@ pub fn rejected(rejected: &Rejected) -> Status {
 }
 
 /// Changes since the version asked for are not kept any more.
-pub fn expired(error: Expired) -> Status {
+pub(crate) fn expired(error: Expired) -> Status {
     refusal(Code::OutOfRange, "Expired", error.to_string())
 }
 
 /// A watcher has missed something.
-pub fn lagged(error: Lagged) -> Status {
+pub(crate) fn lagged(error: Lagged) -> Status {
     refusal(Code::OutOfRange, "Expired", format!("too old resource version: {error}"))
 }
 
 /// The coordinator shuts down. To be tried again: another one, or this one again, takes over.
-pub fn closing() -> Status {
+pub(crate) fn closing() -> Status {
     refusal(Code::Unavailable, "ShuttingDown", "the coordinator is shutting down")
 }
 
 /// A field of a request that can't be taken.
-pub fn invalid(field: &str, detail: impl std::fmt::Display) -> Status {
+pub(crate) fn invalid(field: &str, detail: impl std::fmt::Display) -> Status {
     everynode_proto::error::Invalid::new(field, detail).into()
 }
 
 /// What is not there, as kubectl says it.
-pub fn not_found(resource: &str, name: &str) -> Status {
+pub(crate) fn not_found(resource: &str, name: &str) -> Status {
     refusal(Code::NotFound, "NotFound", format!("{resource} {name:?} not found"))
 }
 
@@ -221,7 +217,8 @@ mod tests {
         let status = rejected(&everynode_manifest::admit(&object).unwrap_err());
         assert_eq!(status.code(), Code::InvalidArgument);
         let violations = status.get_details_bad_request().unwrap().field_violations;
-        let fields: Vec<&str> = violations.iter().map(|violation| violation.field.as_str()).collect();
+        let fields: Vec<&str> =
+            violations.iter().map(|violation| violation.field.as_str()).collect();
         for field in ["spec.minReadySeconds", "spec.unheardOf"] {
             assert!(fields.contains(&field), "{fields:?}");
         }

@@ -196,7 +196,10 @@ mod tests {
     }
 
     fn user(pki: &Pki) -> CertificateDer<'static> {
-        pki.issue_user(ClusterId::new(uuid::Uuid::nil()), "ada", Role::Viewer).unwrap().chain.remove(0)
+        pki.issue_user(ClusterId::new(uuid::Uuid::nil()), "ada", Role::Viewer)
+            .unwrap()
+            .chain
+            .remove(0)
     }
 
     fn verify(trusted: &[CertificateDer<'static>], leaf: &CertificateDer<'_>) -> bool {

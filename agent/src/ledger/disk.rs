@@ -156,7 +156,7 @@ impl Inner {
         let mut last = self.last();
         let sequence = last.sequence + 1;
         let content = format::encode(ledger, sequence, &last.unknown);
-        let turn = usize::from(sequence % 2 == 0);
+        let turn = usize::from(sequence.is_multiple_of(2));
         let path = self.directory.join(COPIES[turn]);
         let mut written = write_durably(&path, &content);
         let full = |error: &io::Error| error.kind() == io::ErrorKind::StorageFull;

@@ -249,8 +249,11 @@ pub(super) mod tests {
             intent,
             after: vec![key("other")],
         };
-        let assignment =
-            Assignment::new([item("a", Intent::Run), item("b", Intent::Keep), item("c", Intent::Stop)]);
+        let assignment = Assignment::new([
+            item("a", Intent::Run),
+            item("b", Intent::Keep),
+            item("c", Intent::Stop),
+        ]);
         let mut ledger = Ledger::joined(
             everynode_model::ClusterId::new(Uuid::from_u128(1)),
             everynode_model::NodeUid::new(Uuid::from_u128(2)),
@@ -294,8 +297,7 @@ pub(super) mod tests {
     #[test]
     fn newer_is_not_corrupt() {
         let json = b"{\"all\":\"different\"}";
-        let mut content =
-            format!("{MAGIC} 2 9 {}\n", checksum(2, 9, json)).into_bytes();
+        let mut content = format!("{MAGIC} 2 9 {}\n", checksum(2, 9, json)).into_bytes();
         content.extend(json);
         assert_eq!(decode(&content).unwrap_err(), Unreadable::Newer(2));
         content.pop();

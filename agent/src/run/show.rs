@@ -72,9 +72,9 @@ pub(super) fn pods(node: &Node, now: Now) -> String {
 
 /// One line for each place that does not simply run what it ought to.
 pub(super) fn why(node: &Node) -> String {
-    let rows = node.keys().filter_map(|key| {
-        node.why(key).map(|reason| vec![key.to_string(), reason.to_string()])
-    });
+    let rows = node
+        .keys()
+        .filter_map(|key| node.why(key).map(|reason| vec![key.to_string(), reason.to_string()]));
     let rows: Vec<_> = rows.collect();
     match (rows.is_empty(), node.why_not_left()) {
         (true, None) => "everything that is to run here runs\n".into(),

@@ -41,7 +41,8 @@ mod tests {
     #[test]
     fn every_wait_is_drawn_from_nothing_to_its_bound_also_at_the_cap() {
         let mut random = Random::seeded([1, 2]);
-        for (failures, seconds) in [(0, 0.5), (1, 1.0), (2, 2.0), (5, 16.0), (6, 30.0), (99, 30.0)] {
+        for (failures, seconds) in [(0, 0.5), (1, 1.0), (2, 2.0), (5, 16.0), (6, 30.0), (99, 30.0)]
+        {
             let drawn: Vec<f64> = (0..500)
                 .map(|_| Backoff { failures }.next(&mut random).as_secs_f64() / seconds)
                 .collect();

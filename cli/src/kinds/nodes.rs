@@ -29,9 +29,10 @@ impl Kind for Nodes {
         column("ROLES"),
         column("AGE"),
         column("VERSION"),
-        wide("LAST HEARD"),
-        wide("OS"),
+        wide("INTERNAL-IP"),
+        wide("OS-IMAGE"),
         wide("KERNEL-VERSION"),
+        wide("LAST HEARD"),
     ];
 
     fn metadata(object: &Node) -> Option<&ObjectMeta> {
@@ -55,9 +56,10 @@ impl Kind for Nodes {
             roles(object),
             age(metadata.and_then(|metadata| metadata.creation_timestamp.as_ref()), now),
             version,
-            object.last_heard.as_ref().map_or_else(|| "<never>".into(), |at| age(Some(at), now)),
-            fact("os"),
+            fact("addresses").split(',').next().unwrap_or_default().into(),
+            fact("osImage"),
             fact("kernel"),
+            object.last_heard.as_ref().map_or_else(|| "<never>".into(), |at| age(Some(at), now)),
         ]
     }
 

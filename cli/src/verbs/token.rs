@@ -11,7 +11,7 @@ use crate::out::Out;
 use crate::table::Table;
 
 /// Where the agent of a machine that runs nothing else of ours keeps its things.
-const AGENT_DATA_DIR: &str = "/var/lib/everynode";
+const AGENT_DATA_DIR: &str = "/var/lib/everynode-agent";
 
 /// Does what is said with tokens.
 pub(crate) async fn run(verb: &TokenVerb, context: &Context, out: &mut Out) -> Result<(), Error> {

@@ -143,7 +143,10 @@ async fn the_peer_is_who_its_certificate_says() {
     let (client, server) = tokio::join!(world.dial(client, Some(issued)), stream.next());
     let (mut client, mut server) = (client.unwrap(), server.unwrap().unwrap());
     let identity = server.connect_info().identity.unwrap();
-    assert_eq!(identity.peer, Peer::User { cluster: cluster(), name: "ada".into(), role: Role::Viewer });
+    assert_eq!(
+        identity.peer,
+        Peer::User { cluster: cluster(), name: "ada".into(), role: Role::Viewer }
+    );
     assert!(!identity.expired);
     assert_eq!(client.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
 

@@ -94,7 +94,6 @@ impl Pki {
         Ok(Self { inner: Arc::new(Inner { newest, older: authorities, clock, entropy }) })
     }
 
-
     /// Certificates of every authority this cluster ever had, the signing one first.
     pub fn authorities(&self) -> Vec<CertificateDer<'static>> {
         let all = std::iter::once(&self.inner.newest).chain(&self.inner.older);

@@ -38,9 +38,7 @@ pub(super) fn value(key: &RecordKey, bytes: &[u8]) -> Result<Record, DecodeError
         RecordKey::Cluster => Record::Cluster(cluster(&read(bytes)?)?),
         RecordKey::Node(uid) => Record::Node(node(*uid, read(bytes)?)?),
         RecordKey::Set(key) => Record::Set(set(key, read(bytes)?)?),
-        RecordKey::Revision(set, digest) => {
-            Record::Revision(revision(*set, *digest, read(bytes)?))
-        }
+        RecordKey::Revision(set, digest) => Record::Revision(revision(*set, *digest, read(bytes)?)),
         RecordKey::GrantHead(set) => Record::GrantHead(grant_head(*set, read(bytes)?)?),
         RecordKey::GrantChunk(set, number) => {
             Record::GrantChunk(*set, *number, grant_chunk(&read(bytes)?)?)
@@ -78,7 +76,11 @@ fn node(uid: NodeUid, stored: storage::NodeRecord) -> Result<NodeRecord, DecodeE
         name: NodeName::new(&stored.name).map_err(|error| DecodeError::field("name", error))?,
         standing: standing(stored.standing, stored.standing_since_millis)?,
         labels: stored.labels.into_iter().collect(),
-        taints: stored.taints.iter().map(|taint| text("taints", taint)).collect::<Result<_, _>>()?,
+        taints: stored
+            .taints
+            .iter()
+            .map(|taint| text("taints", taint))
+            .collect::<Result<_, _>>()?,
         joined_labels: stored.joined_labels.into_iter().collect(),
         public_key: digest("public_key", &stored.public_key)?,
         machine_id: stored.machine_id,
@@ -140,8 +142,11 @@ fn grant_head(set: SetUid, stored: storage::GrantHead) -> Result<GrantHead, Deco
 }
 
 fn grant_chunk(stored: &storage::GrantChunk) -> Result<BTreeMap<NodeUid, Grant>, DecodeError> {
-    let revisions: Vec<Digest> =
-        stored.revisions.iter().map(|bytes| digest("revisions", bytes)).collect::<Result<_, _>>()?;
+    let revisions: Vec<Digest> = stored
+        .revisions
+        .iter()
+        .map(|bytes| digest("revisions", bytes))
+        .collect::<Result<_, _>>()?;
     let (nodes, rest) = stored.nodes.as_chunks::<16>();
     let of_one_length = nodes.len() == stored.revision_of.len();
     if !rest.is_empty() || !of_one_length || nodes.len() != stored.replace.len() {
@@ -160,9 +165,7 @@ fn grant_chunk(stored: &storage::GrantChunk) -> Result<BTreeMap<NodeUid, Grant>,
 fn token(id: &str, stored: &storage::TokenRecord) -> Result<TokenRecord, DecodeError> {
     let node_name = match stored.node_name.as_str() {
         "" => None,
-        name => {
-            Some(NodeName::new(name).map_err(|error| DecodeError::field("node_name", error))?)
-        }
+        name => Some(NodeName::new(name).map_err(|error| DecodeError::field("node_name", error))?),
     };
     Ok(TokenRecord {
         id: id.to_owned(),

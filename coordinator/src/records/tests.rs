@@ -141,7 +141,9 @@ fn every_kind_is_read_as_it_was_written() {
 #[test]
 fn a_deletion_names_the_place_of_what_was_put() {
     for record in every_kind() {
-        let Op::Delete { key } = encode(&Write::delete(record.key())) else { panic!("not deleted") };
+        let Op::Delete { key } = encode(&Write::delete(record.key())) else {
+            panic!("not deleted")
+        };
         assert_eq!(key, stored(&record).key);
     }
 }
@@ -153,10 +155,7 @@ fn the_keys_are_those_of_the_contract() {
     };
     let uid = "00000000-0000-0000-0000-000000000003";
     assert_eq!(key(RecordKey::Cluster), CLUSTER_KEY);
-    assert_eq!(
-        key(RecordKey::Set(PodKey::new("ns", "a.b").unwrap())),
-        "/daemonsets/ns/a.b"
-    );
+    assert_eq!(key(RecordKey::Set(PodKey::new("ns", "a.b").unwrap())), "/daemonsets/ns/a.b");
     assert_eq!(key(RecordKey::GrantHead(SET)), format!("/grants/{uid}/head"));
     assert_eq!(key(RecordKey::GrantChunk(SET, 7)), format!("/grants/{uid}/chunk/07"));
     assert_eq!(key(RecordKey::Event(12)), "/events/00000000000000000012");
@@ -227,5 +226,8 @@ async fn a_whole_store_is_read_and_a_bad_record_is_named() {
 
     store.txn(everynode_store::Txn::new().put("/nodes/x", "")).await.unwrap();
     let error = load(&store).await.unwrap_err().to_string();
-    assert!(error.starts_with("the record /nodes/x can't be read: its key is malformed"), "{error}");
+    assert!(
+        error.starts_with("the record /nodes/x can't be read: its key is malformed"),
+        "{error}"
+    );
 }

@@ -44,7 +44,8 @@ impl Nodes for Api {
         let (version, now, views) =
             self.read(|fleet, now| (fleet.version(), now, fleet.nodes())).await?;
         let all = views.iter().map(|view| self.shown(view, now));
-        let wanted = |node: &v1::Node| node.metadata.as_ref().is_some_and(|meta| filter.wants(meta));
+        let wanted =
+            |node: &v1::Node| node.metadata.as_ref().is_some_and(|meta| filter.wants(meta));
         let mut items: Vec<v1::Node> = all.filter(wanted).collect();
         items.sort_by(|one, other| name_of(one).cmp(name_of(other)));
         list(v1::NodeList { resource_version: version.to_string(), items })

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use everynode_coordinator_core::{
-    Changed, Command, Fleet, Outcome, PodFilter, PodView, Refusal,
-};
+use everynode_coordinator_core::{Changed, Command, Fleet, Outcome, PodFilter, PodView, Refusal};
 use everynode_model::{NodeName, NodeUid, Now, PodKey};
 use everynode_proto::v1::pods_server::Pods;
 use everynode_proto::v1::{self, EventKind};
@@ -80,8 +78,7 @@ async fn named(api: &Api, namespace: String, name: String) -> Result<(PodView, v
         let labels = pod::labels(fleet, std::slice::from_ref(&view));
         Some((view, labels))
     };
-    let (view, labels) =
-        api.read(read).await?.ok_or_else(|| status::not_found("pods", &name))?;
+    let (view, labels) = api.read(read).await?.ok_or_else(|| status::not_found("pods", &name))?;
     let pod = pod::message(&view, &labels);
     Ok((view, pod))
 }
@@ -124,7 +121,8 @@ impl Watched for AllPods {
     }
 
     fn objects(&self, (pods, labels): Self::View, _now: Now) -> Vec<(Self::Scope, v1::Pod)> {
-        let object = |view: PodView| ((view.node.uid, view.key.clone()), pod::message(&view, &labels));
+        let object =
+            |view: PodView| ((view.node.uid, view.key.clone()), pod::message(&view, &labels));
         pods.into_iter().map(object).collect()
     }
 

@@ -132,10 +132,11 @@ impl Put<'_> {
             let present = existing.record.resource_version;
             expected = Some(self.seen.filter(|seen| *seen < present).unwrap_or(present));
         }
-        let set = daemon_set_from(&admitted.object, self.uid, 0, put.revision).map_err(|error| {
-            tracing::error!(%error, "an admitted object can't be used");
-            Status::internal("the object was admitted and can't be used; the log says why")
-        })?;
+        let set =
+            daemon_set_from(&admitted.object, self.uid, 0, put.revision).map_err(|error| {
+                tracing::error!(%error, "an admitted object can't be used");
+                Status::internal("the object was admitted and can't be used; the log says why")
+            })?;
         Ok(Command::PutSet {
             mode,
             set: Box::new(set),
@@ -192,11 +193,7 @@ fn existing(fleet: &Fleet, key: &PodKey) -> Option<Existing> {
 }
 
 /// The object as its Kubernetes JSON.
-fn object(
-    sent: &v1::DaemonSet,
-    meta: v1::ObjectMeta,
-    api_version: &str,
-) -> Result<Value, Status> {
+fn object(sent: &v1::DaemonSet, meta: v1::ObjectMeta, api_version: &str) -> Result<Value, Status> {
     let mut metadata = Map::new();
     for (field, text) in [("name", meta.name), ("namespace", meta.namespace)] {
         metadata.extend(given(&text).map(|text| (field.to_owned(), Value::String(text))));

@@ -117,9 +117,7 @@ pub(super) async fn watch<W: Watched>(
     Ok(stream::unfold(watch, next).boxed())
 }
 
-async fn next<W: Watched>(
-    mut watch: Watch<W>,
-) -> Option<(Result<W::Event, Status>, Watch<W>)> {
+async fn next<W: Watched>(mut watch: Watch<W>) -> Option<(Result<W::Event, Status>, Watch<W>)> {
     loop {
         if let Some(event) = watch.due.pop_front() {
             return Some((Ok(event), watch));

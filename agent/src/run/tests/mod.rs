@@ -1,0 +1,430 @@
+//! The whole shell against a coordinator and a runtime in memory, on a clock that moves when
+//! nothing else does.
+
+mod coordinator;
+mod runtime;
+
+use everynode_agent_core::{Found, Marks};
+use everynode_model::{
+    ClusterId, Generation, NodeName, NodeUid, ReignId, SetUid, Stamp, Term, WallTime,
+};
+use everynode_proto::error::refusal;
+use everynode_proto::v1;
+use everynode_proto::v1::agent_message::Message as Said;
+use everynode_proto::v1::coordinator_message::Message;
+use everynode_transport::JoinToken;
+use rcgen::KeyPair;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tonic::{Code, Status};
+use uuid::Uuid;
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::prelude::FromDer as _;
+
+use super::*;
+use crate::clock::TokioClock;
+use crate::join::{JoinError, Wish, join};
+use crate::ledger::MemoryLedger;
+use crate::local::{Answer, Question, Request};
+use coordinator::Coordinator;
+use runtime::Machine as TestMachine;
+
+const BODY: &[u8] =
+    br#"{"spec":{"containers":[{"command":["/bin/c"],"name":"c"}],"runtimeClassName":"process"}}"#;
+
+/// A machine with its disk, in a cluster with one coordinator.
+struct World {
+    coordinator: Coordinator,
+    machine: TestMachine,
+    disk: MemoryLedger,
+    identity: Identity,
+}
+
+/// An agent that runs.
+struct Running {
+    task: JoinHandle<Result<Outcome, RunError>>,
+    stop: oneshot::Sender<()>,
+    ask: mpsc::Sender<Request>,
+}
+
+impl World {
+    fn new() -> Self {
+        let coordinator = Coordinator::new();
+        let identity = Identity {
+            cluster: ClusterId::new(Uuid::from_u128(1)),
+            node: NodeUid::new(Uuid::from_u128(2)),
+            name: NodeName::new("n").unwrap(),
+            client: coordinator.client(),
+            authorities: vec![coordinator.authority()],
+            addresses: vec!["coordinator:1".into()],
+        };
+        let (machine, disk) = (TestMachine::default(), MemoryLedger::default());
+        Self { coordinator, machine, disk, identity }
+    }
+
+    fn start(&self) -> Running {
+        let (runtime, events) = self.machine.open();
+        let (ask, requests) = mpsc::channel(1);
+        let parts = Parts {
+            dial: self.coordinator.network(),
+            runtime,
+            events,
+            ledger: Arc::new(self.disk.clone()),
+            identity: self.identity.clone(),
+            machine: Machine { hostname: "n".into(), ..Machine::default() },
+            policy: Policy::default(),
+            random: Random::seeded([1, 2]),
+            clock: Arc::new(TokioClock::starting_at(WallTime::from_unix_millis(0))),
+            requests: Some(requests),
+        };
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(run(parts, async {
+            let _ = stopped.await;
+        }));
+        Running { task, stop, ask }
+    }
+
+    /// Orders these DaemonSets, and waits until their pods run.
+    async fn with_pods(&mut self, names: &[&str]) -> (Running, coordinator::Session) {
+        let agent = self.start();
+        let mut session = self.coordinator.welcomed().await;
+        session.say(self.order(1, names, true)).await;
+        assert_eq!(session.ack().await.refused, None);
+        while self.machine.running().len() < names.len() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        (agent, session)
+    }
+
+    fn order(&self, generation: u64, names: &[&str], with_body: bool) -> Message {
+        let assignment = Assignment::new(names.iter().map(|name| Item {
+            key: PodKey::new("default", name).unwrap(),
+            set: SetUid::new(Uuid::from_u128(3)),
+            revision: Digest::of(BODY),
+            replace: 0,
+            intent: Intent::Run,
+            after: Vec::new(),
+        }));
+        let stamp = Stamp {
+            cluster: self.identity.cluster,
+            term: Term(1),
+            reign: ReignId::new(Uuid::from_u128(4)),
+            generation: Generation(generation),
+            digest: assignment.digest(),
+        };
+        let body = v1::Body { digest: Digest::of(BODY).as_bytes().to_vec(), content: BODY.into() };
+        Message::Assignment(v1::Assignment {
+            stamp: Some((&stamp).into()),
+            last: true,
+            items: assignment.items().map(Into::into).collect(),
+            bodies: if with_body { vec![body] } else { Vec::new() },
+            empty_is_meant: names.is_empty(),
+            ..v1::Assignment::default()
+        })
+    }
+}
+
+impl Running {
+    async fn stop(self) {
+        self.stop.send(()).unwrap();
+        assert_eq!(self.task.await.unwrap().unwrap(), Outcome::Stopped);
+    }
+
+    async fn ends(self) -> Outcome {
+        tokio::time::timeout(Duration::from_secs(600), self.task).await.unwrap().unwrap().unwrap()
+    }
+
+    async fn ask(&self, question: Question) -> mpsc::Receiver<Answer> {
+        let (request, answers) = Request::new(question);
+        self.ask.send(request).await.unwrap();
+        answers
+    }
+}
+
+async fn last(mut answers: mpsc::Receiver<Answer>) -> (bool, String) {
+    loop {
+        match answers.recv().await.unwrap() {
+            Answer::Text(_) => {}
+            Answer::End { done, text } => return (done, text),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_is_written_acknowledged_brought_about_and_reported() {
+    let mut world = World::new();
+    let agent = world.start();
+    let mut session = world.coordinator.welcomed().await;
+    assert_eq!((session.hello.accepted.as_ref(), session.hello.places.len()), (None, 0));
+    assert!(session.hello.features.contains(&"runtime/process".to_owned()));
+    session.say(world.order(1, &["a", "b"], true)).await;
+    let ack = session.ack().await;
+    assert_eq!((ack.refused, ack.stamp.unwrap().generation), (None, 1));
+    assert_eq!(world.disk.synced().unwrap().assignment.len(), 2);
+    session.status(|pod| pod.ready && pod.phase() == v1::PodPhase::Running).await;
+    let created = world.machine.created();
+    assert_eq!(created.len(), 2);
+    assert_ne!(created[0].pod.uid, created[1].pod.uid);
+    assert_eq!(created[0].spec.containers[0].argv, ["/bin/c"]);
+    agent.stop().await;
+    assert_eq!(world.machine.running().len(), 2, "pods run on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restarted_agent_restarts_nothing_and_says_what_it_holds() {
+    let mut world = World::new();
+    let (agent, _session) = world.with_pods(&["a"]).await;
+    agent.stop().await;
+    let agent = world.start();
+    let mut session = world.coordinator.welcomed().await;
+    let hello = &session.hello;
+    assert_eq!(hello.accepted.as_ref().unwrap().generation, 1);
+    assert_eq!(hello.places[0].pods[0].uid, world.machine.created()[0].pod.uid.to_string());
+    assert_eq!(hello.bodies, [Digest::of(BODY).as_bytes().to_vec()]);
+    assert_eq!(hello.last_session, "6ba7b810-9dad-41d1-80b4-00c04fd430c8");
+    // The body need not come again.
+    session.say(world.order(2, &["a"], false)).await;
+    assert_eq!(session.ack().await.refused, None);
+    assert_eq!(world.machine.created().len(), 1);
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_reboot_without_a_coordinator_everything_comes_back() {
+    let mut world = World::new();
+    let (agent, _session) = world.with_pods(&["a", "b"]).await;
+    agent.stop().await;
+    world.coordinator.cut(true);
+    world.machine = TestMachine::default();
+    let writes = world.disk.writes();
+    let agent = world.start();
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!((world.machine.created().len(), world.machine.running().len()), (2, 2));
+    assert_eq!(world.disk.writes(), writes, "a full disk must not keep them from it");
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_coordinator_that_goes_and_comes_changes_nothing() {
+    let mut world = World::new();
+    let (agent, session) = world.with_pods(&["a"]).await;
+    let writes = world.disk.writes();
+    world.coordinator.cut(true);
+    drop(session);
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(world.disk.writes(), writes);
+    world.coordinator.cut(false);
+    let _session = world.coordinator.welcomed().await;
+    assert_eq!(world.machine.created().len(), 1);
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_hangs_keeps_nobody_waiting() {
+    let mut world = World::new();
+    world.machine.hang();
+    let agent = world.start();
+    let mut session = world.coordinator.welcomed().await;
+    session.say(world.order(1, &["a"], true)).await;
+    session.ack().await;
+    session.say(Message::Probe(v1::Probe { number: 9 })).await;
+    let number =
+        |said| if let Said::ProbeAnswer(answer) = said { Some(answer.number) } else { None };
+    assert_eq!(session.next(number).await, 9);
+    let beat = |said| matches!(said, Said::Heartbeat(_)).then_some(());
+    let before = tokio::time::Instant::now();
+    session.next(beat).await;
+    session.next(beat).await;
+    let (low, high) = (Duration::from_secs(9), Duration::from_secs(22));
+    assert!((low..high).contains(&before.elapsed()), "{:?}", before.elapsed());
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_was_removed_stops_says_so_and_ends() {
+    let mut world = World::new();
+    let (agent, mut session) = world.with_pods(&["a", "b"]).await;
+    session.say(Message::Deregister(v1::Deregister {})).await;
+    let empty = |said| matches!(said, Said::Leave(v1::Leave { empty: true })).then_some(());
+    session.next(empty).await;
+    assert!(world.machine.running().is_empty());
+    assert_ne!(world.disk.synced().unwrap().standing, Standing::Active);
+    session.say(Message::Farewell(v1::Farewell {})).await;
+    assert_eq!(agent.ends().await, Outcome::Left);
+    assert_eq!(world.disk.synced().unwrap().standing, Standing::Left);
+}
+
+#[tokio::test(start_paused = true)]
+async fn unknown_is_not_removed_but_nobody_waits_for_a_leaver() {
+    let mut world = World::new();
+    let (agent, session) = world.with_pods(&["a"]).await;
+    drop(session);
+    let unknown = || refusal(Code::FailedPrecondition, "NodeUnknown", "who?");
+    world.coordinator.session().await.refuse(unknown()).await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(world.machine.running().len(), 1);
+
+    let answers = agent.ask(Question::Leave).await;
+    let refused = async {
+        loop {
+            world.coordinator.session().await.refuse(unknown()).await;
+        }
+    };
+    let left = tokio::select! {
+        left = agent.ends() => left,
+        () = refused => unreachable!(),
+    };
+    assert_eq!(left, Outcome::Left);
+    assert!(world.machine.running().is_empty());
+    drop(answers);
+}
+
+#[tokio::test(start_paused = true)]
+async fn leaving_tells_the_coordinator_and_whoever_asked() {
+    let mut world = World::new();
+    let (agent, mut session) = world.with_pods(&["a"]).await;
+    let answers = agent.ask(Question::Leave).await;
+    let (answer, ()) = tokio::join!(last(answers), async {
+        let leave = |said| if let Said::Leave(leave) = said { Some(leave.empty) } else { None };
+        while !session.next(leave).await {}
+        session.say(Message::Farewell(v1::Farewell {})).await;
+    });
+    assert_eq!(answer, (true, "this machine has left its cluster".into()));
+    assert_eq!(agent.ends().await, Outcome::Left);
+}
+
+#[tokio::test(start_paused = true)]
+async fn leaving_without_a_coordinator_tears_down_says_so_and_confirms_later() {
+    let mut world = World::new();
+    let (agent, session) = world.with_pods(&["a"]).await;
+    world.coordinator.cut(true);
+    drop(session);
+    let (done, text) = last(agent.ask(Question::Leave).await).await;
+    assert!(!done && text.contains("no coordinator is in reach"), "{text}");
+    assert!(world.machine.running().is_empty());
+    agent.stop().await;
+    // It is not forgotten.
+    let agent = world.start();
+    world.coordinator.cut(false);
+    let mut session = world.coordinator.welcomed().await;
+    let empty = |said| matches!(said, Said::Leave(v1::Leave { empty: true })).then_some(());
+    session.next(empty).await;
+    session.say(Message::Farewell(v1::Farewell {})).await;
+    assert_eq!(agent.ends().await, Outcome::Left);
+    assert_eq!(world.machine.created().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_without_its_body_is_asked_for_again() {
+    let mut world = World::new();
+    let agent = world.start();
+    let mut session = world.coordinator.welcomed().await;
+    session.say(world.order(1, &["a"], false)).await;
+    let resend = |said| if let Said::Resend(resend) = said { resend.reason } else { None };
+    assert_eq!(session.next(resend).await.code, "BodyMissing");
+    session.say(world.order(1, &["a"], true)).await;
+    assert_eq!(session.ack().await.refused, None);
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_that_can_not_be_written_is_refused_and_asked_for_again() {
+    let mut world = World::new();
+    let (agent, mut session) = world.with_pods(&["a"]).await;
+    world.disk.set_failing(true);
+    session.say(world.order(2, &[], false)).await;
+    assert_eq!(session.ack().await.refused.unwrap().code, "LedgerNotWritten");
+    assert_eq!(world.machine.running().len(), 1, "only what is written counts");
+    world.disk.set_failing(false);
+    let resend = |said| if let Said::Resend(resend) = said { resend.reason } else { None };
+    session.next(resend).await;
+    session.say(world.order(2, &[], false)).await;
+    assert_eq!(session.ack().await.refused, None);
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn people_are_told_what_runs() {
+    let mut world = World::new();
+    let (agent, _session) = world.with_pods(&["a"]).await;
+    let (done, status) = last(agent.ask(Question::Status).await).await;
+    assert!(done && status.contains("open, with coordinator:1"), "{status}");
+    let (_, pods) = last(agent.ask(Question::Pods).await).await;
+    assert!(pods.lines().nth(1).is_some_and(|line| line.starts_with("default     a")), "{pods}");
+    let (_, why) = last(agent.ask(Question::Why).await).await;
+    assert_eq!(why, "everything that is to run here runs\n");
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn joining_is_tried_until_it_is_answered_with_one_key_and_refusals_end_it() {
+    let coordinator = Coordinator::new();
+    let wish = Wish {
+        token: JoinToken {
+            id: "0123456789".into(),
+            secret: "ab".repeat(32),
+            authority: Digest::of(&coordinator.authority()),
+        },
+        name: NodeName::new("n").unwrap(),
+        labels: [("a".to_owned(), "b".to_owned())].into(),
+        taints: vec!["a=b:NoExecute".parse().unwrap()],
+        machine_id: "m".into(),
+        addresses: vec!["coordinator:1".into()],
+    };
+    let key = KeyPair::generate().unwrap();
+    let mut random = Random::seeded([1, 2]);
+    let busy = Status::unavailable("starting");
+    let answer = v1::JoinResponse {
+        node_uid: Uuid::from_u128(2).to_string(),
+        cluster_id: Uuid::from_u128(1).to_string(),
+        certificate_chain: vec![vec![1]],
+        authorities: vec![coordinator.authority().to_vec()],
+        node_name: "n".into(),
+    };
+    coordinator.answer_joins([Err(busy), Ok(answer)]);
+    let network = coordinator.network();
+    let identity = join(&*network, &wish, &key, &mut random).await.unwrap();
+    assert_eq!((identity.name.as_str(), identity.node.uuid()), ("n", Uuid::from_u128(2)));
+    let asked = coordinator.joins();
+    let [first, second] = asked.as_slice() else { panic!("two attempts") };
+    assert_eq!((first.token_id.as_str(), first.taints.len()), ("0123456789", 1));
+    let public_key = |request: &v1::JoinRequest| {
+        let request = &request.certificate_request;
+        let (_, request) = X509CertificationRequest::from_der(request).unwrap();
+        request.certification_request_info.subject_pki.subject_public_key.data.to_vec()
+    };
+    assert_eq!(public_key(first), public_key(second));
+
+    coordinator.answer_joins([Err(refusal(Code::PermissionDenied, "TokenExpired", "too late"))]);
+    let refused = join(&*network, &wish, &key, &mut random).await.unwrap_err();
+    assert!(refused.to_string().contains("too late (TokenExpired): make another"), "{refused}");
+    let other = JoinToken { authority: Digest::of(b"x"), ..wish.token.clone() };
+    let refused = join(&*network, &Wish { token: other, ..wish }, &key, &mut random).await;
+    assert!(matches!(refused, Err(JoinError::Connect(_))), "another CA's coordinator");
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_a_damaged_ledger_what_runs_is_kept() {
+    let mut world = World::new();
+    let (agent, _session) = world.with_pods(&["a"]).await;
+    agent.stop().await;
+    let (runtime, _events) = world.machine.open();
+    let mut found = runtime.list().await.unwrap();
+    let stranger = Marks { node: NodeUid::new(Uuid::from_u128(9)), ..found[0].marks.unwrap() };
+    let key = PodKey::new("default", "stranger").unwrap();
+    found.push(Found { key, marks: Some(stranger), ..found[0].clone() });
+    let ledger = ledger_of(Loaded::Corrupt("both".into()), &world.identity, &found);
+    assert_eq!((ledger.standing, ledger.accepted), (Standing::Active, None));
+    let items: Vec<_> =
+        ledger.assignment.items().map(|item| (item.key.name(), item.intent)).collect();
+    assert_eq!(items, [("a", Intent::Keep)]);
+
+    world.disk.save(ledger).await.unwrap();
+    let agent = world.start();
+    let mut session = world.coordinator.welcomed().await;
+    assert_eq!(session.hello.accepted, None);
+    session.say(world.order(7, &["a"], false)).await;
+    assert_eq!(session.ack().await.refused, None);
+    assert_eq!(world.machine.created().len(), 1);
+    agent.stop().await;
+}

@@ -1,0 +1,160 @@
+//! A runtime in memory, which keeps to the contract and can be told to hang.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use everynode_agent_core::{Found, Marks, PodRef, Supervised, SupervisedContainer};
+use everynode_model::{ClusterId, Exit, PodKey};
+use everynode_runtime::{
+    CreateError, CreateRequest, KillError, ListError, RemoveError, Runtime, RuntimeEvent,
+    StartError, TerminateError,
+};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+
+/// The machine: it stays when its agent goes.
+#[derive(Clone, Default)]
+pub(super) struct Machine(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    pods: BTreeMap<PodKey, Pod>,
+    /// All that was ever created.
+    created: Vec<CreateRequest>,
+    hanging: bool,
+    events: Option<mpsc::Sender<RuntimeEvent>>,
+}
+
+struct Pod {
+    request: CreateRequest,
+    running: BTreeSet<String>,
+}
+
+impl Machine {
+    /// The runtime of an agent that begins now.
+    pub(super) fn open(&self) -> (Arc<dyn Runtime>, mpsc::Receiver<RuntimeEvent>) {
+        let (sender, receiver) = mpsc::channel(64);
+        self.0.lock().unwrap().events = Some(sender);
+        (Arc::new(self.clone()), receiver)
+    }
+
+    pub(super) fn hang(&self) {
+        self.0.lock().unwrap().hanging = true;
+    }
+
+    pub(super) fn created(&self) -> Vec<CreateRequest> {
+        self.0.lock().unwrap().created.clone()
+    }
+
+    pub(super) fn running(&self) -> Vec<PodRef> {
+        let state = self.0.lock().unwrap();
+        let runs = |pod: &&Pod| !pod.running.is_empty();
+        state.pods.values().filter(runs).map(|pod| pod.request.pod.clone()).collect()
+    }
+
+    fn end(&self, key: &PodKey) {
+        let mut state = self.0.lock().unwrap();
+        let mut events = Vec::new();
+        if let Some(Pod { request, running }) = state.pods.remove(key) {
+            events.extend(running.into_iter().map(|container| RuntimeEvent::Exited {
+                pod: request.pod.clone(),
+                container,
+                exit: Exit::Signal(15),
+            }));
+        }
+        events.push(RuntimeEvent::PlaceEmpty(key.clone()));
+        state.say(events);
+    }
+}
+
+impl State {
+    fn say(&self, events: impl IntoIterator<Item = RuntimeEvent>) {
+        for event in events {
+            self.events.as_ref().unwrap().try_send(event).unwrap();
+        }
+    }
+}
+
+impl Runtime for Machine {
+    fn name(&self) -> &'static str {
+        "process"
+    }
+
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Found>, ListError>> {
+        let state = self.0.lock().unwrap();
+        let found = state.pods.values().map(found).collect();
+        async move { Ok(found) }.boxed()
+    }
+
+    fn create(&self, request: CreateRequest) -> BoxFuture<'_, Result<(), CreateError>> {
+        let mut state = self.0.lock().unwrap();
+        let pod = request.pod.clone();
+        assert!(!state.pods.contains_key(&pod.key), "two pods in one place");
+        state.created.push(request.clone());
+        state.pods.insert(pod.key.clone(), Pod { request, running: BTreeSet::new() });
+        state.say([RuntimeEvent::Created(pod)]);
+        async { Ok(()) }.boxed()
+    }
+
+    fn start<'a>(
+        &'a self,
+        pod: &'a PodRef,
+        container: &'a str,
+    ) -> BoxFuture<'a, Result<u32, StartError>> {
+        let mut state = self.0.lock().unwrap();
+        if state.hanging {
+            return std::future::pending().boxed();
+        }
+        state.pods.get_mut(&pod.key).unwrap().running.insert(container.to_owned());
+        let (pod, container) = (pod.clone(), container.to_owned());
+        state.say([RuntimeEvent::Started { pod, container, pid: 7 }]);
+        async { Ok(7) }.boxed()
+    }
+
+    fn terminate<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Result<(), TerminateError>> {
+        self.end(&pod.key);
+        async { Ok(()) }.boxed()
+    }
+
+    fn kill<'a>(
+        &'a self,
+        key: &'a PodKey,
+        _cluster: ClusterId,
+    ) -> BoxFuture<'a, Result<(), KillError>> {
+        self.end(key);
+        async { Ok(()) }.boxed()
+    }
+
+    fn remove<'a>(&'a self, _pod: &'a PodRef) -> BoxFuture<'a, Result<(), RemoveError>> {
+        async { Ok(()) }.boxed()
+    }
+}
+
+fn found(pod: &Pod) -> Found {
+    let CreateRequest { pod: at, marks, set, revision, replace, restarts, spec, created_at } =
+        pod.request.clone();
+    let container = |name: &str| SupervisedContainer {
+        name: name.into(),
+        pid: pod.running.contains(name).then_some(7),
+        last_exit: None,
+        for_time: Duration::from_secs(60),
+    };
+    Found {
+        key: at.key,
+        pod: Some(at.uid),
+        marks: Some(Marks { ..marks }),
+        populated: true,
+        supervised: Some(Supervised {
+            set,
+            revision,
+            replace,
+            grace: spec.grace,
+            created_at,
+            terminating: false,
+            restarts,
+            containers: spec.container_names().map(container).collect(),
+        }),
+    }
+}

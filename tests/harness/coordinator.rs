@@ -1,0 +1,123 @@
+//! The coordinator, in a namespace of its own, and the command line tool beside it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::fs;
+
+use crate::daemon::Daemon;
+use crate::failure::{Context as _, Outcome};
+use crate::ground::Ground;
+use crate::net::{Address, Family, Namespace, Switch};
+use crate::said::Said;
+use crate::{ensure, failure, wait};
+
+/// The port on which it listens.
+pub const PORT: u16 = 7443;
+
+/// Quick ones, so that a lost node is seen to be lost within seconds.
+const TIMES: [&str; 6] =
+    ["--heartbeat", "1s", "--lease", "3s", "--registration-window", "3s"];
+
+/// A coordinator. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Coordinator {
+    dir: PathBuf,
+    program: PathBuf,
+    tool: PathBuf,
+    address: Address,
+    process: Option<Daemon>,
+    namespace: Namespace,
+}
+
+impl Coordinator {
+    /// A coordinator that is plugged in and not started.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn new(ground: &Ground, switch: &Switch, fleet: &str) -> Outcome<Self> {
+        let dir = Ground::dir(fleet)?.join("coordinator");
+        fs::create_dir(&dir).context(dir.display())?;
+        let address = Address { number: 254, family: Family::Dual };
+        Ok(Self {
+            dir,
+            program: ground.program("everynode-coordinator"),
+            tool: ground.program("everynode"),
+            address,
+            process: None,
+            namespace: switch.plug(fleet, "coordinator", address)?,
+        })
+    }
+
+    /// Its addresses, as agents are given them.
+    pub fn addresses(&self) -> String {
+        format!("{}:{PORT},[{}]:{PORT}", self.address.v4(), self.address.v6())
+    }
+
+    /// The one under which the tool and others reach it.
+    pub fn address(&self) -> String {
+        format!("{}:{PORT}", self.address.v4())
+    }
+
+    /// Its data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    /// The administrator's configuration that it writes.
+    pub fn admin(&self) -> PathBuf {
+        self.data_dir().join("admin.conf")
+    }
+
+    /// A command on the coordinator's machine.
+    pub fn command(&self, program: &Path) -> Command {
+        self.namespace.command(program)
+    }
+
+    /// A coordinator's command line on its machine, on any data directory.
+    pub fn coordinator_command(&self, data: &Path) -> Command {
+        let mut command = self.command(&self.program);
+        command.arg("--data-dir").arg(data);
+        command.args(["--listen", &format!("[::]:{PORT}"), "--advertise", &self.addresses()]);
+        command.args(TIMES).env("EVERYNODE_LOG", "info,everynode_coordinator=debug");
+        command
+    }
+
+    /// Starts it and waits until it answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn start(&mut self) -> Outcome {
+        ensure!(self.process.is_none(), "the coordinator runs already");
+        let command = self.coordinator_command(&self.data_dir());
+        self.process = Some(Daemon::start(command, &self.dir.join("log"))?);
+        wait::soon("the coordinator answers", || self.tool(&["version"])?.ok().map(drop))
+    }
+
+    /// Ends it with no chance to do anything.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn kill(&mut self) -> Outcome {
+        self.process.take().ok_or_else(|| failure!("no coordinator runs"))?.kill()
+    }
+
+    /// All that it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+
+    /// The command line tool, as the administrator, not yet run.
+    pub fn tool_command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command(&self.tool);
+        command.arg("--config").arg(self.admin()).args(arguments);
+        command
+    }
+
+    /// The command line tool, as the administrator, run to its end.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn tool(&self, arguments: &[&str]) -> Outcome<Said> {
+        Said::by(self.tool_command(arguments))
+    }
+}

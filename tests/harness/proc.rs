@@ -1,0 +1,107 @@
+//! Processes, as `/proc` shows them.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+
+use rustix::process::{Pid, Signal};
+
+use crate::failure::{Context as _, Outcome};
+use crate::{ensure, failure};
+
+/// A living process. Its start tells it from a later one of the same pid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its id.
+    pub pid: u32,
+    /// When it was started: clock ticks since boot.
+    pub started: u64,
+    /// Its parent's id.
+    pub parent: u32,
+    /// Its command line; empty for the kernel's own.
+    pub command: Vec<String>,
+}
+
+impl Process {
+    /// The process of this id, unless it is dead (a zombie is).
+    pub fn of(pid: u32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // proc_pid_stat(5): the name, in brackets, may hold anything; the fields come after it.
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        let (state, parent, started) = (fields.first()?, fields.get(1)?, fields.get(19)?);
+        if matches!(*state, "Z" | "X") {
+            return None;
+        }
+        let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let words = line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word));
+        let mut command: Vec<String> = words.map(|word| word.into_owned()).collect();
+        command.pop();
+        Some(Self { pid, started: started.parse().ok()?, parent: parent.parse().ok()?, command })
+    }
+
+    /// The last part of the program's path, as it was called.
+    pub fn program(&self) -> &str {
+        let path = self.command.first().map_or("", String::as_str);
+        path.rsplit('/').next().unwrap_or(path)
+    }
+
+    /// Whether it is still there.
+    pub fn lives(&self) -> bool {
+        Self::of(self.pid).is_some_and(|now| now.started == self.started)
+    }
+
+    /// Ends it at once.
+    ///
+    /// # Errors
+    /// When it is not there any more.
+    pub fn kill(&self) -> Outcome {
+        ensure!(self.lives(), "process {} was to be killed and is dead already", self.pid);
+        signal(self.pid, Signal::KILL)
+    }
+
+    /// Its network namespace, as the inode of `/proc/PID/ns/net`.
+    pub fn network(&self) -> Option<u64> {
+        network_of(self.pid)
+    }
+}
+
+/// Every living process of this computer.
+pub fn all() -> Vec<Process> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(Process::of).collect()
+}
+
+/// Every living process in a network namespace, given by its inode.
+pub fn in_network(network: u64) -> Vec<Process> {
+    all().into_iter().filter(|process| process.network() == Some(network)).collect()
+}
+
+/// Sends a signal to the process of this id, which the caller knows to be its own.
+///
+/// # Errors
+/// When it can't be sent.
+pub fn signal(pid: u32, signal: Signal) -> Outcome {
+    let id = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let id = id.ok_or_else(|| failure!("{pid} is no process id"))?;
+    rustix::process::kill_process(id, signal)
+        .map_err(std::io::Error::from)
+        .context(format!("sending a signal to process {pid}"))
+}
+
+fn network_of(pid: u32) -> Option<u64> {
+    fs::metadata(format!("/proc/{pid}/ns/net")).ok().map(|file| file.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_seen_as_it_is() {
+        let me = Process::of(std::process::id()).unwrap();
+        assert!(me.lives() && !me.program().is_empty());
+        assert!(me.network().is_some_and(|network| in_network(network).contains(&me)));
+        let earlier = Process { started: me.started - 1, ..me };
+        assert!(!earlier.lives());
+    }
+}
