@@ -65,6 +65,11 @@ impl Machine {
         }
     }
 
+    /// Its first address.
+    pub fn address(&self) -> Option<&str> {
+        self.facts.get("addresses")?.split(',').next()
+    }
+
     /// The labels that every node has in Kubernetes.
     pub fn labels(&self) -> Labels {
         Labels::from_iter([

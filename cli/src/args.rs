@@ -19,7 +19,13 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 pub(crate) struct Global {
     /// Which coordinator, and as whom (a kubeconfig) [default: ~/.everynode/config]
-    #[arg(long, global = true, env = "EVERYNODE_CONFIG", value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        env = "EVERYNODE_CONFIG",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
     pub(crate) config: Option<PathBuf>,
     /// The namespace, for kinds that have one [default: the configuration's, else "default"]
     #[arg(short, long, global = true, value_name = "NAME")]
@@ -114,7 +120,13 @@ pub(crate) struct DeleteArgs {
     #[arg(value_name = "TYPE NAME")]
     pub(crate) what: Vec<String>,
     /// Delete what a file, a directory or standard input (-) names
-    #[arg(short, long = "filename", value_name = "FILE", value_delimiter = ',', conflicts_with = "what")]
+    #[arg(
+        short,
+        long = "filename",
+        value_name = "FILE",
+        value_delimiter = ',',
+        conflicts_with = "what"
+    )]
     pub(crate) filename: Vec<PathBuf>,
     /// Read directories in directories too
     #[arg(short = 'R', long)]
@@ -321,71 +333,4 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory as _;
-
-    use super::*;
-
-    fn parse(line: &str) -> Result<Verb, clap::Error> {
-        Cli::try_parse_from(line.split_whitespace()).map(|cli| cli.verb)
-    }
-
-    #[test]
-    fn the_definition_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn what_people_type_for_kubectl_is_understood() {
-        for line in [
-            "everynode create -f daemon-set-definition.yaml",
-            "everynode apply -f a.yaml -f b.yaml,c.yaml --dry-run=server -o yaml",
-            "everynode replace -R -f dir",
-            "everynode delete -f -",
-            "everynode get daemonsets",
-            "everynode get ds,nodes -A -o wide --no-headers",
-            "everynode get po -w -l app=x -n kube-system",
-            "everynode get ds/monitoring-daemon -oyaml",
-            "everynode describe daemonsets monitoring-daemon",
-            "everynode delete node n1 --wait=false --forget",
-            "everynode label nodes n1 a=b c- --overwrite",
-            "everynode taint nodes n1 a=b:NoExecute c:NoSchedule-",
-            "everynode token create --ttl 1h --uses 3 --node-name n --replace --print-join-command",
-            "everynode rollout status ds/x --timeout 5m -w=false",
-            "everynode rollout history daemonset x --revision 3",
-            "everynode why",
-            "everynode why node n1",
-            "everynode cordon n1 n2",
-            "everynode --request-timeout 5 version --client",
-            "everynode get ds --config f",
-            "everynode demo --nodes 5 --once",
-        ] {
-            assert!(parse(line).is_ok(), "{line}: {:?}", parse(line));
-        }
-    }
-
-    #[test]
-    fn what_makes_no_sense_is_refused() {
-        for line in [
-            "everynode",
-            "everynode create",
-            "everynode get",
-            "everynode get ds -o xml",
-            "everynode apply -f x --dry-run=maybe",
-            "everynode delete ds x -f y",
-            "everynode token create --replace",
-            "everynode token create --uses 0",
-            "everynode get ds --request-timeout soon",
-            "everynode demo --nodes 0",
-        ] {
-            assert!(parse(line).is_err(), "{line}");
-        }
-    }
-
-    #[test]
-    fn durations_may_be_bare_seconds() {
-        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
-        assert!(duration("-1s").is_err());
-    }
-}
+mod tests;

@@ -113,8 +113,9 @@ impl Config {
     /// directory.
     pub(crate) fn load(said: Option<&Path>) -> Result<Self, ConfigError> {
         let path = match said {
-            Some(path) => path.to_owned(),
-            None => default_path().ok_or(ConfigError::Nowhere)?,
+            // An empty variable is none.
+            Some(path) if !path.as_os_str().is_empty() => path.to_owned(),
+            _ => default_path().ok_or(ConfigError::Nowhere)?,
         };
         let text = fs::read_to_string(&path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => ConfigError::Missing(path.clone()),
@@ -190,7 +191,7 @@ fn material(
             .decode(data.split_whitespace().collect::<String>())
             .map_err(|error| wrong(format!("{field}-data is not base64: {error}"))),
         (None, Some(file)) => {
-            let path = config.parent().unwrap_or(Path::new("")).join(file);
+            let path = config.parent().unwrap_or_else(|| Path::new("")).join(file);
             fs::read(&path).map_err(|source| ConfigError::Unreadable { path, source })
         }
         (None, None) => Err(wrong(format!("neither {field}-data nor {field} is in it"))),

@@ -41,7 +41,10 @@ impl Client {
             .map_err(|error| Error::Connect(format!("the configuration's CA: {error}")))?;
         let identity = ClientIdentity::from_pem(&config.certificate, &config.key)
             .map_err(|error| Error::Connect(format!("the configuration's certificate: {error}")))?;
-        let options = Options { connect_timeout: timeout.min(Options::default().connect_timeout), ..Options::default() };
+        let options = Options {
+            connect_timeout: timeout.min(Options::default().connect_timeout),
+            ..Options::default()
+        };
         let connected = connect(
             &TcpDial,
             std::slice::from_ref(&config.address),

@@ -104,12 +104,14 @@ impl From<io::Error> for Error {
 impl From<Status> for Error {
     fn from(status: Status) -> Self {
         // A status with a cause was made here, of a connection that broke.
-        let broken = std::error::Error::source(&status).is_some() || status.code() == Code::Unavailable;
+        let broken =
+            std::error::Error::source(&status).is_some() || status.code() == Code::Unavailable;
         if broken && reason_of(&status).is_none() {
             return Self::Connect(format!("the connection broke: {}", status.message()));
         }
         let fields = status.get_details_bad_request().map_or_else(Vec::new, |request| {
-            let pair = |violation: tonic_types::FieldViolation| (violation.field, violation.description);
+            let pair =
+                |violation: tonic_types::FieldViolation| (violation.field, violation.description);
             request.field_violations.into_iter().map(pair).collect()
         });
         Self::Refused(Box::new(Refusal {
@@ -128,7 +130,8 @@ mod tests {
 
     #[test]
     fn a_refusal_reads_like_kubectls() {
-        let status = refusal(Code::AlreadyExists, "AlreadyExists", "daemonsets.apps \"x\" already exists");
+        let status =
+            refusal(Code::AlreadyExists, "AlreadyExists", "daemonsets.apps \"x\" already exists");
         assert_eq!(
             Error::from(status).to_string(),
             "Error from server (AlreadyExists): daemonsets.apps \"x\" already exists"

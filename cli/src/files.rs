@@ -129,7 +129,8 @@ fn contents(files: &FileArgs) -> Result<Vec<(String, Vec<u8>)>, Error> {
     let mut contents = Vec::new();
     for path in &files.filename {
         if path == Path::new("-") {
-            let bytes = bounded(io::stdin().lock()).map_err(|source| file("standard input", source))?;
+            let bytes =
+                bounded(io::stdin().lock()).map_err(|source| file("standard input", source))?;
             contents.push(("<stdin>".into(), bytes));
         } else if path.is_dir() {
             for path in in_directory(path, files.recursive, 0)? {
@@ -173,7 +174,9 @@ fn in_directory(path: &Path, recursive: bool, depth: usize) -> Result<Vec<PathBu
             if recursive && depth < MAX_DEPTH {
                 found.extend(in_directory(&entry, recursive, depth + 1)?);
             }
-        } else if entry.extension().is_some_and(|end| end == "yaml" || end == "yml" || end == "json")
+        } else if entry
+            .extension()
+            .is_some_and(|end| end == "yaml" || end == "yml" || end == "json")
         {
             found.push(entry);
         }
@@ -201,7 +204,8 @@ mod tests {
 
     impl Files {
         fn new(test: &str, files: &[(&str, &str)]) -> Self {
-            let path = std::env::temp_dir().join(format!("everynode-{test}-{}", std::process::id()));
+            let path =
+                std::env::temp_dir().join(format!("everynode-{test}-{}", std::process::id()));
             fs::create_dir_all(&path).unwrap();
             for (name, text) in files {
                 fs::write(path.join(name), text).unwrap();
@@ -244,7 +248,10 @@ mod tests {
         let (mut out, _, _) = captured();
         let error = daemon_sets(&files.args(&["d.yaml"]), &mut out).unwrap_err().to_string();
         let error = files.bare(&error);
-        assert!(error.starts_with("d.yaml:2:1: kind: Unsupported value: \"ReplicaSet\""), "{error}");
+        assert!(
+            error.starts_with("d.yaml:2:1: kind: Unsupported value: \"ReplicaSet\""),
+            "{error}"
+        );
         assert!(error.contains("write `kind: DaemonSet` here"), "{error}");
     }
 

@@ -127,7 +127,8 @@ mod tests {
 
     #[test]
     fn tabs_align_within_their_block() {
-        let text = "Name:\tx\nNode-Selector:\t<none>\nNo tab here\nA:\tb\n  k:\tlong\tz\n  kk:\tv\ty\n";
+        let text =
+            "Name:\tx\nNode-Selector:\t<none>\nNo tab here\nA:\tb\n  k:\tlong\tz\n  kk:\tv\ty\n";
         assert_eq!(
             align_tabs(text),
             "Name:           x\nNode-Selector:  <none>\nNo tab here\n\

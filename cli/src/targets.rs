@@ -19,7 +19,11 @@ impl Targets {
             return Err(usage("say what: a type (daemonsets, nodes, pods, …), and names"));
         };
         if arguments.iter().any(|argument| argument.contains('/')) {
-            return arguments.iter().map(|pair| slashed(pair)).collect::<Result<_, _>>().map(Self::Objects);
+            return arguments
+                .iter()
+                .map(|pair| slashed(pair))
+                .collect::<Result<_, _>>()
+                .map(Self::Objects);
         }
         let kinds: Vec<Resource> = first
             .split(',')

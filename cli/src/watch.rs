@@ -66,11 +66,20 @@ impl<'a, K: Kind> Watch<'a, K> {
         request: WatchRequest,
         known: &[K::Object],
     ) -> Self {
+        Self::begin(context, Some(client), request, known)
+    }
+
+    fn begin(
+        context: &'a Context,
+        client: Option<Client>,
+        request: WatchRequest,
+        known: &[K::Object],
+    ) -> Self {
         let complete = !request.resource_version.is_empty();
         let known = known.iter().map(|object| (key::<K>(object), object.clone())).collect();
         Self {
             context,
-            client: Some(client),
+            client,
             seen: request.resource_version.is_empty().then(BTreeSet::new),
             request,
             stream: None,
@@ -174,8 +183,7 @@ impl<'a, K: Kind> Watch<'a, K> {
     /// What was known and did not come again is gone.
     fn end_of_beginning(&mut self) {
         if let Some(seen) = self.seen.take() {
-            let gone: Vec<_> =
-                self.known.keys().filter(|at| !seen.contains(at)).cloned().collect();
+            let gone: Vec<_> = self.known.keys().filter(|at| !seen.contains(at)).cloned().collect();
             let gone = gone.iter().filter_map(|at| self.known.remove(at));
             self.pending.extend(gone.map(Change::Gone));
         }
@@ -200,4 +208,73 @@ fn differs<K: Kind>(one: &K::Object, other: &K::Object) -> bool {
         object
     };
     versionless(one) != versionless(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use everynode_proto::v1::{DaemonSet, DaemonSetStatus, ObjectMeta};
+
+    use super::*;
+    use crate::args::Cli;
+    use crate::kinds::DaemonSets;
+
+    fn set(name: &str, version: u32, ready: i32) -> DaemonSet {
+        DaemonSet {
+            metadata: Some(ObjectMeta {
+                name: name.into(),
+                resource_version: version.to_string(),
+                ..ObjectMeta::default()
+            }),
+            spec: None,
+            status: Some(DaemonSetStatus { number_ready: ready, ..DaemonSetStatus::default() }),
+        }
+    }
+
+    /// What the watch has to tell after these messages, as `+name`, `-name` and `.`.
+    fn told(watch: &mut Watch<'_, DaemonSets>, events: &[(EventKind, DaemonSet)]) -> String {
+        for (kind, object) in events {
+            watch.take(*kind, object.clone());
+        }
+        let name = |object: DaemonSet| name_of(object.metadata.as_ref()).to_owned();
+        let word = |change| match change {
+            Change::Put(object) => format!("+{}", name(object)),
+            Change::Gone(object) => format!("-{}", name(object)),
+            Change::Complete => ".".into(),
+            Change::Lost(_) => "?".into(),
+        };
+        watch.pending.drain(..).map(word).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn a_new_beginning_tells_only_what_differs() {
+        use EventKind::{Added, Bookmark, Deleted, Modified};
+        let context = Context::new(Cli::parse_from(["everynode", "why"]).global);
+        let request = WatchRequest::default();
+        let mut watch = Watch::<DaemonSets>::begin(&context, None, request, &[]);
+        let bookmark = |version| (Bookmark, set("", version, 0));
+        let first = [(Added, set("a", 1, 0)), (Added, set("b", 2, 0)), (Added, set("c", 3, 0))];
+        assert_eq!(told(&mut watch, &first), "+a +b +c");
+        assert_eq!(told(&mut watch, &[bookmark(3)]), ".");
+        assert_eq!(
+            told(&mut watch, &[(Modified, set("a", 4, 1)), (Deleted, set("b", 5, 0))]),
+            "+a -b"
+        );
+        assert_eq!(watch.request.resource_version, "5");
+
+        watch.start_over();
+        assert_eq!(watch.request.resource_version, "");
+        let again = [(Added, set("a", 9, 1)), (Added, set("d", 8, 0)), bookmark(9)];
+        assert_eq!(told(&mut watch, &again), "+d -c");
+        assert_eq!(watch.request.resource_version, "9");
+    }
+
+    #[test]
+    fn what_was_listed_is_not_told_again() {
+        let context = Context::new(Cli::parse_from(["everynode", "why"]).global);
+        let request = WatchRequest { resource_version: "7".into(), ..WatchRequest::default() };
+        let mut watch = Watch::<DaemonSets>::begin(&context, None, request, &[set("a", 1, 0)]);
+        assert_eq!(told(&mut watch, &[(EventKind::Modified, set("a", 8, 0))]), "");
+        assert_eq!(told(&mut watch, &[(EventKind::Modified, set("a", 9, 1))]), "+a");
+    }
 }

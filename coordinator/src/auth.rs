@@ -5,7 +5,7 @@
 
 use std::task::{Context, Poll};
 
-use everynode_model::{ClusterId, NodeUid};
+use everynode_model::{ClusterId, Digest, NodeUid};
 use everynode_proto::error::refusal;
 use everynode_transport::{Peer, Role};
 use futures_util::future::{Either, Ready, ready};
@@ -126,7 +126,23 @@ pub fn check(
         let who = name_of(&identity.peer);
         return Err(Denial::WrongRole { who, method: method.to_owned(), wanted: wanted.as_str() });
     }
-    if identity.expired { Err(Denial::CertificateExpired) } else { Ok(()) }
+    // A node's key outlives its certificate: see [`check_key`].
+    let dated = wanted != Required::Node;
+    if identity.expired && dated { Err(Denial::CertificateExpired) } else { Ok(()) }
+}
+
+/// Whether a node's certificate is in time, or at least for the recorded key: until certificates
+/// can be renewed, an expired one of the same key is as good.
+///
+/// # Errors
+/// [`Denial::CertificateExpired`] otherwise.
+pub fn check_key<T>(request: &tonic::Request<T>, recorded: Digest) -> Result<(), Status> {
+    let info = request.extensions().get::<ConnectInfo>();
+    match info.and_then(|info| info.identity.as_ref()) {
+        Some(identity) if !identity.expired || identity.public_key == recorded => Ok(()),
+        Some(_) => Err(Denial::CertificateExpired.into()),
+        None => Err(Denial::NoCertificate.into()),
+    }
 }
 
 /// The node that a request comes from, for services that only nodes may call.
@@ -255,7 +271,6 @@ fn name_of(peer: &Peer) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use everynode_model::Digest;
     use everynode_proto::v1;
     use prost::Message as _;
     use prost_types::FileDescriptorSet;

@@ -28,7 +28,6 @@ Examples:
 /// Says what must run on every machine of a fleet, and sees that it does.
 #[derive(Debug, Parser)]
 #[command(name = "everynode-coordinator", version, after_help = EXAMPLES)]
-#[command(subcommand_negates_reqs = true)]
 pub struct Cli {
     /// What to do instead of serving.
     #[command(subcommand)]
@@ -209,7 +208,9 @@ fn host_port(text: &str) -> Result<String, String> {
     let bare = host.trim_matches(['[', ']']);
     let shaped = match bare.contains(':') {
         true => host.starts_with('[') && host.ends_with(']') && bare.parse::<IpAddr>().is_ok(),
-        false => !bare.is_empty() && bare.bytes().all(|byte| byte.is_ascii_graphic()),
+        false => {
+            host == bare && !bare.is_empty() && bare.bytes().all(|byte| byte.is_ascii_graphic())
+        }
     };
     let port: u16 = port.parse().map_err(|_| told())?;
     if shaped && port > 0 { Ok(text.to_owned()) } else { Err(told()) }

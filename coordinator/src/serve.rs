@@ -102,6 +102,9 @@ pub enum ServeError {
     /// The server failed.
     #[error("the server failed")]
     Server(#[from] tonic::transport::Error),
+    /// The loop behind it could not go on.
+    #[error(transparent)]
+    Driver(#[from] driver::Ended),
     /// The server or the loop behind it ended by itself.
     #[error("{0} ended unexpectedly")]
     Ended(&'static str),
@@ -135,23 +138,10 @@ pub async fn run<L: Listen>(
     let tls = Tls::new(pki.issue_server(&hosts)?, &pki.authorities())?;
     let (closing, stop) = (CancellationToken::new(), CancellationToken::new());
     let sessions = Sessions::default();
-    let (handle, turns) = driver::new(
-        fleet,
-        store,
-        fence,
-        sessions.clone(),
-        Arc::clone(&clock),
-        stop.clone().cancelled_owned(),
-    );
-    let agents = AgentService::new(
-        handle.clone(),
-        sessions.clone(),
-        pki.clone(),
-        cluster.id,
-        Arc::clone(&clock),
-        Arc::clone(&entropy),
-    );
-    let api = Api::new(Parts {
+    let stopped = stop.clone().cancelled_owned();
+    let (handle, turns) =
+        driver::new(fleet, store, fence, sessions.clone(), Arc::clone(&clock), stopped);
+    let parts = Parts {
         handle,
         sessions: sessions.clone(),
         pki: pki.clone(),
@@ -160,8 +150,8 @@ pub async fn run<L: Listen>(
         entropy,
         addresses: settings.advertise,
         closing: closing.clone(),
-    });
-    let (health, routes) = routes(agents, api)?;
+    };
+    let (health, routes) = routes(parts)?;
     let incoming = accept::incoming(listener, tls.clone(), clock, settings.limits);
     let serving = server(cluster.id, routes)
         .serve_with_incoming_shutdown(incoming, closing.clone().cancelled_owned());
@@ -170,12 +160,15 @@ pub async fn run<L: Listen>(
     let ended = tokio::select! {
         () = shutdown => Ok(()),
         result = &mut serving => result.map_err(Into::into).and(Err(ServeError::Ended("the server"))),
-        _ended = &mut turns => Err(ServeError::Ended("the driver")),
+        ended = &mut turns => Err(match ended {
+            Ok(Err(error)) => error.into(),
+            Ok(Ok(())) | Err(_) => ServeError::Ended("the driver"),
+        }),
         () = renew(&tls, &pki, &hosts) => Ok(()),
     };
     health.set_service_status("", ServingStatus::NotServing).await;
     closing.cancel();
-    sessions.end_all();
+    sessions.end_all("the coordinator shuts down");
     if ended.is_ok() && tokio::time::timeout(GRACE, serving).await.is_err() {
         tracing::info!("connections that did not end by themselves are closed");
     }
@@ -189,7 +182,16 @@ pub async fn run<L: Listen>(
 }
 
 /// All services, and the switch for their health.
-fn routes(agents: AgentService, api: Api) -> Result<(HealthReporter, Routes), ServeError> {
+fn routes(parts: Parts) -> Result<(HealthReporter, Routes), ServeError> {
+    let agents = AgentService::new(
+        parts.handle.clone(),
+        parts.sessions.clone(),
+        parts.pki.clone(),
+        parts.cluster.id,
+        Arc::clone(&parts.clock),
+        Arc::clone(&parts.entropy),
+    );
+    let api = Api::new(parts);
     let (health, health_service) = tonic_health::server::health_reporter();
     let reflection = || {
         tonic_reflection::server::Builder::configure()
@@ -257,3 +259,6 @@ fn hosts(addresses: &[String]) -> Vec<String> {
     };
     addresses.iter().map(host).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::DirBuilder;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -197,7 +197,9 @@ fn runtime() -> Result<tokio::runtime::Runtime, StartError> {
 fn log(format: LogFormat) {
     let filter =
         EnvFilter::try_from_env("EVERYNODE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let colours = io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let lines = lines.with_ansi(colours);
     // Fails only where the demo has set up logging before.
     let _already = match format {
         LogFormat::Text => lines.with_target(false).try_init(),

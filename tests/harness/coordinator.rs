@@ -1,8 +1,8 @@
 //! The coordinator, in a namespace of its own, and the command line tool beside it.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::fs;
 
 use crate::daemon::Daemon;
 use crate::failure::{Context as _, Outcome};
@@ -15,8 +15,7 @@ use crate::{ensure, failure, wait};
 pub const PORT: u16 = 7443;
 
 /// Quick ones, so that a lost node is seen to be lost within seconds.
-const TIMES: [&str; 6] =
-    ["--heartbeat", "1s", "--lease", "3s", "--registration-window", "3s"];
+const TIMES: [&str; 6] = ["--heartbeat", "2s", "--lease", "4s", "--registration-window", "4s"];
 
 /// A coordinator. Dropped, it is killed.
 #[derive(Debug)]

@@ -62,9 +62,7 @@ impl Daemon {
     /// # Errors
     /// When it goes on.
     pub fn ended(&mut self) -> Outcome<ExitStatus> {
-        wait::soon("the program ends", || {
-            self.child.try_wait()?.ok_or_else(|| failure!("it runs"))
-        })
+        wait::soon("the program ends", || self.child.try_wait()?.ok_or_else(|| failure!("it runs")))
     }
 }
 

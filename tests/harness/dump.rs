@@ -10,9 +10,10 @@ use crate::machine::Machine;
 const LINES: usize = 60;
 
 /// What the coordinator shows, what runs on each machine, and the ends of all logs.
-pub fn fleet(fleet: &Fleet) -> String {
+pub fn fleet(fleet: &Fleet<'_>) -> String {
     let mut text = String::new();
-    for line in ["get nodes -o wide", "get daemonsets -A", "get pods -A -o wide", "why", "get events -A"]
+    for line in
+        ["get nodes -o wide", "get daemonsets -A", "get pods -A -o wide", "why", "get events -A"]
     {
         let words: Vec<&str> = line.split(' ').chain(["--request-timeout", "5s"]).collect();
         let said = fleet.coordinator().tool(&words);

@@ -18,6 +18,9 @@ use crate::{cgroups, dump, ensure, failure, manifests, wait, witness};
 /// The machine without IPv4, in every fleet that has as many.
 pub const V6_ONLY: &str = "n2";
 
+/// What runs on a machine, by its name: its only exporter and its only witness.
+pub type Counted = (String, Process, Process);
+
 /// A coordinator and its machines. Dropped, nothing is left of them.
 #[derive(Debug)]
 pub struct Fleet<'g> {
@@ -89,7 +92,8 @@ impl<'g> Fleet<'g> {
     /// # Errors
     /// When there is no token.
     pub fn joining(&self, words: &[&str]) -> Outcome<Joining> {
-        let words: Vec<&str> = ["token", "create"].into_iter().chain(words.iter().copied()).collect();
+        let words: Vec<&str> =
+            ["token", "create"].into_iter().chain(words.iter().copied()).collect();
         let token = self.tool(&words)?.ok()?.trim().to_owned();
         Ok(Joining { coordinator: self.coordinator.addresses(), token, labels: Vec::new() })
     }
@@ -153,12 +157,17 @@ impl<'g> Fleet<'g> {
         manifests::witness(&self.ground.program(WITNESS_PROGRAM), &self.witness_dir(), words)
     }
 
+    /// Where a file of the fleet's is.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
     /// A file of the fleet's with this content.
     ///
     /// # Errors
     /// When it can't be written.
     pub fn write(&self, name: &str, content: &str) -> Outcome<String> {
-        let path = self.dir.join(name);
+        let path = self.path(name);
         fs::write(&path, content).context(path.display())?;
         Ok(path.display().to_string())
     }
@@ -207,26 +216,34 @@ impl<'g> Fleet<'g> {
         })
     }
 
-    /// What runs on each machine now, by name of the machine.
+    /// What runs on each machine now, in order.
     ///
     /// # Errors
     /// When anything is not there exactly once.
-    pub fn census(&self) -> Outcome<Vec<(String, Process, Process)>> {
-        let of = |machine: &Machine| {
-            let exporter = machine.only(EXPORTER_PROGRAM)?;
-            Ok((machine.name().to_owned(), exporter, machine.only(WITNESS_PROGRAM)?))
-        };
-        self.machines.iter().map(of).collect()
+    pub fn census(&self) -> Outcome<Vec<Counted>> {
+        self.machines.iter().map(|machine| self.census_of(machine.name())).collect()
     }
 
-    /// A node's state as people are shown it; `None` when it is not there.
+    /// What runs on one machine now.
+    ///
+    /// # Errors
+    /// When anything is not there exactly once.
+    pub fn census_of(&self, name: &str) -> Outcome<Counted> {
+        let machine = self.machine(name)?;
+        let exporter = machine.only(EXPORTER_PROGRAM)?;
+        Ok((name.to_owned(), exporter, machine.only(WITNESS_PROGRAM)?))
+    }
+
+    /// The states in which people are shown nodes of this name: a machine that was replaced is
+    /// shown as Leaving beside the one that took its name, until it has said that it is empty.
     ///
     /// # Errors
     /// When the coordinator does not answer.
-    pub fn state(&self, node: &str) -> Outcome<Option<String>> {
+    pub fn states(&self, node: &str) -> Outcome<Vec<String>> {
         let rows = self.tool(&["get", "nodes", "--no-headers"])?.ok()?;
-        let row = rows.lines().find(|row| row.split_whitespace().next() == Some(node));
-        Ok(row.and_then(|row| row.split_whitespace().nth(1)).map(str::to_owned))
+        let rows = rows.lines().map(|row| row.split_whitespace().take(2).collect::<Vec<_>>());
+        let state = |row: Vec<&str>| (row[..1] == [node]).then(|| row[1..].concat());
+        Ok(rows.filter_map(state).collect())
     }
 
     /// Waits until people are shown a node as Ready.
@@ -241,10 +258,10 @@ impl<'g> Fleet<'g> {
     ///
     /// # Errors
     /// When it does not come about.
-    pub fn shown(&self, node: &str, states: &[&str]) -> Outcome {
-        wait::soon(&format!("{node} is shown as {states:?}"), || {
-            let state = self.state(node)?;
-            ensure!(state.as_deref().is_some_and(|state| states.contains(&state)), "{state:?}");
+    pub fn shown(&self, node: &str, wanted: &[&str]) -> Outcome {
+        wait::soon(&format!("{node} is shown as {wanted:?}"), || {
+            let states = self.states(node)?;
+            ensure!(states.iter().any(|state| wanted.contains(&state.as_str())), "{states:?}");
             Ok(())
         })
     }
@@ -255,8 +272,8 @@ impl<'g> Fleet<'g> {
     /// When it stays.
     pub fn gone(&self, node: &str) -> Outcome {
         wait::soon(&format!("{node} is not shown any more"), || {
-            let state = self.state(node)?;
-            ensure!(state.is_none(), "{state:?}");
+            let states = self.states(node)?;
+            ensure!(states.is_empty(), "{states:?}");
             Ok(())
         })
     }

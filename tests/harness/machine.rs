@@ -128,7 +128,6 @@ impl Machine {
             command.args(["--join-token", &joining.token]);
             command.args(joining.labels.iter().flat_map(|label| ["--label", label]));
         }
-        command.args(["--log-level", "debug"]);
         command
     }
 

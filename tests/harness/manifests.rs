@@ -39,6 +39,9 @@ spec:
     )
 }
 
+/// The name of the lock witness' DaemonSet.
+pub const WITNESS: &str = "lock-witness";
+
 /// The witness as a DaemonSet, with further words for its command line (`--mark` to tell one
 /// revision from another, and what [`crate::witness`] knows).
 pub fn witness(program: &Path, log: &Path, words: &[&str]) -> String {
@@ -47,7 +50,7 @@ pub fn witness(program: &Path, log: &Path, words: &[&str]) -> String {
         "apiVersion: apps/v1
 kind: DaemonSet
 metadata:
-  name: lock-witness
+  name: {WITNESS}
 spec:
   selector:
     matchLabels: {{app: lock-witness}}

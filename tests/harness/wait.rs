@@ -22,11 +22,7 @@ pub fn soon<T>(what: &str, look: impl FnMut() -> Outcome<T>) -> Outcome<T> {
 ///
 /// # Errors
 /// The last failure, when the time is over.
-pub fn within<T>(
-    time: Duration,
-    what: &str,
-    mut look: impl FnMut() -> Outcome<T>,
-) -> Outcome<T> {
+pub fn within<T>(time: Duration, what: &str, mut look: impl FnMut() -> Outcome<T>) -> Outcome<T> {
     let begun = Instant::now();
     loop {
         match look() {
@@ -44,11 +40,7 @@ pub fn within<T>(
 ///
 /// # Errors
 /// The first failure.
-pub fn throughout(
-    time: Duration,
-    what: &str,
-    mut look: impl FnMut() -> Outcome,
-) -> Outcome {
+pub fn throughout(time: Duration, what: &str, mut look: impl FnMut() -> Outcome) -> Outcome {
     let begun = Instant::now();
     while begun.elapsed() < time {
         look().map_err(|failure| {

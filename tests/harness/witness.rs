@@ -5,7 +5,7 @@
 //! leaves a trace also when it was shorter than the time between two looks at `/proc`.
 //!
 //! ```text
-//!   MILLISECONDS PID MARK started|locked|overlap|stopping
+//!   MICROSECONDS PID MARK started|locked|overlap|stopping
 //! ```
 
 use std::fs;
@@ -18,7 +18,7 @@ use crate::{ensure, failure};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
     /// When, by the clock that all processes of this computer share.
-    pub millis: u64,
+    pub micros: u64,
     /// Who.
     pub pid: u32,
     /// Which revision, by the mark on its command line.
@@ -45,7 +45,7 @@ pub enum What {
 pub struct Gap {
     /// Which node.
     pub node: String,
-    /// From the end of one, in milliseconds.
+    /// From the end of one, in microseconds.
     pub from: u64,
     /// To the lock of the next.
     pub to: u64,
@@ -89,9 +89,9 @@ pub fn gaps(dir: &Path, nodes: &[String]) -> Outcome<Vec<Gap>> {
         let mut from = None;
         for line in read(dir, node)? {
             match line.what {
-                What::Stopping => from = Some(line.millis),
+                What::Stopping => from = Some(line.micros),
                 What::Locked => {
-                    let gap = |from| Gap { node: node.clone(), from, to: line.millis };
+                    let gap = |from| Gap { node: node.clone(), from, to: line.micros };
                     gaps.extend(from.take().map(gap));
                 }
                 What::Started | What::Overlap => {}
@@ -104,7 +104,7 @@ pub fn gaps(dir: &Path, nodes: &[String]) -> Outcome<Vec<Gap>> {
 
 fn parse(line: &str) -> Option<Line> {
     let mut words = line.split(' ');
-    let (millis, pid, mark) = (words.next()?, words.next()?, words.next()?);
+    let (micros, pid, mark) = (words.next()?, words.next()?, words.next()?);
     let what = match words.next()? {
         "started" => What::Started,
         "locked" => What::Locked,
@@ -112,7 +112,7 @@ fn parse(line: &str) -> Option<Line> {
         "stopping" => What::Stopping,
         _ => return None,
     };
-    Some(Line { millis: millis.parse().ok()?, pid: pid.parse().ok()?, mark: mark.into(), what })
+    Some(Line { micros: micros.parse().ok()?, pid: pid.parse().ok()?, mark: mark.into(), what })
 }
 
 #[cfg(test)]

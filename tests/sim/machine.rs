@@ -1,54 +1,53 @@
-//! One simulated machine: what is alive on it, and a runtime through which an agent sees it.
+//! One simulated machine: what is alive on it.
 //!
 //! A [`Machine`] outlives its agent, as real processes do. The world moves it on with
 //! [`Machine::advance`]; nothing here spawns or sleeps on its own account, so a crashed agent leaves
 //! it exactly as it was. It keeps its own record of what must never be ([`Machine::violations`]).
+//! How an agent sees and changes it is in [`crate::runtime`].
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use everynode_agent_core::{Found, Marks, PodRef, Supervised, SupervisedContainer};
-use everynode_model::{ClusterId, Exit, PodKey, Reason};
-use everynode_runtime::{
-    CreateError, CreateRequest, KillError, ListError, RemoveError, Runtime, RuntimeEvent,
-    StartError, TerminateError,
-};
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
+use everynode_model::{Digest, Exit, PodKey, SetUid};
+use everynode_runtime::{CreateRequest, RuntimeEvent};
 use tokio::sync::mpsc;
 
-/// Enough for every event of one step of the world.
-const EVENTS: usize = 1024;
+/// How long a pod takes to end once it was told to.
+const ENDING: Duration = Duration::from_millis(300);
 
 /// A machine. Cheap to clone; all clones are one.
 #[derive(Clone, Default)]
 pub(crate) struct Machine(Arc<Mutex<State>>);
 
 #[derive(Default)]
-struct State {
-    now: Duration,
-    pods: Vec<Pod>,
+pub(crate) struct State {
+    pub(crate) now: Duration,
+    pub(crate) pods: Vec<Pod>,
+    pub(crate) events: Option<mpsc::Sender<RuntimeEvent>>,
     next_pid: u32,
-    events: Option<mpsc::Sender<RuntimeEvent>>,
+    changes: u64,
     /// Starts of containers, ever, by place.
     starts: BTreeMap<PodKey, u64>,
+    /// Places in which an agent asked something alive to end, since the world last looked.
+    stops: Vec<PodKey>,
     violations: Vec<String>,
 }
 
-struct Pod {
-    request: CreateRequest,
-    supervised: bool,
-    terminating: bool,
+pub(crate) struct Pod {
+    pub(crate) request: CreateRequest,
+    pub(crate) supervised: bool,
+    pub(crate) terminating: bool,
     /// SIGTERM is ignored: only a kill ends it.
     stubborn: bool,
     dies_at: Option<Duration>,
-    containers: Vec<Container>,
+    pub(crate) containers: Vec<Container>,
 }
 
-struct Container {
-    name: String,
-    pid: Option<u32>,
+pub(crate) struct Container {
+    pub(crate) name: String,
+    pub(crate) pid: Option<u32>,
     last_exit: Option<Exit>,
     since: Duration,
 }
@@ -58,9 +57,11 @@ struct Container {
 pub(crate) struct Life {
     pub(crate) key: PodKey,
     pub(crate) marks: Marks,
-    pub(crate) revision: everynode_model::Digest,
-    pub(crate) set: everynode_model::SetUid,
-    pub(crate) pids: Vec<u32>,
+    pub(crate) set: SetUid,
+    pub(crate) revision: Digest,
+    pub(crate) replace: u64,
+    /// Supervised, every container running, and not told to end.
+    pub(crate) whole: bool,
 }
 
 impl Machine {
@@ -69,9 +70,12 @@ impl Machine {
         let life = |pod: &Pod| Life {
             key: pod.request.pod.key.clone(),
             marks: pod.request.marks,
-            revision: pod.request.revision,
             set: pod.request.set,
-            pids: pod.containers.iter().filter_map(|container| container.pid).collect(),
+            revision: pod.request.revision,
+            replace: pod.request.replace,
+            whole: pod.supervised
+                && !pod.terminating
+                && pod.containers.iter().all(|container| container.pid.is_some()),
         };
         self.state().pods.iter().filter(|pod| pod.populated()).map(life).collect()
     }
@@ -81,95 +85,113 @@ impl Machine {
         self.state().violations.clone()
     }
 
-    /// How many containers were started here, ever.
-    pub(crate) fn starts(&self) -> u64 {
-        self.state().starts.values().sum()
+    /// Grows with every change here.
+    pub(crate) fn changes(&self) -> u64 {
+        self.state().changes
+    }
+
+    /// How many containers were started in each place, ever.
+    pub(crate) fn starts(&self) -> BTreeMap<PodKey, u64> {
+        self.state().starts.clone()
+    }
+
+    /// Where something was asked to end since the last call.
+    pub(crate) fn take_stops(&self) -> Vec<PodKey> {
+        std::mem::take(&mut self.state().stops)
     }
 
     /// Time passes: what was told to end and does, ends.
     pub(crate) fn advance(&self, now: Duration) {
         let mut state = self.state();
         state.now = now;
-        let due = |pod: &Pod| pod.dies_at.is_some_and(|at| at <= now);
+        let due = |pod: &&Pod| pod.dies_at.is_some_and(|at| at <= now);
         let dying: Vec<PodRef> =
-            state.pods.iter().filter(|pod| due(pod)).map(|pod| pod.request.pod.clone()).collect();
+            state.pods.iter().filter(due).map(|pod| pod.request.pod.clone()).collect();
         for pod in dying {
             state.end(&pod, Exit::Signal(15));
         }
     }
 
-    /// A container's process dies of its own accord.
-    pub(crate) fn crash_container(&self, nth: usize) {
+    /// A container's process dies of its own accord. Says where.
+    pub(crate) fn crash_container(&self, nth: usize) -> Option<PodKey> {
         let mut state = self.state();
         let running: Vec<(PodRef, String)> = state
             .pods
             .iter()
             .flat_map(|pod| pod.running().map(|name| (pod.request.pod.clone(), name)))
             .collect();
-        if let Some((pod, name)) = running.get(nth % running.len().max(1)).cloned() {
-            state.exit(&pod, &name, Exit::Code(1));
-        }
+        let (pod, name) = running.get(nth.checked_rem(running.len())?)?;
+        state.exit(pod, name, Exit::Code(1));
+        Some(pod.key.clone())
     }
 
-    /// A supervisor is killed; what it started goes on.
-    pub(crate) fn kill_supervisor(&self, nth: usize) {
+    /// A supervisor is killed; what it started goes on. Says where.
+    pub(crate) fn kill_supervisor(&self, nth: usize) -> Option<PodKey> {
         let mut state = self.state();
-        let supervised: Vec<PodRef> = state
-            .pods
-            .iter()
-            .filter(|pod| pod.supervised)
-            .map(|pod| pod.request.pod.clone())
-            .collect();
-        if let Some(pod) = supervised.get(nth % supervised.len().max(1)).cloned() {
-            if let Some(found) = state.pod_mut(&pod) {
-                found.supervised = false;
-            }
-            state.say(RuntimeEvent::SupervisorLost(pod.clone()));
-            state.say_if_empty(&pod.key);
+        let supervised = state.pods.iter().filter(|pod| pod.supervised);
+        let supervised: Vec<PodRef> = supervised.map(|pod| pod.request.pod.clone()).collect();
+        let pod = supervised.get(nth.checked_rem(supervised.len())?)?;
+        if let Some(found) = state.pod_mut(pod) {
+            found.supervised = false;
+            // Whom SIGTERM reaches is the supervisor's business: it is gone, they are not.
+            found.dies_at = None;
         }
+        state.say(RuntimeEvent::SupervisorLost(pod.clone()));
+        state.say_if_empty(&pod.key);
+        Some(pod.key.clone())
     }
 
-    /// From now on the pod heeds no SIGTERM.
-    pub(crate) fn make_stubborn(&self, nth: usize) {
+    /// From now on a pod heeds no SIGTERM. Says which.
+    pub(crate) fn make_stubborn(&self, nth: usize) -> Option<PodKey> {
         let mut state = self.state();
-        let count = state.pods.len().max(1);
-        if let Some(pod) = state.pods.get_mut(nth % count) {
-            pod.stubborn = true;
-        }
+        let nth = nth.checked_rem(state.pods.len())?;
+        let pod = state.pods.get_mut(nth)?;
+        pod.stubborn = true;
+        Some(pod.request.pod.key.clone())
     }
 
-    /// The power fails: nothing is alive afterwards.
-    pub(crate) fn reboot(&self) {
+    /// The power fails: nothing is alive afterwards. Says where something was.
+    pub(crate) fn reboot(&self) -> Vec<PodKey> {
         let mut state = self.state();
-        state.pods.clear();
         state.events = None;
+        state.changes += 1;
+        let pods = std::mem::take(&mut state.pods);
+        pods.into_iter().map(|pod| pod.request.pod.key).collect()
     }
 
-    /// A runtime for an agent that starts on this machine, and its events.
-    pub(crate) fn runtime(&self) -> (SimRuntime, mpsc::Receiver<RuntimeEvent>) {
-        let (sender, receiver) = mpsc::channel(EVENTS);
-        self.state().events = Some(sender);
-        (SimRuntime(self.clone()), receiver)
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Pod {
-    fn populated(&self) -> bool {
-        self.supervised || self.containers.iter().any(|container| container.pid.is_some())
+    pub(crate) fn new(request: CreateRequest, now: Duration) -> Self {
+        let container = |name: &str| Container {
+            name: name.to_owned(),
+            pid: None,
+            last_exit: None,
+            since: now,
+        };
+        Self {
+            containers: request.spec.container_names().map(container).collect(),
+            supervised: true,
+            terminating: false,
+            stubborn: false,
+            dies_at: None,
+            request,
+        }
+    }
+
+    pub(crate) fn populated(&self) -> bool {
+        self.supervised || self.running().next().is_some()
     }
 
     fn running(&self) -> impl Iterator<Item = String> + '_ {
-        self.containers
-            .iter()
-            .filter(|container| container.pid.is_some())
-            .map(|container| container.name.clone())
+        let running = self.containers.iter().filter(|container| container.pid.is_some());
+        running.map(|container| container.name.clone())
     }
 
-    fn found(&self, now: Duration) -> Found {
+    pub(crate) fn found(&self, now: Duration) -> Found {
         let containers = self.containers.iter().map(|container| SupervisedContainer {
             name: container.name.clone(),
             pid: container.pid,
@@ -197,67 +219,67 @@ impl Pod {
 }
 
 impl State {
-    fn pod_mut(&mut self, pod: &PodRef) -> Option<&mut Pod> {
+    pub(crate) fn pod_mut(&mut self, pod: &PodRef) -> Option<&mut Pod> {
+        self.changes += 1;
         self.pods.iter_mut().find(|found| found.request.pod == *pod)
     }
 
-    fn populated(&self, key: &PodKey) -> bool {
+    pub(crate) fn populated(&self, key: &PodKey) -> bool {
         self.pods.iter().any(|pod| pod.request.pod.key == *key && pod.populated())
     }
 
-    fn create(&mut self, request: CreateRequest) -> Result<(), CreateError> {
-        let key = request.pod.key.clone();
-        if self.populated(&key) {
-            self.violations.push(format!("P1: a second pod of {key} was to be created"));
-            return Err(CreateError::Occupied(key));
-        }
-        let containers = request.spec.container_names().map(|name| Container {
-            name: name.to_owned(),
-            pid: None,
-            last_exit: None,
-            since: self.now,
-        });
-        let pod = Pod {
-            containers: containers.collect(),
-            supervised: true,
-            terminating: false,
-            stubborn: false,
-            dies_at: None,
-            request,
-        };
-        self.say(RuntimeEvent::Created(pod.request.pod.clone()));
-        self.pods.push(pod);
-        Ok(())
+    pub(crate) fn violated(&mut self, what: String) {
+        self.changes += 1;
+        self.violations.push(what);
     }
 
-    fn start(&mut self, pod: &PodRef, name: &str) -> Result<u32, StartError> {
+    pub(crate) fn add(&mut self, pod: Pod) {
+        self.changes += 1;
+        self.say(RuntimeEvent::Created(pod.request.pod.clone()));
+        self.pods.push(pod);
+    }
+
+    pub(crate) fn run(&mut self, pod: &PodRef, name: &str) -> Option<u32> {
         self.next_pid += 1;
         let (pid, now) = (self.next_pid, self.now);
-        let refused = |code: &str| Err(StartError::Refused(Reason::new(code, "refused")));
-        let Some(found) = self.pod_mut(pod).filter(|pod| pod.supervised) else {
-            return Err(StartError::NotSupervised(pod.clone()));
-        };
-        if found.terminating {
-            return refused("Terminating");
-        }
-        let container = found.containers.iter_mut().find(|container| container.name == name);
-        let Some(container) = container.filter(|container| container.pid.is_none()) else {
-            return refused("AlreadyRunning");
-        };
+        let containers = &mut self.pod_mut(pod)?.containers;
+        let container = containers.iter_mut().find(|container| container.name == name)?;
         (container.pid, container.since) = (Some(pid), now);
         *self.starts.entry(pod.key.clone()).or_default() += 1;
         self.say(RuntimeEvent::Started { pod: pod.clone(), container: name.into(), pid });
-        Ok(pid)
+        Some(pid)
     }
 
-    /// One container ends; its pod goes on.
+    /// SIGTERM: what heeds it ends in a moment.
+    pub(crate) fn ask_to_end(&mut self, pod: &PodRef) {
+        let at = self.now + ENDING;
+        if let Some(found) = self.pod_mut(pod) {
+            found.terminating = true;
+            found.dies_at = (!found.stubborn).then_some(at);
+        }
+        self.stops.push(pod.key.clone());
+    }
+
+    /// SIGKILL, to all of a pod.
+    pub(crate) fn kill(&mut self, pod: &PodRef) {
+        if let Some(found) = self.pod_mut(pod) {
+            // A supervisor that is killed says nothing any more of its containers.
+            found.supervised = false;
+        }
+        self.stops.push(pod.key.clone());
+        self.end(pod, Exit::Signal(9));
+    }
+
+    /// One container ends; its pod goes on, unless it was told to end and this was the last.
     fn exit(&mut self, pod: &PodRef, name: &str, exit: Exit) {
         let now = self.now;
         let Some(found) = self.pod_mut(pod) else { return };
         for container in found.containers.iter_mut().filter(|container| container.name == name) {
             (container.pid, container.last_exit, container.since) = (None, Some(exit), now);
         }
-        if found.supervised {
+        let told = found.supervised;
+        found.supervised &= !found.terminating || found.running().next().is_some();
+        if told {
             self.say(RuntimeEvent::Exited { pod: pod.clone(), container: name.into(), exit });
         }
         self.say_if_empty(&pod.key);
@@ -272,134 +294,25 @@ impl State {
             }
             None => return,
         };
-        for name in running {
-            self.exit(pod, &name, exit);
+        for name in &running {
+            self.exit(pod, name, exit);
         }
-        if let Some(found) = self.pod_mut(pod) {
+        if let Some(found) = self.pod_mut(pod).filter(|found| found.supervised) {
             found.supervised = false;
+            self.say_if_empty(&pod.key);
         }
-        self.say_if_empty(&pod.key);
     }
 
-    fn say_if_empty(&mut self, key: &PodKey) {
+    pub(crate) fn say_if_empty(&mut self, key: &PodKey) {
         if !self.populated(key) {
             self.say(RuntimeEvent::PlaceEmpty(key.clone()));
         }
     }
 
     fn say(&mut self, event: RuntimeEvent) {
-        if let Some(events) = &self.events
-            && let Err(mpsc::error::TrySendError::Full(event)) = events.try_send(event)
-        {
-            self.violations.push(format!("the agent does not read its events: {event:?}"));
+        let Some(events) = &self.events else { return };
+        if let Err(mpsc::error::TrySendError::Full(event)) = events.try_send(event) {
+            self.violated(format!("the agent does not read its events: {event:?}"));
         }
-    }
-}
-
-/// The machine, as its agent's runtime. Every call takes a moment before and after its effect, so
-/// that crashes fall between.
-pub(crate) struct SimRuntime(Machine);
-
-const MOMENT: Duration = Duration::from_millis(20);
-
-async fn moment() {
-    tokio::time::sleep(MOMENT).await;
-}
-
-impl Runtime for SimRuntime {
-    fn name(&self) -> &'static str {
-        "process"
-    }
-
-    fn list(&self) -> BoxFuture<'_, Result<Vec<Found>, ListError>> {
-        async move {
-            moment().await;
-            let state = self.0.state();
-            let mut found: Vec<Found> = state.pods.iter().map(|pod| pod.found(state.now)).collect();
-            found.sort_by(|one, other| one.key.cmp(&other.key));
-            Ok(found)
-        }
-        .boxed()
-    }
-
-    fn create(&self, request: CreateRequest) -> BoxFuture<'_, Result<(), CreateError>> {
-        async move {
-            moment().await;
-            let created = self.0.state().create(request);
-            moment().await;
-            created
-        }
-        .boxed()
-    }
-
-    fn start<'a>(
-        &'a self,
-        pod: &'a PodRef,
-        container: &'a str,
-    ) -> BoxFuture<'a, Result<u32, StartError>> {
-        async move {
-            moment().await;
-            let started = self.0.state().start(pod, container);
-            moment().await;
-            started
-        }
-        .boxed()
-    }
-
-    fn terminate<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Result<(), TerminateError>> {
-        async move {
-            moment().await;
-            let mut state = self.0.state();
-            let at = state.now + Duration::from_millis(300);
-            match state.pod_mut(pod).filter(|pod| pod.supervised) {
-                Some(found) => {
-                    found.terminating = true;
-                    found.dies_at = (!found.stubborn).then_some(at);
-                    Ok(())
-                }
-                None => Err(TerminateError::NotSupervised(pod.clone())),
-            }
-        }
-        .boxed()
-    }
-
-    fn kill<'a>(
-        &'a self,
-        key: &'a PodKey,
-        cluster: ClusterId,
-    ) -> BoxFuture<'a, Result<(), KillError>> {
-        async move {
-            moment().await;
-            let mut state = self.0.state();
-            let ours: Vec<PodRef> = state
-                .pods
-                .iter()
-                .filter(|pod| pod.request.pod.key == *key && pod.request.marks.cluster == cluster)
-                .map(|pod| pod.request.pod.clone())
-                .collect();
-            for pod in &ours {
-                if let Some(found) = state.pod_mut(pod) {
-                    found.supervised = false;
-                }
-                state.end(pod, Exit::Signal(9));
-            }
-            state.say_if_empty(key);
-            Ok(())
-        }
-        .boxed()
-    }
-
-    fn remove<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Result<(), RemoveError>> {
-        async move {
-            moment().await;
-            let mut state = self.0.state();
-            if state.pod_mut(pod).is_some_and(|found| found.populated()) {
-                state.violations.push(format!("P1: {pod} was to be removed alive"));
-                return Err(RemoveError::Alive(pod.clone()));
-            }
-            state.pods.retain(|found| found.request.pod != *pod);
-            Ok(())
-        }
-        .boxed()
     }
 }

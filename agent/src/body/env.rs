@@ -1,6 +1,6 @@
 //! A container's environment, as the kubelet makes it.
 
-use everynode_model::Reason;
+use everynode_model::{Digest, Reason};
 use serde_json::Value;
 
 use super::fields::{Container, EnvVar, FieldRef, Metadata, ValueFrom};
@@ -92,6 +92,8 @@ fn field(path: &str, metadata: &Metadata, around: &Surroundings) -> Option<Strin
         "metadata.namespace" => around.key.namespace().to_owned(),
         "metadata.uid" => around.uid.to_string(),
         "spec.nodeName" => around.node_name.to_string(),
+        // The pod shares the host's network.
+        "status.hostIP" | "status.podIP" => around.address.clone()?,
         _ => {
             let (map, key) = path.strip_suffix("']")?.split_once("['")?;
             let map = match map {
@@ -105,8 +107,15 @@ fn field(path: &str, metadata: &Metadata, around: &Surroundings) -> Option<Strin
     })
 }
 
-/// The pod's name: the DaemonSet's and five characters of its own uid.
+/// The pod's name as the coordinator shows it: the DaemonSet's, and five characters drawn from the
+/// pod's uid, of Kubernetes' alphabet for generated names.
 fn pod_name(around: &Surroundings) -> String {
-    let uid = around.uid.uuid().simple().to_string();
-    format!("{}-{}", around.key.name(), &uid[..5])
+    const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+    let mut number = Digest::of(around.uid.uuid().as_bytes()).leading_u64();
+    let mut name = format!("{}-", around.key.name());
+    for _ in 0..5 {
+        name.push(char::from(ALPHABET[usize::try_from(number % 27).unwrap_or_default()]));
+        number /= 27;
+    }
+    name
 }

@@ -101,40 +101,48 @@ pub(super) struct FieldRef {
 }
 
 /// Of a pod spec: what places it, names it or orders it among others; what a process of the host
-/// has anyhow (the host's network, processes and IPC).
-const PASSED_OVER_IN_SPEC: [&str; 20] = [
+/// has anyhow (the host's network, processes and IPC); volumes, which do nothing until they are
+/// mounted. The coordinator warns of those that have no effect.
+const PASSED_OVER_IN_SPEC: &[&str] = &[
     "affinity",
     "automountServiceAccountToken",
     "dnsConfig",
     "dnsPolicy",
     "enableServiceLinks",
+    "hostAliases",
     "hostIPC",
     "hostNetwork",
     "hostPID",
+    "hostname",
+    "hostnameOverride",
     "imagePullSecrets",
     "nodeName",
     "nodeSelector",
+    "overhead",
     "preemptionPolicy",
     "priority",
     "priorityClassName",
+    "readinessGates",
     "schedulerName",
     "serviceAccount",
     "serviceAccountName",
+    "setHostnameAsFQDN",
     "shareProcessNamespace",
+    "subdomain",
     "tolerations",
     "topologySpreadConstraints",
+    "volumes",
 ];
 
-/// Of a container: its image is not used; ports inform; limits are not marked as required; probes
-/// and hooks confine nothing.
-const PASSED_OVER_IN_CONTAINER: [&str; 13] = [
+/// Of a container: its image is not used; ports inform; probes and hooks confine nothing.
+const PASSED_OVER_IN_CONTAINER: &[&str] = &[
     "image",
     "imagePullPolicy",
     "lifecycle",
     "livenessProbe",
     "ports",
     "readinessProbe",
-    "resources",
+    "resizePolicy",
     "startupProbe",
     "stdin",
     "stdinOnce",
@@ -149,15 +157,18 @@ impl Spec {
             "restartPolicy" => *value != "Always",
             // The host's user namespace, as without the field.
             "hostUsers" => *value != &Value::Bool(true),
+            "os" => value.get("name") != Some(&"linux".into()),
+            "resources" => claims(value),
             _ => true,
         });
-        refuse(rest, "spec", &PASSED_OVER_IN_SPEC)
+        refuse(rest, "spec", PASSED_OVER_IN_SPEC)
     }
 }
 
 impl Container {
     pub(super) fn check(&self, path: &str) -> Result<(), Reason> {
-        refuse_rest(&self.rest, path, &PASSED_OVER_IN_CONTAINER)
+        let rest = self.rest.iter().filter(|(name, value)| *name != "resources" || claims(value));
+        refuse(rest, path, PASSED_OVER_IN_CONTAINER)
     }
 }
 
@@ -171,6 +182,12 @@ impl ContainerSecurity {
     pub(super) fn check(&self, path: &str) -> Result<(), Reason> {
         refuse_confining(&self.rest, path)
     }
+}
+
+/// Whether resources are more than requests and limits, which are not marked as required: devices
+/// that a program can't do its work without.
+fn claims(resources: &Value) -> bool {
+    resources.get("claims").is_some_and(|claims| !is_empty(claims))
 }
 
 /// Refuses what is left of a security context, except where it asks for no confinement.

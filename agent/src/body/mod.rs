@@ -38,6 +38,8 @@ pub struct Surroundings {
     pub node_name: NodeName,
     /// The machine's name, as `HOSTNAME`: the pod shares the host's network.
     pub hostname: String,
+    /// The machine's first address, if it has one.
+    pub address: Option<String>,
     /// The agent's user: what a process is that names none.
     pub agent_user: u32,
 }

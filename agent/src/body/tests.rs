@@ -7,6 +7,7 @@ fn around() -> Surroundings {
         uid: "6ba7b810-9dad-41d1-80b4-00c04fd430c8".parse().unwrap(),
         node_name: NodeName::new("edge-1").unwrap(),
         hostname: "edge-1.example".into(),
+        address: Some("10.0.0.5".into()),
         agent_user: 0,
     }
 }
@@ -82,7 +83,7 @@ fn what_confines_and_can_not_be_honoured_is_refused_by_path() {
     for (pod, path) in [
         (json!({"hostUsers": false}), "spec.hostUsers"),
         (json!({"restartPolicy": "Never"}), "spec.restartPolicy"),
-        (json!({"volumes": [{"name": "v"}]}), "spec.volumes"),
+        (json!({"os": {"name": "windows"}}), "spec.os"),
         (json!({"initContainers": [{"name": "i"}]}), "spec.initContainers"),
         (json!({"securityContext": {"fsGroup": 1}}), "spec.securityContext.fsGroup"),
         (json!({"fieldOfTheFuture": 1}), "spec.fieldOfTheFuture"),
@@ -101,6 +102,8 @@ fn what_confines_and_can_not_be_honoured_is_refused_by_path() {
         let path = format!("spec.containers[0].securityContext.{field}: ");
         assert!(reason.message.starts_with(&path), "{reason}");
     }
+    let claims = json!({"resources": {"claims": [{"name": "gpu"}]}});
+    assert_eq!(refusal(json!({}), claims).code, "UnsupportedField");
     for field in ["volumeMounts", "envFrom", "volumeDevices"] {
         assert_eq!(refusal(json!({}), json!({field: [{"x": 1}]})).code, "UnsupportedField");
     }
@@ -110,7 +113,8 @@ fn what_confines_and_can_not_be_honoured_is_refused_by_path() {
 fn what_confines_nothing_is_passed_over() {
     let pod = json!({
         "nodeSelector": {"a": "b"}, "hostNetwork": true, "restartPolicy": "Always",
-        "tolerations": [{"operator": "Exists"}], "hostUsers": true, "volumes": [],
+        "tolerations": [{"operator": "Exists"}], "hostUsers": true, "volumes": [{"name": "v"}],
+        "os": {"name": "linux"}, "hostname": "h",
         "securityContext": {"seccompProfile": {"type": "Unconfined"}},
     });
     let container = json!({
@@ -145,6 +149,7 @@ fn the_environment_is_the_kubelets() {
         {"name": "A", "value": "$(A)2"},
         {"name": "NODE", "valueFrom": field("spec.nodeName")},
         {"name": "NAME", "valueFrom": field("metadata.name")},
+        {"name": "IP", "valueFrom": field("status.hostIP")},
         {"name": "NAMESPACE", "valueFrom": field("metadata.namespace")},
         {"name": "LABEL", "valueFrom": field("metadata.labels['app']")},
         {"name": "NOTE", "valueFrom": field("metadata.annotations['note']")},
@@ -164,7 +169,7 @@ fn the_environment_is_the_kubelets() {
     assert_eq!(get("A"), Some("12"));
     assert_eq!(get("B"), Some("1-$(A)-$(Z)-$A-$("));
     assert_eq!(get("NODE"), Some("edge-1"));
-    assert_eq!(get("NAME"), Some("exporter-6ba7b"));
+    assert_eq!((get("NAME"), get("IP")), (Some("exporter-lwkkg"), Some("10.0.0.5")));
     assert_eq!(get("NAMESPACE"), Some("monitoring"));
     assert_eq!((get("LABEL"), get("NOTE"), get("NONE")), (Some("x"), Some("y"), Some("")));
     assert_eq!(get("MAYBE"), None);
@@ -176,7 +181,7 @@ fn the_environment_is_the_kubelets() {
 fn values_from_elsewhere_are_refused_by_path() {
     for from in [
         json!({"secretKeyRef": {"key": "k"}}),
-        json!({"fieldRef": {"fieldPath": "status.podIP"}}),
+        json!({"fieldRef": {"fieldPath": "status.podIPs"}}),
         json!({"resourceFieldRef": {"resource": "limits.cpu"}}),
     ] {
         let reason = refusal(json!({}), json!({"env": [{"name": "A", "valueFrom": from}]}));

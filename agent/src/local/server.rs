@@ -72,6 +72,9 @@ async fn converse(stream: UnixStream, requests: &mpsc::Sender<Request>) -> io::R
     }
     while let Some(answer) = answers.recv().await {
         say(&mut write, &answer).await?;
+        if matches!(answer, Answer::End { .. }) {
+            break;
+        }
     }
     Ok(())
 }

@@ -32,6 +32,7 @@ pub(super) struct Doer {
 struct Around {
     node_name: everynode_model::NodeName,
     hostname: String,
+    address: Option<String>,
     agent_user: u32,
 }
 
@@ -91,6 +92,7 @@ impl Doer {
             around: Arc::new(Around {
                 node_name: parts.identity.name.clone(),
                 hostname: parts.machine.hostname.clone(),
+                address: parts.machine.address().map(str::to_owned),
                 agent_user: rustix::process::geteuid().as_raw(),
             }),
             shapes: Arc::default(),
@@ -126,6 +128,7 @@ impl Doer {
             uid: pod.uid,
             node_name: self.around.node_name.clone(),
             hostname: self.around.hostname.clone(),
+            address: self.around.address.clone(),
             agent_user: self.around.agent_user,
         };
         let spec = body::pod_spec(&content, &around).map_err(|reason| (reason, false, false))?;

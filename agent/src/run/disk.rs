@@ -93,7 +93,7 @@ impl Job {
 async fn write_bodies(order: &Order, store: &dyn LedgerStore) -> io::Result<Vec<(PodKey, String)>> {
     if !order.bodies.is_empty() {
         let bodies = order.bodies.iter().map(|(digest, body)| (*digest, body.clone()));
-        drop(bodies);
+        store.put_bodies(bodies.collect()).await?;
     }
     let mut runtimes = Vec::new();
     for item in order.assignment.items() {

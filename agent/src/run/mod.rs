@@ -12,7 +12,9 @@
 //! hangs keeps nobody from being served.
 
 mod act;
+mod begin;
 mod disk;
+mod hear;
 mod leave;
 mod show;
 
@@ -20,8 +22,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use everynode_agent_core::{Departure, Event, Found, Ledger, Node, Policy, Standing};
-use everynode_model::{Assignment, Digest, Intent, Item, Now, PodKey, Reason};
+use everynode_agent_core::{Event, Ledger, Node, Policy};
+use everynode_model::{Digest, Now, PodKey};
 use everynode_runtime::{Runtime, RuntimeEvent};
 use everynode_transport::Dial;
 use tokio::sync::mpsc;
@@ -30,14 +32,14 @@ use crate::body;
 use crate::clock::Clock;
 use crate::facts::Machine;
 use crate::identity::Identity;
-use crate::ledger::{LedgerStore, LoadError, Loaded};
+use crate::ledger::{LedgerStore, LoadError};
 use crate::local;
 use crate::random::Random;
-use crate::session::assemble::Order;
-use crate::session::inbox::{Link, News, Opening};
+use crate::session::inbox::Link;
 use crate::session::{self, Line, Shared};
 use act::Doer;
-use disk::{Disk, Done};
+use begin::{ledger_of, look};
+use disk::Disk;
 use leave::Leavers;
 
 /// Everything that the loop needs of the world.
@@ -83,12 +85,10 @@ pub enum RunError {
 
 /// Answers of calls that wait to be taken in: more than a machine has pods.
 const ANSWERS: usize = 256;
-/// Between attempts at looking at the machine.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
-/// Until the whole assignment is asked for again after an order that could not be written.
-const ASK_AGAIN: Duration = Duration::from_secs(30);
 /// tokio's timers are as fine as this; a due event that changes nothing must not spin.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
+/// A sleep does not count the time in which the machine is suspended; the clock does.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
 /// Runs until told to stop, or until the machine has left.
 ///
@@ -105,7 +105,7 @@ pub async fn run(
         () = &mut shutdown => return Ok(Outcome::Stopped),
         found = look(&*parts.runtime) => found,
     };
-    let ledger = ledger_of(loaded, &parts.identity, &found);
+    let ledger = ledger_of(loaded, &parts.identity, &found, parts.runtime.name());
     let (mut agent, mut sources) = Agent::begin(parts, ledger, held);
     agent.know_runtimes().await;
     agent.apply(Event::Looked(found));
@@ -216,7 +216,7 @@ impl Agent {
 
     fn until_due(&self) -> Option<Duration> {
         let now = self.clock.now().steady;
-        let due = self.node.wake_at().map(|at| at.since(now).max(SHORTEST_SLEEP));
+        let due = self.node.wake_at().map(|at| at.since(now).clamp(SHORTEST_SLEEP, LONGEST_SLEEP));
         due.into_iter().chain(self.leavers.due()).min()
     }
 
@@ -259,106 +259,6 @@ impl Agent {
         self.apply(event);
     }
 
-    /// Takes in what came from the coordinator, in the order in which it is meant.
-    fn hear(&mut self, news: News) {
-        if let Some(link) = news.link {
-            self.link = link;
-        }
-        if let Some(ask) = news.hello {
-            // Hello says it all; what waited to be said is in it.
-            self.shared.outbox.clear();
-            let _ = ask.send(self.opening());
-        }
-        if let Some(session) = news.welcomed {
-            self.apply(Event::Welcomed(session));
-            if self.node.standing() == Standing::Leaving(Departure::Requested)
-                && !self.node.is_empty_here()
-            {
-                self.shared.outbox.leave(false);
-            }
-        }
-        if news.deregistered {
-            tracing::warn!("this machine was removed from its cluster: stopping all pods");
-            self.apply(Event::Deregistered);
-        }
-        if let Some(order) = news.order {
-            self.take_order(order);
-        }
-        // One that does not know a node that leaves does not wait to hear of it either.
-        let unknown = news.unknown && self.node.standing() != Standing::Active;
-        if news.farewell || unknown {
-            self.apply(Event::DepartureConfirmed);
-        }
-    }
-
-    /// Bodies first, then the order that needs them.
-    fn take_order(&mut self, order: Order) {
-        let there = |item: &&Item| {
-            self.held.contains(&item.revision) || order.bodies.contains_key(&item.revision)
-        };
-        // What is kept or stopped runs, or does not: it needs no body.
-        let run = |item: &&Item| item.intent == Intent::Run;
-        if let Some(item) = order.assignment.items().filter(run).find(|item| !there(item)) {
-            let line = format!("{} needs the body {}", item.key, item.revision);
-            self.shared.outbox.ask_for_whole(&Reason::new("BodyMissing", line));
-            return;
-        }
-        self.named = order.assignment.items().map(|item| item.revision).collect();
-        self.disk.put_order(order);
-    }
-
-    fn written(&mut self, done: Done) {
-        match done {
-            Done::Ledger(Ok(())) => self.apply(Event::Persisted),
-            Done::Ledger(Err(error)) => {
-                tracing::error!("cannot write the ledger: {error}");
-                self.apply(Event::PersistFailed(Reason::new("WriteFailed", error.to_string())));
-            }
-            Done::Order(order, Ok(runtimes)) => {
-                self.held.extend(order.bodies.keys());
-                self.apply(Event::Ordered {
-                    stamp: order.stamp,
-                    assignment: order.assignment,
-                    empty_is_meant: order.empty_is_meant,
-                    runtimes,
-                });
-            }
-            Done::Order(order, Err(error)) => {
-                tracing::error!("cannot write pod templates: {error}");
-                let reason = Reason::new("LedgerNotWritten", error.to_string());
-                self.refuse(order.stamp, &reason);
-            }
-            Done::Kept => {}
-        }
-    }
-
-    /// Refuses an order that the disk would not take, and asks for it again later.
-    fn refuse(&mut self, stamp: everynode_model::Stamp, reason: &Reason) {
-        self.shared.outbox.acknowledge(&stamp, Some(reason));
-        let (shared, reason) = (Arc::clone(&self.shared), reason.clone());
-        tokio::spawn(async move {
-            tokio::time::sleep(ASK_AGAIN).await;
-            shared.outbox.ask_for_whole(&reason);
-        });
-    }
-
-    fn opening(&mut self) -> Opening {
-        self.drop_unneeded_bodies();
-        let hello = show::hello(&self.node, &self.machine, &self.held, self.clock.now());
-        Opening { hello, accepted: self.node.ledger().assignment.clone() }
-    }
-
-    /// Removes the bodies that nothing names any more. Only between sessions: within one the
-    /// coordinator takes all that it sent for held.
-    fn drop_unneeded_bodies(&mut self) {
-        let named = self.node.ledger().assignment.items().map(|item| item.revision);
-        let needed: BTreeSet<Digest> = named.chain(self.named.iter().copied()).collect();
-        if !self.held.is_subset(&needed) {
-            self.held.retain(|digest| needed.contains(digest));
-            self.disk.keep_bodies(needed);
-        }
-    }
-
     fn answer(&mut self, request: local::Request) {
         let now = self.clock.now();
         match request.question {
@@ -385,63 +285,6 @@ async fn ask(requests: &mut Option<mpsc::Receiver<local::Request>>) -> Option<lo
         Some(requests) => requests.recv().await,
         None => std::future::pending().await,
     }
-}
-
-/// Looks at the machine until it can be seen: nothing may be decided, and nobody told, before.
-async fn look(runtime: &dyn Runtime) -> Vec<Found> {
-    loop {
-        match runtime.list().await {
-            Ok(found) => return found,
-            Err(error) => tracing::error!("cannot look at what runs here: {error}"),
-        }
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
-}
-
-/// The ledger to begin with. Where there was one that can't be read, what runs is kept as it is,
-/// until an order says what ought to run.
-fn ledger_of(loaded: Loaded, identity: &Identity, found: &[Found]) -> Ledger {
-    let new = Ledger::joined(identity.cluster, identity.node);
-    match loaded {
-        Loaded::Nothing => new,
-        Loaded::Ledger(ledger)
-            if (ledger.cluster, ledger.node) == (identity.cluster, identity.node) =>
-        {
-            *ledger
-        }
-        Loaded::Ledger(ledger) => {
-            tracing::warn!(node = %ledger.node, "the ledger is of an earlier identity: ignored");
-            new
-        }
-        Loaded::Corrupt(why) => {
-            tracing::error!(
-                "both copies of the ledger are damaged ({why}): what runs here is left running, \
-                 until the coordinator says what ought to"
-            );
-            kept_as_found(new, found)
-        }
-    }
-}
-
-fn kept_as_found(mut ledger: Ledger, found: &[Found]) -> Ledger {
-    let whose = (ledger.cluster, ledger.node);
-    let ours = |found: &&Found| {
-        found.populated && found.marks.is_some_and(|marks| (marks.cluster, marks.node) == whose)
-    };
-    let keep = |found: &Found| {
-        found.supervised.as_ref().map(|supervised| Item {
-            key: found.key.clone(),
-            set: supervised.set,
-            revision: supervised.revision,
-            replace: supervised.replace,
-            intent: Intent::Keep,
-            after: Vec::new(),
-        })
-    };
-    ledger.assignment = Assignment::new(found.iter().filter(ours).filter_map(keep));
-    let runtime = |item: &Item| (item.key.clone(), "process".to_owned());
-    ledger.places = ledger.assignment.items().map(runtime).collect();
-    ledger
 }
 
 /// A place and what the core says of it, for people and for Hello.

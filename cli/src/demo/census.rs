@@ -84,9 +84,8 @@ mod tests {
 
     #[test]
     fn only_the_last_word_is_a_mark() {
-        let words = |line: &str| -> Vec<String> {
-            line.split_whitespace().map(str::to_owned).collect()
-        };
+        let words =
+            |line: &str| -> Vec<String> { line.split_whitespace().map(str::to_owned).collect() };
         assert!(bears(&words("/bin/sh -c x mark"), "mark"));
         assert!(!bears(&words("/bin/sh -c x mark-2"), "mark"));
         assert!(!bears(&words("mark"), "mark"));

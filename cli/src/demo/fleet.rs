@@ -11,6 +11,7 @@ use everynode_manifest::read;
 use everynode_proto::convert::json::to_struct;
 use everynode_proto::v1::{
     CreateTokenRequest, DaemonSet, DeleteNodeRequest, ListRequest, Node, PutDaemonSetRequest,
+    WhyLine, WhyRequest,
 };
 use tokio::time::Instant;
 
@@ -154,7 +155,8 @@ impl Fleet {
         let file = self.place.dir.join("daemon-set-definition.yaml");
         let name = file.display().to_string();
         fs::write(&file, &text).map_err(|source| Error::File { path: name.clone(), source })?;
-        let documents = read(&name, text.as_bytes()).map_err(|error| Error::Manifest(error.to_string()))?;
+        let documents =
+            read(&name, text.as_bytes()).map_err(|error| Error::Manifest(error.to_string()))?;
         for document in documents {
             let set = DaemonSet {
                 metadata: Some(metadata_from(&document.value)),
@@ -175,6 +177,23 @@ impl Fleet {
     /// The nodes as the coordinator sees them.
     pub(super) async fn registered(&self) -> Result<Vec<Node>, Error> {
         Ok(Nodes::list(self.client()?, ListRequest::default()).await?.items)
+    }
+
+    /// Why nodes don't run what they ought to, one line each.
+    pub(super) async fn reasons(&self) -> Vec<String> {
+        let lines = async {
+            let client = self.client()?;
+            let request = client.request(WhyRequest::default());
+            Ok::<_, Error>(client.answer(client.cluster().why(request)).await?.lines)
+        };
+        let line = |line: WhyLine| {
+            let reason = line.reason.unwrap_or_default();
+            format!("{}: {}: {}", line.node, reason.code, reason.message)
+        };
+        match lines.await {
+            Ok(lines) => lines.into_iter().filter(|line| !line.fine).map(line).collect(),
+            Err(error) => vec![error.to_string()],
+        }
     }
 
     /// Deregisters a node.

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use everynode_runtime::probe;
+use everynode_runtime::{MachineError, probe};
 
 use crate::error::Error;
 
@@ -27,9 +27,7 @@ impl Place {
     pub(super) fn prepare(dir: Option<&Path>) -> Result<Self, Error> {
         let mark = format!("everynode-demo-{}", std::process::id());
         let cgroup_root = cgroup_root(&mark)?;
-        let cgroups = probe(&cgroup_root)
-            .map_err(|error| Error::Failed(format!("pods can't run here: {error}")))?
-            .root;
+        let cgroups = probe(&cgroup_root).map_err(|error| not_here(&error))?.root;
         let dir = dir.map_or_else(|| std::env::temp_dir().join(&mark), Path::to_owned);
         let made = make_empty(&dir).and_then(|()| std::path::absolute(&dir));
         match made {
@@ -51,6 +49,19 @@ impl Place {
     pub(super) fn node_cgroups(&self, node: &str) -> PathBuf {
         self.cgroups.join(node)
     }
+}
+
+/// Why pods can't run here, and what to do about it.
+fn not_here(error: &MachineError) -> Error {
+    let why = match error {
+        MachineError::NotWritable { .. } | MachineError::NotMovable { .. } => {
+            "no cgroup of this user's own: run it as root, or with one: \
+             systemd-run --user --scope -p Delegate=yes everynode demo"
+                .into()
+        }
+        other => other.to_string(),
+    };
+    Error::Failed(format!("pods can't run here: {why}"))
 }
 
 /// Where a demo's cgroups go, relative to the mount: as root at the top; for others below the

@@ -21,12 +21,9 @@ const QUESTIONS: usize = 300;
 pub(super) async fn run(stage: &mut Stage<'_>, args: &DemoArgs) -> Result<(), Error> {
     stage.fleet.start_coordinator().await?;
     introduce(stage, args)?;
-    nodes_join(stage, args.nodes).await?;
-    one_each(stage).await?;
-    a_node_joins(stage).await?;
-    an_instance_is_killed(stage, 0).await?;
-    an_agent_is_killed(stage, 1).await?;
-    a_node_leaves(stage, 2).await?;
+    if !scenes(stage, args.nodes).await? {
+        stage.blame(stage.fleet.reasons().await);
+    }
     if args.once {
         return Ok(());
     }
@@ -36,17 +33,37 @@ pub(super) async fn run(stage: &mut Stage<'_>, args: &DemoArgs) -> Result<(), Er
     }
 }
 
+/// Plays one scene after the other, up to the first that fails.
+async fn scenes(stage: &mut Stage<'_>, nodes: u32) -> Result<bool, Error> {
+    Ok(nodes_join(stage, nodes).await?
+        && one_each(stage).await?
+        && a_node_joins(stage).await?
+        && an_instance_is_killed(stage, 0).await?
+        && an_agent_is_killed(stage, 1).await?
+        && a_node_leaves(stage, 2).await?)
+}
+
 fn introduce(stage: &mut Stage<'_>, args: &DemoArgs) -> Result<(), Error> {
     let fleet = &stage.fleet;
     let title = vec![
-        format!("A coordinator at {} and {} nodes, all on this machine.", fleet.address(), args.nodes),
-        format!("Instances are counted by cgroup.procs below {} and by /proc.", fleet.place.cgroups.display()),
-        format!("Look for yourself: everynode --config {} get pods -o wide", fleet.admin_conf().display()),
+        format!(
+            "A coordinator at {} and {} nodes, all on this machine.",
+            fleet.address(),
+            args.nodes
+        ),
+        format!(
+            "Instances are counted by cgroup.procs below {} and by /proc.",
+            fleet.place.cgroups.display()
+        ),
+        format!(
+            "Look for yourself: everynode --config {} get pods -o wide",
+            fleet.admin_conf().display()
+        ),
     ];
     stage.title(title)
 }
 
-async fn nodes_join(stage: &mut Stage<'_>, nodes: u32) -> Result<(), Error> {
+async fn nodes_join(stage: &mut Stage<'_>, nodes: u32) -> Result<bool, Error> {
     stage.scene(format!("{nodes} machines join, each with a token of its own"))?;
     for _ in 0..nodes {
         stage.fleet.add_node().await?;
@@ -56,7 +73,7 @@ async fn nodes_join(stage: &mut Stage<'_>, nodes: u32) -> Result<(), Error> {
     stage.verdict(ready, "not every machine has become Ready")
 }
 
-async fn one_each(stage: &mut Stage<'_>) -> Result<(), Error> {
+async fn one_each(stage: &mut Stage<'_>) -> Result<bool, Error> {
     stage.scene("a DaemonSet is created: each node runs exactly one instance")?;
     stage.fleet.create_example().await?;
     let held = stage.until(|census| census.values().all(|node| node.instances.len() == 1)).await?
@@ -64,7 +81,7 @@ async fn one_each(stage: &mut Stage<'_>) -> Result<(), Error> {
     stage.verdict(held, "not every node runs exactly one instance")
 }
 
-async fn a_node_joins(stage: &mut Stage<'_>) -> Result<(), Error> {
+async fn a_node_joins(stage: &mut Stage<'_>) -> Result<bool, Error> {
     stage.scene("another machine joins: it gets its instance, the others keep theirs")?;
     let before = stage.census();
     let name = stage.fleet.add_node().await?;
@@ -76,8 +93,10 @@ async fn a_node_joins(stage: &mut Stage<'_>) -> Result<(), Error> {
     stage.verdict(held && untouched, "the new node did not get exactly one, or others lost theirs")
 }
 
-async fn an_instance_is_killed(stage: &mut Stage<'_>, index: usize) -> Result<(), Error> {
-    let Some(name) = stage.fleet.nodes.get(index).map(|node| node.name.clone()) else { return Ok(()) };
+async fn an_instance_is_killed(stage: &mut Stage<'_>, index: usize) -> Result<bool, Error> {
+    let Some(name) = stage.fleet.nodes.get(index).map(|node| node.name.clone()) else {
+        return Ok(false);
+    };
     stage.scene(format!("the instance on {name} is killed (kill -9): it comes back"))?;
     let Some(pid) = only(&stage.census(), &name) else {
         return stage.verdict(false, "there was not exactly one instance to kill");
@@ -87,8 +106,10 @@ async fn an_instance_is_killed(stage: &mut Stage<'_>, index: usize) -> Result<()
     stage.verdict(back, "it did not come back")
 }
 
-async fn an_agent_is_killed(stage: &mut Stage<'_>, index: usize) -> Result<(), Error> {
-    let Some(name) = stage.fleet.nodes.get(index).map(|node| node.name.clone()) else { return Ok(()) };
+async fn an_agent_is_killed(stage: &mut Stage<'_>, index: usize) -> Result<bool, Error> {
+    let Some(name) = stage.fleet.nodes.get(index).map(|node| node.name.clone()) else {
+        return Ok(false);
+    };
     stage.scene(format!(
         "the agent on {name} is killed (kill -9) and started again: the instance goes on, its pid \
          the same"
@@ -116,8 +137,10 @@ async fn an_agent_is_killed(stage: &mut Stage<'_>, index: usize) -> Result<(), E
     )
 }
 
-async fn a_node_leaves(stage: &mut Stage<'_>, index: usize) -> Result<(), Error> {
-    let Some(name) = stage.fleet.nodes.get(index).map(|node| node.name.clone()) else { return Ok(()) };
+async fn a_node_leaves(stage: &mut Stage<'_>, index: usize) -> Result<bool, Error> {
+    let Some(name) = stage.fleet.nodes.get(index).map(|node| node.name.clone()) else {
+        return Ok(false);
+    };
     stage.scene(format!("{name} is deleted: its instance stops, its agent says so and ends"))?;
     stage.fleet.remove_node(index).await?;
     let empty = |census: &Census| census.get(&name).is_none_or(|count| count.processes.is_empty());

@@ -55,10 +55,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Waits until `done` says so of what the machine says; whether it did in time.
-    pub(super) async fn until(
-        &mut self,
-        done: impl FnMut(&Census) -> bool,
-    ) -> Result<bool, Error> {
+    pub(super) async fn until(&mut self, done: impl FnMut(&Census) -> bool) -> Result<bool, Error> {
         self.within(SCENE, done).await
     }
 
@@ -71,14 +68,20 @@ impl<'a> Stage<'a> {
         Ok(!self.within(time, |census| !holds(census)).await?)
     }
 
+    /// Notes why things are not as they ought to be.
+    pub(super) fn blame(&mut self, reasons: Vec<String>) {
+        self.broken.extend(reasons);
+    }
+
     /// Ends the scene: it held, or it did not.
-    pub(super) fn verdict(&mut self, held: bool, otherwise: &str) -> Result<(), Error> {
+    pub(super) fn verdict(&mut self, held: bool, otherwise: &str) -> Result<bool, Error> {
         if !held {
             self.broken.push(otherwise.to_owned());
         }
         let failure = (!held).then(|| otherwise.to_owned());
         let rows = self.rows();
-        self.view.end(failure, rows, self.out)
+        self.view.end(failure, rows, self.out)?;
+        Ok(held)
     }
 
     /// What the machine says, now.
@@ -135,7 +138,10 @@ impl<'a> Stage<'a> {
                 None if node.removed => "has left".into(),
                 None => "down".into(),
             },
-            instances: census.get(&node.name).map(|count| count.instances.clone()).unwrap_or_default(),
+            instances: census
+                .get(&node.name)
+                .map(|count| count.instances.clone())
+                .unwrap_or_default(),
             removed: node.removed,
         };
         self.fleet.nodes.iter_mut().map(row).collect()

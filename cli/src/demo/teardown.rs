@@ -28,8 +28,14 @@ const PROCESS_ENDS: Duration = Duration::from_secs(10);
 const KILLED_GONE: Duration = Duration::from_secs(10);
 
 /// Removes every trace of the demo; an error names what is left.
-pub(super) async fn run(fleet: &mut Fleet, signals: &mut Signals, out: &mut Out) -> Result<(), Error> {
-    out.note("everything stops: nodes are deleted, agents stop their pods and confirm (Ctrl-C: at once)");
+pub(super) async fn run(
+    fleet: &mut Fleet,
+    signals: &mut Signals,
+    out: &mut Out,
+) -> Result<(), Error> {
+    out.note(
+        "everything stops: nodes are deleted, agents stop their pods and confirm (Ctrl-C: at once)",
+    );
     let in_order = tokio::select! {
         in_order = leave(fleet, out) => in_order,
         () = signals.next() => false,
@@ -117,7 +123,9 @@ async fn empty_cgroups(fleet: &Fleet) {
         // until there are no more.
         if fs::write(cgroups.join("cgroup.kill"), "1").is_err() {
             let pids = processes.iter().filter(|pid| **pid > 0);
-            pids.for_each(|pid| super::processes::signal(pid.unsigned_abs(), rustix::process::Signal::KILL));
+            pids.for_each(|pid| {
+                super::processes::signal(pid.unsigned_abs(), rustix::process::Signal::KILL)
+            });
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -196,7 +196,10 @@ mod tests {
         view.show(rows(), &mut out).unwrap();
         view.end(Some("it did not".into()), rows(), &mut out).unwrap();
         let shown = anstream::adapter::strip_str(&text.text()).to_string();
-        assert_eq!(shown, ".. a node joins\n!! a node joins: it did not\n   node-1: pid 7, node-2: nothing\n");
+        assert_eq!(
+            shown,
+            ".. a node joins\n!! a node joins: it did not\n   node-1: pid 7, node-2: nothing\n"
+        );
     }
 
     #[test]

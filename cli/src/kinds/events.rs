@@ -70,9 +70,9 @@ impl Kind for Events {
 
     async fn get(client: &Client, namespace: &str, name: &str) -> Result<Event, Error> {
         let request = ListRequest { namespace: namespace.into(), ..ListRequest::default() };
-        let found = Self::list(client, request).await?.items.into_iter();
+        let mut found = Self::list(client, request).await?.items.into_iter();
         let named = |event: &Event| super::name_of(event.metadata.as_ref()) == name;
-        found.filter(named).next_back().ok_or_else(|| super::not_found("events", name))
+        found.rfind(named).ok_or_else(|| super::not_found("events", name))
     }
 
     async fn list(client: &Client, request: ListRequest) -> Result<Listed<Event>, Error> {

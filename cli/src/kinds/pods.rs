@@ -265,7 +265,8 @@ mod tests {
 
     #[test]
     fn a_row_says_what_kubectl_would() {
-        let pod = pod(vec![container(true, running()), container(false, waiting("CrashLoopBackOff"))]);
+        let pod =
+            pod(vec![container(true, running()), container(false, waiting("CrashLoopBackOff"))]);
         let row = Pods::row(&pod, 1000);
         assert_eq!(row[1..4], ["1/2", "CrashLoopBackOff", "3 (2m ago)"]);
         assert_eq!(row[5..], ["n1", "<none>", "7"]);

@@ -45,7 +45,9 @@ pub(crate) async fn run(
     }
     let mut printer = Printer::new(args.output);
     if args.dry_run.dry_run == DryRun::Client {
-        return requests.into_iter().try_for_each(|request| checked(way, request, &mut printer, out));
+        return requests
+            .into_iter()
+            .try_for_each(|request| checked(way, request, &mut printer, out));
     }
     let client = context.connect().await?;
     let mut failed = false;
@@ -133,7 +135,8 @@ fn print(
         (Way::Apply, false, false) => "unchanged",
         (Way::Replace, ..) => "replaced",
     };
-    let done = if dry_run == DryRun::Server { format!("{done} (server dry run)") } else { done.into() };
+    let done =
+        if dry_run == DryRun::Server { format!("{done} (server dry run)") } else { done.into() };
     let set = response.daemon_set.unwrap_or_default();
     printer.print(out, &full_name(&set), &done, || DaemonSets::manifest(&set))
 }

@@ -25,7 +25,11 @@ pub(crate) async fn run(args: &DeleteArgs, context: &Context, out: &mut Out) -> 
     if args.what.is_empty() && args.filename.is_empty() {
         return Err(Error::Usage("say what to delete: TYPE NAME, or -f FILE".into()));
     }
-    let named = if args.filename.is_empty() { named(args, context)? } else { in_files(args, context, out)? };
+    let named = if args.filename.is_empty() {
+        named(args, context)?
+    } else {
+        in_files(args, context, out)?
+    };
     if args.forget && named.iter().any(|target| target.kind != Resource::Nodes) {
         return Err(Error::Usage("--forget is for nodes".into()));
     }
@@ -84,11 +88,7 @@ fn in_files(args: &DeleteArgs, context: &Context, out: &mut Out) -> Result<Vec<T
 }
 
 /// Replaces targets without a name by those that there are.
-async fn all(
-    args: &DeleteArgs,
-    client: &Client,
-    named: Vec<Target>,
-) -> Result<Vec<Target>, Error> {
+async fn all(args: &DeleteArgs, client: &Client, named: Vec<Target>) -> Result<Vec<Target>, Error> {
     let mut targets = Vec::new();
     for target in named {
         if !target.name.is_empty() {
@@ -101,7 +101,9 @@ async fn all(
             field: String::new(),
         };
         match target.kind {
-            Resource::DaemonSets => list::<DaemonSets>(target.kind, client, request, &mut targets).await?,
+            Resource::DaemonSets => {
+                list::<DaemonSets>(target.kind, client, request, &mut targets).await?
+            }
             Resource::Pods => list::<Pods>(target.kind, client, request, &mut targets).await?,
             other => return Err(not_deletable(other)),
         }
@@ -205,7 +207,8 @@ async fn wait_for_pod(
             }
         }
     };
-    within(args, gone, || format!("timed out waiting until pod \"{}\" is stopped", metadata.name)).await
+    within(args, gone, || format!("timed out waiting until pod \"{}\" is stopped", metadata.name))
+        .await
 }
 
 /// Waits no longer than `--timeout`.

@@ -72,8 +72,10 @@ pub(crate) async fn run(
         end = wait(name, &node, context, client, out).await?;
         Ok(())
     };
-    within(args, waiting, || format!("timed out waiting for node \"{name}\" to confirm; it is removed all the same"))
-        .await?;
+    within(args, waiting, || {
+        format!("timed out waiting for node \"{name}\" to confirm; it is removed all the same")
+    })
+    .await?;
     out.line(match end {
         End::Confirmed => done("deleted"),
         End::Unreachable => done(pending),

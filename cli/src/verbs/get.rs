@@ -4,14 +4,13 @@ use everynode_proto::v1::{ListRequest, WatchRequest};
 use serde_json::Value;
 
 use super::printed::{json_text, list_of, yaml};
+use super::rows::Look;
 use crate::age::unix_now;
 use crate::args::{GetArgs, GetOutput};
 use crate::connect::Client;
 use crate::context::Context;
 use crate::error::Error;
-use crate::kinds::{
-    DaemonSets, Events, Kind, Listed, Nodes, Pods, Resource, Tokens, name_of, namespace_of, pairs,
-};
+use crate::kinds::{DaemonSets, Events, Kind, Listed, Nodes, Pods, Resource, Tokens, name_of};
 use crate::out::Out;
 use crate::table::Table;
 use crate::targets::Targets;
@@ -23,8 +22,7 @@ struct Get<'a> {
     context: &'a Context,
     /// Empty: all of them.
     namespace: String,
-    /// Whether objects of more than one kind are shown, so that names need their kind.
-    mixed: bool,
+    look: Look,
 }
 
 /// What was found, over all kinds.
@@ -46,13 +44,15 @@ pub(crate) async fn run(args: &GetArgs, context: &Context, out: &mut Out) -> Res
     }
     let watches = args.watch || args.watch_only;
     if watches && (kinds.len() != 1 || kinds[0].1.len() > 1) {
-        return Err(Error::Usage("you may only specify a single resource type, or one name, to watch".into()));
+        return Err(Error::Usage(
+            "you may only specify a single resource type, or one name, to watch".into(),
+        ));
     }
     let client = context.connect().await?;
     let namespaced = kinds.iter().any(|(kind, _)| kind.names().namespaced);
     let namespace =
         if args.all_namespaces || !namespaced { String::new() } else { context.namespace()? };
-    let get = Get { args, context, namespace, mixed: kinds.len() > 1 };
+    let get = Get { args, context, namespace, look: Look::of(args, kinds.len() > 1) };
     let mut found = Found::default();
     for (kind, names) in &kinds {
         match kind {
@@ -73,11 +73,12 @@ pub(crate) async fn run(args: &GetArgs, context: &Context, out: &mut Out) -> Res
 /// Each kind once, with the names asked for, in the order of their first mention.
 fn by_kind(targets: Targets) -> Vec<(Resource, Vec<String>)> {
     let mut kinds: Vec<(Resource, Vec<String>)> = Vec::new();
-    let mut add = |kind: Resource, name: Option<String>| {
-        match kinds.iter_mut().find(|(known, _)| *known == kind) {
-            Some((_, names)) => names.extend(name),
-            None => kinds.push((kind, name.into_iter().collect())),
-        }
+    let mut add = |kind: Resource, name: Option<String>| match kinds
+        .iter_mut()
+        .find(|(known, _)| *known == kind)
+    {
+        Some((_, names)) => names.extend(name),
+        None => kinds.push((kind, name.into_iter().collect())),
     };
     match targets {
         Targets::Kinds(all) => all.into_iter().for_each(|kind| add(kind, None)),
@@ -98,7 +99,9 @@ impl Get<'_> {
         let mut table = Table::default();
         if !self.args.watch_only {
             match self.args.output {
-                None | Some(GetOutput::Wide) => self.table::<K>(&listed.items, &mut table, found, out)?,
+                None | Some(GetOutput::Wide) => {
+                    self.table::<K>(&listed.items, &mut table, found, out)?
+                }
                 _ => {
                     for item in &listed.items {
                         self.gather::<K>(item, found)?;
@@ -163,48 +166,13 @@ impl Get<'_> {
         }
         let mut rows = Vec::new();
         if !self.args.no_headers {
-            rows.push(self.heads::<K>());
+            rows.push(self.look.heads::<K>());
         }
         let now = unix_now();
-        rows.extend(items.iter().map(|item| self.row::<K>(item, now)));
+        rows.extend(items.iter().map(|item| self.look.row::<K>(item, now)));
         let gap = if found.printed > 0 { "\n" } else { "" };
         found.printed += 1;
         out.text(&format!("{gap}{}", table.lay_out(&rows)))
-    }
-
-    fn heads<K: Kind>(&self) -> Vec<String> {
-        let mut heads = Vec::new();
-        if self.args.all_namespaces && K::NAMES.namespaced {
-            heads.push("NAMESPACE".to_owned());
-        }
-        let columns = K::COLUMNS.iter().filter(|column| self.shows(column.wide));
-        heads.extend(columns.map(|column| column.head.to_owned()));
-        if self.args.show_labels {
-            heads.push("LABELS".into());
-        }
-        heads
-    }
-
-    fn row<K: Kind>(&self, item: &K::Object, now: i64) -> Vec<String> {
-        let metadata = K::metadata(item);
-        let mut row = Vec::new();
-        if self.args.all_namespaces && K::NAMES.namespaced {
-            row.push(namespace_of(metadata).to_owned());
-        }
-        let cells = K::row(item, now).into_iter().zip(K::COLUMNS);
-        let cells = cells.filter(|(_, column)| self.shows(column.wide));
-        row.extend(cells.map(|(cell, column)| match column.head {
-            "NAME" if self.mixed => format!("{}/{cell}", K::NAMES.singular),
-            _ => cell,
-        }));
-        if self.args.show_labels {
-            row.push(metadata.map_or_else(|| "<none>".into(), |metadata| pairs(&metadata.labels, ",")));
-        }
-        row
-    }
-
-    fn shows(&self, wide: bool) -> bool {
-        !wide || self.args.output == Some(GetOutput::Wide)
     }
 
     fn gather<K: Kind>(&self, item: &K::Object, found: &mut Found) -> Result<(), Error> {
@@ -279,12 +247,14 @@ impl Get<'_> {
                 None | Some(GetOutput::Wide) => {
                     let mut rows = Vec::new();
                     if !std::mem::replace(&mut heads, true) {
-                        rows.push(self.heads::<K>());
+                        rows.push(self.look.heads::<K>());
                     }
-                    rows.push(self.row::<K>(&object, unix_now()));
+                    rows.push(self.look.row::<K>(&object, unix_now()));
                     out.text(&table.lay_out(&rows))?;
                 }
-                Some(GetOutput::Yaml) => out.text(&format!("---\n{}", yaml(&K::manifest(&object)?)?))?,
+                Some(GetOutput::Yaml) => {
+                    out.text(&format!("---\n{}", yaml(&K::manifest(&object)?)?))?
+                }
                 Some(GetOutput::Json) => out.text(&json_text(&K::manifest(&object)?))?,
                 Some(GetOutput::Name) => {
                     let name = name_of(K::metadata(&object));
@@ -326,7 +296,12 @@ mod tests {
         let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
         let context = Context::new(cli.global);
         let Verb::Get(args) = cli.verb else { panic!() };
-        let get = Get { args: &args, context: &context, namespace: "ops".into(), mixed: false };
+        let get = Get {
+            args: &args,
+            context: &context,
+            namespace: "ops".into(),
+            look: Look::of(&args, false),
+        };
         let (mut out, text, _) = captured();
         let mut found = Found::default();
         get.table::<DaemonSets>(&sets(), &mut Table::default(), &mut found, &mut out).unwrap();
@@ -341,7 +316,10 @@ mod tests {
              monitoring-daemon   3         3         2       3            2           <none>          <unknown>\n"
         );
         assert!(shown("everynode get ds -A").starts_with("NAMESPACE   NAME   "));
-        assert!(shown("everynode get ds -o wide").contains("AGE         CONTAINERS   IMAGES   SELECTOR\n"));
+        assert!(
+            shown("everynode get ds -o wide")
+                .contains("AGE         CONTAINERS   IMAGES   SELECTOR\n")
+        );
         assert!(shown("everynode get ds --show-labels").ends_with("<unknown>   app=m\n"));
         assert!(shown("everynode get ds --no-headers").starts_with("monitoring-daemon   3"));
     }

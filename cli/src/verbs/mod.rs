@@ -9,6 +9,7 @@ mod get;
 mod label;
 mod printed;
 mod rollout;
+mod rows;
 mod select;
 mod taint;
 mod token;

@@ -120,11 +120,8 @@ fn progress(name: &str, set: &DaemonSet) -> Progress {
     if generation > status.observed_generation {
         return Progress::Waits("Waiting for daemon set spec update to be observed...".into());
     }
-    let (desired, updated, available) = (
-        status.desired_number_scheduled,
-        status.updated_number_scheduled,
-        status.number_available,
-    );
+    let (desired, updated, available) =
+        (status.desired_number_scheduled, status.updated_number_scheduled, status.number_available);
     if updated >= desired && available >= desired {
         return Progress::Done(format!("daemon set {name:?} successfully rolled out"));
     }
@@ -192,7 +189,8 @@ async fn history(
 fn print_history(name: &str, revisions: &[Revision], out: &mut Out) -> Result<(), Error> {
     let mut rows = vec![vec!["REVISION".to_owned(), "CHANGE-CAUSE".into()]];
     rows.extend(revisions.iter().map(|revision| {
-        let cause = if revision.change_cause.is_empty() { "<none>" } else { &revision.change_cause };
+        let cause =
+            if revision.change_cause.is_empty() { "<none>" } else { &revision.change_cause };
         vec![revision.number.to_string(), cause.to_owned()]
     }));
     out.line(format!("daemonset.apps/{name} "))?;
@@ -229,15 +227,22 @@ mod tests {
         );
         assert_eq!(
             progress("d", &set(1, 3, 1, 3)),
-            waits("Waiting for daemon set \"d\" rollout to finish: 1 out of 3 new pods have been updated...")
+            waits(
+                "Waiting for daemon set \"d\" rollout to finish: 1 out of 3 new pods have been updated..."
+            )
         );
         assert_eq!(
             progress("d", &set(1, 3, 3, 2)),
-            waits("Waiting for daemon set \"d\" rollout to finish: 2 of 3 updated pods are available...")
+            waits(
+                "Waiting for daemon set \"d\" rollout to finish: 2 of 3 updated pods are available..."
+            )
         );
         let done = Progress::Done("daemon set \"d\" successfully rolled out".into());
         assert_eq!(progress("d", &set(1, 3, 3, 3)), done);
-        assert_eq!(progress("d", &set(1, 0, 0, 0)), Progress::Done("daemon set \"d\" successfully rolled out".into()));
+        assert_eq!(
+            progress("d", &set(1, 0, 0, 0)),
+            Progress::Done("daemon set \"d\" successfully rolled out".into())
+        );
     }
 
     #[test]
@@ -251,7 +256,8 @@ mod tests {
                 message: "n2 has not become available for 10m".into(),
             }];
         }
-        let expected = "daemon set \"d\": ProgressDeadlineExceeded: n2 has not become available for 10m";
+        let expected =
+            "daemon set \"d\": ProgressDeadlineExceeded: n2 has not become available for 10m";
         assert_eq!(progress("d", &set), Progress::Failed(expected.into()));
     }
 
@@ -264,6 +270,9 @@ mod tests {
         };
         let (mut streams, out, _) = captured();
         print_history("d", &[revision(1, ""), revision(2, "more")], &mut streams).unwrap();
-        assert_eq!(out.text(), "daemonset.apps/d \nREVISION   CHANGE-CAUSE\n1          <none>\n2          more\n");
+        assert_eq!(
+            out.text(),
+            "daemonset.apps/d \nREVISION   CHANGE-CAUSE\n1          <none>\n2          more\n"
+        );
     }
 }

@@ -56,7 +56,9 @@ pub(crate) async fn nodes(
     all: bool,
 ) -> Result<Vec<Node>, Error> {
     match (names, selector, all) {
-        ([], None, false) => Err(Error::Usage("name the nodes, or say -l SELECTOR or --all".into())),
+        ([], None, false) => {
+            Err(Error::Usage("name the nodes, or say -l SELECTOR or --all".into()))
+        }
         ([], selector, _) => {
             let label_selector = selector.unwrap_or_default().to_owned();
             let request = ListRequest { label_selector, ..ListRequest::default() };
@@ -86,10 +88,8 @@ mod tests {
 
     #[test]
     fn names_come_before_changes() {
-        let expected = Split {
-            names: vec!["a".into(), "b".into()],
-            changes: vec!["x=1".into(), "y-".into()],
-        };
+        let expected =
+            Split { names: vec!["a".into(), "b".into()], changes: vec!["x=1".into(), "y-".into()] };
         for line in ["nodes a b x=1 y-", "node/a b x=1 y-", "node/a node/b x=1 y-"] {
             assert_eq!(parse(line).unwrap(), expected, "{line}");
         }

@@ -33,7 +33,9 @@ pub(crate) async fn run(verb: &TokenVerb, context: &Context, out: &mut Out) -> R
 
 async fn create(args: &TokenCreateArgs, client: &Client, out: &mut Out) -> Result<(), Error> {
     if args.ttl.as_secs() == 0 {
-        return Err(Error::Usage("--ttl: a token that is good for no time is good for nothing".into()));
+        return Err(Error::Usage(
+            "--ttl: a token that is good for no time is good for nothing".into(),
+        ));
     }
     let request = CreateTokenRequest {
         ttl_seconds: args.ttl.as_secs(),

@@ -27,7 +27,9 @@ pub(crate) async fn run(args: &WhyArgs, context: &Context, out: &mut Out) -> Res
         }
         Some((other, _)) => {
             let kind = other.names().kind;
-            return Err(Error::Usage(format!("why takes a node, a pod or a daemonset, not a {kind}")));
+            return Err(Error::Usage(format!(
+                "why takes a node, a pod or a daemonset, not a {kind}"
+            )));
         }
     };
     let everything = request == WhyRequest::default();
@@ -37,8 +39,7 @@ pub(crate) async fn run(args: &WhyArgs, context: &Context, out: &mut Out) -> Res
 
 fn print(lines: &[WhyLine], everything: bool, out: &mut Out) -> Result<(), Error> {
     let fine = lines.iter().filter(|line| line.fine).count();
-    let shown: Vec<&WhyLine> =
-        lines.iter().filter(|line| !(everything && line.fine)).collect();
+    let shown: Vec<&WhyLine> = lines.iter().filter(|line| !(everything && line.fine)).collect();
     if !shown.is_empty() {
         let mut rows = vec![["NODE", "DAEMONSET", "AS WANTED", "WHY"].map(str::to_owned).to_vec()];
         rows.extend(shown.into_iter().map(row));
@@ -56,7 +57,8 @@ fn print(lines: &[WhyLine], everything: bool, out: &mut Out) -> Result<(), Error
 
 fn row(line: &WhyLine) -> Vec<String> {
     let key = line.daemon_set.clone().unwrap_or_default();
-    let set = if key.name.is_empty() { "-".into() } else { format!("{}/{}", key.namespace, key.name) };
+    let set =
+        if key.name.is_empty() { "-".into() } else { format!("{}/{}", key.namespace, key.name) };
     let why = match &line.reason {
         None if line.fine => "runs the wanted revision".into(),
         None => "no reason is known".into(),
@@ -78,7 +80,8 @@ mod tests {
             node: node.into(),
             daemon_set: Some(PodKey { namespace: "default".into(), name: "d".into() }),
             fine: reason.is_none(),
-            reason: reason.map(|(code, message)| Reason { code: code.into(), message: message.into() }),
+            reason: reason
+                .map(|(code, message)| Reason { code: code.into(), message: message.into() }),
         }
     }
 

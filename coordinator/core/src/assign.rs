@@ -13,6 +13,8 @@ use crate::{Changed, Fleet};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Desk {
     handed: BTreeMap<NodeUid, Arc<Order>>,
+    /// The newest generations that fleets before this one handed out in the same reign.
+    floors: BTreeMap<NodeUid, Generation>,
     /// Nodes whose records changed: their assignment may differ from what was handed out.
     stale: BTreeSet<NodeUid>,
     /// Nodes whose session has just begun: their order is due whether it changed or not.
@@ -30,8 +32,17 @@ impl Desk {
 
     pub(crate) fn forget(&mut self, node: NodeUid) {
         self.handed.remove(&node);
+        self.floors.remove(&node);
         self.stale.remove(&node);
         self.greeted.remove(&node);
+    }
+
+    /// Takes the place of `former`: what that one handed out may still be on its way, and must not be
+    /// contradicted.
+    pub(crate) fn succeed(&mut self, former: &Self) {
+        self.floors.clone_from(&former.floors);
+        let handed = former.handed.iter().map(|(node, order)| (*node, order.stamp.generation));
+        self.floors.extend(handed);
     }
 
     pub(crate) fn handed(&self) -> &BTreeMap<NodeUid, Arc<Order>> {
@@ -103,23 +114,27 @@ impl Fleet {
         Some((node, order))
     }
 
-    /// The generation of the node's next order. A fleet that was restored within its reign does not
-    /// know what the one before it handed out, but the agent does: it goes on from there.
+    /// The generation of the node's next order: above all that this reign handed out to it. What a
+    /// restored fleet hands out again is not new if nothing was handed out after it.
     fn next_generation(&self, node: NodeUid, digest: Digest) -> Generation {
         let cluster = self.records.cluster;
-        let handed = self.desk.handed.get(&node).map(|order| order.stamp);
+        let handed = self.desk.handed.get(&node).map(|order| order.stamp.generation);
+        let floor = handed.max(self.desk.floors.get(&node).copied());
         let accepted = self.seen.get(&node).and_then(|seen| seen.acknowledged);
         let accepted = accepted.filter(|stamp| {
             (stamp.cluster, stamp.term, stamp.reign) == (cluster.id, cluster.term, cluster.reign)
         });
-        match (handed, accepted) {
-            (None, Some(accepted)) if accepted.digest == digest => accepted.generation,
-            (None, Some(accepted)) => accepted.generation.next(),
-            (Some(handed), accepted) => {
-                let known = accepted.map_or(handed.generation, |stamp| stamp.generation);
-                known.max(handed.generation).next()
+        match accepted {
+            Some(accepted)
+                if handed.is_none()
+                    && accepted.digest == digest
+                    && floor <= Some(accepted.generation) =>
+            {
+                accepted.generation
             }
-            (None, None) => Generation::default().next(),
+            accepted => {
+                floor.max(accepted.map(|stamp| stamp.generation)).unwrap_or_default().next()
+            }
         }
     }
 

@@ -133,8 +133,12 @@ impl Fleet {
         self.events.take_writes()
     }
 
-    /// What has changed since this was last asked.
+    /// What has changed since this was last asked. Where anything has, [`Fleet::version`] is a new
+    /// one, so that whoever has seen the one before knows that something is missing.
     pub fn take_changes(&mut self) -> BTreeSet<Changed> {
+        if !self.changed.is_empty() {
+            self.next_version();
+        }
         std::mem::take(&mut self.changed)
     }
 
@@ -153,10 +157,11 @@ impl Fleet {
         self.version
     }
 
-    /// Goes on from `version` where that is later: a fleet that takes the place of another in one
-    /// reign must not give away a `resourceVersion` again that watchers have seen.
-    pub fn advance_version(&mut self, version: u64) {
-        self.version = self.version.max(version);
+    /// Takes the place of `former` within one reign: no `resourceVersion` that watchers have seen and
+    /// no generation that a node was given may be given away again.
+    pub fn succeed(&mut self, former: &Self) {
+        self.version = self.version.max(former.version);
+        self.desk.succeed(&former.desk);
     }
 
     pub(crate) fn advance(&mut self, now: Now) {

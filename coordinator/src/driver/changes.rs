@@ -43,19 +43,18 @@ pub type ChangeStream = BoxStream<'static, Result<Arc<Changes>, Lagged>>;
 pub(super) struct Ring {
     version: AtomicU64,
     past: Mutex<Past>,
-    present: broadcast::Sender<Arc<Changes>>,
 }
 
 struct Past {
     /// Watching is possible from this version on.
     oldest: u64,
     turns: VecDeque<Arc<Changes>>,
+    present: broadcast::Sender<Arc<Changes>>,
 }
 
 impl Ring {
     pub(super) fn new(version: u64) -> Self {
-        let past = Mutex::new(Past { oldest: version, turns: VecDeque::new() });
-        Self { version: AtomicU64::new(version), past, present: broadcast::channel(LAG).0 }
+        Self { version: AtomicU64::new(version), past: Mutex::new(Past::from(version)) }
     }
 
     pub(super) fn version(&self) -> u64 {
@@ -78,7 +77,14 @@ impl Ring {
             past.oldest = dropped.version;
         }
         // No receivers, no matter.
-        let _ = self.present.send(changes);
+        let _ = past.present.send(changes);
+    }
+
+    /// Begins anew at `version`, after changes that nobody was told of: all who watch are ended, and
+    /// nobody may go on from an older version.
+    pub(super) fn begin_anew(&self, version: u64) {
+        self.version.store(version, Ordering::Release);
+        *self.past() = Past::from(version);
     }
 
     pub(super) fn watch(&self, after: Option<u64>) -> Result<ChangeStream, Expired> {
@@ -88,13 +94,19 @@ impl Ring {
             Some(after) => past.turns.iter().filter(|turn| turn.version > after).cloned().collect(),
             None => Vec::new(),
         };
-        let present = stream::unfold(Some(self.present.subscribe()), next);
+        let present = stream::unfold(Some(past.present.subscribe()), next);
         Ok(stream::iter(missed.into_iter().map(Ok)).chain(present).boxed())
     }
 
     fn past(&self) -> MutexGuard<'_, Past> {
         // The data is whole after every statement above, so a panic elsewhere can't have torn it.
         self.past.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Past {
+    fn from(version: u64) -> Self {
+        Self { oldest: version, turns: VecDeque::new(), present: broadcast::channel(LAG).0 }
     }
 }
 
@@ -137,6 +149,18 @@ mod tests {
         }
         assert_eq!(ring.watch(Some(10)).err(), Some(Expired { oldest: 11 }));
         assert!(ring.watch(Some(11)).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_new_beginning_ends_who_watches_and_expires_what_was() {
+        let ring = Ring::new(0);
+        ring.publish(1, changed(1));
+        let mut watch = ring.watch(Some(0)).unwrap();
+        ring.begin_anew(9);
+        assert_eq!(watch.next().await.unwrap().unwrap().version, 1);
+        assert_eq!(watch.next().await, None);
+        assert_eq!(ring.watch(Some(1)).err(), Some(Expired { oldest: 9 }));
+        assert_eq!(ring.version(), 9);
     }
 
     #[tokio::test]

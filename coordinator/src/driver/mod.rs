@@ -32,6 +32,7 @@ pub use changes::{ChangeStream, Changes, Expired, Lagged};
 pub use commit::Fence;
 
 use crate::clock::Clock;
+use crate::records;
 use crate::sessions::Sessions;
 use changes::Ring;
 use turn::Driver;
@@ -71,6 +72,20 @@ pub enum CommandError {
     Closed,
 }
 
+/// Why the loop ended that was not told to.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    /// Another coordinator leads this cluster now.
+    #[error("another coordinator has begun to lead on the same store: let one of them lead")]
+    Overtaken,
+    /// After a failed commit the store could not be read either.
+    #[error("the store can't be read any more: {0}")]
+    Store(#[source] records::LoadError),
+    /// After a failed commit the stored records made no fleet.
+    #[error("the stored records make no fleet ({0}): restore a backup")]
+    Records(String),
+}
+
 /// Speaks to the loop. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
@@ -87,7 +102,7 @@ pub fn new(
     sessions: Sessions,
     clock: Arc<dyn Clock>,
     shutdown: impl Future<Output = ()> + Send,
-) -> (Handle, impl Future<Output = ()> + Send) {
+) -> (Handle, impl Future<Output = Result<(), Ended>> + Send) {
     let (inbox, inputs) = mpsc::channel(INBOX);
     let ring = Arc::new(Ring::new(fleet.version()));
     let driver = Driver::new(fleet, store, fence, sessions, clock, Arc::clone(&ring));
@@ -167,7 +182,7 @@ async fn run(
     mut driver: Driver,
     mut inputs: mpsc::Receiver<Input>,
     shutdown: impl Future<Output = ()> + Send,
-) {
+) -> Result<(), Ended> {
     let mut shutdown = std::pin::pin!(shutdown);
     let mut batch = Vec::with_capacity(BATCH);
     loop {
@@ -175,11 +190,11 @@ async fn run(
         // Inputs before timers: a report that is already here must not lose to a deadline.
         tokio::select! {
             biased;
-            () = &mut shutdown => break,
+            () = &mut shutdown => return Ok(()),
             _ = inputs.recv_many(&mut batch, BATCH) => {}
             () = tokio::time::sleep_until(wake) => {}
         }
-        driver.turn(&mut batch).await;
+        driver.turn(&mut batch).await?;
         batch.clear();
         tokio::task::yield_now().await;
     }

@@ -1,6 +1,5 @@
 //! One turn of the loop: decide, record, commit, and only then let anything out.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +10,8 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::changes::Ring;
-use super::commit::{Fence, commit};
-use super::{CommandError, Input, Question, bounded};
+use super::commit::{CommitError, Fence, Group, commit};
+use super::{CommandError, Ended, Input, Question, bounded};
 use crate::clock::Clock;
 use crate::records;
 use crate::sessions::Sessions;
@@ -23,6 +22,13 @@ const STEPS_PER_TURN: usize = 16;
 
 /// How long to wait before the store is read again after it failed.
 const RESTORE_DELAY: Duration = Duration::from_millis(500);
+
+/// How often it is read again: ten seconds in all. What can't be read by then is for a person, or
+/// for whoever starts this process anew.
+const RESTORE_TRIES: usize = 20;
+
+/// How many events share a group: they have nothing to do with one another.
+const EVENTS_PER_GROUP: usize = 32;
 
 /// The loop's state.
 pub(super) struct Driver {
@@ -48,7 +54,9 @@ struct Pending {
 /// What a turn gathers before it commits.
 #[derive(Default)]
 struct Gathered {
-    groups: Vec<Vec<Write>>,
+    groups: Vec<Group>,
+    /// Events: stored after the groups, and only if the store takes them.
+    news: Vec<Group>,
     answers: Vec<Pending>,
     questions: Vec<Question>,
 }
@@ -74,7 +82,10 @@ impl Driver {
     }
 
     /// Takes `inputs` and everything that follows from them.
-    pub(super) async fn turn(&mut self, inputs: &mut Vec<Input>) {
+    ///
+    /// # Errors
+    /// When this coordinator can't go on.
+    pub(super) async fn turn(&mut self, inputs: &mut Vec<Input>) -> Result<(), Ended> {
         self.notice_freeze();
         let mut gathered = Gathered::default();
         for input in inputs.drain(..) {
@@ -82,18 +93,27 @@ impl Driver {
         }
         self.tick(&mut gathered);
         self.step(&mut gathered);
-        let (committed, result) = commit(&*self.store, self.fence, &gathered.groups).await;
-        let failure = result.err().map(Arc::new);
-        answer(gathered.answers, committed, failure.as_ref());
-        match failure {
-            None => self.let_out(&gathered.groups),
-            Some(error) => self.start_over(&error).await,
+        let Gathered { groups, news, answers, questions } = gathered;
+        let (committed, result) = commit(&*self.store, self.fence, &groups).await;
+        match result {
+            Ok(()) => {
+                answer(answers, committed, None);
+                self.let_out(&groups);
+                self.store_news(&news).await?;
+            }
+            Err(CommitError::Overtaken) => return Err(Ended::Overtaken),
+            Err(CommitError::Store(error)) => {
+                let error = Arc::new(error);
+                answer(answers, committed, Some(&error));
+                self.start_over(&error).await?;
+            }
         }
         let now = self.clock.now();
-        for question in gathered.questions {
+        for question in questions {
             question(&self.fleet, now);
         }
         self.rested_at = self.clock.now().steady;
+        Ok(())
     }
 
     /// A loop that was not run for longer than a heartbeat has not heard what it would have heard:
@@ -117,7 +137,7 @@ impl Driver {
             }
             Input::Observation(observation) => {
                 let writes = self.fleet.observe(*observation, now);
-                self.keep(writes, &mut gathered.groups);
+                self.keep_news(writes, &mut gathered.news);
             }
             Input::Question(question) => gathered.questions.push(question),
         }
@@ -126,25 +146,37 @@ impl Driver {
     fn follow(
         &mut self,
         command: &Command,
-        groups: &mut Vec<Vec<Write>>,
+        groups: &mut Vec<Group>,
     ) -> Result<Outcome, CommandError> {
         let now = self.clock.now();
         let decision = self.fleet.decide(command, now).map_err(CommandError::Refused)?;
-        self.keep(decision.writes, groups);
+        let stored = |error| CommandError::Store(Arc::new(error));
+        self.keep(decision.writes, groups).map_err(stored)?;
         Ok(decision.outcome)
     }
 
-    fn keep(&mut self, writes: Vec<Write>, groups: &mut Vec<Vec<Write>>) {
+    /// What fits no transaction is refused here, before the fleet takes it for granted.
+    fn keep(&mut self, writes: Vec<Write>, groups: &mut Vec<Group>) -> Result<(), StoreError> {
         if !writes.is_empty() {
-            self.fleet.record(&writes, self.clock.now());
-            groups.push(writes);
+            let group = Group::new(writes)?;
+            self.fleet.record(group.writes(), self.clock.now());
+            groups.push(group);
+        }
+        Ok(())
+    }
+
+    fn keep_news(&mut self, writes: Vec<Write>, news: &mut Vec<Group>) {
+        for writes in writes.chunks(EVENTS_PER_GROUP) {
+            if let Err(error) = self.keep(writes.to_vec(), news) {
+                tracing::warn!(%error, "events are too large to be kept");
+            }
         }
     }
 
     fn tick(&mut self, gathered: &mut Gathered) {
         let (now, sessions) = (self.clock.now(), &self.sessions);
         let writes = self.fleet.tick(now, &|node| sessions.last_heard(node));
-        self.keep(writes, &mut gathered.groups);
+        self.keep_news(writes, &mut gathered.news);
     }
 
     fn step(&mut self, gathered: &mut Gathered) {
@@ -154,14 +186,30 @@ impl Driver {
             if writes.is_empty() {
                 return;
             }
-            self.keep(writes, &mut gathered.groups);
+            if let Err(error) = self.keep(writes, &mut gathered.groups) {
+                tracing::error!(%error, "a rollout step is too large to be taken");
+                return;
+            }
         }
         self.unfinished = true;
     }
 
+    /// An event that the store does not take is seen as long as this process lives, and no more is
+    /// lost: nothing else rests on it.
+    async fn store_news(&self, news: &[Group]) -> Result<(), Ended> {
+        match commit(&*self.store, self.fence, news).await.1 {
+            Ok(()) => Ok(()),
+            Err(CommitError::Overtaken) => Err(Ended::Overtaken),
+            Err(CommitError::Store(error)) => {
+                tracing::warn!(%error, "events could not be stored");
+                Ok(())
+            }
+        }
+    }
+
     /// Everything is durable now: nodes may hear of it, and watchers.
-    fn let_out(&mut self, groups: &[Vec<Write>]) {
-        for write in groups.iter().flatten() {
+    fn let_out(&mut self, groups: &[Group]) {
+        for write in groups.iter().flat_map(Group::writes) {
             match (&write.key, &write.record) {
                 (_, Some(Record::Node(node))) if node.standing != NodeStanding::Active => {
                     self.sessions.deregister(node.uid);
@@ -179,33 +227,35 @@ impl Driver {
 
     /// The store has not taken something that the fleet took for granted: back to what is stored.
     /// Sessions end, and agents say again what they know.
-    async fn start_over(&mut self, error: &StoreError) {
+    async fn start_over(&mut self, error: &StoreError) -> Result<(), Ended> {
         tracing::error!(%error, "a commit failed; going back to what is stored");
-        self.sessions.end_all();
+        self.sessions.end_all("the coordinator goes back to what is stored");
+        let mut tries = 0;
         loop {
-            match records::load(&*self.store).await {
-                Ok(stored) => {
-                    let now = self.clock.now();
-                    match Fleet::restore(stored, self.fleet.config().clone(), now) {
-                        Ok(fleet) => {
-                            self.replace_fleet(fleet);
-                            return;
-                        }
-                        Err(error) => tracing::error!(%error, "the stored records do not fit"),
-                    }
+            match self.restore().await {
+                Err(Ended::Store(error)) if tries < RESTORE_TRIES => {
+                    tracing::error!(%error, "the store can't be read");
                 }
-                Err(error) => tracing::error!(%error, "the store can't be read"),
+                other => return other,
             }
+            tries += 1;
             tokio::time::sleep(RESTORE_DELAY).await;
         }
     }
 
-    /// Versions must not go back: what was handed out before stays behind the new beginning.
-    fn replace_fleet(&mut self, mut fleet: Fleet) {
-        fleet.advance_version(self.fleet.version());
+    /// The same reign goes on: versions and generations must not go back.
+    async fn restore(&mut self) -> Result<(), Ended> {
+        let stored = records::load(&*self.store).await.map_err(Ended::Store)?;
+        let now = self.clock.now();
+        let mut fleet = Fleet::restore(stored, self.fleet.config().clone(), now)
+            .map_err(|error| Ended::Records(error.to_string()))?;
+        if fleet.cluster() != self.fleet.cluster() {
+            return Err(Ended::Overtaken);
+        }
+        fleet.succeed(&self.fleet);
         self.fleet = fleet;
-        self.fleet.take_changes();
-        self.ring.publish(self.fleet.version(), BTreeSet::new());
+        self.ring.begin_anew(self.fleet.version());
+        Ok(())
     }
 }
 

@@ -108,8 +108,8 @@ impl Pki {
     /// A node's certificate for the key in its request (PKCS#10, DER); nothing else in the request
     /// counts. The chain is the node's certificate, then the authority's.
     ///
-    /// It is valid for a year. Agents renew by joining under the same key until renewal over the
-    /// session exists; until then an expired one still opens a connection (see [`crate::tls`]).
+    /// It is valid for a year. Until certificates can be renewed, an expired one still opens a session
+    /// if its key is the recorded one (see [`crate::auth::check_key`]).
     ///
     /// # Errors
     /// When the request can't be read or isn't signed by its own key.

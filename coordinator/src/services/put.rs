@@ -239,3 +239,65 @@ async fn response(
     let warnings = admitted.warnings.iter().map(ToString::to_string).collect();
     Ok(v1::PutDaemonSetResponse { daemon_set: Some(daemon_set), created, changed, warnings })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use everynode_model::WallTime;
+
+    fn manifest(command: &str) -> Value {
+        json!({
+            "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "x"},
+            "spec": {
+                "selector": {"matchLabels": {"app": "x"}},
+                "template": {
+                    "metadata": {"labels": {"app": "x"}},
+                    "spec": {"runtimeClassName": "process", "hostNetwork": true,
+                             "containers": [{"name": "x", "command": [command]}]},
+                },
+            },
+        })
+    }
+
+    /// As an earlier version stored it, in a normal form of its own.
+    fn stored_in_another_form() -> Existing {
+        let object = admit(&manifest("/bin/a")).unwrap().object;
+        let uid = SetUid::new(uuid::Uuid::nil());
+        let set = daemon_set_from(&object, uid, 1, Digest::of(b"earlier form")).unwrap();
+        let record = SetRecord {
+            set,
+            object: object.to_string().into_bytes().into(),
+            created_at: WallTime::default(),
+            resource_version: 1,
+        };
+        Existing { record: Arc::new(record), body: Some((b"earlier form".as_slice().into(), 0)) }
+    }
+
+    fn put_against_it(command: &str) -> Changed {
+        let (object, existing) = (manifest(command), stored_in_another_form());
+        let admitted = admit(&object).unwrap();
+        let fresh = Changed {
+            revision: admitted.revision,
+            body: admitted.body.as_slice().into(),
+            normal_form: NORMAL_FORM,
+            spec_changed: true,
+        };
+        fresh.against(&existing, &object, &admitted).unwrap()
+    }
+
+    #[test]
+    fn an_unchanged_template_keeps_its_stored_revision_whatever_its_normal_form() {
+        let put = put_against_it("/bin/a");
+        assert_eq!(put.revision, Digest::of(b"earlier form"));
+        assert_eq!((&*put.body, put.normal_form), (b"earlier form".as_slice(), 0));
+        assert!(!put.spec_changed);
+    }
+
+    #[test]
+    fn a_changed_template_is_a_new_revision_in_the_present_form() {
+        let put = put_against_it("/bin/b");
+        assert_ne!(put.revision, Digest::of(b"earlier form"));
+        assert_eq!(put.normal_form, NORMAL_FORM);
+        assert!(put.spec_changed);
+    }
+}

@@ -107,3 +107,83 @@ fn chunks(
     }
     chunks
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use everynode_model::{
+        Assignment, ClusterId, Generation, Intent, Item, PodKey, ReignId, SetUid, Stamp, Term,
+    };
+    use uuid::Uuid;
+
+    fn order(generation: u64, items: &[(&str, &str)]) -> Arc<Order> {
+        let item = |(name, body): &(&str, &str)| Item {
+            key: PodKey::new("default", name).unwrap(),
+            set: SetUid::new(Uuid::nil()),
+            revision: Digest::of(body.as_bytes()),
+            replace: 0,
+            intent: Intent::Run,
+            after: Vec::new(),
+        };
+        let assignment = Assignment::new(items.iter().map(item));
+        let bodies = items.iter().map(|(_, body)| (Digest::of(body.as_bytes()), body.as_bytes()));
+        Arc::new(Order {
+            stamp: Stamp {
+                cluster: ClusterId::new(Uuid::nil()),
+                term: Term(1),
+                reign: ReignId::new(Uuid::nil()),
+                generation: Generation(generation),
+                digest: assignment.digest(),
+            },
+            assignment,
+            bodies: bodies.map(|(digest, body)| (digest, body.into())).collect(),
+        })
+    }
+
+    fn names(chunk: &v1::Assignment) -> Vec<String> {
+        chunk.items.iter().map(|item| item.key.clone().unwrap_or_default().name).collect()
+    }
+
+    #[test]
+    fn first_the_whole_then_the_change() {
+        let (mut sent, first) = (Sent::default(), order(1, &[("a", "x"), ("b", "x")]));
+        let whole = sent.bring_to(Arc::clone(&first), false);
+        assert_eq!((whole.len(), whole[0].from.len(), whole[0].last), (1, 0, true));
+        assert_eq!((names(&whole[0]).len(), whole[0].bodies.len()), (2, 1));
+
+        let change = sent.bring_to(order(2, &[("b", "y"), ("c", "x")]), false);
+        assert_eq!(change[0].from, first.stamp.digest.as_bytes());
+        assert_eq!(names(&change[0]), ["b", "c"]);
+        assert_eq!(change[0].removed.len(), 1);
+        assert_eq!(change[0].bodies.len(), 1, "the peer holds x already");
+    }
+
+    #[test]
+    fn what_the_peer_holds_is_not_sent_unless_it_asks() {
+        let wanted = order(1, &[("a", "x")]);
+        let mut sent = Sent::holding([Digest::of(b"x")].into());
+        assert!(sent.bring_to(Arc::clone(&wanted), false)[0].bodies.is_empty());
+        let again = sent.bring_to(wanted, true);
+        assert_eq!((again[0].bodies.len(), again[0].from.len()), (1, 0));
+    }
+
+    #[test]
+    fn an_empty_whole_is_marked_as_meant_and_nothing_else_is() {
+        let mut sent = Sent::default();
+        assert!(sent.bring_to(order(1, &[]), false)[0].empty_is_meant);
+        assert!(!sent.bring_to(order(2, &[("a", "x")]), false)[0].empty_is_meant);
+        assert!(sent.bring_to(order(3, &[]), false)[0].empty_is_meant);
+    }
+
+    #[test]
+    fn large_bodies_are_spread_over_numbered_chunks() {
+        let (x, y) = ("x".repeat(CHUNK_BYTES - 10), "y".repeat(CHUNK_BYTES - 10));
+        let chunks = Sent::default().bring_to(order(1, &[("a", &x), ("b", &y)]), false);
+        assert_eq!(chunks.len(), 3);
+        for (number, chunk) in chunks.iter().enumerate() {
+            assert_eq!(chunk.chunk as usize, number);
+            assert_eq!(chunk.last, number == 2);
+            assert!(prost::Message::encoded_len(chunk) < 2 * CHUNK_BYTES);
+        }
+    }
+}

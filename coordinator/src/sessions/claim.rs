@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use everynode_coordinator_core::{EventType, InvolvedObject, Observation};
-use everynode_model::NodeUid;
+use everynode_model::{NodeUid, SessionNonce};
 use everynode_proto::error::refusal;
 use tonic::{Code, Status};
 
@@ -21,7 +21,8 @@ use crate::driver::Handle;
 /// rebooted machine to wait.
 const PROBE: Duration = Duration::from_secs(2);
 
-/// Waits until `node` has no living session, or refuses the claim.
+/// Waits until `node` has no living session, and says which dead one holds its place, if one still
+/// does; or refuses the claim.
 ///
 /// # Errors
 /// ALREADY_EXISTS with reason `NodeInUse`, when the session there is alive.
@@ -30,16 +31,17 @@ pub(super) async fn claim(
     handle: &Handle,
     node: NodeUid,
     from: &str,
-) -> Result<(), Status> {
-    let Some(session) = sessions.get(node) else { return Ok(()) };
+) -> Result<Option<SessionNonce>, Status> {
+    let Some(session) = sessions.get(node) else { return Ok(None) };
     let alive = tokio::select! {
+        biased;
         () = session.closed() => false,
         answer = tokio::time::timeout(PROBE, session.probe(1)) => answer.is_ok(),
     };
     if !alive {
         session.end(refusal(Code::Aborted, "Replaced", "another session took this one's place"));
         session.close();
-        return Ok(());
+        return Ok(Some(session.nonce()));
     }
     notice(handle, node, from).await;
     let message = format!(

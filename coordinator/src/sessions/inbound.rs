@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use everynode_coordinator_core::Observation;
 use everynode_model::{NodeUid, PodKey, PodStatus, Reason, Stamp};
@@ -14,7 +15,7 @@ use everynode_proto::v1;
 use everynode_proto::v1::agent_message::Message;
 use tonic::Streaming;
 
-use super::Sessions;
+use super::Registration;
 use super::farewell;
 use super::session::Session;
 use crate::clock::Clock;
@@ -27,7 +28,7 @@ pub(super) const MAX_PLACES: usize = 1000;
 pub(super) struct Inbound {
     pub(super) node: NodeUid,
     pub(super) session: Arc<Session>,
-    pub(super) sessions: Sessions,
+    pub(super) registration: Registration,
     pub(super) handle: Handle,
     pub(super) clock: Arc<dyn Clock>,
 }
@@ -44,8 +45,17 @@ impl Inbound {
     pub(super) async fn drain(self, mut stream: Streaming<v1::AgentMessage>) {
         let mut gathered = Gathered::default();
         loop {
+            // What was gathered goes first when there is room for it: news that keeps coming must
+            // not keep it back.
             tokio::select! {
+                biased;
                 () = self.session.closed() => break,
+                slot = self.handle.ready_to_observe(), if !gathered.is_empty() => {
+                    let Ok(slot) = slot else { break };
+                    if let Some(observation) = gathered.next(self.node, &self.session) {
+                        slot.observe(observation);
+                    }
+                }
                 message = stream.message() => match message {
                     Ok(Some(message)) => {
                         self.session.touch(self.clock.now().steady);
@@ -56,12 +66,6 @@ impl Inbound {
                     }
                     Ok(None) | Err(_) => break,
                 },
-                slot = self.handle.ready_to_observe(), if !gathered.is_empty() => {
-                    let Ok(slot) = slot else { break };
-                    if let Some(observation) = gathered.next(self.node, &self.session) {
-                        slot.observe(observation);
-                    }
-                }
             }
         }
         self.end(gathered).await;
@@ -81,12 +85,7 @@ impl Inbound {
                 Ok(())
             }
             Message::Leave(leave) => {
-                tokio::spawn(farewell::leave(
-                    self.handle.clone(),
-                    Arc::clone(&self.session),
-                    self.node,
-                    leave.empty,
-                ));
+                self.leave(leave.empty);
                 Ok(())
             }
             Message::Hello(_) => Err(Invalid::new("hello", "only the first message may be one")),
@@ -94,19 +93,34 @@ impl Inbound {
     }
 
     fn resend(&self, resend: v1::Resend) {
+        if self.session.resending.swap(true, Ordering::AcqRel) {
+            return;
+        }
         let reason = resend.reason.as_ref().map(Reason::from);
         tracing::warn!(node = %self.node, ?reason, "the node asks for its whole assignment");
         let (handle, session, node) = (self.handle.clone(), Arc::clone(&self.session), self.node);
         tokio::spawn(async move {
-            if let Ok(order) = handle.read(move |fleet, _| fleet.order_of(node).cloned()).await {
+            let order = handle.read(move |fleet, _| fleet.order_of(node).cloned()).await;
+            session.resending.store(false, Ordering::Release);
+            if let Ok(order) = order {
                 session.resend(order);
             }
         });
     }
 
+    fn leave(&self, empty: bool) {
+        if self.session.leaving.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (handle, session, node) = (self.handle.clone(), Arc::clone(&self.session), self.node);
+        tokio::spawn(async move {
+            farewell::leave(handle, Arc::clone(&session), node, empty).await;
+            session.leaving.store(false, Ordering::Release);
+        });
+    }
+
     async fn end(self, mut gathered: Gathered) {
-        self.session.close();
-        self.sessions.remove(self.node, self.session.nonce());
+        drop(self.registration);
         while let Some(observation) = gathered.next(self.node, &self.session) {
             if self.handle.observe(observation).await.is_err() {
                 return;

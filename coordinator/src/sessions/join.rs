@@ -15,6 +15,9 @@ use crate::status;
 /// How many labels or taints a machine may bring: ten times what anybody gives a machine.
 const MAX_MARKS: usize = 256;
 
+/// How long a machine id may be: the usual one has 32 digits.
+const MAX_MACHINE_ID: usize = 128;
+
 /// Registers the machine and gives it its certificate.
 ///
 /// # Errors
@@ -38,6 +41,10 @@ pub(super) async fn join(
 }
 
 fn command(request: &v1::JoinRequest, public_key: Digest, fresh: Uuid) -> Result<Command, Invalid> {
+    if request.machine_id.len() > MAX_MACHINE_ID {
+        let detail = format!("longer than {MAX_MACHINE_ID} bytes");
+        return Err(Invalid::new("machine_id", detail));
+    }
     Ok(Command::Join {
         token_id: request.token_id.clone(),
         token_secret: Digest::of(request.token_secret.as_bytes()),

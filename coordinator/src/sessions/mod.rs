@@ -29,6 +29,20 @@ pub struct Sessions {
     living: Arc<Mutex<BTreeMap<NodeUid, Arc<Session>>>>,
 }
 
+/// A registered session's place: free again when this is dropped.
+struct Registration {
+    sessions: Sessions,
+    node: NodeUid,
+    session: Arc<Session>,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.session.close();
+        self.sessions.remove(self.node, self.session.nonce());
+    }
+}
+
 impl Sessions {
     /// When a node was last heard in its present session; `None` without one.
     pub fn last_heard(&self, node: NodeUid) -> Option<Timestamp> {
@@ -66,10 +80,10 @@ impl Sessions {
         }
     }
 
-    /// Ends every session; agents dial again and say anew what they know.
-    pub(crate) fn end_all(&self) {
+    /// Ends every session, and says why; agents dial again and say anew what they know.
+    pub(crate) fn end_all(&self, why: &str) {
         for session in self.living().values() {
-            session.end(Status::unavailable("the coordinator goes back to what is stored"));
+            session.end(Status::unavailable(why));
         }
     }
 
@@ -77,9 +91,20 @@ impl Sessions {
         self.living().get(&node).map(Arc::clone)
     }
 
-    /// Registers a session, and hands out the one it takes the place of.
-    fn put(&self, node: NodeUid, session: Arc<Session>) -> Option<Arc<Session>> {
-        self.living().insert(node, session)
+    /// Registers a session in the place of `former`, or of none; `None` if another has taken that
+    /// place meanwhile.
+    fn put(
+        &self,
+        node: NodeUid,
+        former: Option<SessionNonce>,
+        session: &Arc<Session>,
+    ) -> Option<Registration> {
+        let mut living = self.living();
+        if living.get(&node).map(|session| session.nonce()) != former {
+            return None;
+        }
+        living.insert(node, Arc::clone(session));
+        Some(Registration { sessions: self.clone(), node, session: Arc::clone(session) })
     }
 
     /// Unregisters a session, unless another has taken its place.

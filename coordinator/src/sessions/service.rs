@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use everynode_coordinator_core::{Hello, NodeStanding, Observation};
+use everynode_coordinator_core::{Fleet, Hello, NodeStanding, Observation};
 use everynode_model::{ClusterId, Digest, NodeUid, SessionNonce, Stamp};
 use everynode_proto::convert::{digest, status as report};
 use everynode_proto::error::Invalid;
@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::chunk::Sent;
 use super::inbound::{Inbound, MAX_PLACES};
 use super::session::Session;
-use super::{Sessions, claim, farewell, join, outbound};
+use super::{Registration, Sessions, claim, farewell, join, outbound};
 use crate::accept::ConnectInfo;
 use crate::auth;
 use crate::clock::Clock;
@@ -32,6 +32,13 @@ const HELLO: Duration = Duration::from_secs(10);
 
 /// How many bodies a Hello may name: as many as there may be places, twice over for rollouts.
 const MAX_BODIES: usize = 2 * MAX_PLACES;
+
+/// How often a claim is made again when another was faster: two claims at once need two.
+const CLAIMS: usize = 3;
+
+/// The longest text that a Hello may have in any one place, and the most features and facts.
+const MAX_TEXT: usize = 1024;
+const MAX_WORDS: usize = 256;
 
 /// The version of the protocol that this side speaks.
 const PROTOCOL: u32 = 1;
@@ -81,12 +88,11 @@ impl v1::agent_server::Agent for AgentService {
         request: Request<Streaming<v1::AgentMessage>>,
     ) -> Result<Response<Outbound>, Status> {
         let node = auth::node_of(&request)?;
+        self.admit(node, &request).await?;
         let from = origin(&request);
         let mut stream = request.into_inner();
         let hello = first(&mut stream).await?;
-        self.standing(node).await?;
-        claim::claim(&self.sessions, &self.handle, node, &from).await?;
-        self.open(node, &hello, stream).await.map(Response::new)
+        self.open(node, &from, &hello, stream).await.map(Response::new)
     }
 }
 
@@ -98,9 +104,20 @@ impl AgentService {
         standing.ok_or_else(|| farewell::unknown(node))
     }
 
+    /// A known node, also with a certificate whose time is over, if its key is the recorded one:
+    /// the key is what tells a machine, and a machine must hear that it was removed however late it
+    /// calls.
+    async fn admit<T>(&self, node: NodeUid, request: &Request<T>) -> Result<(), Status> {
+        let recorded = move |fleet: &Fleet, _| fleet.node_record(node).map(|node| node.public_key);
+        let recorded = self.handle.read(recorded).await.map_err(|error| status::command(&error))?;
+        let recorded = recorded.ok_or_else(|| farewell::unknown(node))?;
+        auth::check_key(request, recorded)
+    }
+
     async fn open(
         &self,
         node: NodeUid,
+        from: &str,
         hello: &v1::Hello,
         stream: Streaming<v1::AgentMessage>,
     ) -> Result<Outbound, Status> {
@@ -112,9 +129,7 @@ impl AgentService {
         let nonce = SessionNonce::new(self.fresh()?);
         let session = Session::new(nonce, self.clock.now().steady);
         self.welcome(&session).await?;
-        if let Some(replaced) = self.sessions.put(node, Arc::clone(&session)) {
-            replaced.close();
-        }
+        let registration = self.register(node, from, &session).await?;
         // Asked only now: a node that is removed from here on finds its session registered.
         if self.standing(node).await? != NodeStanding::Active {
             session.deregister();
@@ -124,12 +139,29 @@ impl AgentService {
         let inbound = Inbound {
             node,
             session: Arc::clone(&session),
-            sessions: self.sessions.clone(),
+            registration,
             handle: self.handle.clone(),
             clock: Arc::clone(&self.clock),
         };
         tokio::spawn(inbound.drain(stream));
         Ok(Box::pin(outbound::stream(session, Sent::holding(bodies))))
+    }
+
+    /// Takes the node's place among the sessions. Of several claims at once one gets it, and the
+    /// others find it living.
+    async fn register(
+        &self,
+        node: NodeUid,
+        from: &str,
+        session: &Arc<Session>,
+    ) -> Result<Registration, Status> {
+        for _ in 0..CLAIMS {
+            let former = claim::claim(&self.sessions, &self.handle, node, from).await?;
+            if let Some(registration) = self.sessions.put(node, former, session) {
+                return Ok(registration);
+            }
+        }
+        Err(Status::unavailable("several sessions claim this node at once; dial again"))
     }
 
     fn fresh(&self) -> Result<Uuid, Status> {
@@ -169,6 +201,7 @@ fn parse(hello: &v1::Hello) -> Result<Hello, Invalid> {
     if hello.places.len() > MAX_PLACES {
         return Err(Invalid::new("places", format!("more than {MAX_PLACES}")));
     }
+    check_texts(hello)?;
     Ok(Hello {
         machine_id: hello.machine_id.clone(),
         boot_id: hello.boot_id.clone(),
@@ -178,6 +211,19 @@ fn parse(hello: &v1::Hello) -> Result<Hello, Invalid> {
         accepted: hello.accepted.as_ref().map(Stamp::try_from).transpose()?,
         places: hello.places.iter().map(report::try_place).collect::<Result<_, _>>()?,
     })
+}
+
+fn check_texts(hello: &v1::Hello) -> Result<(), Invalid> {
+    if hello.features.len() > MAX_WORDS || hello.facts.len() > MAX_WORDS {
+        return Err(Invalid::new("features", format!("more than {MAX_WORDS} features or facts")));
+    }
+    let facts = hello.facts.iter().flat_map(|(name, fact)| [name, fact]);
+    let ids = [&hello.machine_id, &hello.boot_id, &hello.agent_version];
+    let too_long = |text: &String| text.len() > MAX_TEXT;
+    if hello.features.iter().chain(facts).chain(ids).any(too_long) {
+        return Err(Invalid::new("hello", format!("a text is longer than {MAX_TEXT} bytes")));
+    }
+    Ok(())
 }
 
 fn held(hello: &v1::Hello) -> Result<std::collections::BTreeSet<Digest>, Invalid> {

@@ -1,7 +1,7 @@
 //! One session's shared state: the outbox that the driver fills and the stream empties.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +25,9 @@ pub(super) struct Session {
     news: Notify,
     answered: Notify,
     closed: CancellationToken,
+    /// One request of each kind is followed at a time, however often it is made.
+    pub(super) resending: AtomicBool,
+    pub(super) leaving: AtomicBool,
 }
 
 #[derive(Default)]
@@ -57,6 +60,8 @@ impl Session {
             news: Notify::new(),
             answered: Notify::new(),
             closed: CancellationToken::new(),
+            resending: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
         };
         session.touch(now);
         Arc::new(session)
@@ -89,6 +94,9 @@ impl Session {
     /// The agent has lost its footing: the order must be sent again, whole.
     pub(super) fn resend(&self, order: Option<Arc<Order>>) {
         let mut outbox = self.outbox();
+        if outbox.deregistered {
+            return;
+        }
         outbox.resend = true;
         if outbox.order.is_none() {
             outbox.order = order;
@@ -113,11 +121,16 @@ impl Session {
         let mut outbox = self.outbox();
         if outbox.control.len() < CONTROL {
             outbox.control.push_back(message);
-        } else if outbox.end.is_none() {
-            outbox.end = Some(Status::resource_exhausted("this session's messages are not read"));
+            drop(outbox);
+            self.news.notify_one();
+        } else {
+            outbox.end.get_or_insert_with(|| {
+                Status::resource_exhausted("this session's messages are not read")
+            });
+            drop(outbox);
+            // The end would wait behind what is not read.
+            self.close();
         }
-        drop(outbox);
-        self.news.notify_one();
     }
 
     /// Asks the peer for a sign of life and waits for one, for ever: the caller sets the limit.
@@ -138,8 +151,9 @@ impl Session {
         self.news.notify_one();
     }
 
-    /// The stream is gone; the other direction must end too.
+    /// One direction is gone; the other must end too.
     pub(super) fn close(&self) {
+        self.end(Status::unavailable("the session is over"));
         self.closed.cancel();
     }
 
@@ -171,5 +185,69 @@ impl Session {
     fn outbox(&self) -> MutexGuard<'_, Outbox> {
         // Every statement under the lock leaves the outbox whole, so a panic can't have torn it.
         self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use everynode_proto::v1::Farewell;
+    use uuid::Uuid;
+
+    fn session() -> Arc<Session> {
+        Session::new(SessionNonce::new(Uuid::nil()), Timestamp::ZERO)
+    }
+
+    #[test]
+    fn short_messages_go_first_and_the_end_comes_after_them() {
+        let session = session();
+        session.end(Status::ok(""));
+        session.say(Message::Farewell(Farewell {}));
+        assert!(matches!(session.next(true), Next::Control(Message::Farewell(_))));
+        assert!(matches!(session.next(true), Next::End(_)));
+        assert!(matches!(session.next(true), Next::Nothing));
+    }
+
+    #[test]
+    fn a_removed_node_is_told_once() {
+        let session = session();
+        session.deregister();
+        session.deregister();
+        assert!(matches!(session.next(true), Next::Control(Message::Deregister(_))));
+        assert!(matches!(session.next(true), Next::Nothing));
+    }
+
+    #[tokio::test]
+    async fn when_one_direction_is_gone_the_other_ends() {
+        let session = session();
+        session.close();
+        session.closed().await;
+        session.news().await;
+        assert!(matches!(session.next(true), Next::End(_)));
+    }
+
+    #[test]
+    fn a_peer_that_does_not_read_is_ended_rather_than_queued_for() {
+        let session = session();
+        for _ in 0..=CONTROL {
+            session.say(Message::Farewell(Farewell {}));
+        }
+        for _ in 0..CONTROL {
+            assert!(matches!(session.next(true), Next::Control(_)));
+        }
+        assert!(
+            matches!(session.next(true), Next::End(status) if status.code() == tonic::Code::ResourceExhausted)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_probe_is_over_when_it_is_answered() {
+        let session = session();
+        let probe = session.probe(1);
+        let mut probe = std::pin::pin!(probe);
+        assert!(futures_util::poll!(&mut probe).is_pending());
+        assert!(matches!(session.next(false), Next::Control(Message::Probe(_))));
+        session.probe_answered();
+        probe.await;
     }
 }

@@ -12,6 +12,16 @@ use crate::v1;
 use crate::v1::container_status::{Running, State};
 use crate::v1::exit::How;
 
+/// How many pods one place may hold: the old one and the new, and room for what was found there.
+const MAX_PODS: usize = 8;
+
+/// How many containers a pod may have: several times what any manifest has.
+const MAX_CONTAINERS: usize = 256;
+
+/// How much is kept of a reason's line, in bytes. An agent that says more is cut short, so that
+/// one long line costs neither memory nor a whole report.
+const MAX_LINE: usize = 1024;
+
 /// A place and what is in it, as a message.
 pub fn place(key: &PodKey, pods: &[PodStatus]) -> v1::Place {
     v1::Place { key: Some(key.into()), pods: pods.iter().map(Into::into).collect() }
@@ -23,6 +33,7 @@ pub fn place(key: &PodKey, pods: &[PodStatus]) -> v1::Place {
 /// When a field can't be taken.
 pub fn try_place(place: &v1::Place) -> Result<(PodKey, Vec<PodStatus>), Invalid> {
     let key = PodKey::try_from(required("key", place.key.as_ref())?)?;
+    within("pods", place.pods.len(), MAX_PODS)?;
     let pods = place.pods.iter().map(|pod| try_pod(&key, pod)).collect::<Result<_, _>>()?;
     Ok((key, pods))
 }
@@ -32,6 +43,7 @@ pub fn try_place(place: &v1::Place) -> Result<(PodKey, Vec<PodStatus>), Invalid>
 /// # Errors
 /// When a field can't be taken.
 pub fn try_pod(key: &PodKey, pod: &v1::PodStatus) -> Result<PodStatus, Invalid> {
+    within("containers", pod.containers.len(), MAX_CONTAINERS)?;
     Ok(PodStatus {
         key: key.clone(),
         uid: id("uid", &pod.uid)?,
@@ -78,7 +90,7 @@ impl From<&Reason> for v1::Reason {
 
 impl From<&v1::Reason> for Reason {
     fn from(reason: &v1::Reason) -> Self {
-        Self { code: reason.code.clone(), message: reason.message.clone() }
+        Self { code: cut(&reason.code), message: cut(&reason.message) }
     }
 }
 
@@ -143,6 +155,14 @@ impl From<&ContainerStatus> for v1::ContainerStatus {
     }
 }
 
+fn within(field: &str, count: usize, max: usize) -> Result<(), Invalid> {
+    if count > max { Err(Invalid::new(field, format!("more than {max}"))) } else { Ok(()) }
+}
+
+fn cut(text: &str) -> String {
+    text[..text.floor_char_boundary(MAX_LINE)].to_owned()
+}
+
 fn phase(phase: v1::PodPhase) -> Result<PodPhase, Invalid> {
     match phase {
         v1::PodPhase::Pending => Ok(PodPhase::Pending),
@@ -154,7 +174,7 @@ fn phase(phase: v1::PodPhase) -> Result<PodPhase, Invalid> {
 
 fn failure(failure: &v1::Failure) -> Result<Failure, Invalid> {
     Ok(Failure {
-        container: failure.container.clone(),
+        container: cut(&failure.container),
         exit: failure.exit.as_ref().map(Into::into),
         reason: required("last_failure.reason", failure.reason.as_ref())?.into(),
         at: WallTime::from_unix_millis(failure.at_millis),
@@ -170,7 +190,7 @@ fn container(container: &v1::ContainerStatus) -> Result<ContainerStatus, Invalid
         State::Terminated(exit) => ContainerState::Terminated(exit.into()),
     };
     Ok(ContainerStatus {
-        name: container.name.clone(),
+        name: cut(&container.name),
         state,
         ready: container.ready,
         restarts: container.restarts,
@@ -212,7 +232,17 @@ mod tests {
                 restarts: 2,
             }],
         };
-        assert_eq!(try_place(&place(&key, &[pod.clone()])), Ok((key, vec![pod])));
+        assert_eq!(try_place(&place(&key, std::slice::from_ref(&pod))), Ok((key, vec![pod])));
+    }
+
+    #[test]
+    fn what_is_too_much_is_cut_or_refused() {
+        let long = v1::Reason { code: "A".into(), message: "ü".repeat(MAX_LINE) };
+        assert_eq!(Reason::from(&long).message.len(), MAX_LINE);
+        let key = PodKey::new("default", "a").unwrap();
+        let mut crowded = place(&key, &[]);
+        crowded.pods = vec![v1::PodStatus::default(); MAX_PODS + 1];
+        assert_eq!(try_place(&crowded).unwrap_err().field, "pods");
     }
 
     #[test]

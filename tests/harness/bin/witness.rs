@@ -68,9 +68,7 @@ impl Witness {
         let need = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, what.to_owned());
         let node = std::env::var("NODE").map_err(|_| need("NODE is not set"))?;
         let dir = PathBuf::from(after("--dir").ok_or_else(|| need("--dir is missing"))?);
-        let open = |name: String| {
-            OpenOptions::new().create(true).append(true).open(dir.join(name))
-        };
+        let open = |name: String| OpenOptions::new().create(true).append(true).open(dir.join(name));
         Ok(Self {
             lock: open(format!("{node}.lock"))?,
             log: open(format!("{node}.log"))?,
@@ -96,8 +94,8 @@ impl Witness {
     /// One line in one write: whole, or not there.
     fn say(&mut self, what: &str) -> io::Result<()> {
         let now = clock_gettime(ClockId::Boottime);
-        let millis = now.tv_sec * 1000 + now.tv_nsec / 1_000_000;
-        let line = format!("{millis} {} {} {what}\n", std::process::id(), self.mark);
+        let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1_000;
+        let line = format!("{micros} {} {} {what}\n", std::process::id(), self.mark);
         self.log.write_all(line.as_bytes())
     }
 }

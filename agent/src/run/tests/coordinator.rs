@@ -136,7 +136,7 @@ impl Session {
         self.say.send(Err(status)).await.unwrap();
     }
 
-    /// The next thing said that is neither of no interest to the test.
+    /// The next thing said that is of interest to the test.
     pub(super) async fn next<T>(&mut self, wanted: impl Fn(Said) -> Option<T>) -> T {
         let search = async {
             loop {

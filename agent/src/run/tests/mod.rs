@@ -4,9 +4,10 @@
 mod coordinator;
 mod runtime;
 
-use everynode_agent_core::{Found, Marks};
+use everynode_agent_core::{Found, Marks, Standing};
 use everynode_model::{
-    ClusterId, Generation, NodeName, NodeUid, ReignId, SetUid, Stamp, Term, WallTime,
+    Assignment, ClusterId, Generation, Intent, Item, NodeName, NodeUid, ReignId, SetUid, Stamp,
+    Term, WallTime,
 };
 use everynode_proto::error::refusal;
 use everynode_proto::v1;
@@ -24,7 +25,7 @@ use x509_parser::prelude::FromDer as _;
 use super::*;
 use crate::clock::TokioClock;
 use crate::join::{JoinError, Wish, join};
-use crate::ledger::MemoryLedger;
+use crate::ledger::{Loaded, MemoryLedger};
 use crate::local::{Answer, Question, Request};
 use coordinator::Coordinator;
 use runtime::Machine as TestMachine;
@@ -90,10 +91,13 @@ impl World {
         let mut session = self.coordinator.welcomed().await;
         session.say(self.order(1, names, true)).await;
         assert_eq!(session.ack().await.refused, None);
-        while self.machine.running().len() < names.len() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+        for _ in 0..600 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if self.machine.running().len() == names.len() {
+                return (agent, session);
+            }
         }
-        (agent, session)
+        panic!("the pods do not run");
     }
 
     fn order(&self, generation: u64, names: &[&str], with_body: bool) -> Message {
@@ -413,7 +417,7 @@ async fn with_a_damaged_ledger_what_runs_is_kept() {
     let stranger = Marks { node: NodeUid::new(Uuid::from_u128(9)), ..found[0].marks.unwrap() };
     let key = PodKey::new("default", "stranger").unwrap();
     found.push(Found { key, marks: Some(stranger), ..found[0].clone() });
-    let ledger = ledger_of(Loaded::Corrupt("both".into()), &world.identity, &found);
+    let ledger = ledger_of(Loaded::Corrupt("both".into()), &world.identity, &found, "process");
     assert_eq!((ledger.standing, ledger.accepted), (Standing::Active, None));
     let items: Vec<_> =
         ledger.assignment.items().map(|item| (item.key.name(), item.intent)).collect();

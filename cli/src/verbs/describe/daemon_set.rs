@@ -56,7 +56,9 @@ fn text(set: &DaemonSet, pods: &[Pod], why: &[WhyLine]) -> Result<String, Error>
     let _ = writeln!(text, "Pods Status:\t{}", pods_status(pods));
     text.push_str(&template_text(&spec["template"]));
     if !status.conditions.is_empty() {
-        text.push_str("Conditions:\n  Type\tStatus\tReason\tMessage\n  ----\t------\t------\t-------\n");
+        text.push_str(
+            "Conditions:\n  Type\tStatus\tReason\tMessage\n  ----\t------\t------\t-------\n",
+        );
     }
     for condition in &status.conditions {
         let _ = writeln!(

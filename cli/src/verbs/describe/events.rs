@@ -26,7 +26,9 @@ pub(super) async fn about(
     };
     match Events::list(client, request).await {
         Ok(listed) => Ok(text(&listed.items, unix_now())),
-        Err(Error::Refused(refusal)) => Ok(format!("Events:\t<not to be had: {}>\n", refusal.reason)),
+        Err(Error::Refused(refusal)) => {
+            Ok(format!("Events:\t<not to be had: {}>\n", refusal.reason))
+        }
         Err(error) => Err(error),
     }
 }

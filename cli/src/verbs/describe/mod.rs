@@ -32,10 +32,9 @@ pub(crate) async fn run(
     let client = context.connect().await?;
     let namespace = if args.all_namespaces { String::new() } else { context.namespace()? };
     let objects = match targets {
-        Targets::Objects(objects) => objects
-            .into_iter()
-            .map(|(kind, name)| (kind, namespace.clone(), name))
-            .collect(),
+        Targets::Objects(objects) => {
+            objects.into_iter().map(|(kind, name)| (kind, namespace.clone(), name)).collect()
+        }
         Targets::Kinds(kinds) => {
             let mut all = Vec::new();
             for kind in kinds {

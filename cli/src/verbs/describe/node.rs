@@ -34,7 +34,11 @@ fn text(node: &Node, pods: &[Pod], now: i64) -> String {
         })
         .collect();
     let created = metadata.creation_timestamp.as_ref();
-    let _ = writeln!(text, "CreationTimestamp:\t{}", created.map_or("<unknown>".into(), rfc3339));
+    let _ = writeln!(
+        text,
+        "CreationTimestamp:\t{}",
+        created.map_or_else(|| "<unknown>".into(), rfc3339)
+    );
     push_lines(&mut text, "Taints", &taints);
     let _ = writeln!(text, "Unschedulable:\t{}", node.unschedulable);
     let _ = writeln!(text, "State:\t{}", node.state);
@@ -43,7 +47,10 @@ fn text(node: &Node, pods: &[Pod], now: i64) -> String {
     }
     let _ = writeln!(text, "Connected:\t{}", node.connected);
     let heard = node.last_heard.as_ref();
-    let heard = heard.map_or("<never>".into(), |at| format!("{} ago ({})", age(Some(at), now), rfc3339(at)));
+    let heard = heard.map_or_else(
+        || "<never>".into(),
+        |at| format!("{} ago ({})", age(Some(at), now), rfc3339(at)),
+    );
     let _ = writeln!(text, "Last Heard:\t{heard}");
     text.push_str("System Info:\n");
     for (title, value) in [

@@ -12,7 +12,9 @@ pub(crate) fn template_text(template: &Value) -> String {
     if template["metadata"]["annotations"].is_object() {
         map(&mut text, "  Annotations", &template["metadata"]["annotations"]);
     }
-    for (title, field) in [("Service Account", "serviceAccountName"), ("Runtime Class", "runtimeClassName")] {
+    for (title, field) in
+        [("Service Account", "serviceAccountName"), ("Runtime Class", "runtimeClassName")]
+    {
         if let Some(value) = spec[field].as_str().filter(|value| !value.is_empty()) {
             let _ = writeln!(text, "  {title}:\t{value}");
         }
@@ -54,9 +56,11 @@ fn container(text: &mut String, container: &Value) {
         let entries: Vec<String> = pairs(&container["resources"][field], ":\t");
         below(text, title, &entries);
     }
-    for (title, field) in
-        [("Liveness", "livenessProbe"), ("Readiness", "readinessProbe"), ("Startup", "startupProbe")]
-    {
+    for (title, field) in [
+        ("Liveness", "livenessProbe"),
+        ("Readiness", "readinessProbe"),
+        ("Startup", "startupProbe"),
+    ] {
         if container[field].is_object() {
             let _ = writeln!(text, "    {title}:\t{}", probe(&container[field]));
         }
@@ -124,7 +128,8 @@ fn volumes(text: &mut String, volumes: &Value) {
 }
 
 fn probe(probe: &Value) -> String {
-    let handler = ["exec", "httpGet", "tcpSocket", "grpc"].into_iter().find(|kind| probe[*kind].is_object());
+    let handler =
+        ["exec", "httpGet", "tcpSocket", "grpc"].into_iter().find(|kind| probe[*kind].is_object());
     let what = match handler {
         Some("exec") => format!("exec {:?}", list(&probe["exec"]["command"], scalar)),
         Some("httpGet") => {

@@ -16,6 +16,10 @@ use crate::grants::ChunkEdits;
 use crate::record::{EventType, Grant, NodeRecord, NodeStanding, Record, RecordKey, Write};
 use crate::records::Place;
 
+/// How many labels and taints a node may have: several times what anybody gives one, and far from
+/// what a store transaction holds.
+const MAX_MARKS: usize = 1024;
+
 impl Fleet {
     pub(super) fn delete_node(&self, name: &NodeName, now: Now) -> Result<Decision, Refusal> {
         let node = self.named(name)?;
@@ -66,6 +70,9 @@ impl Fleet {
         }
         if next == **node {
             return Ok(unchanged(Outcome::Node(Box::new(next))));
+        }
+        if next.labels.len() + next.taints.len() > MAX_MARKS {
+            return Err(Refusal::TooMany { what: "labels and taints of a node", limit: MAX_MARKS });
         }
         next.resource_version = self.decided_version();
         let mut writes = vec![Write::put(Record::Node(next.clone()))];

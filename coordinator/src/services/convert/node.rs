@@ -29,7 +29,9 @@ pub(in crate::services) fn message(
         state: state.into(),
         reason: reason.as_ref().map(Into::into),
         connected: view.connected,
-        last_heard: last_heard.or(lost_since(view)).map(|at| timestamp(on_the_wall(at, now))),
+        last_heard: last_heard
+            .or_else(|| lost_since(view))
+            .map(|at| timestamp(on_the_wall(at, now))),
         machine_id: hello.map_or(&record.machine_id, |hello| &hello.machine_id).clone(),
         boot_id: hello.map(|hello| hello.boot_id.clone()).unwrap_or_default(),
         agent_version: hello.map(|hello| hello.agent_version.clone()).unwrap_or_default(),

@@ -1,0 +1,123 @@
+//! What the coordinator said, and what becomes of its orders before the core judges them.
+//!
+//! ```text
+//!   order ─▶ all bodies there? ─▶ written to disk ─▶ the core ─▶ ledger ─▶ acknowledged
+//!               └─ no: ask for the whole  └─ not: refuse, ask again later ─┘
+//! ```
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use everynode_agent_core::{Departure, Event, Standing};
+use everynode_model::{Digest, Intent, Item, Reason, Stamp};
+
+use super::disk::Done;
+use super::{Agent, show};
+use crate::session::assemble::Order;
+use crate::session::inbox::{News, Opening};
+
+/// Until the whole assignment is asked for again after an order that could not be written.
+const ASK_AGAIN: Duration = Duration::from_secs(30);
+
+impl Agent {
+    /// Takes in what came from the coordinator, in the order in which it is meant.
+    pub(super) fn hear(&mut self, news: News) {
+        if let Some(link) = news.link {
+            self.link = link;
+        }
+        if let Some(ask) = news.hello {
+            // Hello says it all; what waited to be said is in it.
+            self.shared.outbox.clear();
+            let _ = ask.send(self.opening());
+        }
+        if let Some(session) = news.welcomed {
+            self.apply(Event::Welcomed(session));
+            if self.node.standing() == Standing::Leaving(Departure::Requested)
+                && !self.node.is_empty_here()
+            {
+                self.shared.outbox.leave(false);
+            }
+        }
+        if news.deregistered {
+            tracing::warn!("this machine was removed from its cluster: stopping all pods");
+            self.apply(Event::Deregistered);
+        }
+        if let Some(order) = news.order {
+            self.take_order(order);
+        }
+        // One that does not know a node that leaves does not wait to hear of it either.
+        let unknown = news.unknown && self.node.standing() != Standing::Active;
+        if news.farewell || unknown {
+            self.apply(Event::DepartureConfirmed);
+        }
+    }
+
+    /// Bodies first, then the order that needs them.
+    fn take_order(&mut self, order: Order) {
+        let there = |item: &&Item| {
+            self.held.contains(&item.revision) || order.bodies.contains_key(&item.revision)
+        };
+        // What is kept or stopped runs, or does not: it needs no body.
+        let run = |item: &&Item| item.intent == Intent::Run;
+        if let Some(item) = order.assignment.items().filter(run).find(|item| !there(item)) {
+            let line = format!("{} needs the body {}", item.key, item.revision);
+            self.shared.outbox.ask_for_whole(&Reason::new("BodyMissing", line));
+            return;
+        }
+        self.named = order.assignment.items().map(|item| item.revision).collect();
+        self.disk.put_order(order);
+    }
+
+    pub(super) fn written(&mut self, done: Done) {
+        match done {
+            Done::Ledger(Ok(())) => self.apply(Event::Persisted),
+            Done::Ledger(Err(error)) => {
+                tracing::error!("cannot write the ledger: {error}");
+                self.apply(Event::PersistFailed(Reason::new("WriteFailed", error.to_string())));
+            }
+            Done::Order(order, Ok(runtimes)) => {
+                self.held.extend(order.bodies.keys());
+                self.apply(Event::Ordered {
+                    stamp: order.stamp,
+                    assignment: order.assignment,
+                    empty_is_meant: order.empty_is_meant,
+                    runtimes,
+                });
+            }
+            Done::Order(order, Err(error)) => {
+                tracing::error!("cannot write pod templates: {error}");
+                let reason = Reason::new("LedgerNotWritten", error.to_string());
+                self.refuse(order.stamp, &reason);
+            }
+            Done::Kept => {}
+        }
+    }
+
+    /// Refuses an order that the disk would not take, and asks for it again later.
+    pub(super) fn refuse(&mut self, stamp: Stamp, reason: &Reason) {
+        self.shared.outbox.acknowledge(&stamp, Some(reason));
+        let (shared, reason) = (Arc::clone(&self.shared), reason.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(ASK_AGAIN).await;
+            shared.outbox.ask_for_whole(&reason);
+        });
+    }
+
+    fn opening(&mut self) -> Opening {
+        self.drop_unneeded_bodies();
+        let hello = show::hello(&self.node, &self.machine, &self.held, self.clock.now());
+        Opening { hello, accepted: self.node.ledger().assignment.clone() }
+    }
+
+    /// Removes the bodies that nothing names any more. Only between sessions: within one the
+    /// coordinator takes all that it sent for held.
+    fn drop_unneeded_bodies(&mut self) {
+        let named = self.node.ledger().assignment.items().map(|item| item.revision);
+        let needed: BTreeSet<Digest> = named.chain(self.named.iter().copied()).collect();
+        if !self.held.is_subset(&needed) {
+            self.held.retain(|digest| needed.contains(digest));
+            self.disk.keep_bodies(needed);
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! The whole of it: real programs, real processes, machines made of network namespaces.
+//!
+//! Needs root, and what `tests/run` installs. Each scenario can be played alone:
+//!
+//! ```text
+//!   cargo test -p everynode-tests --test e2e -- NAME [--test-threads 1]
+//! ```
+//!
+//! What runs is seen in `/proc`, in cgroups and over HTTP, not by asking Everynode. Beside the real
+//! exporter every fleet can run a lock witness, and no scenario passes in which one met another.
+
+mod bad_input;
+mod bad_start;
+mod demo;
+mod grpc;
+mod identity;
+mod islands;
+mod kills;
+mod leaving;
+mod main_job;
+mod recreate;
+mod updates;
+
+use std::process::ExitCode;
+
+use everynode_tests::runner::{self, Scenario};
+
+/// The long ones first: they are played some at a time.
+const SCENARIOS: &[Scenario] = &[
+    ("leaving::a_removed_machine_tears_down", leaving::a_removed_machine_tears_down),
+    ("kills::a_killed_exporter_comes_back", kills::a_killed_exporter_comes_back),
+    ("updates::one_node_at_a_time", updates::one_node_at_a_time),
+    ("demo::it_shows_and_leaves_nothing", demo::it_shows_and_leaves_nothing),
+    ("main_job::one_on_every_machine", main_job::one_on_every_machine),
+    ("islands::a_cut_off_node_looks_after_itself", islands::a_cut_off_node_looks_after_itself),
+    ("islands::a_reboot_needs_no_coordinator", islands::a_reboot_needs_no_coordinator),
+    ("kills::a_killed_coordinator_loses_nothing", kills::a_killed_coordinator_loses_nothing),
+    ("kills::a_killed_agent_finds_its_pods", kills::a_killed_agent_finds_its_pods),
+    ("kills::a_killed_shim_is_no_proof_of_death", kills::a_killed_shim_is_no_proof_of_death),
+    ("recreate::gone_then_one_everywhere", recreate::gone_then_one_everywhere),
+    ("identity::one_agent_per_identity", identity::one_agent_per_identity),
+    ("identity::a_lost_data_directory", identity::a_lost_data_directory),
+    ("grpc::grpcurl_does_it_all", grpc::grpcurl_does_it_all),
+    ("bad_input::manifests", bad_input::manifests),
+    ("bad_start::tokens", bad_start::tokens),
+    ("bad_start::places", bad_start::places),
+];
+
+fn main() -> ExitCode {
+    runner::main(SCENARIOS)
+}

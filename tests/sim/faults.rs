@@ -1,0 +1,353 @@
+//! What is done to the world: drawn at random, from the seed and nothing else.
+
+use std::time::Duration;
+
+use everynode_store::memory::{Fault, InFlight};
+
+use crate::net::COORDINATOR;
+use crate::operator::{Content, Wish};
+use crate::world::{OPERATOR, World};
+
+/// The DaemonSets there may be. The last has two containers a pod.
+const SETS: [&str; 3] = ["all", "some", "pair"];
+const TIERS: [Option<&str>; 4] = [None, None, Some("a"), Some("b")];
+
+/// One kind of thing to do, and how often it comes, against the others.
+type Kind = (u64, fn(&mut World));
+
+const KINDS: &[Kind] = &[
+    // The network.
+    (5, cut),
+    (3, cut_one_way),
+    (3, hold),
+    (8, mend),
+    // Processes and machines.
+    (5, crash_agent),
+    (9, bounce_agent),
+    (3, reboot),
+    (4, crash_coordinator),
+    (8, bounce_coordinator),
+    (2, freeze_out),
+    // Disks.
+    (3, fail_store),
+    (2, fail_ledger),
+    (3, mend_ledger),
+    // Pods.
+    (6, crash_container),
+    (3, kill_supervisor),
+    (2, make_stubborn),
+    // People.
+    (8, apply),
+    (2, create),
+    (3, delete_set),
+    (2, recreate),
+    (3, delete_pod),
+    (4, label),
+    (2, delete_node),
+    (1, forget_node),
+    (2, leave),
+    (4, token),
+    // Data directories.
+    (1, copy),
+    (1, lose_data),
+    (1, reimage),
+];
+
+impl World {
+    /// Does one thing.
+    pub(crate) fn disturb(&mut self) {
+        let total: u64 = KINDS.iter().map(|(weight, _)| weight).sum();
+        let mut drawn = self.random.next_u64() % total;
+        for (weight, kind) in KINDS {
+            if drawn < *weight {
+                return kind(self);
+            }
+            drawn -= weight;
+        }
+    }
+
+    fn any_seat(&mut self) -> usize {
+        self.draw(self.seats.len())
+    }
+
+    fn any_set(&mut self) -> &'static str {
+        SETS[self.draw(SETS.len())]
+    }
+
+    fn any_content(&mut self) -> Content {
+        Content { version: self.random.next_u64() % 4, tier: TIERS[self.draw(TIERS.len())] }
+    }
+
+    /// A machine, or the operator.
+    fn any_dialler(&mut self) -> String {
+        let nth = self.draw(self.seats.len() + 1);
+        self.seats.get(nth).map_or_else(|| OPERATOR.to_owned(), |seat| seat.name.clone())
+    }
+
+    fn name(&self, nth: usize) -> String {
+        self.seats[nth].name.clone()
+    }
+}
+
+fn cut(world: &mut World) {
+    let host = world.any_dialler();
+    world.cut(&host);
+    world.log.fault("cut off", host);
+}
+
+fn cut_one_way(world: &mut World) {
+    let nth = world.any_seat();
+    let host = world.name(nth);
+    let (from, to) =
+        if world.draw(2) == 0 { (host.as_str(), COORDINATOR) } else { (COORDINATOR, host.as_str()) };
+    world.cut_one_way(from, to);
+    world.log.fault("cut off one way", format_args!("{from} to {to}"));
+}
+
+/// Not the operator: what it waited for in vain must not happen long after.
+fn hold(world: &mut World) {
+    let nth = world.any_seat();
+    let host = world.name(nth);
+    world.hold(&host);
+    world.log.fault("held up", host);
+}
+
+fn mend(world: &mut World) {
+    let host = world.any_dialler();
+    world.mend(&host);
+    world.log.fault("mended", host);
+}
+
+fn crash_agent(world: &mut World) {
+    let nth = world.any_seat();
+    let host = world.name(nth);
+    world.crash(&host);
+    world.log.fault("agent killed", host);
+}
+
+fn bounce_agent(world: &mut World) {
+    let down: Vec<String> = world.hosts().into_iter().filter(|host| !world.is_up(host)).collect();
+    let nth = world.draw(down.len());
+    if let Some(host) = down.get(nth).filter(|host| *host != COORDINATOR) {
+        world.bounce(host);
+        world.log.fault("agent started", host);
+    }
+}
+
+fn reboot(world: &mut World) {
+    let nth = world.any_seat();
+    let host = world.name(nth);
+    if world.draw(2) == 0 {
+        // The power fails: nobody is told that connections end.
+        world.cut(&host);
+    }
+    power_off(world, nth);
+    world.mend(&host);
+    world.bounce(&host);
+    world.log.fault("rebooted", host);
+}
+
+fn power_off(world: &mut World, nth: usize) {
+    let host = world.name(nth);
+    world.crash(&host);
+    let places = world.seats[nth].machine.reboot();
+    world.witnesses[nth].causes(places);
+    world.seats[nth].boot_anew();
+}
+
+fn crash_coordinator(world: &mut World) {
+    let in_flight = if world.draw(2) == 0 { InFlight::Lost } else { InFlight::Kept };
+    world.crash_coordinator(in_flight);
+    world.log.fault("coordinator killed", format_args!("{in_flight:?}"));
+    if world.draw(2) == 0 {
+        bounce_coordinator(world);
+    }
+}
+
+fn bounce_coordinator(world: &mut World) {
+    if !world.is_up(COORDINATOR) {
+        world.bounce(COORDINATOR);
+        world.log.fault("coordinator started", "");
+    }
+}
+
+/// Every machine loses the coordinator at once.
+fn freeze_out(world: &mut World) {
+    for seat in &world.seats {
+        world.cut(&seat.name);
+    }
+    world.log.fault("all cut off", "");
+}
+
+fn fail_store(world: &mut World) {
+    let fault = [Fault::Full, Fault::Io, Fault::ReadOnly][world.draw(3)];
+    let count = 1 + u32::try_from(world.draw(3)).unwrap_or_default();
+    world.desk.store.fail_next(count, fault);
+    world.log.fault("store fails", format_args!("{count} times: {fault:?}"));
+}
+
+fn fail_ledger(world: &mut World) {
+    let nth = world.any_seat();
+    world.seats[nth].ledger.set_failing(true);
+    world.log.fault("agent's disk fails", world.name(nth));
+}
+
+fn mend_ledger(world: &mut World) {
+    for seat in &world.seats {
+        seat.ledger.set_failing(false);
+    }
+    world.log.fault("agents' disks mended", "");
+}
+
+fn crash_container(world: &mut World) {
+    let (nth, which) = (world.any_seat(), world.draw(8));
+    if let Some(place) = world.seats[nth].machine.crash_container(which) {
+        world.log.fault("container crashed", format_args!("{} {place}", world.name(nth)));
+        world.witnesses[nth].causes([place]);
+    }
+}
+
+fn kill_supervisor(world: &mut World) {
+    let (nth, which) = (world.any_seat(), world.draw(8));
+    if let Some(place) = world.seats[nth].machine.kill_supervisor(which) {
+        world.log.fault("supervisor killed", format_args!("{} {place}", world.name(nth)));
+        world.witnesses[nth].causes([place]);
+    }
+}
+
+fn make_stubborn(world: &mut World) {
+    let (nth, which) = (world.any_seat(), world.draw(8));
+    if let Some(place) = world.seats[nth].machine.make_stubborn(which) {
+        world.log.fault("pod turned stubborn", format_args!("{} {place}", world.name(nth)));
+    }
+}
+
+fn apply(world: &mut World) {
+    let (set, content) = (world.any_set(), world.any_content());
+    world.wish("applied", Wish::Apply(set, content));
+}
+
+fn create(world: &mut World) {
+    let (set, content) = (world.any_set(), world.any_content());
+    world.wish("created", Wish::Create(set, content));
+}
+
+fn delete_set(world: &mut World) {
+    let set = world.any_set();
+    world.wish("set deleted", Wish::DeleteSet(set));
+}
+
+fn recreate(world: &mut World) {
+    let (set, content) = (world.any_set(), world.any_content());
+    world.wish("set deleted", Wish::DeleteSet(set));
+    world.wish("created", Wish::Create(set, content));
+}
+
+fn delete_pod(world: &mut World) {
+    let (nth, set) = (world.any_seat(), world.any_set());
+    let node = world.name(nth);
+    world.wish("pod deleted", Wish::DeletePod(set, node));
+}
+
+fn label(world: &mut World) {
+    let nth = world.any_seat();
+    let tier = if world.draw(2) == 0 { "a" } else { "b" };
+    let node = world.name(nth);
+    world.wish("labelled", Wish::Label(node, tier));
+}
+
+fn delete_node(world: &mut World) {
+    let nth = world.any_seat();
+    if let Some(uid) = world.seats[nth].node() {
+        let name = world.name(nth);
+        world.wish("node deleted", Wish::DeleteNode { name, uid, forget: false });
+    }
+}
+
+/// Never one that is to be removed besides: a machine told both would not know which.
+fn forget_node(world: &mut World) {
+    let nth = world.any_seat();
+    if let Some(uid) = world.seats[nth].node()
+        && !world.operator.account().doomed.contains(&uid)
+    {
+        let name = world.name(nth);
+        world.wish("node forgotten", Wish::DeleteNode { name, uid, forget: true });
+    }
+}
+
+fn leave(world: &mut World) {
+    let nth = world.any_seat();
+    if let Some(uid) = world.seats[nth].node()
+        && world.seats[nth].ask_to_leave()
+    {
+        world.operator.account().doomed.insert(uid);
+        world.log.fault("asked to leave", world.name(nth));
+    }
+}
+
+fn token(world: &mut World) {
+    let nth = world.any_seat();
+    if world.seats[nth].node().is_none() {
+        let seat = world.seats[nth].clone();
+        world.wish("token", Wish::Token(seat));
+    }
+}
+
+/// Another machine with the same identity and ledger, as of a cloned disk.
+fn copy(world: &mut World) {
+    let nth = world.any_seat();
+    if let (Some(uid), None) = (world.seats[nth].node(), world.copy.node()) {
+        world.copy.become_copy(&world.seats[nth]);
+        world.law.copied.insert(uid);
+        world.log.fault("copied", world.name(nth));
+    }
+}
+
+/// The data directory is emptied under a dead agent; its pods live.
+fn lose_data(world: &mut World) {
+    let nth = world.any_seat();
+    let host = world.name(nth);
+    world.crash(&host);
+    world.law.lost.extend(world.seats[nth].node());
+    world.seats[nth].lose_data();
+    world.bounce(&host);
+    world.log.fault("data lost", host);
+}
+
+/// A new machine under the old name.
+fn reimage(world: &mut World) {
+    let nth = world.any_seat();
+    let host = world.name(nth);
+    power_off(world, nth);
+    world.law.lost.extend(world.seats[nth].node());
+    world.seats[nth].lose_data();
+    world.bounce(&host);
+    world.log.fault("imaged anew", host);
+}
+
+impl World {
+    fn wish(&mut self, kind: &'static str, wish: Wish) {
+        self.log.fault(kind, "");
+        self.operator.wish(wish);
+    }
+
+    /// Every machine may join, and there is something to run.
+    pub(crate) fn settle_in(&mut self) {
+        for seat in &self.seats {
+            self.operator.wish(Wish::Token(seat.clone()));
+        }
+        for set in &SETS[..2] {
+            let content = self.any_content();
+            self.operator.wish(Wish::Create(set, content));
+        }
+    }
+
+    /// How long until the next thing is done: often at once, sometimes after everything has settled.
+    pub(crate) fn pause(&mut self) -> Duration {
+        match self.draw(8) {
+            0..=2 => self.random.below(Duration::from_millis(200)),
+            3..=6 => self.random.below(Duration::from_secs(3)),
+            _ => self.random.below(Duration::from_secs(12)),
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! The operator: asks for changes through the real API, one after the other, and keeps account of
+//! what was acknowledged.
+//!
+//! ```text
+//!   sent ── acknowledged ──▶ it is so, until somebody asks for something else
+//!    ├──── refused ────────▶ it is as it was
+//!    └──── no answer ──────▶ either way; nothing else is asked for until it can't happen any more
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use everynode_model::NodeUid;
+use everynode_proto::convert::json::to_struct;
+use everynode_proto::v1;
+use everynode_proto::v1::daemon_sets_client::DaemonSetsClient;
+use everynode_proto::v1::nodes_client::NodesClient;
+use everynode_proto::v1::pods_client::PodsClient;
+use everynode_proto::v1::tokens_client::TokensClient;
+use everynode_transport::{Options, connect};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use crate::log::Log;
+use crate::net::{ADDRESS, SimDial};
+use crate::shells::{Desk, Seat};
+
+const NAMESPACE: &str = "default";
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// After this a call without an answer has had its effect or never will: many round trips.
+const SETTLING: Duration = Duration::from_secs(3);
+/// Between looks for the identity that the coordinator's first start leaves.
+const AGAIN: Duration = Duration::from_millis(500);
+/// More than a walk asks for.
+const WISHES: usize = 256;
+
+/// What a DaemonSet is to be.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Content {
+    /// Makes its template differ from others'.
+    pub(crate) version: u64,
+    /// The nodes it is for; all without.
+    pub(crate) tier: Option<&'static str>,
+}
+
+/// Something to ask for.
+#[derive(Clone)]
+pub(crate) enum Wish {
+    Apply(&'static str, Content),
+    Create(&'static str, Content),
+    DeleteSet(&'static str),
+    /// Has the pod on that node replaced.
+    DeletePod(&'static str, String),
+    Label(String, &'static str),
+    DeleteNode { name: String, uid: NodeUid, forget: bool },
+    /// A token for that machine, which gets it when there is one.
+    Token(Seat),
+}
+
+/// What was asked for and answered.
+#[derive(Default)]
+pub(crate) struct Account {
+    /// What each DaemonSet may be now.
+    pub(crate) sets: BTreeMap<&'static str, BTreeSet<Option<Content>>>,
+    /// Nodes of which the end was asked for, by whomever.
+    pub(crate) doomed: BTreeSet<NodeUid>,
+    /// Those of which the removal was acknowledged.
+    pub(crate) removed: BTreeSet<NodeUid>,
+    /// Nodes that were to be forgotten.
+    pub(crate) forgotten: BTreeSet<NodeUid>,
+    /// Wishes that were not tried yet.
+    waiting: usize,
+    /// What the API said and may not.
+    pub(crate) violations: Vec<String>,
+}
+
+/// The world's side of the operator. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Operator {
+    wishes: mpsc::Sender<Wish>,
+    account: Arc<Mutex<Account>>,
+}
+
+/// The operator's own side.
+pub(crate) struct Hands {
+    wishes: mpsc::Receiver<Wish>,
+    account: Arc<Mutex<Account>>,
+    desk: Desk,
+    log: Log,
+    channel: Option<Channel>,
+}
+
+impl Operator {
+    pub(crate) fn new(desk: &Desk, log: &Log) -> (Self, Hands) {
+        let (sender, wishes) = mpsc::channel(WISHES);
+        let operator = Self { wishes: sender, account: Arc::default() };
+        let account = Arc::clone(&operator.account);
+        let hands = Hands { wishes, account, desk: desk.clone(), log: log.clone(), channel: None };
+        (operator, hands)
+    }
+
+    /// Asks for something, some time from now.
+    pub(crate) fn wish(&self, wish: Wish) {
+        let mut account = self.account();
+        if self.wishes.try_send(wish).is_ok() {
+            account.waiting += 1;
+        }
+    }
+
+    /// Whether everything that was wished for was tried.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.account().waiting == 0
+    }
+
+    pub(crate) fn account(&self) -> MutexGuard<'_, Account> {
+        self.account.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Account {
+    fn may_be(&mut self, set: &'static str) -> &mut BTreeSet<Option<Content>> {
+        self.sets.entry(set).or_insert_with(|| BTreeSet::from([None]))
+    }
+}
+
+impl Hands {
+    /// What runs on the operator's host.
+    pub(crate) async fn software(mut self) -> turmoil::Result {
+        while self.desk.admin().is_none() {
+            tokio::time::sleep(AGAIN).await;
+        }
+        while let Some(wish) = self.wishes.recv().await {
+            if let Some(channel) = self.channel().await {
+                self.try_wish(&wish, channel).await;
+            }
+            self.account().waiting -= 1;
+        }
+        Ok(())
+    }
+
+    async fn channel(&mut self) -> Option<Channel> {
+        if self.channel.is_none() {
+            let admin = self.desk.admin();
+            let admin = admin?;
+            let addresses = [ADDRESS.to_owned()];
+            let (trust, identity) = (&admin.trust, Some(&admin.identity));
+            let options = Options::default();
+            match connect(&SimDial, &addresses, trust, identity, options).await {
+                Ok(connected) => self.channel = Some(connected.channel),
+                Err(error) => self.log.say(format_args!("operator: {error}")),
+            }
+        }
+        self.channel.clone()
+    }
+
+    async fn try_wish(&mut self, wish: &Wish, channel: Channel) {
+        let before = self.expect(wish);
+        let answer = tokio::time::timeout(PATIENCE, call(wish, channel)).await;
+        let answer = answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer")));
+        match answer {
+            Ok(said) => {
+                self.log.say(format_args!("operator: {} done{said}", describe(wish)));
+                self.acknowledged(wish);
+            }
+            Err(status) if is_refusal(&status) => {
+                self.log.say(format_args!("operator: {} refused", describe(wish)));
+                self.refused(wish, before, status.code());
+            }
+            Err(status) => {
+                let code = status.code();
+                self.log.say(format_args!("operator: {} unknown ({code:?})", describe(wish)));
+                self.channel = None;
+                tokio::time::sleep(SETTLING).await;
+            }
+        }
+    }
+
+    /// From now on it may be so. Gives what was known before.
+    fn expect(&self, wish: &Wish) -> BTreeSet<Option<Content>> {
+        let mut account = self.account();
+        match wish {
+            Wish::Apply(set, content) | Wish::Create(set, content) => {
+                let before = account.may_be(set).clone();
+                account.may_be(set).insert(Some(content.clone()));
+                before
+            }
+            Wish::DeleteSet(set) => {
+                let before = account.may_be(set).clone();
+                account.may_be(set).insert(None);
+                before
+            }
+            Wish::DeleteNode { uid, forget, .. } => {
+                if *forget {
+                    account.forgotten.insert(*uid);
+                } else {
+                    account.doomed.insert(*uid);
+                }
+                BTreeSet::new()
+            }
+            Wish::Token(seat) => {
+                // Who had the name gives way to whoever joins with this.
+                account.doomed.extend(seat.ever());
+                BTreeSet::new()
+            }
+            Wish::DeletePod(..) | Wish::Label(..) => BTreeSet::new(),
+        }
+    }
+
+    fn acknowledged(&self, wish: &Wish) {
+        let mut account = self.account();
+        match wish {
+            Wish::Apply(set, content) | Wish::Create(set, content) => {
+                account.sets.insert(set, BTreeSet::from([Some(content.clone())]));
+            }
+            Wish::DeleteSet(set) => {
+                account.sets.insert(set, BTreeSet::from([None]));
+            }
+            Wish::DeleteNode { uid, forget: false, .. } => {
+                account.removed.insert(*uid);
+            }
+            _ => {}
+        }
+    }
+
+    /// A refusal has no effect, and says how things are.
+    fn refused(&self, wish: &Wish, before: BTreeSet<Option<Content>>, code: Code) {
+        let mut account = self.account();
+        let (set, fits): (_, fn(&Option<Content>) -> bool) = match (wish, code) {
+            (Wish::Create(set, _), Code::AlreadyExists) => (set, Option::is_some),
+            (Wish::DeleteSet(set), Code::NotFound) => (set, Option::is_none),
+            (Wish::Apply(set, _) | Wish::Create(set, _) | Wish::DeleteSet(set), code) => {
+                let line = format!("P6: {} of {set} was refused with {code:?}", describe(wish));
+                account.violations.push(line);
+                return;
+            }
+            _ => return,
+        };
+        let left: BTreeSet<_> = before.iter().filter(|content| fits(content)).cloned().collect();
+        if left.is_empty() {
+            let line = format!("P6: {}: {code:?}, but it was acknowledged otherwise", describe(wish));
+            account.violations.push(line);
+        }
+        account.sets.insert(set, left);
+    }
+
+    fn account(&self) -> MutexGuard<'_, Account> {
+        self.account.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn call(wish: &Wish, channel: Channel) -> Result<String, Status> {
+    match wish {
+        Wish::Apply(set, content) => {
+            DaemonSetsClient::new(channel).apply(put(set, content)).await?;
+        }
+        Wish::Create(set, content) => {
+            DaemonSetsClient::new(channel).create(put(set, content)).await?;
+        }
+        Wish::DeleteSet(set) => {
+            let request = v1::DeleteRequest {
+                namespace: NAMESPACE.into(),
+                name: (*set).into(),
+                ..Default::default()
+            };
+            DaemonSetsClient::new(channel).delete(request).await?;
+        }
+        Wish::DeletePod(set, node) => return delete_pod(set, node, channel).await,
+        Wish::Label(node, tier) => {
+            NodesClient::new(channel).change(label(node, tier)).await?;
+        }
+        Wish::DeleteNode { name, uid, forget } => {
+            let request = v1::DeleteNodeRequest {
+                name: name.clone(),
+                forget: *forget,
+                uid: uid.to_string(),
+                dry_run: false,
+            };
+            NodesClient::new(channel).delete(request).await?;
+        }
+        Wish::Token(seat) => {
+            let request = v1::CreateTokenRequest {
+                uses: 1,
+                node_name: seat.name.clone(),
+                replace: true,
+                ..Default::default()
+            };
+            let created = TokensClient::new(channel).create(request).await?.into_inner();
+            let token = created.secret.parse();
+            seat.give_token(token.map_err(|_| Status::internal("not a token"))?);
+        }
+    }
+    Ok(String::new())
+}
+
+async fn delete_pod(set: &str, node: &str, channel: Channel) -> Result<String, Status> {
+    let request = v1::ListRequest { namespace: NAMESPACE.into(), ..Default::default() };
+    let pods = PodsClient::new(channel.clone()).list(request).await?.into_inner().items;
+    let here = |pod: &&v1::Pod| {
+        pod.node_name == node && pod.daemon_set.as_ref().is_some_and(|key| key.name == set)
+    };
+    let Some(meta) = pods.iter().find(here).and_then(|pod| pod.metadata.clone()) else {
+        return Ok(": it is not there".into());
+    };
+    let request = v1::DeleteRequest {
+        namespace: NAMESPACE.into(),
+        name: meta.name,
+        ..Default::default()
+    };
+    PodsClient::new(channel).delete(request).await?;
+    Ok(String::new())
+}
+
+fn label(node: &str, tier: &str) -> v1::ChangeNodeRequest {
+    use v1::node_change::{Change, Label};
+    let set = Change::SetLabel(Label { key: "tier".into(), value: tier.into() });
+    v1::ChangeNodeRequest {
+        name: node.into(),
+        changes: vec![v1::NodeChange { change: Some(set), overwrite: true }],
+        dry_run: false,
+    }
+}
+
+fn put(name: &str, content: &Content) -> v1::PutDaemonSetRequest {
+    let command = |part: &str| json!({
+        "name": part,
+        "command": ["/bin/serve", format!("--version={}", content.version)],
+    });
+    // One of the sets has two containers a pod.
+    let parts: &[&str] = if name == "pair" { &["one", "other"] } else { &["main"] };
+    let containers: Vec<Value> = parts.iter().map(|part| command(part)).collect();
+    let selector = content.tier.map_or(json!({}), |tier| json!({ "tier": tier }));
+    let spec = json!({
+        "selector": { "matchLabels": { "app": name } },
+        "template": {
+            "metadata": { "labels": { "app": name } },
+            "spec": {
+                "runtimeClassName": "process",
+                "hostNetwork": true,
+                "terminationGracePeriodSeconds": 2,
+                "nodeSelector": selector,
+                "containers": containers,
+            },
+        },
+    });
+    let metadata = v1::ObjectMeta {
+        name: name.into(),
+        namespace: NAMESPACE.into(),
+        ..Default::default()
+    };
+    let spec = spec.as_object().map(to_struct);
+    let daemon_set = v1::DaemonSet { metadata: Some(metadata), spec, status: None };
+    v1::PutDaemonSetRequest { daemon_set: Some(daemon_set), ..Default::default() }
+}
+
+/// Whether it certainly had no effect. Everything else leaves that open.
+fn is_refusal(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::AlreadyExists
+            | Code::NotFound
+            | Code::InvalidArgument
+            | Code::PermissionDenied
+            | Code::Unauthenticated
+    )
+}
+
+fn describe(wish: &Wish) -> String {
+    match wish {
+        Wish::Apply(set, content) => format!("apply {set} {content:?}"),
+        Wish::Create(set, content) => format!("create {set} {content:?}"),
+        Wish::DeleteSet(set) => format!("delete {set}"),
+        Wish::DeletePod(set, node) => format!("delete pod of {set} on {node}"),
+        Wish::Label(node, tier) => format!("label {node} tier={tier}"),
+        Wish::DeleteNode { name, forget: true, .. } => format!("forget {name}"),
+        Wish::DeleteNode { name, .. } => format!("delete node {name}"),
+        Wish::Token(seat) => format!("token for {}", seat.name),
+    }
+}
