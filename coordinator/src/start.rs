@@ -14,7 +14,10 @@ use everynode_store::{SqliteStore, Store, StoreError};
 use rustix::fs::Access;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::accept::{Limits, raise_file_limit};
 use crate::admin::{self, AdminError};
@@ -93,11 +96,12 @@ fn run(cli: &Cli) -> Result<(), StartError> {
 
 async fn serve(data_dir: &Path, args: &ServeArgs) -> Result<(), StartError> {
     let limits = Limits::for_files(raise_file_limit());
+    // The address first: where it is taken, nothing is made.
+    let (listener, bound) = listen(args.listen)?;
     prepare(data_dir)?;
     let path = data_dir.join(STORE);
     let store: Arc<dyn Store> =
         Arc::new(SqliteStore::open(&path, Options::default()).map_err(StartError::Store)?);
-    let (listener, bound) = listen(args.listen)?;
     let (clock, entropy) = surroundings();
     let fleet = args.fleet()?;
     let advertise = args.advertised(bound, &machine_name());
@@ -193,18 +197,17 @@ fn runtime() -> Result<tokio::runtime::Runtime, StartError> {
     runtime.map_err(StartError::Runtime)
 }
 
-/// Logs go to stderr; `EVERYNODE_LOG` chooses which, in `RUST_LOG`'s form.
+/// Logs go to stderr; `EVERYNODE_LOG` chooses which: `info`, or `info,everynode_coordinator=debug`.
 fn log(format: LogFormat) {
-    let filter =
-        EnvFilter::try_from_env("EVERYNODE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let colours = io::stderr().is_terminal();
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    let lines = lines.with_ansi(colours);
-    // Fails only where the demo has set up logging before.
-    let _already = match format {
-        LogFormat::Text => lines.with_target(false).try_init(),
-        LogFormat::Json => lines.json().try_init(),
+    let chosen = std::env::var("EVERYNODE_LOG").ok().and_then(|text| text.parse().ok());
+    let filter = chosen.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let lines = match format {
+        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).with_target(false).boxed(),
+        LogFormat::Json => lines.json().boxed(),
     };
+    // Fails only where the demo has set up logging before.
+    let _already = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
 }
 
 fn machine_name() -> String {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use everynode_tests::coordinator::PORT;
 use everynode_tests::ground::Ground;
 use everynode_tests::said::Said;
 use everynode_tests::{Fleet, Outcome, ensure, wait};
@@ -56,18 +57,20 @@ pub(crate) fn places(ground: &Ground) -> Outcome {
     Fleet::play(ground, 1, |fleet| {
         let coordinator = fleet.coordinator();
         let second = fleet.path("second");
-        let said =
-            one_line(&Said::by(coordinator.coordinator_command(&second))?, &["7443", "in use"])?;
+        let said = one_line(
+            &Said::by(coordinator.coordinator_command(&second, PORT))?,
+            &["7443", "in use"],
+        )?;
         ensure!(said.contains("[::]:7443"), "{said}");
-        ensure!(!second.join("admin.conf").exists(), "an admin.conf without a coordinator");
+        ensure!(!second.exists(), "something was made before the address was found to be taken");
         one_line(
-            &Said::by(coordinator.coordinator_command(&coordinator.data_dir()))?,
+            &Said::by(coordinator.coordinator_command(&coordinator.data_dir(), PORT + 1))?,
             &["in use"],
         )?;
 
         let file = fleet.write("file", "")?;
         let below = Path::new(&file).join("data");
-        one_line(&Said::by(coordinator.coordinator_command(&below))?, &[&file])?;
+        one_line(&Said::by(coordinator.coordinator_command(&below, PORT + 1))?, &[&file])?;
         let second = fleet.add_machine(3)?;
         let machine = fleet.machine(&second)?;
         let joining = fleet.joining(&[])?;

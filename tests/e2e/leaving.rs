@@ -7,7 +7,7 @@ use everynode_tests::daemon::Daemon;
 use everynode_tests::ground::Ground;
 use everynode_tests::manifests::{EXPORTER_PROGRAM, WITNESS_PROGRAM};
 use everynode_tests::said::Said;
-use everynode_tests::{Fleet, Outcome, ensure, wait};
+use everynode_tests::{Fleet, Outcome, ensure};
 
 /// By `leave`, by `delete node`, and by `delete node` while cut off and healed later.
 pub(crate) fn a_removed_machine_tears_down(ground: &Ground) -> Outcome {
@@ -98,11 +98,5 @@ fn copy_of_data(fleet: &Fleet<'_>, name: &str) -> Outcome<PathBuf> {
     let mut command = Command::new("cp");
     command.arg("-a").arg(machine.data_dir()).arg(&copy);
     Said::by(command)?.ok()?;
-    // Sockets of running pods are the original's.
-    let _ = std::fs::remove_dir_all(copy.join("run"));
-    wait::soon("the copy is there", || {
-        ensure!(copy.is_dir(), "{}", copy.display());
-        Ok(())
-    })?;
     Ok(copy)
 }

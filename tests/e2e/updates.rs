@@ -9,12 +9,12 @@ use everynode_tests::{Fleet, Outcome, ensure, failure, wait};
 pub(crate) fn one_node_at_a_time(ground: &Ground) -> Outcome {
     Fleet::play(ground, 3, |fleet| {
         fleet.apply(&manifests::exporter(""))?;
-        fleet.apply(&fleet.witness(&["--mark", "a"]))?;
+        fleet.apply(&marked(fleet, "a"))?;
         for name in ["n1", "n2", "n3"] {
             fleet.runs_both(name)?;
         }
 
-        fleet.apply(&fleet.witness(&["--mark", "b"]))?;
+        fleet.apply(&marked(fleet, "b"))?;
         everywhere(fleet, &["n1", "n2", "n3"], "b")?;
         one_gap_at_a_time(fleet, 3)?;
         let status = ["rollout", "status", "daemonset/lock-witness", "--timeout", "30s"];
@@ -22,12 +22,12 @@ pub(crate) fn one_node_at_a_time(ground: &Ground) -> Outcome {
 
         // The same again is no change.
         let before = fleet.census()?;
-        fleet.apply(&fleet.witness(&["--mark", "b"]))?;
+        fleet.apply(&marked(fleet, "b"))?;
         ensure!(fleet.census()? == before, "an unchanged template restarted something");
 
         fleet.cut("n2")?;
         fleet.shown("n2", &["NotReady", "Unknown"])?;
-        fleet.apply(&fleet.witness(&["--mark", "c"]))?;
+        fleet.apply(&marked(fleet, "c"))?;
         everywhere(fleet, &["n1", "n3"], "c")?;
         ensure!(newest(fleet, "n2")? == "b", "a node that is away was updated");
         fleet.heal("n2")?;
@@ -51,6 +51,12 @@ fn the_exporter_too(fleet: &Fleet<'_>) -> Outcome {
         }
         Ok(())
     })
+}
+
+/// The witness of this mark. It has no probe, so it is ready once it is started, and has its lock a
+/// moment later; with the second that it must have been ready for, the next node waits for that.
+fn marked(fleet: &Fleet<'_>, mark: &str) -> String {
+    fleet.witness(&["--mark", mark]).replacen("spec:\n", "spec:\n  minReadySeconds: 1\n", 1)
 }
 
 fn everywhere(fleet: &Fleet<'_>, nodes: &[&str], mark: &str) -> Outcome {

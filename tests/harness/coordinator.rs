@@ -15,7 +15,7 @@ use crate::{ensure, failure, wait};
 pub const PORT: u16 = 7443;
 
 /// Quick ones, so that a lost node is seen to be lost within seconds.
-const TIMES: [&str; 6] = ["--heartbeat", "2s", "--lease", "4s", "--registration-window", "4s"];
+const TIMES: [&str; 6] = ["--heartbeat", "1s", "--lease", "3s", "--registration-window", "3s"];
 
 /// A coordinator. Dropped, it is killed.
 #[derive(Debug)]
@@ -72,11 +72,11 @@ impl Coordinator {
         self.namespace.command(program)
     }
 
-    /// A coordinator's command line on its machine, on any data directory.
-    pub fn coordinator_command(&self, data: &Path) -> Command {
+    /// A coordinator's command line on its machine, on any data directory and port.
+    pub fn coordinator_command(&self, data: &Path, port: u16) -> Command {
         let mut command = self.command(&self.program);
         command.arg("--data-dir").arg(data);
-        command.args(["--listen", &format!("[::]:{PORT}"), "--advertise", &self.addresses()]);
+        command.args(["--listen", &format!("[::]:{port}"), "--advertise", &self.addresses()]);
         command.args(TIMES).env("EVERYNODE_LOG", "info,everynode_coordinator=debug");
         command
     }
@@ -87,7 +87,7 @@ impl Coordinator {
     /// When it does not.
     pub fn start(&mut self) -> Outcome {
         ensure!(self.process.is_none(), "the coordinator runs already");
-        let command = self.coordinator_command(&self.data_dir());
+        let command = self.coordinator_command(&self.data_dir(), PORT);
         self.process = Some(Daemon::start(command, &self.dir.join("log"))?);
         wait::soon("the coordinator answers", || self.tool(&["version"])?.ok().map(drop))
     }

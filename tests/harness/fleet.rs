@@ -278,7 +278,8 @@ impl<'g> Fleet<'g> {
         })
     }
 
-    /// The pod of a DaemonSet on a node, as people are shown it.
+    /// The pod of a DaemonSet on a node, as people are shown it; not one of a lost machine of the
+    /// same name, which a machine that replaced it may have beside its own.
     ///
     /// # Errors
     /// When there is none.
@@ -287,7 +288,8 @@ impl<'g> Fleet<'g> {
         let pods = pods["items"].as_array().cloned().unwrap_or_default();
         let of = |pod: &Value| {
             let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-            pod["spec"]["nodeName"] == node && name.starts_with(set)
+            let lost = pod["status"]["phase"] == "Unknown";
+            pod["spec"]["nodeName"] == node && name.starts_with(set) && !lost
         };
         pods.into_iter().find(of).ok_or_else(|| failure!("no pod of {set} on {node}"))
     }

@@ -239,7 +239,7 @@ impl Machine {
         let members = cgroups::members(&self.cgroup());
         ensure!(members.is_empty(), "something of ours lives on {}: {members:?}", self.name);
         let cgroups = cgroups::tree(&self.cgroup());
-        // The root itself is the agent's, for the time it runs.
+        // The root itself stays: agents lock it, and a lock on a removed directory is nobody's.
         ensure!(cgroups.len() <= 1, "cgroups are left on {}: {cgroups:?}", self.name);
         Ok(())
     }

@@ -6,10 +6,11 @@ use std::os::unix::fs::MetadataExt as _;
 use rustix::process::{Pid, Signal};
 
 use crate::failure::{Context as _, Outcome};
-use crate::{ensure, failure};
+use crate::{ensure, failure, wait};
 
-/// A living process. Its start tells it from a later one of the same pid.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A living process. It is the same one as another of the same pid and start, whoever its parent
+/// has become meanwhile.
+#[derive(Clone, Debug)]
 pub struct Process {
     /// Its id.
     pub pid: u32,
@@ -49,13 +50,17 @@ impl Process {
         Self::of(self.pid).is_some_and(|now| now.started == self.started)
     }
 
-    /// Ends it at once.
+    /// Ends it at once, and sees it dead.
     ///
     /// # Errors
     /// When it is not there any more.
     pub fn kill(&self) -> Outcome {
         ensure!(self.lives(), "process {} was to be killed and is dead already", self.pid);
-        signal(self.pid, Signal::KILL)
+        signal(self.pid, Signal::KILL)?;
+        wait::soon("a killed process is dead", || {
+            ensure!(!self.lives(), "{self:?}");
+            Ok(())
+        })
     }
 
     /// Its network namespace, as the inode of `/proc/PID/ns/net`.
@@ -63,6 +68,14 @@ impl Process {
         network_of(self.pid)
     }
 }
+
+impl PartialEq for Process {
+    fn eq(&self, other: &Self) -> bool {
+        (self.pid, self.started) == (other.pid, other.started)
+    }
+}
+
+impl Eq for Process {}
 
 /// Every living process of this computer.
 pub fn all() -> Vec<Process> {

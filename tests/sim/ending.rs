@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::invariants::{Law, Violation, Witness, is_wanted};
 use crate::operator::{Account, Content};
-use crate::shells::Seat;
+use crate::seat::Seat;
 
 /// What a machine has to run.
 type Pods = BTreeMap<PodKey, (SetUid, Digest)>;
@@ -70,9 +70,8 @@ impl Ending<'_> {
             Some(tier) => node.labels.get("tier").is_some_and(|has| has == tier),
             None => true,
         };
-        let pod = |record: &SetRecord| {
-            (record.set.key.clone(), (record.set.uid, record.set.revision))
-        };
+        let pod =
+            |record: &SetRecord| (record.set.key.clone(), (record.set.uid, record.set.revision));
         self.sets().filter(selects).map(pod).collect()
     }
 
@@ -96,9 +95,12 @@ impl Ending<'_> {
     /// Every set is as it was acknowledged last, or as somebody asked for without an answer.
     fn p6_what_was_acknowledged_is_there(&self) -> Result<(), Violation> {
         for (name, may_be) in &self.account.sets {
-            let is = self.sets().find(|record| record.set.key.name() == *name);
-            let is = is.map(|record| content(record).ok_or(format!("P6: {name} is unreadable")));
-            let is = is.transpose()?;
+            let is = match self.sets().find(|record| record.set.key.name() == *name) {
+                Some(record) => {
+                    Some(content(record).ok_or_else(|| format!("P6: {name} is unreadable"))?)
+                }
+                None => None,
+            };
             if !may_be.contains(&is) {
                 return Err(format!("P6: {name} is {is:?} and should be one of {may_be:?}"));
             }

@@ -5,12 +5,8 @@ use std::time::Duration;
 use everynode_store::memory::{Fault, InFlight};
 
 use crate::net::COORDINATOR;
-use crate::operator::{Content, Wish};
+use crate::people;
 use crate::world::{OPERATOR, World};
-
-/// The DaemonSets there may be. The last has two containers a pod.
-const SETS: [&str; 3] = ["all", "some", "pair"];
-const TIERS: [Option<&str>; 4] = [None, None, Some("a"), Some("b")];
 
 /// One kind of thing to do, and how often it comes, against the others.
 type Kind = (u64, fn(&mut World));
@@ -37,16 +33,16 @@ const KINDS: &[Kind] = &[
     (3, kill_supervisor),
     (2, make_stubborn),
     // People.
-    (8, apply),
-    (2, create),
-    (3, delete_set),
-    (2, recreate),
-    (3, delete_pod),
-    (4, label),
-    (2, delete_node),
-    (1, forget_node),
-    (2, leave),
-    (4, token),
+    (8, people::apply),
+    (2, people::create),
+    (3, people::delete_set),
+    (2, people::recreate),
+    (3, people::delete_pod),
+    (4, people::label),
+    (2, people::delete_node),
+    (1, people::forget_node),
+    (2, people::leave),
+    (4, people::token),
     // Data directories.
     (1, copy),
     (1, lose_data),
@@ -66,16 +62,17 @@ impl World {
         }
     }
 
-    fn any_seat(&mut self) -> usize {
+    /// How long until the next thing is done: often at once, sometimes after everything has settled.
+    pub(crate) fn pause(&mut self) -> Duration {
+        match self.draw(8) {
+            0..=2 => self.random.below(Duration::from_millis(200)),
+            3..=6 => self.random.below(Duration::from_secs(3)),
+            _ => self.random.below(Duration::from_secs(12)),
+        }
+    }
+
+    pub(crate) fn any_seat(&mut self) -> usize {
         self.draw(self.seats.len())
-    }
-
-    fn any_set(&mut self) -> &'static str {
-        SETS[self.draw(SETS.len())]
-    }
-
-    fn any_content(&mut self) -> Content {
-        Content { version: self.random.next_u64() % 4, tier: TIERS[self.draw(TIERS.len())] }
     }
 
     /// A machine, or the operator.
@@ -84,7 +81,7 @@ impl World {
         self.seats.get(nth).map_or_else(|| OPERATOR.to_owned(), |seat| seat.name.clone())
     }
 
-    fn name(&self, nth: usize) -> String {
+    pub(crate) fn name(&self, nth: usize) -> String {
         self.seats[nth].name.clone()
     }
 }
@@ -98,8 +95,11 @@ fn cut(world: &mut World) {
 fn cut_one_way(world: &mut World) {
     let nth = world.any_seat();
     let host = world.name(nth);
-    let (from, to) =
-        if world.draw(2) == 0 { (host.as_str(), COORDINATOR) } else { (COORDINATOR, host.as_str()) };
+    let (from, to) = if world.draw(2) == 0 {
+        (host.as_str(), COORDINATOR)
+    } else {
+        (COORDINATOR, host.as_str())
+    };
     world.cut_one_way(from, to);
     world.log.fault("cut off one way", format_args!("{from} to {to}"));
 }
@@ -222,77 +222,6 @@ fn make_stubborn(world: &mut World) {
     }
 }
 
-fn apply(world: &mut World) {
-    let (set, content) = (world.any_set(), world.any_content());
-    world.wish("applied", Wish::Apply(set, content));
-}
-
-fn create(world: &mut World) {
-    let (set, content) = (world.any_set(), world.any_content());
-    world.wish("created", Wish::Create(set, content));
-}
-
-fn delete_set(world: &mut World) {
-    let set = world.any_set();
-    world.wish("set deleted", Wish::DeleteSet(set));
-}
-
-fn recreate(world: &mut World) {
-    let (set, content) = (world.any_set(), world.any_content());
-    world.wish("set deleted", Wish::DeleteSet(set));
-    world.wish("created", Wish::Create(set, content));
-}
-
-fn delete_pod(world: &mut World) {
-    let (nth, set) = (world.any_seat(), world.any_set());
-    let node = world.name(nth);
-    world.wish("pod deleted", Wish::DeletePod(set, node));
-}
-
-fn label(world: &mut World) {
-    let nth = world.any_seat();
-    let tier = if world.draw(2) == 0 { "a" } else { "b" };
-    let node = world.name(nth);
-    world.wish("labelled", Wish::Label(node, tier));
-}
-
-fn delete_node(world: &mut World) {
-    let nth = world.any_seat();
-    if let Some(uid) = world.seats[nth].node() {
-        let name = world.name(nth);
-        world.wish("node deleted", Wish::DeleteNode { name, uid, forget: false });
-    }
-}
-
-/// Never one that is to be removed besides: a machine told both would not know which.
-fn forget_node(world: &mut World) {
-    let nth = world.any_seat();
-    if let Some(uid) = world.seats[nth].node()
-        && !world.operator.account().doomed.contains(&uid)
-    {
-        let name = world.name(nth);
-        world.wish("node forgotten", Wish::DeleteNode { name, uid, forget: true });
-    }
-}
-
-fn leave(world: &mut World) {
-    let nth = world.any_seat();
-    if let Some(uid) = world.seats[nth].node()
-        && world.seats[nth].ask_to_leave()
-    {
-        world.operator.account().doomed.insert(uid);
-        world.log.fault("asked to leave", world.name(nth));
-    }
-}
-
-fn token(world: &mut World) {
-    let nth = world.any_seat();
-    if world.seats[nth].node().is_none() {
-        let seat = world.seats[nth].clone();
-        world.wish("token", Wish::Token(seat));
-    }
-}
-
 /// Another machine with the same identity and ledger, as of a cloned disk.
 fn copy(world: &mut World) {
     let nth = world.any_seat();
@@ -323,31 +252,4 @@ fn reimage(world: &mut World) {
     world.seats[nth].lose_data();
     world.bounce(&host);
     world.log.fault("imaged anew", host);
-}
-
-impl World {
-    fn wish(&mut self, kind: &'static str, wish: Wish) {
-        self.log.fault(kind, "");
-        self.operator.wish(wish);
-    }
-
-    /// Every machine may join, and there is something to run.
-    pub(crate) fn settle_in(&mut self) {
-        for seat in &self.seats {
-            self.operator.wish(Wish::Token(seat.clone()));
-        }
-        for set in &SETS[..2] {
-            let content = self.any_content();
-            self.operator.wish(Wish::Create(set, content));
-        }
-    }
-
-    /// How long until the next thing is done: often at once, sometimes after everything has settled.
-    pub(crate) fn pause(&mut self) -> Duration {
-        match self.draw(8) {
-            0..=2 => self.random.below(Duration::from_millis(200)),
-            3..=6 => self.random.below(Duration::from_secs(3)),
-            _ => self.random.below(Duration::from_secs(12)),
-        }
-    }
 }

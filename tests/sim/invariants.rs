@@ -8,14 +8,12 @@ use std::time::Duration;
 
 use everynode_agent_core::{Ledger, Standing};
 use everynode_coordinator_core::{NodeStanding, Record};
-use everynode_model::{
-    Digest, Generation, Intent, Item, NodeUid, PodKey, ReignId, SetUid, Term,
-};
+use everynode_model::{Digest, Generation, Intent, Item, NodeUid, PodKey, ReignId, SetUid, Term};
 
 use crate::log::Log;
 use crate::machine::Life;
 use crate::operator::Account;
-use crate::shells::Seat;
+use crate::seat::Seat;
 
 /// A wrong thing, in one line that begins with the promise.
 pub(crate) type Violation = String;
@@ -92,12 +90,7 @@ impl Witness {
         Ok(())
     }
 
-    fn look_at_pods(
-        &mut self,
-        seat: &Seat,
-        account: &Account,
-        log: &Log,
-    ) -> Result<(), Violation> {
+    fn look_at_pods(&mut self, seat: &Seat, account: &Account, log: &Log) -> Result<(), Violation> {
         if let Some(violation) = seat.machine.violations().into_iter().next() {
             return Err(violation);
         }
@@ -114,6 +107,10 @@ impl Witness {
             let settled = self.settled.remove(&place);
             let doomed = self.ledger.as_ref().is_some_and(|it| account.doomed.contains(&it.node));
             p3_no_stop_without_a_cause(&place, settled.filter(|_| !doomed), log.now())?;
+            if doomed {
+                // Leaving is forgotten, and its pods come back, where the disk failed before a crash.
+                self.causes([place]);
+            }
         }
         if alive != self.alive {
             log.say(format_args!("{} runs: {}", seat.name, pods(&alive)));
@@ -125,7 +122,8 @@ impl Witness {
     /// Whatever the ledger wants otherwise than before is a cause.
     fn note_orders(&mut self, ledger: &Ledger) {
         let former = self.ledger.as_ref().filter(|former| former.node == ledger.node);
-        let changed = |item: &&Item| former.and_then(|it| it.assignment.get(&item.key)) != Some(item);
+        let changed =
+            |item: &&Item| former.and_then(|it| it.assignment.get(&item.key)) != Some(item);
         let changed: Vec<PodKey> =
             ledger.assignment.items().filter(changed).map(|item| item.key.clone()).collect();
         let items = former.into_iter().flat_map(|former| former.assignment.items());

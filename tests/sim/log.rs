@@ -12,7 +12,7 @@ pub(crate) struct Log(Arc<Mutex<State>>);
 struct State {
     now: Duration,
     lines: Vec<String>,
-    faults: BTreeMap<&'static str, u64>,
+    faults: BTreeMap<String, u64>,
 }
 
 impl Log {
@@ -35,7 +35,7 @@ impl Log {
 
     /// Adds a line about something that was done to the world, and counts it under its kind.
     pub(crate) fn fault(&self, kind: &'static str, detail: impl std::fmt::Display) {
-        *self.state().faults.entry(kind).or_default() += 1;
+        *self.state().faults.entry(kind.to_owned()).or_default() += 1;
         self.say(format_args!("* {kind} {detail}"));
     }
 
@@ -45,7 +45,7 @@ impl Log {
     }
 
     /// How often each kind of thing was done.
-    pub(crate) fn faults(&self) -> BTreeMap<&'static str, u64> {
+    pub(crate) fn faults(&self) -> BTreeMap<String, u64> {
         self.state().faults.clone()
     }
 

@@ -214,6 +214,7 @@ impl Pod {
             marks: Some(self.request.marks),
             populated: self.populated(),
             supervised: self.supervised.then_some(supervised),
+            silent: false,
         }
     }
 }

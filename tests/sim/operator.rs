@@ -8,27 +8,22 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use everynode_model::NodeUid;
-use everynode_proto::convert::json::to_struct;
-use everynode_proto::v1;
-use everynode_proto::v1::daemon_sets_client::DaemonSetsClient;
-use everynode_proto::v1::nodes_client::NodesClient;
-use everynode_proto::v1::pods_client::PodsClient;
-use everynode_proto::v1::tokens_client::TokensClient;
 use everynode_transport::{Options, connect};
-use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
+use crate::api::{call, is_refusal};
+use crate::desk::Desk;
 use crate::log::Log;
 use crate::net::{ADDRESS, SimDial};
-use crate::shells::{Desk, Seat};
+use crate::seat::Seat;
 
-const NAMESPACE: &str = "default";
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(8);
 /// After this a call without an answer has had its effect or never will: many round trips.
@@ -56,7 +51,11 @@ pub(crate) enum Wish {
     /// Has the pod on that node replaced.
     DeletePod(&'static str, String),
     Label(String, &'static str),
-    DeleteNode { name: String, uid: NodeUid, forget: bool },
+    DeleteNode {
+        name: String,
+        uid: NodeUid,
+        forget: bool,
+    },
     /// A token for that machine, which gets it when there is one.
     Token(Seat),
 }
@@ -163,16 +162,16 @@ impl Hands {
         let answer = answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer")));
         match answer {
             Ok(said) => {
-                self.log.say(format_args!("operator: {} done{said}", describe(wish)));
+                self.log.say(format_args!("operator: {} done{said}", wish));
                 self.acknowledged(wish);
             }
             Err(status) if is_refusal(&status) => {
-                self.log.say(format_args!("operator: {} refused", describe(wish)));
+                self.log.say(format_args!("operator: {} refused", wish));
                 self.refused(wish, before, status.code());
             }
             Err(status) => {
                 let code = status.code();
-                self.log.say(format_args!("operator: {} unknown ({code:?})", describe(wish)));
+                self.log.say(format_args!("operator: {} unknown ({code:?})", wish));
                 self.channel = None;
                 tokio::time::sleep(SETTLING).await;
             }
@@ -233,7 +232,7 @@ impl Hands {
             (Wish::Create(set, _), Code::AlreadyExists) => (set, Option::is_some),
             (Wish::DeleteSet(set), Code::NotFound) => (set, Option::is_none),
             (Wish::Apply(set, _) | Wish::Create(set, _) | Wish::DeleteSet(set), code) => {
-                let line = format!("P6: {} of {set} was refused with {code:?}", describe(wish));
+                let line = format!("P6: {} of {set} was refused with {code:?}", wish);
                 account.violations.push(line);
                 return;
             }
@@ -241,7 +240,7 @@ impl Hands {
         };
         let left: BTreeSet<_> = before.iter().filter(|content| fits(content)).cloned().collect();
         if left.is_empty() {
-            let line = format!("P6: {}: {code:?}, but it was acknowledged otherwise", describe(wish));
+            let line = format!("P6: {}: {code:?}, but it was acknowledged otherwise", wish);
             account.violations.push(line);
         }
         account.sets.insert(set, left);
@@ -252,131 +251,17 @@ impl Hands {
     }
 }
 
-async fn call(wish: &Wish, channel: Channel) -> Result<String, Status> {
-    match wish {
-        Wish::Apply(set, content) => {
-            DaemonSetsClient::new(channel).apply(put(set, content)).await?;
+impl fmt::Display for Wish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Apply(set, content) => write!(f, "apply {set} {content:?}"),
+            Self::Create(set, content) => write!(f, "create {set} {content:?}"),
+            Self::DeleteSet(set) => write!(f, "delete {set}"),
+            Self::DeletePod(set, node) => write!(f, "delete pod of {set} on {node}"),
+            Self::Label(node, tier) => write!(f, "label {node} tier={tier}"),
+            Self::DeleteNode { name, forget: true, .. } => write!(f, "forget {name}"),
+            Self::DeleteNode { name, .. } => write!(f, "delete node {name}"),
+            Self::Token(seat) => write!(f, "token for {}", seat.name),
         }
-        Wish::Create(set, content) => {
-            DaemonSetsClient::new(channel).create(put(set, content)).await?;
-        }
-        Wish::DeleteSet(set) => {
-            let request = v1::DeleteRequest {
-                namespace: NAMESPACE.into(),
-                name: (*set).into(),
-                ..Default::default()
-            };
-            DaemonSetsClient::new(channel).delete(request).await?;
-        }
-        Wish::DeletePod(set, node) => return delete_pod(set, node, channel).await,
-        Wish::Label(node, tier) => {
-            NodesClient::new(channel).change(label(node, tier)).await?;
-        }
-        Wish::DeleteNode { name, uid, forget } => {
-            let request = v1::DeleteNodeRequest {
-                name: name.clone(),
-                forget: *forget,
-                uid: uid.to_string(),
-                dry_run: false,
-            };
-            NodesClient::new(channel).delete(request).await?;
-        }
-        Wish::Token(seat) => {
-            let request = v1::CreateTokenRequest {
-                uses: 1,
-                node_name: seat.name.clone(),
-                replace: true,
-                ..Default::default()
-            };
-            let created = TokensClient::new(channel).create(request).await?.into_inner();
-            let token = created.secret.parse();
-            seat.give_token(token.map_err(|_| Status::internal("not a token"))?);
-        }
-    }
-    Ok(String::new())
-}
-
-async fn delete_pod(set: &str, node: &str, channel: Channel) -> Result<String, Status> {
-    let request = v1::ListRequest { namespace: NAMESPACE.into(), ..Default::default() };
-    let pods = PodsClient::new(channel.clone()).list(request).await?.into_inner().items;
-    let here = |pod: &&v1::Pod| {
-        pod.node_name == node && pod.daemon_set.as_ref().is_some_and(|key| key.name == set)
-    };
-    let Some(meta) = pods.iter().find(here).and_then(|pod| pod.metadata.clone()) else {
-        return Ok(": it is not there".into());
-    };
-    let request = v1::DeleteRequest {
-        namespace: NAMESPACE.into(),
-        name: meta.name,
-        ..Default::default()
-    };
-    PodsClient::new(channel).delete(request).await?;
-    Ok(String::new())
-}
-
-fn label(node: &str, tier: &str) -> v1::ChangeNodeRequest {
-    use v1::node_change::{Change, Label};
-    let set = Change::SetLabel(Label { key: "tier".into(), value: tier.into() });
-    v1::ChangeNodeRequest {
-        name: node.into(),
-        changes: vec![v1::NodeChange { change: Some(set), overwrite: true }],
-        dry_run: false,
-    }
-}
-
-fn put(name: &str, content: &Content) -> v1::PutDaemonSetRequest {
-    let command = |part: &str| json!({
-        "name": part,
-        "command": ["/bin/serve", format!("--version={}", content.version)],
-    });
-    // One of the sets has two containers a pod.
-    let parts: &[&str] = if name == "pair" { &["one", "other"] } else { &["main"] };
-    let containers: Vec<Value> = parts.iter().map(|part| command(part)).collect();
-    let selector = content.tier.map_or(json!({}), |tier| json!({ "tier": tier }));
-    let spec = json!({
-        "selector": { "matchLabels": { "app": name } },
-        "template": {
-            "metadata": { "labels": { "app": name } },
-            "spec": {
-                "runtimeClassName": "process",
-                "hostNetwork": true,
-                "terminationGracePeriodSeconds": 2,
-                "nodeSelector": selector,
-                "containers": containers,
-            },
-        },
-    });
-    let metadata = v1::ObjectMeta {
-        name: name.into(),
-        namespace: NAMESPACE.into(),
-        ..Default::default()
-    };
-    let spec = spec.as_object().map(to_struct);
-    let daemon_set = v1::DaemonSet { metadata: Some(metadata), spec, status: None };
-    v1::PutDaemonSetRequest { daemon_set: Some(daemon_set), ..Default::default() }
-}
-
-/// Whether it certainly had no effect. Everything else leaves that open.
-fn is_refusal(status: &Status) -> bool {
-    matches!(
-        status.code(),
-        Code::AlreadyExists
-            | Code::NotFound
-            | Code::InvalidArgument
-            | Code::PermissionDenied
-            | Code::Unauthenticated
-    )
-}
-
-fn describe(wish: &Wish) -> String {
-    match wish {
-        Wish::Apply(set, content) => format!("apply {set} {content:?}"),
-        Wish::Create(set, content) => format!("create {set} {content:?}"),
-        Wish::DeleteSet(set) => format!("delete {set}"),
-        Wish::DeletePod(set, node) => format!("delete pod of {set} on {node}"),
-        Wish::Label(node, tier) => format!("label {node} tier={tier}"),
-        Wish::DeleteNode { name, forget: true, .. } => format!("forget {name}"),
-        Wish::DeleteNode { name, .. } => format!("delete node {name}"),
-        Wish::Token(seat) => format!("token for {}", seat.name),
     }
 }

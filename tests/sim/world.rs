@@ -10,12 +10,13 @@ use everynode_store::memory::{Fault, InFlight};
 use futures_util::FutureExt as _;
 use turmoil::Sim;
 
+use crate::desk::Desk;
 use crate::ending::Ending;
 use crate::invariants::{Law, Violation, Witness, p4_gone_is_gone, p6_joined_is_known};
 use crate::log::Log;
 use crate::net::COORDINATOR;
 use crate::operator::{Operator, Wish};
-use crate::shells::{Desk, Seat};
+use crate::seat::Seat;
 
 /// The operator's host.
 pub(crate) const OPERATOR: &str = "operator";

@@ -143,6 +143,11 @@ impl Checker {
             Event::CreateFailed { pod, in_doubt, .. } if self.made(pod) && !in_doubt => {
                 self.unproven.remove(&pod.key);
             }
+            Event::Answered(found) => self.note_found_down(found),
+            Event::OursGone(key) => {
+                self.foreign.insert(key.clone());
+                self.ours_found.remove(key);
+            }
             Event::SupervisorLost(pod) => {
                 self.made(pod);
                 self.starting.retain(|(of, _)| of != pod);
@@ -270,7 +275,8 @@ impl Checker {
 
     /// Whether an answer is awaited, a time is set, or somebody else has to act first.
     fn moves_on(&self, key: &PodKey, node: &Node, code: &str) -> bool {
-        let others = ["HeldByAnotherCluster", "HeldByUnknown", "StrayPod", "WaitingFor"];
+        let others =
+            ["HeldByAnotherCluster", "HeldByUnknown", "StrayPod", "SupervisorSilent", "WaitingFor"];
         self.making.contains_key(key)
             || self.starting.iter().any(|(pod, _)| pod.key == *key)
             || others.contains(&code)

@@ -87,10 +87,16 @@ pub enum Event {
         /// How.
         exit: Exit,
     },
-    /// A pod's supervisor is dead or does not answer; what it started may be alive.
+    /// A pod's supervisor was seen dead, or can never be reached again; what it started may be
+    /// alive.
     SupervisorLost(PodRef),
+    /// A supervisor that was [`Found::silent`] gives its account.
+    Answered(Found),
     /// A place was seen empty: nothing that was started there is alive. The only proof of death.
     PlaceEmpty(PodKey),
+    /// A place was seen with nothing of our cluster alive in it, and is not empty: what lives
+    /// there was never ours to touch.
+    OursGone(PodKey),
     /// Forcing a place empty failed; it is still being tried.
     KillFailed {
         /// Which place.
@@ -169,6 +175,10 @@ pub struct Found {
     pub populated: bool,
     /// What its supervisor says, where it answers.
     pub supervised: Option<Supervised>,
+    /// Whether it has a living supervisor that has not answered yet. A slow machine is enough for
+    /// that, so it is no death: [`Event::Answered`] or [`Event::SupervisorLost`] says what became
+    /// of it.
+    pub silent: bool,
 }
 
 /// A living supervisor's account of its pod.

@@ -3,6 +3,7 @@
 //! ```text
 //!   nothing alive ────────────────────────────────▶ empty   (leftovers of ours are removed)
 //!   one, ours, supervised, nothing else ──────────▶ adopted (or waited for, if it is ending)
+//!   one, ours, supervisor silent, nothing else ───▶ held until it answers, and adopted then
 //!   anything else ────────────────────────────────▶ held: by whom decides what may be done
 //! ```
 
@@ -58,16 +59,8 @@ fn adopt(found: &Found, ledger: &Ledger, policy: &Policy, now: Now) -> Option<Li
 }
 
 fn held(alive: &[&Found], ledger: &Ledger) -> Life {
-    let holder = |found: &&Found| Holder {
-        pod: found.pod,
-        whose: Whose::of(found.marks, ledger),
-        grace: found
-            .supervised
-            .as_ref()
-            .filter(|supervised| found.pod.is_some() && !supervised.terminating)
-            .map(|supervised| supervised.grace),
-    };
-    Life::Held(Held { holders: alive.iter().map(holder).collect(), stop: None })
+    let holders = alive.iter().map(|found| Holder::of(found, ledger)).collect();
+    Life::Held(Held { holders, stop: None })
 }
 
 pub(crate) fn pod_ref(key: &PodKey, uid: PodUid) -> PodRef {

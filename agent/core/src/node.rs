@@ -215,7 +215,9 @@ impl Node {
                 place.create_failed(pod.uid, reason, (retry, in_doubt), &mut turn);
             }
             Event::SupervisorLost(pod) => place.supervisor_lost(pod.uid, &mut turn),
+            Event::Answered(found) => place.answered(&found, self.book.disk(), &mut turn),
             Event::PlaceEmpty(key) => place.seen_empty(&key, &mut turn),
+            Event::OursGone(key) => place.ours_gone(&key, &mut turn),
             Event::KillFailed { reason, .. } => place.kill_failed(reason),
             Event::Started { pod, container, pid } => {
                 if let Some(pod) = place.pod_mut(pod.uid) {
@@ -362,7 +364,8 @@ pub(crate) fn place_of(event: &Event) -> Option<&PodKey> {
         | Event::StartFailed { pod, .. }
         | Event::Exited { pod, .. }
         | Event::SupervisorLost(pod) => Some(key_of(pod)),
-        Event::PlaceEmpty(key) | Event::KillFailed { key, .. } => Some(key),
+        Event::Answered(found) => Some(&found.key),
+        Event::PlaceEmpty(key) | Event::OursGone(key) | Event::KillFailed { key, .. } => Some(key),
         _ => None,
     }
 }

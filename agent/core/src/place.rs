@@ -12,24 +12,33 @@
 //!  │ PlaceEmpty: Remove             │     Stopping      │ Kill after the grace, again and again
 //!  ├─────────────────────────────── └───────────────────┘
 //!  │ PlaceEmpty: Remove             ┌───────────────────┐
-//!  └─────────────────────────────── │       Held        │ ◀── found at the first look, not ours
-//!                                   └───────────────────┘     to adopt: see `stop`
+//!  ├─────────────────────────────── │       Held        │ ◀── found at the first look, not
+//!  │                                └───────────────────┘     to be adopted: see `stop`
+//!  │ PlaceEmpty: a death, Remove    ┌───────────────────┐
+//!  └─────────────────────────────── │      Running      │
+//!                                   └───────────────────┘
+//!
+//!   Held ── Answered: only its supervisor's account was missing ──▶ Running, as adopted
+//!   Stopping ── OursGone: others moved in, ours are dead: Remove ──▶ Held
 //! ```
 //!
-//! Only `PlaceEmpty` proves death, and it counts only while one is awaited. A runtime must tell it
-//! in the order in which things happened: an old word of emptiness then comes before the answer to
-//! a later `Create`, finds the place in `Creating`, and is passed over. That is also why `Creating`
-//! is left by an answer and nothing else.
+//! Only `PlaceEmpty` proves death. A runtime must tell it in the order in which things happened: an
+//! old word of emptiness then comes before the answer to a later `Create`, finds the place in
+//! `Creating`, and is passed over. That is also why `Creating` is left by an answer and nothing
+//! else, and why one that finds a pod `Running` is true: all of it has died, also where nobody is
+//! left who could tell how.
 
 use std::time::Duration;
 
 use everynode_model::{Exit, Failure, Intent, Item, Now, PodKey, PodUid, Reason, Timestamp};
 
 use crate::backoff::{Backoff, Policy};
-use crate::event::Action;
+use crate::event::{Action, Found};
+use crate::found;
+use crate::ledger::Ledger;
 use crate::pod::{Identity, Pod, next_try};
 use crate::spec::PodRef;
-use crate::stop::{Held, Stop};
+use crate::stop::{Held, Holder, Stop};
 
 /// One place and all that is known of it.
 #[derive(Clone, Debug)]
@@ -119,7 +128,8 @@ impl Place {
                     Want::Pod { item, .. } => _ = self.expect(item, turn),
                     Want::Nothing(_) => self.next = None,
                 }
-                held.step(key, turn.strays_too, turn.policy, turn.now, turn.out);
+                let wanted = matches!(want, Want::Pod { .. });
+                held.step(key, (wanted, turn.strays_too), turn.policy, turn.now, turn.out);
                 Life::Held(held)
             }
         };
@@ -211,11 +221,8 @@ impl Place {
     pub(crate) fn supervisor_lost(&mut self, uid: PodUid, turn: &mut Turn<'_>) {
         self.life = match std::mem::replace(&mut self.life, Life::Empty) {
             Life::Creating(mut pod) | Life::Running(mut pod) if pod.at.uid == uid => {
-                let why =
-                    Reason::new("SupervisorLost", "the pod's supervisor died or does not answer");
-                pod.unready();
-                pod.lost(&why, turn.now);
-                self.memory.failed(&pod, &why, true, turn);
+                let why = Reason::new("SupervisorLost", "the pod's supervisor died");
+                self.died(&mut pod, &why, turn);
                 Life::Stopping(pod, Stop::by_force(why, turn.now))
             }
             Life::Stopping(pod, mut stop) if pod.at.uid == uid => {
@@ -223,17 +230,41 @@ impl Place {
                 Life::Stopping(pod, stop)
             }
             Life::Held(mut held) => {
-                let held_by = held.holders.iter().any(|holder| holder.pod == Some(uid));
-                if let Some(stop) = held.stop.as_mut().filter(|_| held_by) {
-                    stop.hurry(turn.now);
-                }
+                held.lost(uid, turn.now);
                 Life::Held(held)
             }
             other => other,
         };
     }
 
-    /// `PlaceEmpty`: what was awaited to die is dead.
+    /// `Answered`: what could not be adopted without its supervisor's account now can.
+    pub(crate) fn answered(&mut self, found: &Found, ledger: &Ledger, turn: &mut Turn<'_>) {
+        let Life::Held(held) = &mut self.life else { return };
+        let known = held.holders.iter().any(|holder| holder.pod == found.pod);
+        if known && held.may_be_adopted() {
+            let one = std::slice::from_ref(found);
+            *self = Self::new(found::life(one, ledger, turn.policy, turn.now));
+        } else {
+            held.answered(Holder::of(found, ledger), &found.key, turn.out);
+        }
+    }
+
+    /// `OursGone`: who is left was never ours, and is waited for.
+    pub(crate) fn ours_gone(&mut self, key: &PodKey, turn: &mut Turn<'_>) {
+        self.life = match std::mem::replace(&mut self.life, Life::Empty) {
+            Life::Stopping(pod, _) => {
+                turn.out.push(Action::Remove(pod.at));
+                Life::Held(Held::by_unknown())
+            }
+            Life::Held(held) => {
+                turn.out.extend(held.pods(key).map(Action::Remove));
+                Life::Held(held.without_ours())
+            }
+            other @ (Life::Empty | Life::Creating(_) | Life::Running(_)) => other,
+        };
+    }
+
+    /// `PlaceEmpty`: whatever lived here is dead.
     pub(crate) fn seen_empty(&mut self, key: &PodKey, turn: &mut Turn<'_>) {
         self.life = match std::mem::replace(&mut self.life, Life::Empty) {
             Life::Stopping(pod, _) => {
@@ -244,7 +275,13 @@ impl Place {
                 turn.out.extend(held.pods(key).map(Action::Remove));
                 Life::Empty
             }
-            other @ (Life::Empty | Life::Creating(_) | Life::Running(_)) => other,
+            Life::Running(mut pod) => {
+                let why = Reason::new("PodDied", "nothing of the pod was left alive");
+                self.died(&mut pod, &why, turn);
+                turn.out.push(Action::Remove(pod.at));
+                Life::Empty
+            }
+            other @ (Life::Empty | Life::Creating(_)) => other,
         };
     }
 
@@ -255,6 +292,13 @@ impl Place {
             Life::Held(Held { stop: Some(stop), .. }) => stop.failed(reason),
             _ => {}
         }
+    }
+
+    /// The pod as a whole has failed, and is made anew after a back-off.
+    fn died(&mut self, pod: &mut Pod, why: &Reason, turn: &Turn<'_>) {
+        pod.unready();
+        pod.lost(why, turn.now);
+        self.memory.failed(pod, why, true, turn);
     }
 
     fn make(&mut self, item: &Item, gate: Option<&Reason>, turn: &mut Turn<'_>) -> Life {

@@ -6,16 +6,23 @@
 //! ```
 //!
 //! It ends only when the place was seen empty; no number of kills and no time stands in for that.
+//!
+//! A supervisor that is alive and silent is no reason to stop its pod: a machine that is short of
+//! everything would lose what is healthy. Where a pod is wanted, its answer is waited for.
 
 use std::time::Duration;
 
 use everynode_model::{Now, PodKey, PodUid, Reason, Timestamp};
 
 use crate::backoff::Policy;
-use crate::event::{Action, Marks};
+use crate::event::{Action, Found, Marks};
 use crate::found::pod_ref;
 use crate::ledger::Ledger;
 use crate::spec::PodRef;
+
+/// How long a pod may take to end whose supervisor has not said its own grace: Kubernetes' default
+/// `terminationGracePeriodSeconds`. Should it answer within, its own counts.
+const UNSAID_GRACE: Duration = Duration::from_secs(30);
 
 /// A stop under way.
 #[derive(Clone, Debug)]
@@ -34,12 +41,14 @@ pub(crate) struct Held {
 }
 
 /// Something alive in a place that can't be adopted.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Holder {
     pub(crate) pod: Option<PodUid>,
     pub(crate) whose: Whose,
     /// How long it may take to end, where it can be asked to.
     pub(crate) grace: Option<Duration>,
+    /// Whether its supervisor lives and has not answered yet.
+    pub(crate) silent: bool,
 }
 
 /// Whose something is.
@@ -72,6 +81,21 @@ impl Whose {
     }
 }
 
+impl Holder {
+    pub(crate) fn of(found: &Found, ledger: &Ledger) -> Self {
+        let said = found.supervised.as_ref().filter(|supervised| !supervised.terminating);
+        let silent = found.silent && found.supervised.is_none();
+        let unsaid = silent.then_some(UNSAID_GRACE);
+        let grace = said.map(|supervised| supervised.grace).or(unsaid);
+        Self {
+            pod: found.pod,
+            whose: Whose::of(found.marks, ledger),
+            grace: grace.filter(|_| found.pod.is_some()),
+            silent,
+        }
+    }
+}
+
 impl Stop {
     /// A stop that was asked for, and is forced after `grace`.
     pub(crate) fn after(grace: Duration, cause: Reason, now: Now) -> Self {
@@ -91,6 +115,11 @@ impl Stop {
     /// Forcing it failed this time.
     pub(crate) fn failed(&mut self, reason: Reason) {
         self.failed = Some(reason);
+    }
+
+    /// Whether it was forced already.
+    pub(crate) fn is_forced(&self) -> bool {
+        self.kills > 0
     }
 
     /// When it is forced, or forced again.
@@ -125,24 +154,69 @@ impl Held {
         self.of_our_cluster().next().is_some()
     }
 
+    /// Whether the pod that holds the place is as good as ours to run: only its supervisor's
+    /// account is missing.
+    pub(crate) fn may_be_adopted(&self) -> bool {
+        let forced = self.stop.as_ref().is_some_and(Stop::is_forced);
+        let one =
+            matches!(self.holders.as_slice(), [one] if one.silent && one.whose == Whose::Ours);
+        one && !forced
+    }
+
+    /// The supervisor of one of several holders answers, so that it can be asked to end.
+    pub(crate) fn answered(&mut self, holder: Holder, key: &PodKey, out: &mut Vec<Action>) {
+        let Some(known) = self.holders.iter_mut().find(|known| known.pod == holder.pod) else {
+            return;
+        };
+        let was_silent = std::mem::replace(known, holder).silent;
+        if let (true, Some(_), Some(uid)) = (was_silent, &self.stop, holder.pod) {
+            out.push(Action::Terminate(pod_ref(key, uid)));
+        }
+    }
+
+    /// The supervisor of one holder is dead: it can't be asked.
+    pub(crate) fn lost(&mut self, uid: PodUid, now: Now) {
+        let Some(holder) = self.holders.iter_mut().find(|one| one.pod == Some(uid)) else { return };
+        (holder.silent, holder.grace) = (false, None);
+        if let Some(stop) = &mut self.stop {
+            stop.hurry(now);
+        }
+    }
+
+    /// Nothing of our cluster is alive there any more; what is left is others'.
+    pub(crate) fn without_ours(mut self) -> Self {
+        self.holders.retain(|holder| !holder.whose.of_our_cluster());
+        if self.holders.is_empty() {
+            return Self::by_unknown();
+        }
+        Self { stop: None, ..self }
+    }
+
+    /// A place in which something without marks lives.
+    pub(crate) fn by_unknown() -> Self {
+        let unknown = Holder { pod: None, whose: Whose::Unknown, grace: None, silent: false };
+        Self { holders: vec![unknown], stop: None }
+    }
+
     /// The pods to clean up after, once the place is empty.
     pub(crate) fn pods<'a>(&'a self, key: &'a PodKey) -> impl Iterator<Item = PodRef> + 'a {
         self.of_our_cluster().filter_map(|holder| Some(pod_ref(key, holder.pod?)))
     }
 
     /// Stops what may be touched: ours at once, strays when `strays_too`. A kill goes by the
-    /// cluster's mark and would take both, so one that may not be touched protects the other.
+    /// cluster's mark and would take both, so one that may not be touched protects the other. A pod
+    /// that may yet be adopted is left as it is where one is `wanted`.
     pub(crate) fn step(
         &mut self,
         key: &PodKey,
-        strays_too: bool,
+        (wanted, strays_too): (bool, bool),
         policy: &Policy,
         now: Now,
         out: &mut Vec<Action>,
     ) {
         let touchable = |holder: &Holder| holder.whose == Whose::Ours || strays_too;
-        if self.stop.is_none() && self.any_of_our_cluster() && self.of_our_cluster().all(touchable)
-        {
+        let due = self.stop.is_none() && !(wanted && self.may_be_adopted());
+        if due && self.any_of_our_cluster() && self.of_our_cluster().all(touchable) {
             self.stop = Some(self.begin(key, now, out));
         }
         if let Some(stop) = &mut self.stop {
@@ -181,6 +255,10 @@ impl Held {
             Some(Whose::Stray) => Reason::new(
                 "StrayPod",
                 "a pod of this cluster, made under another node uid, lives in this place",
+            ),
+            Some(Whose::Ours) if self.holders.iter().any(|holder| holder.silent) => Reason::new(
+                "SupervisorSilent",
+                "the supervisor of the pod that lives in this place is alive and does not answer",
             ),
             Some(Whose::Ours) | None => Reason::new(
                 "UnsupervisedPod",

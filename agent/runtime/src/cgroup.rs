@@ -2,6 +2,7 @@
 //! removing it. Files and directories only; which cgroup is whose is [`crate::place`]'s.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -19,6 +20,10 @@ const MAX_DEPTH: usize = 64;
 /// How long a freezer may take to stop everything before the killing begins all the same: a
 /// process in an uninterruptible wait never freezes.
 const FREEZE_WAIT: Duration = Duration::from_millis(500);
+
+/// How many processes are held by descriptor at once: a fork bomb has more than this process may
+/// have open, and they stay frozen until the last is hit.
+const PIDFDS: usize = 128;
 
 /// How long to wait for the dead to be gone before forcing again.
 const FORCE_AGAIN: Duration = Duration::from_millis(200);
@@ -165,8 +170,14 @@ impl Cgroup {
         }
     }
 
-    /// The names of the directories in it, in order.
+    /// The names of the directories in it, in order, but those that no text can name.
     pub(crate) fn child_names(&self) -> io::Result<Vec<String>> {
+        let names = self.children()?;
+        Ok(names.into_iter().filter_map(|name| name.into_string().ok()).collect())
+    }
+
+    /// The names of all directories in it, in order.
+    fn children(&self) -> io::Result<Vec<OsString>> {
         let entries = match fs::read_dir(&self.path) {
             Err(error) if is_gone(&error) => return Ok(Vec::new()),
             entries => entries?,
@@ -175,7 +186,7 @@ impl Cgroup {
         for entry in entries {
             let entry = entry?;
             if entry.file_type()?.is_dir() {
-                names.extend(entry.file_name().into_string());
+                names.push(entry.file_name());
             }
         }
         names.sort_unstable();
@@ -188,7 +199,8 @@ impl Cgroup {
         if depth == MAX_DEPTH {
             return Err(io::Error::other("cgroups nested too deeply"));
         }
-        self.child_names()?.iter().try_for_each(|name| self.child(name).walk(depth + 1, visit))
+        let mut below = self.children()?.into_iter().map(|name| Self::at(self.path.join(name)));
+        below.try_for_each(|child| child.walk(depth + 1, visit))
     }
 
     fn freeze_kill_thaw(&self) -> io::Result<()> {
@@ -201,11 +213,16 @@ impl Cgroup {
 
     fn kill_frozen(&self) -> io::Result<()> {
         self.events()?.wait(FREEZE_WAIT, |events| events.says("frozen"))?;
-        let open = |pid: i32| {
-            let fd = rustix::process::pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty());
-            Some((pid, fd.ok()?))
+        let listed: Vec<i32> = self.pids()?.into_iter().collect();
+        listed.chunks(PIDFDS).try_for_each(|pids| self.kill_some(pids))
+    }
+
+    fn kill_some(&self, pids: &[i32]) -> io::Result<()> {
+        let open = |pid: &i32| {
+            let fd = rustix::process::pidfd_open(Pid::from_raw(*pid)?, PidfdFlags::empty());
+            Some((*pid, fd.ok()?))
         };
-        let held: Vec<(i32, OwnedFd)> = self.pids()?.into_iter().filter_map(open).collect();
+        let held: Vec<(i32, OwnedFd)> = pids.iter().filter_map(open).collect();
         // A number listed before and after its descriptor was opened is still the same process,
         // or another one of this cgroup; a stranger is never hit, even where freezing failed.
         let still = self.pids()?;

@@ -115,8 +115,12 @@ pub enum StartError {
     /// The pod's supervisor refused; nothing of the container is alive.
     #[error("{0}")]
     Refused(Reason),
-    /// The pod has no supervisor that answers; it is told to be lost, where it ever was there.
-    #[error("the supervisor of {0} does not answer")]
+    /// The pod's supervisor is alive and has not answered. It may start the container yet, and that
+    /// is told then; it never starts one twice.
+    #[error("the supervisor of {0} is alive and does not answer")]
+    Silent(PodRef),
+    /// The pod has no supervisor; it is told to be lost, where it ever was there.
+    #[error("the supervisor of {0} is dead")]
     NotSupervised(PodRef),
 }
 
@@ -134,7 +138,7 @@ pub enum KillError {
     /// What was killed is not dead yet: in an uninterruptible wait, most often.
     #[error("killed, and still alive: {0}")]
     StillAlive(String),
-    /// What lives there is not of this cluster, so it was not touched.
+    /// Nothing of this cluster is alive there; what is was not touched.
     #[error("{0:?} holds processes that are not this cluster's")]
     NotOurs(PathBuf),
     /// The cgroup can't be used.
@@ -205,7 +209,7 @@ impl CreateError {
 }
 
 impl StartError {
-    /// Whether anything of the container may be alive.
+    /// Whether the container may be alive with nobody left to say so.
     pub fn in_doubt(&self) -> bool {
         matches!(self, Self::NotSupervised(_))
     }
@@ -214,12 +218,18 @@ impl StartError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Refused(reason) => reason.clone(),
+            Self::Silent(_) => Reason::new("SupervisorSilent", self.to_string()),
             Self::NotSupervised(_) => Reason::new("SupervisorLost", self.to_string()),
         }
     }
 }
 
 impl KillError {
+    /// Whether nothing of the cluster is alive in the place, which is others' now.
+    pub fn ours_gone(&self) -> bool {
+        matches!(self, Self::NotOurs(_))
+    }
+
     /// The same in a word and a line.
     pub fn reason(&self) -> Reason {
         Reason::new("FailedKillPod", self.to_string())

@@ -40,7 +40,8 @@ pub use machine::{Capabilities, probe};
 /// a call only its refusal:
 /// - [`RuntimeEvent::Created`] is in the channel before `create` answers, and
 ///   [`RuntimeEvent::Started`] before `start` does; an end of the same run comes after them.
-/// - A `PlaceEmpty` read between calling `create` and its `Created` speaks of the time before.
+/// - A `PlaceEmpty` read between calling `create` and its `Created` speaks of the time before; one
+///   read after it says that the created pod is dead.
 /// - An `Exited` may come after the `PlaceEmpty` of its place; it is old news then.
 ///
 /// The channel must be read at all times: a runtime that can't say what it saw waits.
@@ -50,9 +51,10 @@ pub use machine::{Capabilities, probe};
 /// What happened in between is in what they say of themselves. `list` is called once before
 /// anything else, and may be called at any time.
 ///
-/// **Calls** may be made at once for different pods. For one place, calls of `create` never overlap
-/// with anything (a second `create` is refused); `kill` is repeated until `PlaceEmpty`. A dropped
-/// future may have had its effect. Each call is bounded in time.
+/// **Calls** may be made at once for different pods. For one place, calls of `create` overlap with
+/// nothing but the `remove` of a former pod: a second `create` is refused, and a `kill` that has not
+/// answered yet would take the new pod for the old one. `kill` is repeated until `PlaceEmpty`. A
+/// dropped future may have had its effect. Each call is bounded in time.
 ///
 /// **Marks.** Whatever is made bears cluster, node and pod for as long as anything of it lives;
 /// `kill` touches only what bears the given cluster's.
@@ -60,15 +62,17 @@ pub trait Runtime: Send + Sync + 'static {
     /// The `runtimeClassName` that asks for it.
     fn name(&self) -> &'static str;
 
-    /// All that is alive or left over, in order of places, with what living supervisors say; one
-    /// that does not answer within seconds is listed without.
+    /// All that is alive or left over, in order of places, with what living supervisors say. One
+    /// that does not answer within seconds is listed as silent, and what becomes of it is told:
+    /// [`RuntimeEvent::Answered`] or [`RuntimeEvent::SupervisorLost`].
     fn list(&self) -> BoxFuture<'_, Result<Vec<Found>, ListError>>;
 
     /// Makes a pod: its place, its supervisor, its containers' cgroups. No container runs yet.
     fn create(&self, request: CreateRequest) -> BoxFuture<'_, Result<(), CreateError>>;
 
     /// Starts a container that does not run, with nothing of a former run alive, and answers its
-    /// process id. A program that can't be executed is a refusal.
+    /// process id. A program that can't be executed is a refusal. Where the supervisor takes too
+    /// long to answer, the start may still come, and is told then.
     fn start<'a>(
         &'a self,
         pod: &'a PodRef,
@@ -136,9 +140,12 @@ pub enum RuntimeEvent {
         /// How.
         exit: Exit,
     },
-    /// The pod's supervisor is dead or does not answer; what it started may be alive. Not said of
-    /// one that ended after its containers as it was told to, nor of one that was killed by `kill`.
+    /// The pod's supervisor was seen dead, or can never be reached again; what it started may be
+    /// alive. Not said of one that ended after its containers as it was told to, nor of one that
+    /// was killed by `kill`, nor of one that is slow.
     SupervisorLost(PodRef),
+    /// A supervisor that was listed as silent gives its account; from then on its events flow.
+    Answered(Found),
     /// A place in which something was alive was seen empty.
     PlaceEmpty(PodKey),
 }

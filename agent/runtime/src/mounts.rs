@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use crate::error::MachineError;
 
-/// The first cgroup2 mount of this process' mount namespace.
+/// A cgroup2 mount of this process' mount namespace: of the whole hierarchy where there is one, and
+/// else of the part that was given to this one.
 ///
 /// # Errors
 /// When there is none, or `/proc` can't be read.
@@ -15,14 +16,18 @@ pub(crate) fn cgroup2() -> Result<PathBuf, MachineError> {
     find(&text).ok_or(MachineError::NoCgroup2)
 }
 
-/// proc_pid_mountinfo(5): the mount point is the fifth field, the type the one after ` - `.
+/// proc_pid_mountinfo(5): what is mounted is the fourth field, where the fifth, the type the one
+/// after ` - `.
 fn find(mountinfo: &[u8]) -> Option<PathBuf> {
-    mountinfo.split(|byte| *byte == b'\n').find_map(|line| {
+    let mounts = mountinfo.split(|byte| *byte == b'\n').filter_map(|line| {
         let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
         let dash = fields.iter().skip(6).position(|field| *field == b"-")? + 6;
         let is_cgroup2 = fields.get(dash + 1) == Some(&b"cgroup2".as_slice());
-        is_cgroup2.then(|| PathBuf::from(std::ffi::OsString::from_vec(unescape(fields[4]))))
-    })
+        is_cgroup2.then(|| (fields[3] != b"/", fields[4]))
+    });
+    // The first of equals; `false` is less.
+    let (_, path) = mounts.min_by_key(|(is_part, _)| *is_part)?;
+    Some(PathBuf::from(std::ffi::OsString::from_vec(unescape(path))))
 }
 
 /// Blanks, tabs, newlines and backslashes stand as `\` and three octal digits.
@@ -54,6 +59,11 @@ mod tests {
         assert_eq!(find(hybrid), Some("/sys/fs/cgroup/unified".into()));
         let odd = b"41 31 0:38 / /a\\040b\\134c rw - cgroup2 none rw";
         assert_eq!(find(odd), Some("/a b\\c".into()));
+        let part = b"41 31 0:38 /kubepods/x /srv/part rw - cgroup2 none rw\n\
+            42 31 0:38 / /sys/fs/cgroup rw - cgroup2 none rw";
+        assert_eq!(find(part), Some("/sys/fs/cgroup".into()));
+        let alone = part.split(|byte| *byte == b'\n').next().unwrap();
+        assert_eq!(find(alone), Some("/srv/part".into()));
         assert_eq!(find(b"1 2 0:3 / /sys/fs/cgroup rw - cgroup cgroup2 rw\n\n"), None);
     }
 }

@@ -1,9 +1,12 @@
 //! Where things live: the names of cgroups, and the marks in them.
 //!
 //! ```text
-//!   <cgroup2 mount>/<root>/<namespace>/<name>/<cluster>.<node>.<pod>/shim
-//!                          └──── place ────┘ └──────── pod ───────┘ /c-<container> …
+//!   <cgroup2 mount>/<root>/<namespace>/d-<name>/<cluster>.<node>.<pod>/shim
+//!                          └───── place ─────┘ └──────── pod ───────┘ /c-<container> …
 //! ```
+//!
+//! A DaemonSet may be called `cpu.stat`, as the kernel calls files of a cgroup; a namespace may not,
+//! as it has no dot. `d-` keeps them apart, and the longest name (253) within a file's 255.
 //!
 //! The place is the proof of death: it is empty when no pod of that namespace and name is alive,
 //! of whichever cluster, node, revision or agent's data directory. Whose a pod is stands in its
@@ -39,6 +42,9 @@ pub(crate) struct NotAMark;
 /// The name of a supervisor's cgroup in its pod's.
 pub(crate) const SHIM: &str = "shim";
 
+/// What stands before a DaemonSet's name in its place's.
+const DAEMON_SET: &str = "d-";
+
 /// The name of a container's cgroup in its pod's; no container's is the supervisor's.
 pub(crate) fn container_leaf(container: &str) -> String {
     format!("c-{container}")
@@ -66,7 +72,7 @@ impl Root {
     }
 
     pub(crate) fn place(&self, key: &PodKey) -> Cgroup {
-        self.namespace(key).child(key.name())
+        self.namespace(key).child(&format!("{DAEMON_SET}{}", key.name()))
     }
 
     pub(crate) fn pod(&self, key: &PodKey, mark: &Mark) -> Cgroup {
@@ -78,7 +84,8 @@ impl Root {
         let mut keys = Vec::new();
         for namespace in self.cgroup.child_names()? {
             let names = self.cgroup.child(&namespace).child_names()?;
-            keys.extend(names.iter().filter_map(|name| PodKey::new(&namespace, name).ok()));
+            let names = names.iter().filter_map(|name| name.strip_prefix(DAEMON_SET));
+            keys.extend(names.filter_map(|name| PodKey::new(&namespace, name).ok()));
         }
         Ok(keys)
     }
@@ -132,6 +139,21 @@ mod tests {
         for bad in ["", "shim", "a.b.c", &NAME.to_uppercase(), &format!("{NAME}.x"), &NAME[..73]] {
             assert_eq!(bad.parse::<Mark>(), Err(NotAMark), "{bad}");
         }
+    }
+
+    #[test]
+    fn places_are_found_again_under_the_longest_name_and_a_kernel_files() {
+        let mount = tempfile::tempdir().unwrap();
+        let root = Root::new(mount.path(), Path::new("root")).unwrap();
+        let longest = [["x"; 63].concat().as_str(); 4].join(".")[..253].to_owned();
+        let keys = ["cpu.stat", &longest].map(|name| PodKey::new("default", name).unwrap());
+        for key in &keys {
+            std::fs::create_dir_all(root.place(key).path()).unwrap();
+            let name = root.place(key).path().file_name().unwrap().to_owned();
+            assert!(name != key.name() && name.len() <= 255);
+        }
+        std::fs::create_dir(root.namespace(&keys[0]).path().join("others")).unwrap();
+        assert_eq!(root.places().unwrap(), keys);
     }
 
     #[test]

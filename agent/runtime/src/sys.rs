@@ -25,7 +25,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
+use rustix::process::{Pid, WaitId, WaitIdOptions};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -61,14 +61,6 @@ pub(crate) struct Launch<'a> {
     pub(crate) no_new_privs: bool,
     /// How it gets into its cgroup.
     pub(crate) way: Way,
-}
-
-/// A started process that has executed its program.
-pub(crate) struct Launched {
-    /// Its process id, ours to reap.
-    pub(crate) pid: Pid,
-    /// The same as a descriptor, which no later process can inherit.
-    pub(crate) pidfd: OwnedFd,
 }
 
 /// Why a process could not be started; nothing of it is alive.
@@ -127,11 +119,11 @@ const KERNEL_SIGSET: usize = 8;
 const CLONE_ARGS_SIZE: usize = size_of::<libc::clone_args>();
 
 impl Launch<'_> {
-    /// Starts the process and waits until it has executed its program.
+    /// Starts the process and waits until it has executed its program; its id, ours to reap.
     ///
     /// # Errors
     /// Names the step that failed; the child, if there was one, is reaped.
-    pub(crate) fn start(&self) -> Result<Launched, LaunchError> {
+    pub(crate) fn start(&self) -> Result<Pid, LaunchError> {
         if self.way == Way::Best {
             match self.start_by(false) {
                 Err(error) if error.stage == Stage::Clone && not_supported(&error.source) => {}
@@ -141,7 +133,7 @@ impl Launch<'_> {
         self.start_by(true)
     }
 
-    fn start_by(&self, fork: bool) -> Result<Launched, LaunchError> {
+    fn start_by(&self, fork: bool) -> Result<Pid, LaunchError> {
         let at = |stage| move |source: io::Error| LaunchError { stage, source };
         let (report, prepared) = self.prepare(fork).map_err(at(Stage::Prepare))?;
         let masked = MaskAll::new();
@@ -156,15 +148,7 @@ impl Launch<'_> {
         // Ours must be the only copy left: the child's closes by exec or death.
         drop(prepared);
         match read_report(&report) {
-            None => {
-                let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty());
-                pidfd.map(|pidfd| Launched { pid, pidfd }).map_err(|errno| {
-                    // It can't be watched, so it may not live.
-                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-                    reap(pid);
-                    LaunchError { stage: Stage::Prepare, source: errno.into() }
-                })
-            }
+            None => Ok(pid),
             Some(error) => {
                 reap(pid);
                 Err(error)
@@ -561,7 +545,7 @@ mod tests {
             no_new_privs: false,
             way,
         };
-        launch.start().map(|launched| launched.pid)
+        launch.start()
     }
 
     #[test]

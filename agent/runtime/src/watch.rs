@@ -57,6 +57,8 @@ struct Place {
     watch: Option<i32>,
     armed: bool,
     stopping: bool,
+    /// Whether the last look failed.
+    unseen: bool,
 }
 
 impl Watch {
@@ -80,10 +82,10 @@ impl Watch {
                     Err(error) => {
                         tracing::error!(%error, "no word of places that end");
                         again.tick().await;
-                        self.stopping()
+                        self.overdue()
                     }
                 },
-                _ = again.tick() => self.stopping(),
+                _ = again.tick() => self.overdue(),
             };
             for key in keys {
                 self.look(&key).await;
@@ -129,8 +131,12 @@ impl Watch {
 
     /// Removes the place's directory and forgets it, where no other pod has it.
     pub(crate) fn remove(&self, key: &PodKey, cgroup: &Cgroup) {
+        // Before the lock, as rmdir may wait for the kernel; so the place may be in use again.
+        if cgroup.remove().is_err() {
+            return;
+        }
         let mut state = self.lock();
-        if cgroup.remove().is_ok()
+        if state.places.get(key).is_some_and(|place| !place.armed)
             && let Some(place) = state.places.remove(key)
             && let Some(watch) = place.watch
         {
@@ -146,14 +152,18 @@ impl Watch {
         let mut state = self.lock();
         let Some(place) = state.places.get_mut(key).filter(|place| place.armed) else { return };
         match place.cgroup.populated() {
-            Ok(true) => {}
+            Ok(true) => place.unseen = false,
             Ok(false) => {
                 place.armed = false;
+                place.unseen = false;
                 place.stopping = false;
                 permit.send(RuntimeEvent::PlaceEmpty(key.clone()));
             }
-            // Not seen is not empty; the next look may see.
-            Err(error) => tracing::warn!(%key, %error, "cannot look into a place"),
+            Err(error) => {
+                // Not seen is not empty; the next look may see.
+                place.unseen = true;
+                tracing::warn!(%key, %error, "cannot look into a place");
+            }
         }
     }
 
@@ -169,6 +179,7 @@ impl Watch {
             watch: None,
             armed: false,
             stopping: false,
+            unseen: false,
         });
         if let Some(old) = place.watch.take() {
             state.by_watch.remove(&old);
@@ -197,10 +208,13 @@ impl Watch {
         keys
     }
 
-    /// Those to look at without being told to: being stopped, or without a watch.
-    fn stopping(&self) -> Vec<PodKey> {
+    /// Those to look at without being told to: being stopped, without a watch, or not seen when
+    /// they were looked at.
+    fn overdue(&self) -> Vec<PodKey> {
         let state = self.lock();
-        let due = |place: &Place| place.armed && (place.stopping || place.watch.is_none());
+        let due = |place: &Place| {
+            place.armed && (place.stopping || place.unseen || place.watch.is_none())
+        };
         state.places.iter().filter(|(_, p)| due(p)).map(|(key, _)| key.clone()).collect()
     }
 

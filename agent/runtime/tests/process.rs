@@ -12,7 +12,7 @@ use everynode_agent_core::PodSpec;
 use everynode_model::Exit;
 use everynode_runtime::contract::{self, Does, Factory as _, Machine, exited, request};
 use everynode_runtime::process::ProcessRuntime;
-use everynode_runtime::{KillError, OpenError, RuntimeEvent};
+use everynode_runtime::{KillError, OpenError, RuntimeEvent, StartError};
 
 use bed::{Bed, gone, pids, shell, spec_of};
 
@@ -125,15 +125,105 @@ async fn a_lost_supervisor_is_told_and_its_containers_are_still_counted() {
 }
 
 #[tokio::test]
-async fn a_supervisor_that_hangs_is_listed_without_its_word() {
+async fn a_supervisor_that_hangs_is_listed_as_silent_until_it_answers() {
     let Some(bed) = Bed::new(false) else { return };
     let mut machine = Machine::open(&bed).await;
-    let pod = machine.create(request("hangs", spec_of([bed.container("a", Does::Run)]))).await;
-    machine.start(&pod, "a").await;
-    bed::kill(bed.shim_of(&pod), "STOP");
+    let spec = spec_of([bed.container("a", Does::Run), bed.container("b", Does::Exit(4))]);
+    let pod = machine.create(request("hangs", spec)).await;
+    let pid = machine.start(&pod, "a").await;
+    let shim = bed.shim_of(&pod);
+    bed::kill(shim, "STOP");
     let mut machine = machine.reopen().await;
     let found = machine.found(&pod).await.unwrap();
-    assert!(found.populated && found.supervised.is_none());
+    assert!(found.populated && found.silent && found.supervised.is_none());
+    bed::kill(shim, "CONT");
+    let RuntimeEvent::Answered(answered) = machine.next().await else { panic!("it is there") };
+    assert!(!answered.silent);
+    assert_eq!(answered.supervised.unwrap().containers[0].pid, Some(pid), "nothing was touched");
+    machine.start(&pod, "b").await;
+    machine.expect(exited(&pod, "b", Exit::Code(4))).await;
+    machine.end(&pod).await;
+    bed.is_clean();
+}
+
+#[tokio::test]
+async fn a_supervisor_that_dies_in_silence_is_lost() {
+    let Some(bed) = Bed::new(false) else { return };
+    let mut machine = Machine::open(&bed).await;
+    let pod = machine.create(request("silent", spec_of([bed.container("a", Does::Run)]))).await;
+    machine.start(&pod, "a").await;
+    let shim = bed.shim_of(&pod);
+    bed::kill(shim, "STOP");
+    let mut machine = machine.reopen().await;
+    assert!(machine.found(&pod).await.unwrap().silent);
+    bed::kill(shim, "KILL");
+    machine.expect(RuntimeEvent::SupervisorLost(pod.clone())).await;
+    assert!(!machine.found(&pod).await.unwrap().silent);
+    machine.end(&pod).await;
+    bed.is_clean();
+}
+
+#[tokio::test]
+async fn a_slow_supervisor_is_not_lost_and_does_what_it_was_asked() {
+    let Some(bed) = Bed::new(false) else { return };
+    let mut machine = Machine::open(&bed).await;
+    let spec = spec_of([bed.container("a", Does::Run), bed.container("b", Does::Run)]);
+    let pod = machine.create(request("slow", spec)).await;
+    let a = machine.start(&pod, "a").await;
+    let shim = bed.shim_of(&pod);
+    bed::kill(shim, "STOP");
+    let error = machine.runtime.start(&pod, "b").await.unwrap_err();
+    assert!(matches!(error, StartError::Silent(_)) && !error.in_doubt(), "{error}");
+    bed::kill(shim, "CONT");
+    let RuntimeEvent::Started { container, .. } = machine.next().await else { panic!("late") };
+    assert_eq!(container, "b");
+    assert!(machine.runtime.start(&pod, "b").await.is_err(), "it runs, once");
+    let supervised = machine.found(&pod).await.unwrap().supervised.unwrap();
+    assert_eq!(supervised.containers[0].pid, Some(a));
+    machine.end(&pod).await;
+    bed.is_clean();
+}
+
+#[tokio::test]
+async fn a_supervisor_that_nobody_can_reach_is_no_silent_one() {
+    let Some(bed) = Bed::new(false) else { return };
+    let mut machine = Machine::open(&bed).await;
+    let pod =
+        machine.create(request("unreachable", spec_of([bed.container("a", Does::Run)]))).await;
+    fs::remove_file(bed.run_dir().join(pod.uid.to_string()).join("shim.sock")).unwrap();
+    let mut machine = machine.reopen().await;
+    let found = machine.found(&pod).await.unwrap();
+    assert!(found.populated && !found.silent && found.supervised.is_none());
+    machine.end(&pod).await;
+    bed.is_clean();
+}
+
+#[tokio::test]
+async fn what_pods_of_an_earlier_boot_left_is_removed() {
+    let Some(bed) = Bed::new(false) else { return };
+    let mut machine = Machine::open(&bed).await;
+    let pod = machine.create(request("stays", spec_of([bed.container("a", Does::Run)]))).await;
+    machine.start(&pod, "a").await;
+    let of_earlier =
+        bed.run_dir().join(request("gone", spec_of([shell("a", "")])).pod.uid.to_string());
+    let of_others = bed.run_dir().join("others");
+    fs::create_dir_all(of_earlier.join("logs")).unwrap();
+    fs::create_dir(&of_others).unwrap();
+    let mut machine = machine.reopen().await;
+    assert!(machine.found(&pod).await.unwrap().supervised.is_some());
+    assert!(!of_earlier.exists() && of_others.exists());
+    fs::remove_dir(of_others).unwrap();
+    machine.end(&pod).await;
+    bed.is_clean();
+}
+
+#[tokio::test]
+async fn one_that_hangs_can_be_killed() {
+    let Some(bed) = Bed::new(false) else { return };
+    let mut machine = Machine::open(&bed).await;
+    let pod = machine.create(request("hanging", spec_of([bed.container("a", Does::Run)]))).await;
+    machine.start(&pod, "a").await;
+    bed::kill(bed.shim_of(&pod), "STOP");
     machine.runtime.kill(&pod.key, contract::marks().cluster).await.unwrap();
     machine.expect(RuntimeEvent::PlaceEmpty(pod.key.clone())).await;
     machine.runtime.remove(&pod).await.unwrap();
@@ -167,19 +257,40 @@ async fn a_broken_connection_is_mended_and_nothing_is_missed() {
 }
 
 #[tokio::test]
-async fn sigterm_to_the_supervisor_ends_its_pod_in_order() {
+async fn a_signal_to_the_supervisor_is_no_order() {
     let Some(bed) = Bed::new(false) else { return };
     let mut machine = Machine::open(&bed).await;
-    let pod = machine.create(request("term", spec_of([bed.container("a", Does::Run)]))).await;
-    machine.start(&pod, "a").await;
-    let shim = bed.shim_of(&pod);
-    bed::kill(shim, "HUP");
-    bed::kill(shim, "TERM");
-    machine.expect(exited(&pod, "a", Exit::Signal(15))).await;
-    machine.expect(RuntimeEvent::PlaceEmpty(pod.key.clone())).await;
-    gone(shim).await;
-    machine.runtime.remove(&pod).await.unwrap();
+    let spec = spec_of([bed.container("a", Does::Run), bed.container("b", Does::Exit(6))]);
+    let pod = machine.create(request("signals", spec)).await;
+    let pid = machine.start(&pod, "a").await;
+    for signal in ["HUP", "INT", "TERM"] {
+        bed::kill(bed.shim_of(&pod), signal);
+        machine.start(&pod, "b").await;
+        machine.expect(exited(&pod, "b", Exit::Code(6))).await;
+    }
+    let supervised = machine.found(&pod).await.unwrap().supervised.unwrap();
+    assert!(!supervised.terminating);
+    assert_eq!(supervised.containers[0].pid, Some(pid));
+    machine.end(&pod).await;
     bed.is_clean();
+}
+
+#[tokio::test]
+async fn a_run_has_a_leaf_of_its_own_also_after_one_that_could_not_be_made() {
+    for old_kernel in [false, true] {
+        let Some(bed) = Bed::new(old_kernel) else { return };
+        let mut machine = Machine::open(&bed).await;
+        let pod = machine.create(request("leaf", spec_of([bed.container("a", Does::Die)]))).await;
+        let leaf = bed.pod_cgroup(&pod).join("c-a");
+        for _ in 0..3 {
+            machine.start(&pod, "a").await;
+            machine.expect(exited(&pod, "a", Exit::Signal(9))).await;
+            // As after a start that removed it and could not make it again.
+            fs::remove_dir(&leaf).unwrap();
+        }
+        machine.end(&pod).await;
+        bed.is_clean();
+    }
 }
 
 #[tokio::test]
@@ -248,6 +359,7 @@ async fn a_stranger_in_a_place_is_seen_and_not_touched() {
     assert!(found[0].populated && found[0].pod.is_none() && found[0].marks.is_none());
     assert!(machine.runtime.create(request.clone()).await.unwrap_err().in_doubt());
     let error = machine.runtime.kill(&request.pod.key, request.marks.cluster).await.unwrap_err();
+    assert!(error.ours_gone());
     assert!(matches!(error, KillError::NotOurs(path) if path == odd));
     assert_eq!(pids(&odd), [stranger.id()]);
     // Its end is told: the place was found with something in it. Its zombie is no life.

@@ -1,6 +1,6 @@
 //! A container's environment, as the kubelet makes it.
 
-use everynode_model::{Digest, Reason};
+use everynode_model::{Reason, pod_name};
 use serde_json::Value;
 
 use super::fields::{Container, EnvVar, FieldRef, Metadata, ValueFrom};
@@ -88,7 +88,7 @@ fn value(
 
 fn field(path: &str, metadata: &Metadata, around: &Surroundings) -> Option<String> {
     Some(match path {
-        "metadata.name" => pod_name(around),
+        "metadata.name" => pod_name(&around.key, around.uid.uuid().as_bytes()),
         "metadata.namespace" => around.key.namespace().to_owned(),
         "metadata.uid" => around.uid.to_string(),
         "spec.nodeName" => around.node_name.to_string(),
@@ -105,17 +105,4 @@ fn field(path: &str, metadata: &Metadata, around: &Surroundings) -> Option<Strin
             map.get(key).cloned().unwrap_or_default()
         }
     })
-}
-
-/// The pod's name as the coordinator shows it: the DaemonSet's, and five characters drawn from the
-/// pod's uid, of Kubernetes' alphabet for generated names.
-fn pod_name(around: &Surroundings) -> String {
-    const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
-    let mut number = Digest::of(around.uid.uuid().as_bytes()).leading_u64();
-    let mut name = format!("{}-", around.key.name());
-    for _ in 0..5 {
-        name.push(char::from(ALPHABET[usize::try_from(number % 27).unwrap_or_default()]));
-        number /= 27;
-    }
-    name
 }

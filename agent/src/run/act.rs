@@ -9,6 +9,7 @@ use everynode_agent_core::{Action, Event, Marks, PodRef};
 use everynode_model::{Digest, Now, PodKey, Reason, SetUid};
 use everynode_runtime::{CreateError, CreateRequest, Runtime};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use super::{Agent, Parts};
 use crate::body::{self, Surroundings};
@@ -26,6 +27,8 @@ pub(super) struct Doer {
     marks: Marks,
     around: Arc<Around>,
     shapes: Arc<Mutex<BTreeMap<PodRef, Shape>>>,
+    /// Those under way, by place; each ends within seconds.
+    kills: Arc<Mutex<BTreeMap<PodKey, Vec<JoinHandle<()>>>>>,
 }
 
 /// What all pods here have around them.
@@ -96,6 +99,7 @@ impl Doer {
                 agent_user: rustix::process::geteuid().as_raw(),
             }),
             shapes: Arc::default(),
+            kills: Arc::default(),
         }
     }
 
@@ -106,7 +110,14 @@ impl Doer {
 
     fn create(&self, wanted: Wanted) {
         let this = self.clone();
+        let mut kills = this.kills.lock().unwrap_or_else(PoisonError::into_inner);
+        let kills_here = kills.remove(&wanted.pod.key).unwrap_or_default();
+        drop(kills);
         tokio::spawn(async move {
+            // A kill that the place's end has overtaken would take the new pod for the old one.
+            for kill in kills_here {
+                let _ = kill.await;
+            }
             let pod = wanted.pod.clone();
             if let Err((reason, retry, in_doubt)) = this.try_create(wanted).await {
                 tracing::warn!(%pod, %reason, "not created");
@@ -168,13 +179,18 @@ impl Doer {
     }
 
     fn kill(&self, key: PodKey) {
-        let this = self.clone();
-        tokio::spawn(async move {
+        let (this, place) = (self.clone(), key.clone());
+        let task = tokio::spawn(async move {
             if let Err(error) = this.runtime.kill(&key, this.marks.cluster).await {
                 tracing::warn!(place = %key, "not empty yet: {error}");
-                this.say(Event::KillFailed { key, reason: error.reason() }).await;
+                this.say(match error.ours_gone() {
+                    true => Event::OursGone(key),
+                    false => Event::KillFailed { key, reason: error.reason() },
+                })
+                .await;
             }
         });
+        self.remember_kill(place, task);
     }
 
     fn remove(&self, pod: PodRef) {
@@ -184,6 +200,14 @@ impl Doer {
                 tracing::warn!(%pod, "remains were left: {error}");
             }
         });
+    }
+
+    /// Remembers a kill under way, for the next creation in its place to wait for.
+    fn remember_kill(&self, place: PodKey, kill: JoinHandle<()>) {
+        let mut kills = self.kills.lock().unwrap_or_else(PoisonError::into_inner);
+        kills.values_mut().for_each(|tasks| tasks.retain(|task| !task.is_finished()));
+        kills.retain(|_, tasks| !tasks.is_empty());
+        kills.entry(place).or_default().push(kill);
     }
 
     async fn say(&self, event: Event) {

@@ -254,6 +254,7 @@ impl Agent {
                 tracing::warn!(%pod, "its supervisor is lost");
                 Event::SupervisorLost(pod)
             }
+            RuntimeEvent::Answered(found) => Event::Answered(found),
             RuntimeEvent::PlaceEmpty(key) => Event::PlaceEmpty(key),
         };
         self.apply(event);

@@ -174,7 +174,7 @@ pub enum Outcome {
         record: Box<NodeRecord>,
         /// The pods that it is known to run and that will be stopped there.
         pods: Vec<PodKey>,
-        /// Whether it is connected, so that it will be soon.
+        /// Whether it is in reach, so that it will be soon.
         connected: bool,
     },
     /// The node was changed, or was so already.

@@ -197,7 +197,7 @@ fn about_pod(pod: &PodStatus) -> InvolvedObject {
     InvolvedObject {
         kind: "Pod".into(),
         namespace: pod.key.namespace().into(),
-        name: crate::views::pod_name(&pod.key, pod.uid.uuid().as_bytes()),
+        name: everynode_model::pod_name(&pod.key, pod.uid.uuid().as_bytes()),
         uid: pod.uid.to_string(),
     }
 }

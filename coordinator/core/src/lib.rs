@@ -45,5 +45,5 @@ pub use record::{
     NodeStanding, Record, RecordKey, RevisionRecord, SetRecord, TokenRecord, Write,
 };
 pub use view::{Changed, NodeView, Order, PodView, Readiness, SetStatus, SetView, Why};
-pub use views::{PodFilter, pod_name};
+pub use views::PodFilter;
 pub use why::WhyFilter;

@@ -62,6 +62,12 @@ impl Seen {
     pub(crate) fn is_ready(&self) -> bool {
         self.readiness == Readiness::Ready
     }
+
+    /// Whether it has a session on which it was heard within the lease. The session of a node that
+    /// was cut off stays open until the transport gives it up, which takes long.
+    pub(crate) fn is_in_reach(&self) -> bool {
+        self.session.is_some() && !matches!(self.readiness, Readiness::Lost { .. })
+    }
 }
 
 impl SeenPlace {

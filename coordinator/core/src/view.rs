@@ -77,7 +77,7 @@ pub struct NodeView {
     pub record: Arc<NodeRecord>,
     /// How it is doing.
     pub readiness: Readiness,
-    /// Whether it has a session now.
+    /// Whether it has a session now, on which it was heard within the lease.
     pub connected: bool,
     /// What it said when its last session began; `None` before the first of this reign.
     pub hello: Option<Arc<Hello>>,

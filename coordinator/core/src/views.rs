@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use everynode_model::{Digest, NodeName, NodeUid, PodKey, PodStatus, Reason, SetUid, Strategy};
+use everynode_model::{
+    Digest, NodeName, NodeUid, PodKey, PodStatus, Reason, SetUid, Strategy, pod_name,
+};
 
 use crate::Fleet;
 use crate::record::{EventRecord, GrantHead, NodeRecord, RevisionRecord, TokenRecord};
@@ -20,20 +22,6 @@ pub struct PodFilter {
     pub namespace: Option<String>,
     /// Only of this DaemonSet.
     pub set: Option<PodKey>,
-}
-
-/// A pod's name: its set's, and five characters drawn from its identity, of Kubernetes' alphabet
-/// for generated names (no vowels, so that no words come about).
-pub fn pod_name(key: &PodKey, identity: &[u8]) -> String {
-    const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
-    let mut number = Digest::of(identity).leading_u64();
-    let mut name = format!("{}-", key.name());
-    for _ in 0..5 {
-        let index = usize::try_from(number % 27).unwrap_or(0);
-        name.push(char::from(ALPHABET[index]));
-        number /= 27;
-    }
-    name
 }
 
 impl Fleet {
@@ -205,7 +193,7 @@ fn node_view(record: &Arc<NodeRecord>, seen: &Seen) -> NodeView {
     NodeView {
         record: Arc::clone(record),
         readiness: seen.readiness,
-        connected: seen.session.is_some(),
+        connected: seen.is_in_reach(),
         hello: seen.hello.clone(),
         acknowledged: seen.acknowledged,
         resource_version: record.resource_version.max(seen.version),

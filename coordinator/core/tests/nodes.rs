@@ -303,6 +303,26 @@ fn a_fleet_restored_within_its_reign_goes_on_from_what_agents_accepted() {
 }
 
 #[test]
+fn a_restored_fleet_contradicts_nothing_that_may_still_be_on_its_way() {
+    let mut world = World::with_nodes(1);
+    world.put(daemon_set("a", 1, "1"), "1");
+    world.settle();
+    let accepted = world.agents[&id(1)].order.clone();
+    world.put(daemon_set("b", 2, "1"), "1");
+    world.hand_out();
+    let unheard = world.stamps[&id(1)];
+    world.agents.get_mut(&id(1)).unwrap().order = accepted;
+    let mut fleet = world.restored();
+    fleet.succeed(&world.fleet);
+    world.fleet = fleet;
+    world.put(daemon_set("c", 3, "1"), "1");
+    world.connect(id(1));
+    world.hand_out();
+    let stamp = world.stamps[&id(1)];
+    assert!(stamp.is_newer_than(&unheard) && !stamp.contradicts(&unheard), "{stamp:?}");
+}
+
+#[test]
 fn a_crash_loop_counts_and_seldom_writes() {
     let mut world = World::with_nodes(1);
     world.put(daemon_set("a", 1, "1"), "1");

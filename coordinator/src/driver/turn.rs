@@ -75,7 +75,11 @@ impl Driver {
     }
 
     /// When the next turn is due, whatever comes in.
+    ///
+    /// Never later than half a heartbeat from now, however short that is: two turns that are a
+    /// whole one apart then show that the process was frozen, and not merely asleep.
     pub(super) fn wake_at(&self, longest: Duration) -> Instant {
+        let longest = longest.min(self.fleet.config().heartbeat_interval / 2);
         let now = self.clock.now().steady;
         let deadline = if self.unfinished { Some(now) } else { self.fleet.wake_at() };
         Instant::now() + bounded(deadline, now, longest).since(now)

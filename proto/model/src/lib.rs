@@ -26,7 +26,9 @@ pub use id::{
     ClusterId, Generation, InvalidName, NodeName, NodeUid, PodKey, PodUid, ReignId, SessionNonce,
     SetUid, Term,
 };
-pub use pod::{ContainerState, ContainerStatus, Exit, Failure, PodPhase, PodStatus, Reason};
+pub use pod::{
+    ContainerState, ContainerStatus, Exit, Failure, PodPhase, PodStatus, Reason, pod_name,
+};
 pub use quantity::{IntOrPercent, InvalidIntOrPercent};
 pub use selector::{
     InvalidSelector, Labels, Operator, Requirement, Selector, valid_label_value,

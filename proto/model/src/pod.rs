@@ -112,6 +112,20 @@ pub struct PodStatus {
     pub containers: Vec<ContainerStatus>,
 }
 
+/// A pod's name: its DaemonSet's, and five characters drawn from its identity, of Kubernetes'
+/// alphabet for generated names (no vowels, so that no words come about).
+pub fn pod_name(key: &PodKey, identity: &[u8]) -> String {
+    const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+    let mut number = Digest::of(identity).leading_u64();
+    let mut name = format!("{}-", key.name());
+    for _ in 0..5 {
+        // The remainder is below 27.
+        name.push(char::from(ALPHABET[usize::try_from(number % 27).unwrap_or_default()]));
+        number /= 27;
+    }
+    name
+}
+
 impl Reason {
     /// A reason with this word and line.
     pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {

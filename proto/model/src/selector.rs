@@ -39,7 +39,7 @@ pub struct Requirement {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selector(pub Vec<Requirement>);
 
-/// A text that is not a label selector (`a=b,c!=d,e in (x,y),f notin (z),g,!h`).
+/// A text that is not a label selector (`a=b,c!=d,e in (x,y),f notin (z),g,!h,i>1,j<9`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidSelector {
     /// The part that could not be read.
@@ -93,11 +93,14 @@ impl Selector {
 impl FromStr for Selector {
     type Err = InvalidSelector;
 
-    /// Reads kubectl's `-l` syntax.
+    /// Reads kubectl's `-l` syntax. Only an empty text selects everything: an empty part is a
+    /// mistake, and would widen what is meant.
     fn from_str(text: &str) -> Result<Self, InvalidSelector> {
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
         split_outside_parentheses(text)
             .map(str::trim)
-            .filter(|part| !part.is_empty())
             .map(parse_requirement)
             .collect::<Result<_, _>>()
             .map(Self)
@@ -151,7 +154,7 @@ impl fmt::Display for InvalidSelector {
             "unable to parse requirement {:?}: write it as key=value, key!=value, ",
             self.part
         )?;
-        f.write_str("key in (a,b), key notin (a,b), key or !key")
+        f.write_str("key in (a,b), key notin (a,b), key, !key, key>number or key<number")
     }
 }
 
@@ -201,13 +204,21 @@ fn parse_requirement(part: &str) -> Result<Requirement, InvalidSelector> {
         (key, Operator::NotIn, parse_values(values, part)?)
     } else if let Some((key, values)) = split_word(part, "in") {
         (key, Operator::In, parse_values(values, part)?)
+    } else if let Some((key, bound)) = part.split_once('>') {
+        (key, Operator::Gt, one(bound))
+    } else if let Some((key, bound)) = part.split_once('<') {
+        (key, Operator::Lt, one(bound))
     } else if let Some(key) = part.strip_prefix('!') {
         (key, Operator::DoesNotExist, BTreeSet::new())
     } else {
         (part, Operator::Exists, BTreeSet::new())
     };
     let key = key.trim();
-    if !valid_qualified_name(key) || !values.iter().all(|value| valid_label_value(value)) {
+    let valid = |value: &String| match operator {
+        Operator::Gt | Operator::Lt => valid_label_value(value) && value.parse::<i64>().is_ok(),
+        _ => valid_label_value(value),
+    };
+    if !valid_qualified_name(key) || !values.iter().all(valid) {
         return Err(InvalidSelector { part: part.into() });
     }
     Ok(Requirement { key: key.into(), operator, values })
@@ -242,7 +253,19 @@ mod tests {
         assert!(!selector.matches(&labels(&[("a", "b"), ("e", "y"), ("g", ""), ("h", "1")])));
         assert_eq!(selector.to_string(), "a=b,c!=d,e in (x,y),f!=z,g,!h");
         assert_eq!("".parse(), Ok(Selector::default()));
-        for bad in ["a b", "=", "e in x", "a=b c", "!", "a in (b"] {
+        assert_eq!(" ".parse(), Ok(Selector::default()));
+        for bad in ["a b", "=", "e in x", "a=b c", "!", "a in (b", ",", "a=b,", ",a", "a,,b"] {
+            assert!(bad.parse::<Selector>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_printed_is_read_back() {
+        let text = "a=b,c!=d,e in (x,y),f notin (y,z),g,!h,i>1,j<22";
+        let selector: Selector = text.parse().unwrap();
+        assert_eq!(selector.to_string(), text);
+        assert_eq!(selector.0[6].operator, Operator::Gt);
+        for bad in ["a>", "a>b", "a>=1", "a<1<2", ">1", "a>1.5"] {
             assert!(bad.parse::<Selector>().is_err(), "{bad}");
         }
     }

@@ -88,6 +88,7 @@ pub fn found(item: &Item, uid: u128, marks: Option<Marks>) -> Found {
             restarts: 0,
             containers: vec![main],
         }),
+        silent: false,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The way out: stop, say so, be heard, forget.
 
 use everynode_agent_core::{Action, Departure, Event, Found, Marks, Standing};
-use everynode_model::{NodeUid, SessionNonce};
+use everynode_model::{ClusterId, NodeUid, SessionNonce};
 use uuid::Uuid;
 
 use crate::bench::{Bench, OURS, found, item, key, order, reason};
@@ -73,6 +73,22 @@ fn a_confirmation_that_comes_too_early_is_none() {
     bench.apply(Event::Persisted);
     assert_eq!(bench.apply(Event::DepartureConfirmed), []);
     assert!(bench.node.why_not_left().unwrap().message.contains("default/a"));
+}
+
+#[test]
+fn another_clusters_pod_beside_ours_does_not_keep_the_machine() {
+    let foreign = Marks { cluster: ClusterId::new(Uuid::from_u128(9)), ..OURS };
+    for holders in [vec![Some(OURS), Some(foreign)], vec![Some(OURS)]] {
+        let mut bench = Bench::unseen(Bench::new().node.ledger().clone());
+        let found =
+            holders.iter().zip(50..).map(|(marks, uid)| found(&item("a", "1"), uid, *marks));
+        bench.apply(Event::Looked(found.collect()));
+        bench.apply(Event::Deregistered);
+        bench.apply(Event::Persisted);
+        assert!(!bench.node.is_empty_here());
+        let actions = bench.apply(Event::OursGone(key("a")));
+        assert!(matches!(actions[..], [Action::Remove(_), Action::ConfirmDeparture]));
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use everynode_agent_core::{Action, Event, Found, Ledger, Marks};
+use everynode_agent_core::{Action, Event, Found, Ledger, Marks, PodRef};
 use everynode_model::{ClusterId, Exit, NodeUid};
 use uuid::Uuid;
 
@@ -122,4 +122,56 @@ fn orders_before_the_look_are_taken_and_nothing_starts() {
     let mut bench = Bench::unseen(Ledger::joined(CLUSTER, NODE));
     assert_eq!(bench.accept([item("a", "1")]), []);
     made(&bench.apply(Event::Looked(Vec::new())));
+}
+
+fn silent(marks: Marks) -> Found {
+    Found { silent: true, ..unsupervised(Some(marks)) }
+}
+
+#[test]
+fn a_silent_supervisor_is_waited_for_and_its_pod_adopted_without_a_touch() {
+    let mut bench = restarted();
+    assert_eq!(bench.apply(Event::Looked(vec![silent(OURS)])), []);
+    assert_eq!(bench.why("a"), "SupervisorSilent");
+    assert_eq!(bench.pass_secs(100_000), []);
+    assert_eq!(bench.apply(Event::Answered(found(&item("a", "1"), 50, Some(OURS)))), []);
+    assert!(bench.status("a").ready);
+    assert_eq!(bench.exit("a", Exit::Code(1)).len(), 1, "and is ours to restart");
+}
+
+#[test]
+fn a_silent_supervisor_that_dies_leaves_a_pod_to_kill() {
+    let mut bench = restarted();
+    bench.apply(Event::Looked(vec![silent(OURS)]));
+    let pod = PodRef { key: key("a"), uid: silent(OURS).pod.unwrap() };
+    assert_eq!(bench.apply(Event::SupervisorLost(pod)), [Action::Kill(key("a"))]);
+    made(&bench.empty("a"));
+}
+
+#[test]
+fn what_is_not_wanted_is_stopped_though_its_supervisor_is_silent() {
+    for (marks, answers) in [(OURS, false), (OURS, true), (STRAY, false), (STRAY, true)] {
+        let mut bench = restarted();
+        bench.apply(Event::Looked(vec![silent(marks)]));
+        bench.accept([]);
+        if answers {
+            let word = Event::Answered(found(&item("a", "1"), 50, Some(marks)));
+            // Asked again, as the silent one may not have heard.
+            assert!(matches!(bench.apply(word).as_slice(), [Action::Terminate(_)]));
+        }
+        assert_eq!(bench.pass(GRACE), [Action::Kill(key("a"))]);
+        assert!(matches!(bench.empty("a").as_slice(), [Action::Remove(_)]));
+    }
+}
+
+#[test]
+fn ours_that_die_beside_others_are_gone_and_the_place_stays_theirs() {
+    let mut bench = restarted();
+    let foreign = found(&item("a", "1"), 51, Some(FOREIGN));
+    bench.apply(Event::Looked(vec![unsupervised(Some(OURS)), foreign]));
+    let actions = bench.apply(Event::OursGone(key("a")));
+    assert!(matches!(actions.as_slice(), [Action::Remove(_)]), "{actions:?}");
+    assert_eq!(bench.why("a"), "HeldByAnotherCluster");
+    assert_eq!(bench.pass_secs(1000), [], "nothing is killed or made there");
+    made(&bench.empty("a"));
 }

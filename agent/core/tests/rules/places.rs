@@ -155,8 +155,21 @@ fn an_old_word_of_emptiness_proves_nothing() {
     bench.accept([item("a", "2")]);
     let new = made(&bench.empty("a"));
     assert_eq!(bench.empty("a"), [], "while the next is being made");
-    bench.created(&new);
-    assert_eq!(bench.empty("a"), [], "while it lives");
+    assert_eq!(bench.created(&new).len(), 1, "it is there, and its container starts");
+}
+
+#[test]
+fn a_pod_that_died_as_a_whole_is_made_anew() {
+    let mut bench = Bench::running([item("a", "1")]);
+    let old = bench.pod("a");
+    let actions = bench.empty("a");
+    assert_eq!(actions[0], Action::Remove(old.clone()));
+    assert!(matches!(actions.last(), Some(Action::Create { restarts: 1, .. })), "{actions:?}");
+    assert_eq!(bench.status("a").last_failure.unwrap().reason.code, "PodDied");
+    assert_eq!(bench.apply(Event::SupervisorLost(old)), [], "the same death");
+    bench.bring_up(actions[1..].to_vec());
+    assert!(matches!(bench.empty("a").as_slice(), [Action::Remove(_)]), "now it backs off");
+    made(&bench.pass_secs(10));
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub struct Body {
     pub revision: Digest,
     pub replace: u64,
     pub supervisor: bool,
+    /// The supervisor lives and does not answer.
+    pub silent: bool,
     pub terminating: bool,
     /// Pays no heed to SIGTERM.
     pub stubborn: bool,
@@ -109,6 +111,12 @@ impl Machine {
             if faulty && rng.one_in(40) {
                 body.die();
             }
+        } else if body.silent && body.supervisor && !rng.one_in(3) {
+            body.silent = faulty && rng.one_in(2);
+            if !body.silent {
+                let word = Event::Answered(found(&key, body, now));
+                words.push(body.uid.map(|_| word));
+            }
         } else if body.terminating && body.supervisor && !body.stubborn {
             for (name, one) in body.procs.iter().filter(|(_, one)| one.alive) {
                 _ = one;
@@ -128,15 +136,8 @@ impl Machine {
 
     /// What a look finds.
     pub fn look(&self, now: Now) -> Vec<Found> {
-        let found = |key: &PodKey, body: &Body| Found {
-            key: key.clone(),
-            pod: body.uid,
-            marks: body.marks,
-            populated: body.populated(),
-            supervised: body.supervisor.then(|| supervised(body, now)),
-        };
         let all = self.bodies.iter().flat_map(|(key, bodies)| bodies.iter().map(move |b| (key, b)));
-        all.map(|(key, body)| found(key, body)).collect()
+        all.map(|(key, body)| found(key, body, now)).collect()
     }
 
     fn perform(
@@ -147,6 +148,13 @@ impl Machine {
         now: Now,
     ) -> Result<(), String> {
         let fault = self.faulty && rng.one_in(5);
+        if self.faulty && rng.one_in(20) {
+            self.bodies
+                .entry(key.clone())
+                .or_default()
+                .iter_mut()
+                .for_each(|body| body.silent = true);
+        }
         match job {
             Action::Create { pod, set, revision, replace, restarts } => {
                 if self.bodies.get(key).is_some_and(|bodies| bodies.iter().any(Body::populated)) {
@@ -159,6 +167,7 @@ impl Machine {
                     revision,
                     replace,
                     supervisor: true,
+                    silent: false,
                     terminating: false,
                     stubborn: rng.one_in(3),
                     restarts,
@@ -168,7 +177,7 @@ impl Machine {
             }
             Action::Start { pod, container } => self.start(&pod, container, fault, now)?,
             Action::Terminate(pod) => {
-                if let Some(body) = self.body(&pod).filter(|body| body.supervisor) {
+                if let Some(body) = self.body(&pod).filter(|body| body.supervisor && !body.silent) {
                     body.terminating = true;
                 }
             }
@@ -220,7 +229,7 @@ impl Machine {
         if one.alive {
             return Err(format!("{pod} {name} is started while it runs"));
         }
-        let word = if fault {
+        let word = if fault || body.silent {
             let reason = Reason::new("StartError", "pretended");
             Event::StartFailed { pod: pod.clone(), container: name, reason }
         } else {
@@ -243,9 +252,11 @@ impl Machine {
         let bodies = self.bodies.entry(key.clone()).or_default();
         let ours = |body: &&mut Body| body.marks.is_some_and(|marks| marks.cluster == cluster);
         bodies.iter_mut().filter(ours).for_each(Body::die);
-        if !bodies.iter().any(Body::populated) {
-            self.say(&key.clone(), Event::PlaceEmpty(key));
-        }
+        let word = match bodies.iter().any(Body::populated) {
+            true => Event::OursGone(key.clone()),
+            false => Event::PlaceEmpty(key.clone()),
+        };
+        self.say(&key, word);
     }
 
     fn say(&mut self, key: &PodKey, word: Event) {
@@ -258,8 +269,24 @@ impl Machine {
     }
 }
 
-/// A container or its supervisor dies.
+fn found(key: &PodKey, body: &Body, now: Now) -> Found {
+    Found {
+        key: key.clone(),
+        pod: body.uid,
+        marks: body.marks,
+        populated: body.populated(),
+        supervised: (body.supervisor && !body.silent).then(|| supervised(body, now)),
+        silent: body.supervisor && body.silent,
+    }
+}
+
+/// A container, its supervisor or the whole pod dies.
 fn misfortune(key: &PodKey, body: &mut Body, rng: &mut Rng, now: Now) -> Vec<Option<Event>> {
+    if rng.one_in(8) {
+        // All at once, and nobody is left who could tell of more than an empty place.
+        body.die();
+        return Vec::new();
+    }
     if body.supervisor && rng.one_in(4) {
         body.supervisor = false;
         let uid = body.uid;

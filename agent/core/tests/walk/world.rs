@@ -454,6 +454,7 @@ impl World {
                     revision: revision(0),
                     replace: 0,
                     supervisor: rng.one_in(2),
+                    silent: rng.one_in(3),
                     terminating: false,
                     stubborn: rng.one_in(2),
                     restarts: 0,

@@ -20,9 +20,9 @@ use std::time::Duration;
 use everynode_agent_core::{ContainerSpec, PodSpec};
 use everynode_model::PodKey;
 use rustix::fs::{MemfdFlags, Mode, OFlags};
-use rustix::process::{WaitId, WaitIdOptions};
+use rustix::process::{PidfdFlags, WaitId, WaitIdOptions};
 
-use super::link::{Address, Link};
+use super::link::Link;
 use super::{Inner, blocking, joined};
 use crate::CreateRequest;
 use crate::cgroup::Cgroup;
@@ -52,8 +52,7 @@ async fn whole(inner: &Arc<Inner>, request: CreateRequest) -> Result<(), CreateE
     check(&request.spec)?;
     let _creating = Creating::begin(inner, &request.pod.key)?;
     let pod = request.pod.clone();
-    let address =
-        Address { directory: inner.pod_directory(pod.uid), pod: pod.clone(), marks: request.marks };
+    let address = inner.address(pod.clone(), request.marks);
     let mark = Mark { marks: request.marks, pod: pod.uid };
     let shared = Arc::clone(inner);
     blocking(move || shared.begin(&request, &mark)).await?;
@@ -139,7 +138,7 @@ impl Inner {
         };
         // People see in `ps` whose supervisor it is; the key's characters hold no zero byte.
         let title = CString::new(format!("everynode-shim: {}", request.pod.key));
-        let launched = Launch {
+        let pid = Launch {
             program: program.clone(),
             argv: [title.unwrap_or_default()].into_iter().chain(arguments.to_vec()).collect(),
             env: Vec::new(),
@@ -154,7 +153,12 @@ impl Inner {
         }
         .start()
         .map_err(CreateError::launch)?;
-        tokio::spawn(reap(launched.pidfd));
+        // By descriptor, as another child of this process may have the number next.
+        match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(pidfd) => drop(tokio::spawn(reap(pidfd))),
+            // What began to live is not taken back for that.
+            Err(error) => tracing::warn!(%error, "a supervisor's end will leave a zombie"),
+        }
         Ok(())
     }
 

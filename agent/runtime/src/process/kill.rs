@@ -32,18 +32,28 @@ impl Inner {
         let at = |source| KillError::io(place.path(), source);
         let start = Instant::now();
         let pods = self.root.pods(key).map_err(at)?;
+        let mut failed = None;
+        let mut strangers = Vec::new();
         for (pod, mark) in &pods {
-            let Some(mark) = mark.filter(|mark| mark.marks.cluster == cluster) else { continue };
+            let Some(mark) = mark.filter(|mark| mark.marks.cluster == cluster) else {
+                strangers.push(pod);
+                continue;
+            };
             if let Some(link) = self.links().get(&mark.pod) {
                 link.expect_death();
             }
+            // Each is forced at least once: one that can't die does not protect the others.
             let left = KILL_WITHIN.saturating_sub(start.elapsed());
-            if !pod.force_until_empty(self.force, left).map_err(at)? {
-                return Err(KillError::StillAlive(who(pod)));
+            match pod.force_until_empty(self.force, left) {
+                Ok(true) => {}
+                Ok(false) => failed = failed.or_else(|| Some(KillError::StillAlive(who(pod)))),
+                Err(source) => failed = failed.or_else(|| Some(KillError::io(pod.path(), source))),
             }
         }
-        let strangers = pods.iter().map(|(pod, _)| pod).find(|pod| pod.populated().unwrap_or(true));
-        match strangers {
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        match strangers.into_iter().find(|pod| pod.populated().unwrap_or(true)) {
             Some(pod) => Err(KillError::NotOurs(pod.path().to_owned())),
             None if place.populated().map_err(at)? => {
                 Err(KillError::NotOurs(place.path().to_owned()))

@@ -1,45 +1,44 @@
 //! The agent's side of one supervisor's connection: asks in order, hears what happened, comes back
-//! once when the connection breaks.
+//! when the connection breaks.
 //!
 //! ```text
-//!   connect ── account ──▶ conversing ──── leaving ──────────────▶ over, quietly
-//!                 ▲            │
-//!                 │            ├─ silent for too long ──────┐
-//!                 │            └─ connection lost ─┐        ▼
-//!                 └──────────── connects again ────┴─ or ▶ SupervisorLost
+//!                  account                        leaving
+//!   connecting ──────────────────▶ conversing ──────────────▶ over, quietly
+//!       │                              │
+//!       │ not in time                  │ connection lost
+//!       ▼         account              ▼
+//!    seeking ── (Answered) ──▶ conversing
+//!     │   ▲
+//!     │   └─ not in time, again and again
+//!     └───── its cgroup empty, or nobody at its socket ──▶ SupervisorLost
 //! ```
+//!
+//! A supervisor that takes long is not dead: it waits for a disk, or for a processor. Who asks it is
+//! told so after a while, and what it says then still counts. It is lost when its cgroup was seen
+//! empty, or when nobody holds its socket any more.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
-use std::os::fd::AsRawFd as _;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use everynode_agent_core::{Marks, PodRef};
+use everynode_agent_core::Found;
 use everynode_model::Exit;
-use rustix::fs::{Mode, OFlags};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
 
+use super::connect::{AGAIN_WITHIN, Address, Connected, next_message, receive};
 use crate::RuntimeEvent;
-use crate::shim::protocol::{self, Account, MAX_LINE, Message, Request, SOCKET};
+use crate::shim::protocol::{self, Account, Message, Request};
 
-/// How long a supervisor may take for an answer. A start forks, and kills what is in its way for
-/// up to a second; the rest of ten is for a machine that is short of everything.
+/// How long who asks waits for an answer. A start forks, and kills what is in its way for up to a
+/// second; the rest of ten is for a machine that is short of everything.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long coming back may take: it only asks for the account, perhaps on a very busy machine.
-const AGAIN_WITHIN: Duration = Duration::from_secs(5);
-
-/// The pause before coming back, so that a supervisor that hangs up each time costs little.
-const AGAIN_AFTER: Duration = Duration::from_millis(100);
-
-/// Questions that wait to be sent: one for each container of a pod that starts, and some.
+/// Questions that wait to be sent, and as many that were sent and wait for their answers: one for
+/// each container of a pod that starts, and some. All of them fit into a socket's buffer.
 const ASKS: usize = 16;
 
 /// A supervisor to talk to. Dropping it hangs up.
@@ -53,21 +52,12 @@ pub(super) struct Link {
 #[derive(Clone)]
 pub(super) struct Asker(mpsc::Sender<Ask>);
 
-/// A fresh connection, whose supervisor has given its account.
-pub(super) struct Connected {
-    address: Address,
-    stream: UnixStream,
-    received: Vec<u8>,
-    /// What the supervisor said of its pod.
-    pub(super) account: Account,
-}
-
-/// Whom to expect where.
-#[derive(Clone, Debug)]
-pub(super) struct Address {
-    pub(super) directory: PathBuf,
-    pub(super) pod: PodRef,
-    pub(super) marks: Marks,
+/// Why a question was not answered.
+pub(super) enum NoAnswer {
+    /// It may be yet: what was asked may still be done, and is told then.
+    Silent,
+    /// There will be none: the supervisor is dead.
+    Lost,
 }
 
 struct Ask {
@@ -80,8 +70,8 @@ struct Worker {
     stream: UnixStream,
     received: Vec<u8>,
     asks: mpsc::Receiver<Ask>,
-    /// Sent and not answered, with the time by which they must be.
-    pending: VecDeque<(Ask, Instant)>,
+    /// Sent and not answered, in order.
+    pending: VecDeque<Ask>,
     /// What was told to run.
     running: BTreeMap<String, u32>,
     events: mpsc::Sender<RuntimeEvent>,
@@ -92,7 +82,6 @@ struct Worker {
 enum End {
     Over,
     Lost,
-    Silent,
 }
 
 impl Link {
@@ -100,25 +89,40 @@ impl Link {
     pub(super) fn new(connected: Connected, events: mpsc::Sender<RuntimeEvent>) -> Self {
         let (asks, receiver) = mpsc::channel(ASKS);
         let killed = Arc::new(AtomicBool::new(false));
-        let running = connected.account.containers.iter();
-        let worker = Worker {
-            address: connected.address,
-            stream: connected.stream,
-            received: connected.received,
-            asks: receiver,
-            pending: VecDeque::new(),
-            running: running.filter_map(|c| Some((c.name.clone(), c.pid?))).collect(),
-            events,
-            killed: Arc::clone(&killed),
-        };
+        let worker = Worker::new(connected, receiver, events, Arc::clone(&killed));
         Self { asks, killed, task: tokio::spawn(worker.run()).abort_handle() }
+    }
+
+    /// Seeks the supervisor of what was found, which is alive and has not answered; tells when it
+    /// does, or that it is lost.
+    pub(super) fn seeking(
+        address: Address,
+        found: Found,
+        events: mpsc::Sender<RuntimeEvent>,
+    ) -> Self {
+        let (asks, receiver) = mpsc::channel(ASKS);
+        let killed = Arc::new(AtomicBool::new(false));
+        let shared = Arc::clone(&killed);
+        let seeking = async move {
+            let connected = address.seek(&shared).await;
+            let said = connected.and_then(|it| Some((it.account.parse().ok()?, it)));
+            if let Some((supervised, connected)) = said {
+                let found = Found { supervised: Some(supervised), silent: false, ..found };
+                // Nobody listens only when the agent ends.
+                let _ = events.send(RuntimeEvent::Answered(found)).await;
+                Worker::new(connected, receiver, events, shared).run().await;
+            } else if !shared.load(Ordering::Acquire) {
+                let _ = events.send(RuntimeEvent::SupervisorLost(address.pod)).await;
+            }
+        };
+        Self { asks, killed, task: tokio::spawn(seeking).abort_handle() }
     }
 
     pub(super) fn asker(&self) -> Asker {
         Asker(self.asks.clone())
     }
 
-    /// Whether its supervisor still talks to us.
+    /// Whether its supervisor is not known to be dead.
     pub(super) fn is_open(&self) -> bool {
         !self.asks.is_closed()
     }
@@ -136,59 +140,57 @@ impl Drop for Link {
 }
 
 impl Asker {
-    /// The answer, within a bounded time; `None` where there will be none.
-    pub(super) async fn ask(&self, request: Request) -> Option<Message> {
+    /// Asks, and waits a bounded time for the answer.
+    ///
+    /// # Errors
+    /// Without an answer in time, or ever.
+    pub(super) async fn ask(&self, request: Request) -> Result<Message, NoAnswer> {
         let (answer, answered) = oneshot::channel();
-        self.0.send(Ask { request, answer }).await.ok()?;
-        answered.await.ok()
+        let asked = async {
+            self.0.send(Ask { request, answer }).await.ok()?;
+            answered.await.ok()
+        };
+        match tokio::time::timeout(ANSWER_WITHIN, asked).await {
+            Ok(Some(message)) => Ok(message),
+            Ok(None) => Err(NoAnswer::Lost),
+            Err(_) => Err(NoAnswer::Silent),
+        }
     }
 }
 
-impl Address {
-    /// Connects and asks for the account.
-    ///
-    /// # Errors
-    /// Also when somebody else than the expected supervisor answers, or nobody in time.
-    pub(super) async fn connect(&self, within: Duration) -> io::Result<Connected> {
-        tokio::time::timeout(within, self.greet())
-            .await
-            .unwrap_or(Err(io::ErrorKind::TimedOut.into()))
-    }
-
-    async fn greet(&self) -> io::Result<Connected> {
-        let mut stream = connect(&self.directory).await?;
-        if stream.peer_cred()?.uid() != rustix::process::geteuid().as_raw() {
-            return Err(io::Error::other("its socket belongs to another user"));
-        }
-        stream.write_all(&protocol::line(&Request::Account {})).await?;
-        let mut received = Vec::new();
-        let account = loop {
-            if !receive(&mut stream, &mut received).await? {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            if let Some(message) = next_message(&mut received) {
-                match message? {
-                    Message::Account(account) => break account,
-                    // Told to all who are connected; the account will say it too.
-                    _ => continue,
-                }
-            }
-        };
-        match account.identity.parse() {
-            Ok((pod, marks)) if pod == self.pod && marks == self.marks => {}
-            _ => return Err(io::Error::other("it is the supervisor of another pod")),
-        }
-        Ok(Connected { address: self.clone(), stream, received, account })
+impl Ask {
+    /// Whether nobody wants it done any more. An end that was ordered stays ordered.
+    fn is_moot(&self) -> bool {
+        self.answer.is_closed() && self.request != Request::Terminate {}
     }
 }
 
 impl Worker {
+    fn new(
+        connected: Connected,
+        asks: mpsc::Receiver<Ask>,
+        events: mpsc::Sender<RuntimeEvent>,
+        killed: Arc<AtomicBool>,
+    ) -> Self {
+        let running = connected.account.containers.iter();
+        Self {
+            running: running.filter_map(|c| Some((c.name.clone(), c.pid?))).collect(),
+            address: connected.address,
+            stream: connected.stream,
+            received: connected.received,
+            asks,
+            pending: VecDeque::new(),
+            events,
+            killed,
+        }
+    }
+
     async fn run(mut self) {
         loop {
             match self.converse().await {
                 End::Over => return,
                 End::Lost if self.come_back().await => {}
-                End::Lost | End::Silent => break,
+                End::Lost => break,
             }
         }
         // Those who ask hear that it is lost after everybody can know.
@@ -210,26 +212,30 @@ impl Worker {
                     }
                 }
             }
-            let due = self.pending.front().map(|(_, due)| *due);
+            let room = self.pending.len() < ASKS;
             tokio::select! {
+                // What was said is heard before more is asked.
+                biased;
                 received = receive(&mut self.stream, &mut self.received) => match received {
                     Ok(true) => {}
                     Ok(false) | Err(_) => return End::Lost,
                 },
-                () = at(due) => return End::Silent,
                 // The sender is dropped with the link, which ends this task.
-                Some(ask) = self.asks.recv() => {
-                    let line = protocol::line(&ask.request);
-                    self.pending.push_back((ask, Instant::now() + ANSWER_WITHIN));
-                    let sent = self.stream.write_all(&line);
-                    match tokio::time::timeout(ANSWER_WITHIN, sent).await {
-                        Ok(Ok(())) => {}
-                        Ok(Err(_)) => return End::Lost,
-                        Err(_) => return End::Silent,
+                Some(ask) = self.asks.recv(), if room => {
+                    if !ask.is_moot() && !self.send(ask).await {
+                        return End::Lost;
                     }
                 }
             }
         }
+    }
+
+    /// Sends a question; whether the connection took it.
+    async fn send(&mut self, ask: Ask) -> bool {
+        let line = protocol::line(&ask.request);
+        self.pending.push_back(ask);
+        let sent = self.stream.write_all(&line);
+        matches!(tokio::time::timeout(ANSWER_WITHIN, sent).await, Ok(Ok(())))
     }
 
     async fn hear(&mut self, message: Message) {
@@ -241,7 +247,7 @@ impl Worker {
             Message::Started { container, pid } => self.started(container.clone(), *pid).await,
             _ => {}
         }
-        if let Some((ask, _)) = self.pending.pop_front() {
+        if let Some(ask) = self.pending.pop_front() {
             // Who asked may have gone.
             let _ = ask.answer.send(message);
         }
@@ -249,22 +255,11 @@ impl Worker {
 
     /// Connects again, and tells what happened in between; whether the supervisor is there.
     async fn come_back(&mut self) -> bool {
-        if self.killed.load(Ordering::Acquire) {
-            return false;
-        }
-        tokio::time::sleep(AGAIN_AFTER).await;
-        match self.address.connect(AGAIN_WITHIN).await {
-            Ok(connected) => {
-                self.stream = connected.stream;
-                self.received = connected.received;
-                self.catch_up(connected.account).await;
-                true
-            }
-            Err(error) => {
-                tracing::warn!(pod = %self.address.pod, %error, "its supervisor is lost");
-                false
-            }
-        }
+        let Some(connected) = self.address.seek(&self.killed).await else { return false };
+        self.stream = connected.stream;
+        self.received = connected.received;
+        self.catch_up(connected.account).await;
+        true
     }
 
     /// The account says it all: a request of the old connection was either done before it, or
@@ -281,12 +276,13 @@ impl Worker {
             }
         }
         let mut lines = Vec::new();
-        for (ask, due) in std::mem::take(&mut self.pending) {
+        for ask in std::mem::take(&mut self.pending) {
             match self.done_before(&ask.request) {
                 Some(answer) => drop(ask.answer.send(answer)),
+                None if ask.is_moot() => {}
                 None => {
                     lines.extend(protocol::line(&ask.request));
-                    self.pending.push_back((ask, due));
+                    self.pending.push_back(ask);
                 }
             }
         }
@@ -317,58 +313,5 @@ impl Worker {
     async fn tell(&self, event: RuntimeEvent) {
         // Nobody listens only when the agent ends.
         let _ = self.events.send(event).await;
-    }
-}
-
-/// Connects to the socket in a directory whose path may be longer than a socket's may be (108).
-async fn connect(directory: &Path) -> io::Result<UnixStream> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = rustix::fs::open(directory, flags, Mode::empty())?;
-    UnixStream::connect(format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd())).await
-}
-
-/// Reads what there is; `false` at the end. Loses nothing when it is dropped.
-async fn receive(stream: &mut UnixStream, received: &mut Vec<u8>) -> io::Result<bool> {
-    if received.len() > MAX_LINE {
-        return Err(io::Error::other("a line without end"));
-    }
-    received.reserve(4096);
-    Ok(stream.read_buf(received).await? > 0)
-}
-
-/// Takes the first whole line that says something known: what a later supervisor says beyond that
-/// is not for us.
-fn next_message(received: &mut Vec<u8>) -> Option<io::Result<Message>> {
-    loop {
-        let end = received.iter().position(|byte| *byte == b'\n')?;
-        let message = serde_json::from_slice(&received[..end]);
-        received.drain(..=end);
-        match message {
-            Err(error) if error.is_data() => tracing::debug!(%error, "unknown message"),
-            message => return Some(message.map_err(io::Error::from)),
-        }
-    }
-}
-
-/// Waits until then; for ever without a time.
-async fn at(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due).await,
-        None => std::future::pending().await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_later_supervisor_says_is_passed_over() {
-        let mut received = b"{\"swapped\":{\"bytes\":7}}\n{\"leaving\":{}}\n{\"lea".to_vec();
-        let message = next_message(&mut received).unwrap();
-        assert_eq!(message.unwrap(), Message::Leaving {});
-        assert!(next_message(&mut received).is_none(), "half a line is none");
-        received.extend(b"\n");
-        assert!(next_message(&mut received).unwrap().is_err());
     }
 }

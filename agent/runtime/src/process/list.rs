@@ -7,20 +7,24 @@ use everynode_agent_core::{Found, PodRef, Supervised};
 use everynode_model::PodKey;
 use futures_util::future::join_all;
 
-use super::Inner;
-use super::link::{Address, Link};
+use super::link::{Link, NoAnswer};
+use super::{Inner, sweep};
 use crate::error::ListError;
-use crate::shim::protocol::{Message, Request};
+use crate::shim::protocol::{Account, Message, Request};
 
-/// How long a supervisor may take to give its account. All are asked at once, so that only one that
-/// hangs costs this much; a shorter time would give up healthy pods on a machine that is starting
-/// everything at once.
+/// How long a supervisor may take to give its account before it is listed as silent. All are asked
+/// at once, so that only one that hangs costs this much.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 pub(super) async fn list(inner: &Arc<Inner>) -> Result<Vec<Found>, ListError> {
     let mut found = inner.scan()?;
+    sweep::pods(inner, &found).await;
     join_all(found.iter_mut().filter(|found| found.populated).map(|found| async {
-        found.supervised = inner.supervised(found).await;
+        match inner.word_of(found).await {
+            Word::Said(supervised) => found.supervised = Some(supervised),
+            Word::Silent => found.silent = true,
+            Word::None => {}
+        }
     }))
     .await;
     // After the supervisors were heard: an end in between is told now.
@@ -30,6 +34,15 @@ pub(super) async fn list(inner: &Arc<Inner>) -> Result<Vec<Found>, ListError> {
         inner.watch.arm(key, inner.root.place(key), None).await;
     }
     Ok(found)
+}
+
+/// What came of asking a pod's supervisor.
+enum Word {
+    Said(Supervised),
+    /// It lives, and has not answered yet.
+    Silent,
+    /// There is none, or none that could be understood.
+    None,
 }
 
 impl Inner {
@@ -58,39 +71,61 @@ impl Inner {
                 marks: mark.map(|mark| mark.marks),
                 populated,
                 supervised: None,
+                silent: false,
             });
         }
         if strangers && place.populated().map_err(at)? {
             // Somebody lives in the place itself, under no mark.
-            let key = key.clone();
-            found.push(Found { key, pod: None, marks: None, populated: true, supervised: None });
+            found.push(Found {
+                key: key.clone(),
+                pod: None,
+                marks: None,
+                populated: true,
+                supervised: None,
+                silent: false,
+            });
         }
         Ok(())
     }
 
-    /// What the pod's supervisor says; from then on its events flow.
-    async fn supervised(&self, found: &Found) -> Option<Supervised> {
-        let (uid, marks) = (found.pod?, found.marks?);
+    /// What the pod's supervisor says; from then on its events flow. One that is silent is sought,
+    /// and what becomes of it is told.
+    async fn word_of(&self, found: &Found) -> Word {
+        let (Some(uid), Some(marks)) = (found.pod, found.marks) else { return Word::None };
         let asker = self.links().get(&uid).filter(|link| link.is_open()).map(Link::asker);
         if let Some(asker) = asker {
             let asked = tokio::time::timeout(ANSWER_WITHIN, asker.ask(Request::Account {}));
             return match asked.await {
-                Ok(Some(Message::Account(account))) => account.parse().ok(),
-                _ => None,
+                Ok(Ok(Message::Account(account))) => Word::of(&account),
+                Ok(Err(NoAnswer::Silent)) | Err(_) => Word::Silent,
+                Ok(Ok(_) | Err(NoAnswer::Lost)) => Word::None,
             };
         }
         // One that is just being created is being connected to by its creator.
         if self.creating.lock().unwrap_or_else(PoisonError::into_inner).contains(&found.key) {
-            return None;
+            return Word::Silent;
         }
-        let pod = PodRef { key: found.key.clone(), uid };
-        let address = Address { directory: self.pod_directory(uid), pod, marks };
-        let connected = address.connect(ANSWER_WITHIN).await.inspect_err(|error| {
-            tracing::warn!(pod = %address.pod, %error, "its supervisor does not answer");
-        });
-        let connected = connected.ok()?;
-        let supervised = connected.account.parse().ok()?;
-        self.links().insert(uid, Link::new(connected, self.events.clone()));
-        Some(supervised)
+        let address = self.address(PodRef { key: found.key.clone(), uid }, marks);
+        let (word, link) = match address.connect(ANSWER_WITHIN).await {
+            Ok(connected) => match Word::of(&connected.account) {
+                Word::None => return Word::None,
+                word => (word, Link::new(connected, self.events.clone())),
+            },
+            Err(error) => {
+                tracing::warn!(pod = %address.pod, %error, "its supervisor does not answer");
+                if address.is_dead(&error) {
+                    return Word::None;
+                }
+                (Word::Silent, Link::seeking(address, found.clone(), self.events.clone()))
+            }
+        };
+        self.links().insert(uid, link);
+        word
+    }
+}
+
+impl Word {
+    fn of(account: &Account) -> Self {
+        account.parse().map_or(Self::None, Self::Said)
     }
 }

@@ -5,20 +5,23 @@
 //! found again on the machine: places and marks in the cgroup tree, supervisors by their sockets
 //! in `<run_dir>/<pod uid>/`.
 
+mod connect;
 mod create;
 mod kill;
 mod link;
 mod list;
 mod remove;
+mod sweep;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use everynode_agent_core::{Found, PodRef};
+use everynode_agent_core::{Found, Marks, PodRef};
 use everynode_model::{ClusterId, PodKey, PodUid, Reason};
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
@@ -30,12 +33,13 @@ use crate::error::{
     TerminateError,
 };
 use crate::lock::RootLock;
-use crate::place::Root;
+use crate::place::{self, Mark, Root};
 use crate::shim::protocol::{Message, Request};
 use crate::sys::Way;
 use crate::watch::Watch;
 use crate::{CreateRequest, Runtime, RuntimeEvent, machine};
-use link::Link;
+use connect::Address;
+use link::{Link, NoAnswer};
 
 /// Events that wait for their reader: some for each of many pods ending at once. When it is full
 /// the supervisors wait, and what they would say is kept by them.
@@ -76,6 +80,8 @@ struct Inner {
     links: Mutex<BTreeMap<PodUid, Link>>,
     /// The places in which a pod is just being created.
     creating: Mutex<BTreeSet<PodKey>>,
+    /// Whether directories of pods that are no more were looked for.
+    swept: AtomicBool,
     _lock: RootLock,
 }
 
@@ -113,9 +119,10 @@ impl ProcessRuntime {
             events,
             links: Mutex::default(),
             creating: Mutex::default(),
+            swept: AtomicBool::new(false),
             _lock: lock,
         });
-        inner.sweep();
+        inner.sweep_places();
         let watching = tokio::spawn(async move { watch.run().await }).abort_handle();
         Ok((Self { inner, watching }, receiver))
     }
@@ -171,26 +178,30 @@ impl Inner {
     async fn start(&self, pod: &PodRef, container: &str) -> Result<u32, StartError> {
         let request = Request::Start { container: container.to_owned() };
         match self.ask(pod.uid, request).await {
-            Some(Message::Started { pid, .. }) => Ok(pid),
-            Some(Message::Refused { code, message }) => {
+            Ok(Message::Started { pid, .. }) => Ok(pid),
+            Ok(Message::Refused { code, message }) => {
                 Err(StartError::Refused(Reason::new(code, message)))
             }
-            _ => Err(StartError::NotSupervised(pod.clone())),
+            Err(NoAnswer::Silent) => Err(StartError::Silent(pod.clone())),
+            Ok(_) | Err(NoAnswer::Lost) => Err(StartError::NotSupervised(pod.clone())),
         }
     }
 
     async fn terminate(&self, pod: &PodRef) -> Result<(), TerminateError> {
         self.watch.stopping_now(&pod.key);
         match self.ask(pod.uid, Request::Terminate {}).await {
-            Some(Message::Terminating {}) => Ok(()),
+            Ok(Message::Terminating {}) => Ok(()),
             _ => Err(TerminateError::NotSupervised(pod.clone())),
         }
     }
 
-    /// Asks a connected supervisor; `None` where it does not answer.
-    async fn ask(&self, pod: PodUid, request: Request) -> Option<Message> {
-        let asker = self.links().get(&pod)?.asker();
-        asker.ask(request).await
+    /// Asks a supervisor that was ever connected.
+    async fn ask(&self, pod: PodUid, request: Request) -> Result<Message, NoAnswer> {
+        let asker = self.links().get(&pod).map(Link::asker);
+        match asker {
+            Some(asker) => asker.ask(request).await,
+            None => Err(NoAnswer::Lost),
+        }
     }
 
     fn links(&self) -> MutexGuard<'_, BTreeMap<PodUid, Link>> {
@@ -202,12 +213,11 @@ impl Inner {
         self.run_dir.join(pod.to_string())
     }
 
-    /// Removes empty directories of places that an agent's end left behind; others refuse.
-    fn sweep(&self) {
-        for key in self.root.places().unwrap_or_default() {
-            let _ = self.root.place(&key).remove();
-            let _ = self.root.namespace(&key).remove();
-        }
+    /// Where a pod's supervisor is to be found.
+    fn address(&self, pod: PodRef, marks: Marks) -> Address {
+        let mark = Mark { marks, pod: pod.uid };
+        let leaf = self.root.pod(&pod.key, &mark).child(place::SHIM);
+        Address { directory: self.pod_directory(pod.uid), leaf, pod, marks }
     }
 }
 

@@ -46,8 +46,6 @@ pub(super) struct Container {
     spec: SpecContainer,
     leaf: Cgroup,
     force: Force,
-    /// Whether anything was killed in the leaf since it was made.
-    killed: bool,
     way: Way,
     state: State,
     since: Duration,
@@ -86,7 +84,6 @@ impl Container {
         Self {
             force: if old_kernel { Force::FreezeKillThaw } else { leaf.best_force() },
             way: if old_kernel { Way::Fork } else { Way::Best },
-            killed: false,
             spec,
             leaf,
             state: State::Idle,
@@ -168,7 +165,6 @@ impl Container {
             leaf.again = now + KILL_AGAIN;
             // What can't be killed now is tried again, and becomes Stuck.
             let _ = self.leaf.force(self.force);
-            self.killed = true;
         }
         self.settle(populated, now)
     }
@@ -246,22 +242,16 @@ impl Container {
         self.starts.saturating_sub(1)
     }
 
-    /// A leaf in which anything was killed is not used again: some kernels would kill what is
-    /// cloned into it (see [`crate::sys::try_clone_into`]).
-    fn renew_leaf(&mut self) -> io::Result<()> {
-        if std::mem::take(&mut self.killed) {
-            self.leaf.remove_tree()?;
-            self.leaf.make()?;
-        }
-        Ok(())
+    /// Every run has a leaf of its own: into one in which anything was killed, some kernels would
+    /// kill what is cloned next (see [`crate::sys::try_clone_into`]).
+    fn renew_leaf(&self) -> io::Result<()> {
+        self.leaf.remove_tree()?;
+        self.leaf.make()
     }
 
-    fn clear_leaf(&mut self) -> Result<(), Reason> {
+    fn clear_leaf(&self) -> Result<(), Reason> {
         let cleared = match self.leaf.populated() {
-            Ok(true) => {
-                self.killed = true;
-                self.leaf.force_until_empty(self.force, CLEAR_WITHIN)
-            }
+            Ok(true) => self.leaf.force_until_empty(self.force, CLEAR_WITHIN),
             outcome => outcome.map(|_| true),
         };
         match cleared {
@@ -291,13 +281,10 @@ impl Container {
             no_new_privs: self.spec.no_new_privs,
             way: self.way,
         };
-        let launched = launch.start().map_err(|error| Problem::Launch {
+        launch.start().map_err(|error| Problem::Launch {
             program: self.spec.argv.first().cloned().unwrap_or_default(),
             error,
-        })?;
-        // Known by its number, which stays its own until it is reaped here.
-        drop(launched.pidfd);
-        Ok(launched.pid)
+        })
     }
 
     /// A pipe for one output; the end for the container.

@@ -3,10 +3,11 @@
 //! It starts the containers, reaps them and what they orphan, keeps their exits and logs, and
 //! outlives its agent. It decides nothing: when to start again and when to kill is the agent's
 //! business, which comes by the socket (`protocol`). It ends when it was told to end its pod and
-//! nothing of it is alive; its own end then empties the place.
+//! nothing of it is alive; its own end then empties the place. A signal is no order: whoever sends
+//! one to everything on the machine would end pods that their agent goes on taking for wanted.
 //!
 //! ```text
-//!   fd 3: specification ─┐       ┌─ SIGCHLD, SIGTERM (as `terminate`)
+//!   fd 3: specification ─┐       ┌─ SIGCHLD
 //!   fd 4: listener ──────┼─ poll ┼─ the agent's requests
 //!                        │       ├─ the containers' outputs ── logs
 //!                        │       └─ leaves becoming empty
@@ -40,6 +41,9 @@ use protocol::{Account, Identity, MAX_SPEC, Message, Request, Spec};
 /// Where the agent put what the supervisor needs.
 pub(crate) const SPEC_FD: i32 = 3;
 pub(crate) const LISTENER_FD: i32 = 4;
+
+/// What is not left to end the supervisor.
+const SIGNALS: [Signal; 4] = [Signal::CHILD, Signal::TERM, Signal::INT, Signal::HUP];
 
 /// One buffer for all outputs.
 const BUFFER: usize = 64 * 1024;
@@ -80,8 +84,7 @@ impl Shim {
     fn begin() -> io::Result<Self> {
         let spec = read_spec()?;
         let listener = sys::inherited(LISTENER_FD)?;
-        let signals = [Signal::CHILD, Signal::TERM, Signal::INT, Signal::HUP];
-        let signals = sys::signal_fd(&signals)?;
+        let signals = sys::signal_fd(&SIGNALS)?;
         // What a container orphans comes to us, and not to init.
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
         let (pod, directory) = (Cgroup::at(&spec.cgroup), Path::new(&spec.directory));
@@ -152,19 +155,9 @@ impl Shim {
     }
 
     fn take_signals(&mut self) {
-        // Eight at a time; several of a kind come as one anyhow.
-        let mut infos = [[0_u8; 128]; 8];
-        while let Ok(length) = rustix::io::read(&self.signals, infos.as_flattened_mut()) {
-            for [a, b, c, d, ..] in infos.iter().take(length / 128).copied() {
-                // SIGINT and SIGHUP are a terminal's, and no order.
-                if i32::from_ne_bytes([a, b, c, d]) == Signal::TERM.as_raw() {
-                    self.terminate();
-                }
-            }
-            if length == 0 {
-                break;
-            }
-        }
+        // One of each kind at most, of 128 bytes each; all but SIGCHLD are taken to be ignored.
+        let mut infos = [0_u8; 128 * SIGNALS.len()];
+        let _ = rustix::io::read(&self.signals, &mut infos);
         self.reap();
     }
 

@@ -24,6 +24,10 @@ use crate::CreateRequest;
 /// The longest line: an account of 64 containers with the longest names is a third of it.
 pub(crate) const MAX_LINE: usize = 64 * 1024;
 
+/// The longest text of a refusal, which may quote a container's command and `PATH`: enough to read,
+/// and in a line whatever has to be escaped of it.
+const MAX_REFUSAL: usize = 4096;
+
 /// The most containers in a pod, so that an account fits in a line. Real DaemonSets have a few.
 pub(crate) const MAX_CONTAINERS: usize = 64;
 
@@ -223,7 +227,12 @@ impl SpecContainer {
 
 impl Message {
     pub(crate) fn refused(reason: Reason) -> Self {
-        Self::Refused { code: reason.code, message: reason.message }
+        let mut message = reason.message;
+        if message.len() > MAX_REFUSAL {
+            message.truncate(message.floor_char_boundary(MAX_REFUSAL));
+            message.push('…');
+        }
+        Self::Refused { code: reason.code, message }
     }
 }
 
@@ -245,6 +254,16 @@ pub(crate) fn millis(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_fits_in_a_line_whatever_it_quotes() {
+        for letter in ["\u{1}", "é", "€", "x"] {
+            let refused = Message::refused(Reason::new("Bad", letter.repeat(100_000)));
+            assert!(line(&refused).len() < MAX_LINE / 2);
+            let Message::Refused { message, .. } = refused else { panic!() };
+            assert!(message.ends_with('…') && message.len() > 4000);
+        }
+    }
 
     #[test]
     fn what_is_said_today_is_understood_tomorrow() {

@@ -62,12 +62,12 @@ impl Bed {
     }
 
     /// Longer than a socket's path may be.
-    fn run_dir(&self) -> PathBuf {
+    pub(crate) fn run_dir(&self) -> PathBuf {
         self.directory.path().join("a-long-name".repeat(12)).join("run")
     }
 
     pub(crate) fn place_cgroup(&self, key: &PodKey) -> PathBuf {
-        self.root.join(key.namespace()).join(key.name())
+        self.root.join(key.namespace()).join(format!("d-{}", key.name()))
     }
 
     pub(crate) fn pod_cgroup(&self, pod: &PodRef) -> PathBuf {

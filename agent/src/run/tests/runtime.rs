@@ -156,5 +156,6 @@ fn found(pod: &Pod) -> Found {
             restarts,
             containers: spec.container_names().map(container).collect(),
         }),
+        silent: false,
     }
 }

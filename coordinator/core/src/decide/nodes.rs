@@ -15,6 +15,7 @@ use crate::events::about_node;
 use crate::grants::ChunkEdits;
 use crate::record::{EventType, Grant, NodeRecord, NodeStanding, Record, RecordKey, Write};
 use crate::records::Place;
+use crate::seen::Seen;
 
 /// How many labels and taints a node may have: several times what anybody gives one, and far from
 /// what a store transaction holds.
@@ -122,7 +123,7 @@ impl Fleet {
     fn removal(&self, node: &NodeRecord, now: Now) -> Decision {
         let seen = self.seen.get(&node.uid);
         let pods = seen.map(|seen| seen.places.keys().cloned().collect()).unwrap_or_default();
-        let connected = seen.is_some_and(|seen| seen.session.is_some());
+        let connected = seen.is_some_and(Seen::is_in_reach);
         let (record, writes) = match node.standing {
             NodeStanding::Active => {
                 let record = self.leaving(node, now);

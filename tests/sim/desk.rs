@@ -1,0 +1,130 @@
+//! The coordinator's host: the real shell, as a supervisor such as systemd would start it, and what
+//! survives its crashes.
+
+use std::future::pending;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use everynode_agent::random::Random;
+use everynode_coordinator::accept::Limits;
+use everynode_coordinator::boot::{Booted, boot};
+use everynode_coordinator::clock::{Clock, SimulatedClock};
+use everynode_coordinator::entropy::Entropy;
+use everynode_coordinator::serve::{self, Settings, World};
+use everynode_coordinator_core::Config;
+use everynode_model::WallTime;
+use everynode_store::MemoryStore;
+use everynode_transport::{ClientIdentity, Role, Trust};
+
+use crate::log::Log;
+use crate::net::{ADDRESS, SimListener};
+
+/// Longer than a tick, so that crashes find commits under way.
+const SYNC: Duration = Duration::from_millis(15);
+/// Between attempts at beginning a reign.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Who the operator is, and whom it believes.
+#[derive(Clone)]
+pub(crate) struct Admin {
+    pub(crate) identity: ClientIdentity,
+    pub(crate) trust: Trust,
+}
+
+/// A coordinator's host: what survives its crashes.
+#[derive(Clone)]
+pub(crate) struct Desk {
+    pub(crate) store: MemoryStore,
+    admin: Arc<Mutex<Option<Admin>>>,
+    seed: u64,
+    starts: Arc<AtomicU64>,
+    log: Log,
+}
+
+impl Desk {
+    pub(crate) fn new(seed: u64, log: Log) -> Self {
+        let store = MemoryStore::new();
+        store.set_latency(SYNC);
+        Self { store, admin: Arc::default(), seed, starts: Arc::default(), log }
+    }
+
+    /// Who may ask for everything; `None` before the first start.
+    pub(crate) fn admin(&self) -> Option<Admin> {
+        self.admin.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What runs on the coordinator's host.
+    pub(crate) async fn software(self) -> turmoil::Result {
+        loop {
+            let clock: Arc<dyn Clock> = Arc::new(SimulatedClock::start(date()));
+            let entropy = Arc::new(Entropy::seeded(self.draw()));
+            let listener = SimListener::bind().await?;
+            match boot(&self.store, timings(), &clock, &entropy).await {
+                Ok(booted) => {
+                    self.log.say(format_args!("a reign begins: term {}", booted.cluster.term));
+                    return self.reign(listener, booted, clock, entropy).await;
+                }
+                Err(error) => self.log.say(format_args!("no reign begins: {error}")),
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    async fn reign(
+        &self,
+        listener: SimListener,
+        booted: Booted,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<Entropy>,
+    ) -> turmoil::Result {
+        self.make_admin(&booted)?;
+        let world = World {
+            listener,
+            store: Arc::new(self.store.clone()),
+            clock,
+            entropy,
+            settings: Settings {
+                fleet: timings(),
+                advertise: vec![ADDRESS.into()],
+                limits: Limits::for_files(None),
+            },
+        };
+        serve::run(world, booted, pending()).await?;
+        Err("the coordinator ended by itself".into())
+    }
+
+    fn make_admin(&self, booted: &Booted) -> turmoil::Result {
+        let mut admin = self.admin.lock().unwrap_or_else(PoisonError::into_inner);
+        if admin.is_none() {
+            let issued = booted.pki.issue_user(booted.cluster.id, "admin", Role::Admin)?;
+            *admin = Some(Admin {
+                identity: ClientIdentity { chain: issued.chain, key: issued.key },
+                trust: Trust::Authorities(booted.pki.authorities()),
+            });
+        }
+        Ok(())
+    }
+
+    /// Another seed at every start.
+    fn draw(&self) -> u64 {
+        let start = self.starts.fetch_add(1, Ordering::Relaxed);
+        Random::seeded([self.seed, start]).next_u64()
+    }
+}
+
+/// Numbers by which a run of minutes sees what a fleet sees in days.
+fn timings() -> Config {
+    Config {
+        heartbeat_interval: Duration::from_secs(1),
+        lease: Duration::from_secs(4),
+        registration_window: Duration::from_secs(5),
+        ..Config::default()
+    }
+}
+
+/// Certificates are looked at by the real date. Nothing else depends on it.
+pub(crate) fn date() -> WallTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    WallTime::from_unix_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,105 @@
+//! What people do: through the operator, and at the machines.
+
+use crate::operator::{Content, Wish};
+use crate::world::World;
+
+/// The DaemonSets there may be. The last has two containers a pod.
+const SETS: [&str; 3] = ["all", "some", "pair"];
+const TIERS: [Option<&str>; 4] = [None, None, Some("a"), Some("b")];
+
+pub(crate) fn apply(world: &mut World) {
+    let (set, content) = (world.any_set(), world.any_content());
+    world.wish("applied", Wish::Apply(set, content));
+}
+
+pub(crate) fn create(world: &mut World) {
+    let (set, content) = (world.any_set(), world.any_content());
+    world.wish("created", Wish::Create(set, content));
+}
+
+pub(crate) fn delete_set(world: &mut World) {
+    let set = world.any_set();
+    world.wish("set deleted", Wish::DeleteSet(set));
+}
+
+pub(crate) fn recreate(world: &mut World) {
+    let (set, content) = (world.any_set(), world.any_content());
+    world.wish("set deleted", Wish::DeleteSet(set));
+    world.wish("created", Wish::Create(set, content));
+}
+
+pub(crate) fn delete_pod(world: &mut World) {
+    let (nth, set) = (world.any_seat(), world.any_set());
+    let node = world.name(nth);
+    world.wish("pod deleted", Wish::DeletePod(set, node));
+}
+
+pub(crate) fn label(world: &mut World) {
+    let nth = world.any_seat();
+    let tier = if world.draw(2) == 0 { "a" } else { "b" };
+    let node = world.name(nth);
+    world.wish("labelled", Wish::Label(node, tier));
+}
+
+pub(crate) fn delete_node(world: &mut World) {
+    let nth = world.any_seat();
+    if let Some(uid) = world.seats[nth].node() {
+        let name = world.name(nth);
+        world.wish("node deleted", Wish::DeleteNode { name, uid, forget: false });
+    }
+}
+
+/// Never one that is to be removed besides: a machine told both would not know which.
+pub(crate) fn forget_node(world: &mut World) {
+    let nth = world.any_seat();
+    if let Some(uid) = world.seats[nth].node()
+        && !world.operator.account().doomed.contains(&uid)
+    {
+        let name = world.name(nth);
+        world.wish("node forgotten", Wish::DeleteNode { name, uid, forget: true });
+    }
+}
+
+pub(crate) fn leave(world: &mut World) {
+    let nth = world.any_seat();
+    if let Some(uid) = world.seats[nth].node()
+        && world.seats[nth].ask_to_leave()
+    {
+        world.operator.account().doomed.insert(uid);
+        world.log.fault("asked to leave", world.name(nth));
+    }
+}
+
+pub(crate) fn token(world: &mut World) {
+    let nth = world.any_seat();
+    if world.seats[nth].node().is_none() {
+        let seat = world.seats[nth].clone();
+        world.wish("token", Wish::Token(seat));
+    }
+}
+
+impl World {
+    fn wish(&mut self, kind: &'static str, wish: Wish) {
+        self.log.fault(kind, "");
+        self.operator.wish(wish);
+    }
+
+    /// Every machine may join, and there is something to run.
+    pub(crate) fn settle_in(&mut self) {
+        for seat in &self.seats {
+            self.operator.wish(Wish::Token(seat.clone()));
+        }
+        for set in &SETS[..2] {
+            let content = self.any_content();
+            self.operator.wish(Wish::Create(set, content));
+        }
+    }
+
+    fn any_set(&mut self) -> &'static str {
+        SETS[self.draw(SETS.len())]
+    }
+
+    fn any_content(&mut self) -> Content {
+        Content { version: self.random.next_u64() % 4, tier: TIERS[self.draw(TIERS.len())] }
+    }
+}
