@@ -245,6 +245,20 @@ async fn a_start_that_hangs_keeps_nobody_waiting() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_is_created_while_a_kill_in_its_place_goes_on() {
+    let mut world = World::new();
+    let (agent, _session) = world.with_pods(&["a"]).await;
+    let old = world.machine.running();
+    world.machine.kill_slowly();
+    world.machine.lose_supervisor(&old[0]);
+    while world.machine.created().len() < 2 || world.machine.running().is_empty() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_ne!(world.machine.running(), old);
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_machine_that_was_removed_stops_says_so_and_ends() {
     let mut world = World::new();
     let (agent, mut session) = world.with_pods(&["a", "b"]).await;

@@ -24,6 +24,9 @@ struct State {
     /// All that was ever created.
     created: Vec<CreateRequest>,
     hanging: bool,
+    /// How long a kill goes on after the place is empty.
+    kills_take: Duration,
+    killing: BTreeSet<PodKey>,
     events: Option<mpsc::Sender<RuntimeEvent>>,
 }
 
@@ -42,6 +45,14 @@ impl Machine {
 
     pub(super) fn hang(&self) {
         self.0.lock().unwrap().hanging = true;
+    }
+
+    pub(super) fn kill_slowly(&self) {
+        self.0.lock().unwrap().kills_take = Duration::from_secs(5);
+    }
+
+    pub(super) fn lose_supervisor(&self, pod: &PodRef) {
+        self.0.lock().unwrap().say([RuntimeEvent::SupervisorLost(pod.clone())]);
     }
 
     pub(super) fn created(&self) -> Vec<CreateRequest> {
@@ -92,6 +103,7 @@ impl Runtime for Machine {
         let mut state = self.0.lock().unwrap();
         let pod = request.pod.clone();
         assert!(!state.pods.contains_key(&pod.key), "two pods in one place");
+        assert!(!state.killing.contains(&pod.key), "what is created now would be killed");
         state.created.push(request.clone());
         state.pods.insert(pod.key.clone(), Pod { request, running: BTreeSet::new() });
         state.say([RuntimeEvent::Created(pod)]);
@@ -123,8 +135,15 @@ impl Runtime for Machine {
         key: &'a PodKey,
         _cluster: ClusterId,
     ) -> BoxFuture<'a, Result<(), KillError>> {
-        self.end(key);
-        async { Ok(()) }.boxed()
+        async move {
+            let take = self.0.lock().unwrap().kills_take;
+            self.0.lock().unwrap().killing.insert(key.clone());
+            self.end(key);
+            tokio::time::sleep(take).await;
+            self.0.lock().unwrap().killing.remove(key);
+            Ok(())
+        }
+        .boxed()
     }
 
     fn remove<'a>(&'a self, _pod: &'a PodRef) -> BoxFuture<'a, Result<(), RemoveError>> {
