@@ -148,6 +148,9 @@ pub(crate) struct DeleteArgs {
     /// running what it runs
     #[arg(long)]
     pub(crate) forget: bool,
+    /// Nodes only: the one with this uid, where a removed one and its successor share a name
+    #[arg(long, value_name = "UID", default_value = "", hide_default_value = true)]
+    pub(crate) uid: String,
     /// What is not there counts as deleted
     #[arg(long)]
     pub(crate) ignore_not_found: bool,

@@ -29,11 +29,9 @@ pub(crate) fn refused(why: &Refusal) -> Status {
         Refusal::TokenInvalid => {
             (Unauthenticated, "TokenInvalid", "the join token is not valid here".into())
         }
-        Refusal::TokenExpired => (
-            Unauthenticated,
-            "TokenExpired",
-            "the join token has expired: make another with `everynode token create`".into(),
-        ),
+        Refusal::TokenExpired => {
+            (Unauthenticated, "TokenExpired", "the join token has expired".into())
+        }
         Refusal::TokenUsedUp => (
             PermissionDenied,
             "TokenUsedUp",
@@ -44,15 +42,9 @@ pub(crate) fn refused(why: &Refusal) -> Status {
             "TokenForOtherNode",
             format!("the join token is for the node {name:?} only"),
         ),
-        Refusal::NameTaken { name } => (
-            AlreadyExists,
-            "NameTaken",
-            format!(
-                "nodes {:?} already exists: choose another name, or make a token with \
-                 `everynode token create --node-name {name} --replace`",
-                name.as_str()
-            ),
-        ),
+        Refusal::NameTaken { name } => {
+            (AlreadyExists, "NameTaken", format!("nodes {:?} already exists", name.as_str()))
+        }
         Refusal::SetExists(key) => {
             (AlreadyExists, "AlreadyExists", format!("{} already exists", set(key)))
         }

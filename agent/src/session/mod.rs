@@ -49,7 +49,7 @@ pub(crate) async fn keep(line: Line, shared: Arc<Shared>, mut random: Random) {
         let addresses = redirected.take().unwrap_or_else(|| line.identity.addresses.clone());
         let End { welcomed_for, why, next } =
             stream::hold(&line, &shared, &addresses, &mut random).await;
-        if welcomed_for.is_some() || why != logged {
+        if next != Next::Gone && (welcomed_for.is_some() || why != logged) {
             tracing::warn!("no coordinator: {why}");
             logged.clone_from(&why);
         }
@@ -68,7 +68,7 @@ pub(crate) async fn keep(line: Line, shared: Arc<Shared>, mut random: Random) {
             }
             Next::After(wait) => wait,
             Next::Unknown | Next::InUse => random.below(LONG),
-            Next::Dial => backoff.next(&mut random),
+            Next::Dial | Next::Gone => backoff.next(&mut random),
         };
         tokio::time::sleep(wait).await;
     }

@@ -54,6 +54,8 @@ pub(super) enum Next {
     Unknown,
     /// Dial again, and give it time: somebody else claims this node.
     InUse,
+    /// There is nothing more to say: the machine has left.
+    Gone,
 }
 
 /// The longest wait that a coordinator may ask for.
@@ -87,6 +89,7 @@ enum Ended {
     Closed,
     Silent,
     AgentGone,
+    Farewell,
     Said(String, Next),
 }
 
@@ -191,7 +194,10 @@ impl Session {
                 }
             },
             Message::Deregister(_) => shared.inbox.put(|news| news.deregistered = true),
-            Message::Farewell(_) => shared.inbox.put(|news| news.farewell = true),
+            Message::Farewell(_) => {
+                shared.inbox.put(|news| news.farewell = true);
+                return Err(Ended::Farewell);
+            }
             Message::Redirect(v1::Redirect { addresses }) => {
                 let why = format!("the coordinator sends us to {}", addresses.join(", "));
                 return Err(Ended::Said(why, Next::Elsewhere(addresses)));
@@ -227,6 +233,7 @@ impl Ended {
     fn judge(self) -> (String, Next) {
         match self {
             Self::Closed => ("the coordinator ended the session".into(), Next::Dial),
+            Self::Farewell => ("it has taken note that this machine left".into(), Next::Gone),
             Self::Silent => ("the coordinator does not answer".into(), Next::Dial),
             Self::AgentGone => ("the agent is ending".into(), Next::Dial),
             Self::Said(why, next) => (why, next),

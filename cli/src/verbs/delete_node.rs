@@ -41,7 +41,7 @@ pub(crate) async fn run(
     let request = DeleteNodeRequest {
         name: name.into(),
         forget: args.forget,
-        uid: String::new(),
+        uid: args.uid.clone(),
         // Without storing it, the coordinator alone knows what would stop.
         dry_run: args.dry_run.dry_run != DryRun::None,
     };
