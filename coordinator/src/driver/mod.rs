@@ -10,7 +10,7 @@
 //! A turn takes what has come in, decides each in order, stores everything in as few transactions
 //! as fit, and only then lets anything out: orders to nodes, answers to callers, changes to
 //! watchers. If a commit fails, the fleet is thrown away and restored from the store, so that
-//! nothing undurable was ever seen; see [`turn`].
+//! nothing undurable was ever seen; see the module `turn`.
 //!
 //! The loop never waits for a node or a caller. It does wait for the store; heartbeats do not pass
 //! through here, so a slow disk makes nobody look lost.
