@@ -1,6 +1,6 @@
 //! What survives: the ledger and the bodies it names, behind a seam.
 //!
-//! - [`disk`] keeps them in the data directory, as [`format`](self::format) writes them.
+//! - [`disk`] keeps them in the data directory, as [`mod@format`] writes them.
 //! - [`memory`] is a simulation's: it forgets what was not synced.
 
 pub mod disk;

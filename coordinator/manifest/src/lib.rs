@@ -7,8 +7,8 @@
 //!                 for people
 //! ```
 //!
-//! - [`read`] turns a file into documents that know where each of their fields stands.
-//! - [`admit`] turns one object into its canonical Kubernetes JSON, with defaults filled in and
+//! - [`read()`] turns a file into documents that know where each of their fields stands.
+//! - [`admit()`] turns one object into its canonical Kubernetes JSON, with defaults filled in and
 //!   every rule checked, and says everything that is wrong with it at once.
 //! - [`normal_form`] is a template's meaning as bytes: its digest is the revision, and the bytes
 //!   are the body that agents get.

@@ -16,7 +16,7 @@ use crate::selector::{selector, term};
 use crate::typed::read_typed;
 use crate::{FieldError, FieldPath, needed_features};
 
-/// Why a stored object is not the DaemonSet it should be; it did not come through [`crate::admit`].
+/// Why a stored object is not the DaemonSet it should be; it did not come through [`crate::admit()`].
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// A field does not have its type.
@@ -34,7 +34,7 @@ pub enum ModelError {
 /// present normal form.
 ///
 /// # Errors
-/// When the object did not come through [`crate::admit`].
+/// When the object did not come through [`crate::admit()`].
 pub fn to_model(canonical: &Value, uid: SetUid, generation: u64) -> Result<DaemonSet, ModelError> {
     let template = canonical.pointer("/spec/template").unwrap_or(&Value::Null);
     let revision = Digest::of(&normal_form(template));
@@ -45,7 +45,7 @@ pub fn to_model(canonical: &Value, uid: SetUid, generation: u64) -> Result<Daemo
 /// under another [`crate::NORMAL_FORM`].
 ///
 /// # Errors
-/// When the object did not come through [`crate::admit`].
+/// When the object did not come through [`crate::admit()`].
 pub fn daemon_set_from(
     canonical: &Value,
     uid: SetUid,
