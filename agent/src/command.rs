@@ -210,8 +210,8 @@ async fn identity(
     };
     let wish = Wish {
         token: token.token()?,
+        labels: join::labels(machine.labels(&name), config.labels.clone()),
         name,
-        labels: join::labels(machine.labels(), config.labels.clone()),
         taints: config.taints.clone(),
         machine_id: machine.machine_id.clone(),
         addresses: config.coordinators.clone(),

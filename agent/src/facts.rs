@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use everynode_model::Labels;
+use everynode_model::{Labels, NodeName};
 
 /// A machine, as far as a coordinator wants to know it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,10 +70,11 @@ impl Machine {
         self.facts.get("addresses")?.split(',').next()
     }
 
-    /// The labels that every node has in Kubernetes.
-    pub fn labels(&self) -> Labels {
+    /// The labels that every node has in Kubernetes. As with the kubelet, a name that was given to
+    /// the node is its hostname too: manifests choose nodes by it.
+    pub fn labels(&self, node_name: &NodeName) -> Labels {
         Labels::from_iter([
-            ("kubernetes.io/hostname".to_owned(), self.hostname.to_lowercase()),
+            ("kubernetes.io/hostname".to_owned(), node_name.to_string()),
             ("kubernetes.io/os".to_owned(), std::env::consts::OS.to_owned()),
             ("kubernetes.io/arch".to_owned(), go_arch().to_owned()),
         ])
@@ -167,6 +168,6 @@ mod tests {
                 .iter()
                 .all(|fact| machine.facts.contains_key(*fact))
         );
-        assert_eq!(machine.labels().len(), 3);
+        assert_eq!(machine.labels(&NodeName::new("n").unwrap()).len(), 3);
     }
 }

@@ -109,6 +109,10 @@ pub(crate) fn standing(pod: &Pod) -> Standing {
         Standing::Waiting(code.filter(|code| !code.is_empty()).unwrap_or_else(|| "Pending".into()))
     };
     let Some(status) = &pod.status else { return pending() };
+    // Its DaemonSet is gone; the node has not heard of it, or not said so yet.
+    if pod.reason.as_ref().is_some_and(|reason| reason.code == "BeingRemoved") {
+        return Standing::Terminating;
+    }
     if pod.stale {
         return Standing::Unknown;
     }

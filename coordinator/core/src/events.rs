@@ -241,8 +241,9 @@ impl Fleet {
             }
         }
         if live {
-            let stays = |former: &&PodStatus| pods.iter().any(|pod| pod.uid == former.uid);
-            for gone in former.iter().filter(|former| !stays(former)) {
+            let stays = |former: &PodStatus| pods.iter().any(|pod| pod.uid == former.uid);
+            let ran = |former: &PodStatus| former.phase != PodPhase::Pending;
+            for gone in former.iter().filter(|former| ran(former) && !stays(former)) {
                 let about = about_set(key, gone.set);
                 self.tell(about, EventType::Normal, "SuccessfulDelete", "A node stopped its pod");
             }

@@ -7,7 +7,7 @@ use everynode_coordinator_core::{Command, Fleet, Outcome, PutMode, Refusal, SetR
 use everynode_manifest::{
     Admitted, NORMAL_FORM, admit, admit_update, daemon_set_from, normal_form, spec_changed,
 };
-use everynode_model::{Digest, PodKey, SetUid};
+use everynode_model::{Digest, Features, PodKey, SetUid};
 use everynode_proto::convert::json::from_struct;
 use everynode_proto::v1;
 use serde_json::{Map, Value, json};
@@ -236,8 +236,18 @@ async fn response(
     if let Some(view) = view.filter(|view| view.record.set.uid == record.set.uid) {
         daemon_set.status = set::message(&view).status;
     }
-    let warnings = admitted.warnings.iter().map(ToString::to_string).collect();
+    let mut warnings: Vec<String> = admitted.warnings.iter().map(ToString::to_string).collect();
+    warnings.extend(no_containers(&record.set.features));
     Ok(v1::PutDaemonSetResponse { daemon_set: Some(daemon_set), created, changed, warnings })
+}
+
+/// No agent of this version announces a runtime for images; said here rather than found out there.
+fn no_containers(features: &Features) -> Option<String> {
+    features.contains("runtime/cri").then(|| {
+        "spec.template.spec: its pods stay Pending, as agents run no containers yet; to run a \
+         program of the host, set runtimeClassName: process and a command"
+            .into()
+    })
 }
 
 #[cfg(test)]
