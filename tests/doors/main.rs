@@ -1,0 +1,156 @@
+//! The two doors agree: what the coordinator says a template needs, and what the agent runs.
+//!
+//! A template goes in at the coordinator's door, which names the features it needs, and its body
+//! comes out at the agent's, which takes it or refuses it. If the agent announces every feature, it
+//! must take it; if not, it must refuse it: nothing runs weaker than asked because one table has a
+//! field that the other has forgotten.
+
+use std::path::PathBuf;
+
+use everynode_agent::body::{FEATURES, Surroundings, pod_spec};
+use everynode_manifest::{admit, needed_features, read};
+use everynode_model::{NodeName, PodKey, PodUid};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+/// One field each, put into the pod's spec or its container.
+fn fields() -> Vec<(&'static str, Value)> {
+    vec![
+        ("/spec/securityContext", json!({"runAsUser": 7, "runAsGroup": 7, "runAsNonRoot": true})),
+        ("/spec/securityContext", json!({"supplementalGroups": [5]})),
+        ("/spec/securityContext", json!({"fsGroup": 5})),
+        ("/spec/securityContext", json!({"seccompProfile": {"type": "RuntimeDefault"}})),
+        ("/spec/securityContext", json!({"sysctls": [{"name": "kernel.x", "value": "1"}]})),
+        ("/spec/hostUsers", json!(false)),
+        ("/spec/hostPID", json!(true)),
+        ("/spec/dnsPolicy", json!("Default")),
+        ("/spec/terminationGracePeriodSeconds", json!(5)),
+        ("/spec/priorityClassName", json!("system-node-critical")),
+        ("/spec/initContainers", json!([{"name": "i", "command": ["/bin/i"]}])),
+        ("/spec/containers/0/securityContext", json!({"allowPrivilegeEscalation": false})),
+        ("/spec/containers/0/securityContext", json!({"capabilities": {"drop": ["ALL"]}})),
+        ("/spec/containers/0/securityContext", json!({"readOnlyRootFilesystem": true})),
+        ("/spec/containers/0/securityContext", json!({"privileged": true})),
+        (
+            "/spec/containers/0/securityContext",
+            json!({"appArmorProfile": {"type": "RuntimeDefault"}}),
+        ),
+        ("/spec/containers/0/resources", json!({"limits": {"memory": "1Gi"}})),
+        ("/spec/containers/0/livenessProbe", json!({"exec": {"command": ["true"]}})),
+        ("/spec/containers/0/lifecycle", json!({"preStop": {"exec": {"command": ["true"]}}})),
+        ("/spec/containers/0/workingDir", json!("/srv")),
+        ("/spec/containers/0/ports", json!([{"containerPort": 80, "hostPort": 80}])),
+        ("/spec/containers/0/env", json!([{"name": "A", "value": "$(B)"}])),
+        (
+            "/spec/containers/0/env",
+            json!([{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]),
+        ),
+        (
+            "/spec/containers/0/env",
+            json!([{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]),
+        ),
+        ("/spec/containers/0/envFrom", json!([{"configMapRef": {"name": "c"}}])),
+        ("/spec/containers/0/tty", json!(true)),
+    ]
+}
+
+#[test]
+fn on_every_field() {
+    for (path, value) in fields() {
+        let mut object = plain();
+        let (parent, name) = path.rsplit_once('/').unwrap();
+        object["spec"]["template"].pointer_mut(parent).unwrap()[name] = value.clone();
+        agree(&object, &format!("{path}: {value}"));
+    }
+}
+
+#[test]
+fn on_a_mounted_volume() {
+    let mut object = plain();
+    let spec = &mut object["spec"]["template"]["spec"];
+    spec["volumes"] = json!([{"name": "v", "hostPath": {"path": "/"}}]);
+    agree(&object, "a volume that nobody mounts");
+    let spec = &mut object["spec"]["template"]["spec"];
+    spec["containers"][0]["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}]);
+    agree(&object, "a mounted volume");
+}
+
+/// What people really write, as host processes.
+#[test]
+fn on_published_manifests() {
+    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus");
+    let folder = std::env::var_os("EVERYNODE_CORPUS").map_or(beside, PathBuf::from);
+    let Ok(files) = std::fs::read_dir(&folder) else {
+        println!("skipped: {} is not there", folder.display());
+        return;
+    };
+    let mut compared = 0;
+    for file in files.map(|file| file.unwrap().path()) {
+        let name = file.display().to_string();
+        if !name.ends_with(".yaml") {
+            continue;
+        }
+        for document in read(&name, &std::fs::read(&file).unwrap()).unwrap() {
+            if document.kind == "DaemonSet" {
+                compared += 1;
+                agree(&as_processes(document.value.clone()), &name);
+            }
+        }
+    }
+    assert!(compared > 50, "{compared} manifests compared");
+}
+
+fn plain() -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "x"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "x"}},
+            "template": {
+                "metadata": {"labels": {"app": "x"}},
+                "spec": {
+                    "runtimeClassName": "process", "hostNetwork": true,
+                    "containers": [{"name": "c", "command": ["/bin/c"]}],
+                },
+            },
+        },
+    })
+}
+
+fn as_processes(mut object: Value) -> Value {
+    let spec = &mut object["spec"]["template"]["spec"];
+    spec["runtimeClassName"] = json!("process");
+    for kind in ["containers", "initContainers"] {
+        for container in spec[kind].as_array_mut().into_iter().flatten() {
+            if container["command"].as_array().is_none_or(Vec::is_empty) {
+                container["command"] = json!(["/bin/c"]);
+            }
+        }
+    }
+    object
+}
+
+fn agree(object: &Value, what: &str) {
+    let admitted = match admit(object) {
+        Ok(admitted) => admitted,
+        Err(rejected) => panic!("{what}: {rejected}"),
+    };
+    let needs = needed_features(&admitted.object["spec"]["template"]);
+    let lacking: Vec<_> =
+        needs.iter().filter(|feature| !FEATURES.contains(&feature.as_str())).collect();
+    match pod_spec(&admitted.body, &around()) {
+        Ok(_) => assert!(lacking.is_empty(), "{what}: runs without {lacking:?}"),
+        Err(reason) => assert!(!lacking.is_empty(), "{what}: nothing is lacking, and {reason}"),
+    }
+}
+
+fn around() -> Surroundings {
+    Surroundings {
+        key: PodKey::new("default", "x").unwrap(),
+        uid: PodUid::new(Uuid::from_u128(1)),
+        node_name: NodeName::new("n").unwrap(),
+        hostname: "n".into(),
+        address: Some("192.0.2.1".into()),
+        // Not root, so that `runAsNonRoot` alone can be met.
+        agent_user: 1000,
+    }
+}
