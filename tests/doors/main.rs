@@ -5,6 +5,8 @@
 //! must take it; if not, it must refuse it: nothing runs weaker than asked because one table has a
 //! field that the other has forgotten.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 use std::path::PathBuf;
 
 use everynode_agent::body::{FEATURES, Surroundings, pod_spec};
