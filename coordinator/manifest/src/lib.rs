@@ -18,6 +18,7 @@
 
 mod admit;
 mod check;
+mod compose;
 mod defaults;
 mod error;
 mod honour;
@@ -29,6 +30,7 @@ mod place;
 mod quantity;
 mod read;
 mod render;
+mod scalar;
 mod selector;
 mod suggest;
 mod typed;
@@ -43,4 +45,4 @@ pub use normal::{NORMAL_FORM, normal_form};
 pub use path::{FieldPath, InvalidPath, Segment};
 pub use place::Place;
 pub use quantity::{InvalidQuantity, Quantity};
-pub use read::{Document, MAX_MANIFEST_BYTES, ReadError, ReadErrors, read};
+pub use read::{Document, MAX_MANIFEST_BYTES, MAX_OBJECTS, ReadError, ReadErrors, read};

@@ -85,6 +85,15 @@ impl FieldPath {
         self.0.pop()
     }
 
+    /// The names of its fields alone, with dots between them, as Go's decoder tells a path.
+    pub(crate) fn without_entries(&self) -> String {
+        let fields = self.0.iter().filter_map(|segment| match segment {
+            Segment::Field(name) => Some(name.as_str()),
+            Segment::Index(_) | Segment::Key(_) => None,
+        });
+        fields.collect::<Vec<_>>().join(".")
+    }
+
     /// The nearest field or entry at or above this path: itself without trailing list indexes.
     pub(crate) fn enclosing_entry(&self) -> Self {
         let items = self.0.iter().rev().take_while(|step| matches!(step, Segment::Index(_)));

@@ -1,29 +1,21 @@
 //! Text to documents: YAML (of which JSON is a part), strictly, within bounds.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::de::DeserializeOwned;
 use serde_json::Value;
-use serde_saphyr::{Error as YamlError, Options, Spanned};
 
-use crate::place::{Node, Source};
+use crate::compose::{YamlError, compose};
+use crate::place::Source;
 use crate::render::excerpt;
 use crate::{FieldPath, Place};
 
 /// The longest text that is read: what Kubernetes' API server takes in one request.
 pub const MAX_MANIFEST_BYTES: usize = 3 * 1024 * 1024;
 
-/// The deepest nesting: custom resource definitions with recursive schemas, the deepest manifests
-/// there are, stay below 60; the reader's stack is safe well beyond 100.
-const MAX_DEPTH: usize = 100;
-
-/// The most values that one file may expand to: 3 MiB of the smallest values stay below twice
-/// that, and real manifests of that size below a tenth of it.
-const MAX_VALUES: usize = 500_000;
-
-/// The most events that aliases may repeat: a hundred uses of a thousand-line anchor.
-const MAX_REPEATED: usize = 100_000;
+/// The most objects in one file: the largest published manifests have a few hundred.
+pub const MAX_OBJECTS: usize = 10_000;
 
 /// One object of a file, and where its fields stand in it.
 #[derive(Clone, Debug)]
@@ -64,39 +56,42 @@ pub struct ReadErrors(pub Vec<ReadError>);
 /// List` and the like) taken apart, or JSON. `name` is what errors call the file.
 ///
 /// YAML is read as Kubernetes reads it: version 1.1's booleans (`yes`, `on`) and octal numbers
-/// (`0644`), merge keys, and no key twice.
+/// (`0644`), merge keys, and no key twice. The text is UTF-8, or UTF-16 that says so by its byte
+/// order mark, as some editors and shells write it.
 ///
 /// # Errors
 /// When the text is no YAML, breaks a bound, or has a document that is not an object. Then none of
 /// its objects is given out: half a file is never what was meant.
 pub fn read(name: &str, bytes: &[u8]) -> Result<Vec<Document>, ReadErrors> {
-    let whole = |message: String| {
-        let file = name.to_owned();
-        ReadErrors(vec![ReadError { file, place: None, message, excerpt: String::new() }])
-    };
     if bytes.len() > MAX_MANIFEST_BYTES {
-        let most = MAX_MANIFEST_BYTES / (1024 * 1024);
-        return Err(whole(format!("{} bytes are more than the {most} MiB allowed", bytes.len())));
+        let rule = format!(
+            "larger than the {} MiB ({MAX_MANIFEST_BYTES} bytes) that a manifest may have; split it",
+            MAX_MANIFEST_BYTES / (1024 * 1024)
+        );
+        return Err(ReadErrors::whole(name, rule));
     }
-    let text = std::str::from_utf8(bytes)
-        .map_err(|error| whole(format!("not UTF-8 text (at byte {})", error.valid_up_to())))?;
-    // A byte order mark is no part of the text.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let source = Arc::new(Source::new(name, text.to_owned()));
-    let values: Vec<Value> = yaml(text).map_err(|error| yaml_error(&source, &error))?;
+    let text = decode(bytes).map_err(|undecoded| undecoded.told(name, bytes))?;
+    let told = |text: &str, YamlError { place, message }| {
+        let excerpt = excerpt(text, place);
+        ReadErrors(vec![ReadError { file: name.to_owned(), place: Some(place), message, excerpt }])
+    };
+    check_characters(&text).map_err(|error| told(&text, error))?;
+    let composed = compose(&text).map_err(|error| told(&text, error))?;
+    let (values, nodes): (Vec<Value>, Vec<_>) =
+        composed.into_iter().map(|document| (document.value, document.node)).unzip();
+    let source =
+        Arc::new(Source { name: name.to_owned(), text: text.into_owned(), documents: nodes });
     let mut documents = Vec::new();
     let mut errors = Vec::new();
     for (index, value) in values.into_iter().enumerate() {
         let document = Document::new(value, &source, index, FieldPath::root());
         take_apart(document, &mut documents, &mut errors);
+        if documents.len() + errors.len() > MAX_OBJECTS {
+            let rule = format!("more than the {MAX_OBJECTS} objects that one file may have");
+            return Err(ReadErrors::whole(name, rule));
+        }
     }
     if errors.is_empty() { Ok(documents) } else { Err(ReadErrors(errors)) }
-}
-
-/// The positions of the documents of a text that [`read`] has read.
-pub(crate) fn yaml_positions(text: &str) -> Vec<Spanned<Node>> {
-    // What the first reading took, this one takes too; were it not so, places would be missing.
-    yaml(text).unwrap_or_default()
 }
 
 impl Document {
@@ -154,70 +149,91 @@ fn take_apart(mut document: Document, out: &mut Vec<Document>, errors: &mut Vec<
     }
 }
 
-fn yaml<T: DeserializeOwned>(text: &str) -> Result<Vec<T>, YamlError> {
-    serde_saphyr::from_multiple_with_options(text, options())
+/// Why bytes are not text.
+struct Undecoded {
+    /// The first byte that is wrong, in what but for it would be UTF-8.
+    offset: Option<usize>,
+    message: String,
 }
 
-fn options() -> Options {
-    serde_saphyr::options! {
-        legacy_octal_numbers: true,
-        with_snippet: false,
-        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_REPEATED },
-        budget: serde_saphyr::budget! {
-            max_depth: MAX_DEPTH,
-            max_nodes: MAX_VALUES,
-            max_events: 2 * MAX_VALUES,
-            // The bound on repeated events says all that is to be said about aliases.
-            enforce_alias_anchor_ratio: false,
-        },
+impl Undecoded {
+    fn told(self, name: &str, bytes: &[u8]) -> ReadErrors {
+        let Some(offset) = self.offset else { return ReadErrors::whole(name, self.message) };
+        let before = String::from_utf8_lossy(&bytes[..offset]);
+        let line = before.rsplit('\n').next().unwrap_or_default();
+        let place =
+            Place { line: before.matches('\n').count() + 1, column: line.chars().count() + 1 };
+        ReadErrors(vec![ReadError {
+            file: name.to_owned(),
+            place: Some(place),
+            message: self.message,
+            excerpt: excerpt(&String::from_utf8_lossy(bytes), place),
+        }])
     }
 }
 
-fn yaml_error(source: &Source, error: &YamlError) -> ReadErrors {
-    let place = error.location().map(|at| {
-        let number = |at: u64| usize::try_from(at).unwrap_or(1).max(1);
-        Place { line: number(at.line()), column: number(at.column()) }
-    });
-    ReadErrors(vec![ReadError {
-        file: source.name.clone(),
-        place,
-        message: yaml_message(error),
-        excerpt: place.map_or_else(String::new, |place| excerpt(&source.text, place)),
-    }])
-}
-
-/// The parser's reason in our words where its own speak of its settings.
-fn yaml_message(error: &YamlError) -> String {
-    use serde_saphyr::budget::BudgetBreach;
-    match error {
-        YamlError::AliasError { error, .. } => yaml_message(error),
-        YamlError::DuplicateMappingKey { key, .. } => {
-            format!("the key {:?} is there twice", key.as_deref().unwrap_or_default())
+/// The text without its byte order mark, which is no part of it.
+fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, Undecoded> {
+    match bytes {
+        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => {
+            Err(Undecoded { offset: None, message: "UTF-32 text: save the file as UTF-8".into() })
         }
-        YamlError::Budget { breach: BudgetBreach::Depth { .. }, .. } => too_deep(),
-        YamlError::Budget { .. } => format!("expands to more than {MAX_VALUES} values"),
-        YamlError::AliasReplayLimitExceeded { .. }
-        | YamlError::AliasReplayStackDepthExceeded { .. } => {
-            format!("its aliases repeat more than {MAX_REPEATED} values")
-        }
+        [0xff, 0xfe, units @ ..] => utf16(units, u16::from_le_bytes).map(Cow::Owned),
+        [0xfe, 0xff, units @ ..] => utf16(units, u16::from_be_bytes).map(Cow::Owned),
         _ => {
-            let text = error.to_string();
-            let first = text.lines().next().unwrap_or_default();
-            // The place is told apart from the message.
-            let first = first.split_once(" at line ").map_or(first, |(message, _)| message);
-            match first {
-                "recursion limit exceeded" => too_deep(),
-                "expected string scalar" => {
-                    "a key must be text (a template that is still to be filled in?)".into()
-                }
-                other => other.to_owned(),
-            }
+            let text = std::str::from_utf8(bytes).map_err(|error| {
+                let offset = error.valid_up_to();
+                let byte = bytes.get(offset).copied().unwrap_or_default();
+                let message = format!(
+                    "not UTF-8 text: byte 0x{byte:02x} at offset {offset}; save the file as UTF-8"
+                );
+                Undecoded { offset: Some(offset), message }
+            })?;
+            Ok(Cow::Borrowed(text.strip_prefix('\u{feff}').unwrap_or(text)))
         }
     }
 }
 
-fn too_deep() -> String {
-    format!("nested deeper than {MAX_DEPTH} levels")
+fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, Undecoded> {
+    let broken = |position: usize| {
+        // Behind the byte order mark.
+        let offset = 2 + 2 * position;
+        let message = format!(
+            "not UTF-16 text: a broken character at offset {offset}; save the file as UTF-8"
+        );
+        Undecoded { offset: None, message }
+    };
+    let (pairs, rest) = bytes.as_chunks();
+    let mut position = 0;
+    let mut text = String::with_capacity(bytes.len());
+    for character in char::decode_utf16(pairs.iter().map(|pair| unit(*pair))) {
+        let character = character.map_err(|_| broken(position))?;
+        position += character.len_utf16();
+        text.push(character);
+    }
+    if rest.is_empty() { Ok(text) } else { Err(broken(position)) }
+}
+
+/// Checks that every character may stand in a manifest: no NUL, none that acts on a terminal.
+fn check_characters(text: &str) -> Result<(), YamlError> {
+    let allowed = |character: char| {
+        !character.is_control() || matches!(character, '\t' | '\n' | '\r' | '\u{85}')
+    };
+    let Some(at) = text.find(|character| !allowed(character)) else { return Ok(()) };
+    let before = &text[..at];
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    let place = Place { line: before.matches('\n').count() + 1, column: line.chars().count() + 1 };
+    let code = text[at..].chars().next().map_or(0, u32::from);
+    let hint = if code == 0 { " (a binary file, or UTF-16 without its mark?)" } else { "" };
+    let message = format!("the control character U+{code:04X} may not stand in a manifest{hint}");
+    Err(YamlError { place, message })
+}
+
+impl ReadErrors {
+    fn whole(name: &str, message: String) -> Self {
+        let file = name.to_owned();
+        Self(vec![ReadError { file, place: None, message, excerpt: String::new() }])
+    }
 }
 
 impl fmt::Display for ReadError {
@@ -276,7 +292,7 @@ mod tests {
     #[test]
     fn json_is_read_with_its_escapes_and_tabs() {
         let text = "{\n\t\"a\": \"\\ud83d\\ude00\\/\",\n\t\"b\": [\n\t\t1e3\n\t]\n}\n";
-        assert_eq!(values(text), [json!({"a": "😀/", "b": [1000.0]})]);
+        assert_eq!(values(text), [json!({"a": "😀/", "b": [1000]})]);
     }
 
     #[test]
@@ -312,42 +328,10 @@ mod tests {
     fn errors_show_the_place() {
         assert_eq!(
             message(b"a: 1\nb:\n  c: 2\n  c: 3\n"),
-            "f.yaml:4:3: the key \"c\" is there twice\n  4 |   c: 3\n    |   ^"
+            "f.yaml:4:3: the key \"c\" is there twice, first in line 3\n  4 |   c: 3\n    |   ^"
         );
         assert!(message(b"a:\n\t- b\n").starts_with("f.yaml:2:"), "{}", message(b"a:\n\t- b\n"));
         assert!(message(b"hello\n").contains("f.yaml:1:1: not an object"));
         assert!(message(b"a: {{ .Values.x }}\n").contains("template"));
-    }
-
-    #[test]
-    fn what_would_exhaust_the_reader_is_refused_in_a_line() {
-        let bomb = "a: &a [x,x,x,x,x,x,x,x,x,x]\n".to_owned()
-            + &('b'..'h')
-                .zip('a'..)
-                .map(|(next, last)| {
-                    format!("{next}: &{next} [{}]\n", format!("*{last},").repeat(10))
-                })
-                .collect::<String>();
-        assert!(
-            message(bomb.as_bytes()).contains("repeat more than"),
-            "{}",
-            message(bomb.as_bytes())
-        );
-        for deep in ["[".repeat(20_000), "- ".repeat(20_000), "{a: ".repeat(20_000)] {
-            assert!(
-                message(deep.as_bytes()).contains("nested deeper"),
-                "{}",
-                message(deep.as_bytes())
-            );
-        }
-        let big = vec![b'#'; 10 * 1024 * 1024];
-        assert_eq!(message(&big), "f.yaml: 10485760 bytes are more than the 3 MiB allowed");
-        assert_eq!(message(b"a: \xff\n"), "f.yaml: not UTF-8 text (at byte 3)");
-        let many = "- 1\n".repeat(MAX_VALUES + 1);
-        assert!(
-            message(many.as_bytes()).contains("expands to more"),
-            "{}",
-            message(many.as_bytes())
-        );
     }
 }

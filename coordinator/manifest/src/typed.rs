@@ -54,7 +54,8 @@ pub(crate) fn read_typed<T: DeserializeOwned>(value: &Value) -> Typed<T> {
             Err(misfit) => {
                 let (path, value) = seen.failed.unwrap_or_default();
                 let again = left_out.insert(path.enclosing_entry());
-                errors.push(FieldError { path, kind: ErrorKind::Type, value, detail: misfit.0 });
+                let detail = misfit.detail(&path, value.as_ref(), seen.failed_in);
+                errors.push(FieldError { path, kind: ErrorKind::Type, value, detail });
                 if !again || errors.last().is_some_and(|error| error.path.segments().is_empty()) {
                     break;
                 }
@@ -74,11 +75,45 @@ struct Seen {
     unknown: Vec<FieldError>,
     /// Where the reading broke off, and the value there where it is short.
     failed: Option<(FieldPath, Option<Value>)>,
+    /// The types that the reading is in, outermost first.
+    types: Vec<&'static str>,
+    /// The innermost type where the reading broke off.
+    failed_in: Option<&'static str>,
 }
 
-/// Why a value does not fit, as a detail for people.
+/// Why a value does not fit.
 #[derive(Debug)]
-struct Misfit(String);
+struct Misfit {
+    /// For people.
+    message: String,
+    /// What Kubernetes' decoder calls the field's type, where that is a simple one.
+    wanted: Option<&'static str>,
+}
+
+impl Misfit {
+    fn new(message: String) -> Self {
+        Self { message, wanted: None }
+    }
+
+    /// The message, and behind it the API server's own words: what people search for.
+    fn detail(self, path: &FieldPath, value: Option<&Value>, within: Option<&str>) -> String {
+        let Self { message, wanted } = self;
+        let (Some(wanted), Some(within), Some(value)) = (wanted, within, value) else {
+            return message;
+        };
+        let found = match value {
+            Value::Number(number) if wanted.starts_with("int") => format!("number {number}"),
+            Value::Number(_) => "number".into(),
+            Value::Bool(_) => "bool".into(),
+            _ => "string".into(),
+        };
+        let field = path.without_entries();
+        format!(
+            "{message} (json: cannot unmarshal {found} into Go struct field {within}.{field} of \
+             type {wanted})"
+        )
+    }
+}
 
 /// A value on its way into a type.
 struct Probe<'a> {
@@ -114,6 +149,7 @@ fn step<'de, S: de::DeserializeSeed<'de>>(
     if read.is_err() && seen.failed.is_none() {
         let shown = (!value.is_object() && !value.is_array()).then(|| value.clone());
         seen.failed = Some((seen.path.clone(), shown));
+        seen.failed_in = seen.types.last().copied();
     }
     seen.path.pop();
     read
@@ -157,14 +193,16 @@ impl<'de> Deserializer<'de> for Probe<'_> {
 
     fn deserialize_struct<V: Visitor<'de>>(
         self,
-        _name: &'static str,
+        name: &'static str,
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Misfit> {
-        match self.entries(Some(fields)) {
-            Some(fields) => visitor.visit_map(fields),
-            None => self.deserialize_any(visitor),
-        }
+        let Some(fields) = self.entries(Some(fields)) else { return self.deserialize_any(visitor) };
+        let seen = self.seen;
+        seen.borrow_mut().types.push(name);
+        let read = visitor.visit_map(fields);
+        seen.borrow_mut().types.pop();
+        read
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
@@ -244,7 +282,7 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
         seed: S,
     ) -> Result<S::Value, Misfit> {
         let (segment, value) =
-            self.next.take().ok_or_else(|| Misfit("value before its key".into()))?;
+            self.next.take().ok_or_else(|| Misfit::new("value before its key".into()))?;
         step(seed, segment, value, self.seen)
     }
 }
@@ -267,7 +305,7 @@ impl<'de> de::SeqAccess<'de> for Items<'_> {
 
 impl de::Error for Misfit {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self(message.to_string())
+        Self::new(message.to_string())
     }
 
     fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
@@ -294,24 +332,38 @@ impl de::Error for Misfit {
             _ => ("nothing", ""),
         };
         let advice = if wanted == "a string" { advice } else { "" };
-        Self(format!("must be {wanted}, not {found}{advice}"))
+        let message = format!("must be {wanted}, not {found}{advice}");
+        Self { message, wanted: simple_type(&expected) }
     }
 
     fn invalid_value(_found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        match expected.to_string().as_str() {
-            "i32" | "i64" | "u32" | "u64" => Self("must be an integer within its range".into()),
-            expected => Self(format!("must be {expected}")),
-        }
+        let expected = expected.to_string();
+        let message = match expected.as_str() {
+            "i32" | "i64" | "u32" | "u64" => "must be an integer within its range".into(),
+            expected => format!("must be {expected}"),
+        };
+        Self { message, wanted: simple_type(&expected) }
     }
 }
 
 impl fmt::Display for Misfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.message)
     }
 }
 
 impl std::error::Error for Misfit {}
+
+/// What Go calls the type that serde calls `expected`.
+fn simple_type(expected: &str) -> Option<&'static str> {
+    match expected {
+        "i32" => Some("int32"),
+        "i64" => Some("int64"),
+        "a string" => Some("string"),
+        "a boolean" => Some("bool"),
+        _ => None,
+    }
+}
 
 fn unknown_field(path: FieldPath, name: &str, known: &[&str]) -> FieldError {
     let detail = nearest(name, known.iter().copied())
@@ -350,7 +402,12 @@ mod tests {
             "spec.template.spec.containers[1].imagee: Unknown field: did you mean \"image\"?",
             "spec.template.spec.containers[1].unheardOf: Unknown field",
         ] {
-            assert!(found.iter().any(|error| error == expected), "{expected}\nnot in {found:#?}");
+            // Behind it may stand the API server's words.
+            let told = |error: &String| {
+                let rest = error.strip_prefix(expected);
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(" (json: cannot "))
+            };
+            assert!(found.iter().any(told), "{expected}\nnot in {found:#?}");
         }
         assert_eq!(found.len(), 8, "{found:#?}");
     }

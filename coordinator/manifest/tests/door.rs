@@ -124,10 +124,10 @@ fn everything_wrong_is_told_at_once_and_at_its_place() {
     assert_eq!(
         rejected.to_string(),
         "The DaemonSet \"monitoring-daemon\" is invalid: \
-         \n* spec.selector.matchLabels[v]: Invalid value: 1.1: must be a string, not a number; write it in quotes\
+         \n* spec.selector.matchLabels[v]: Invalid value: 1.1: must be a string, not a number; write it in quotes (json: cannot unmarshal number into Go struct field LabelSelector.spec.selector.matchLabels of type string)\
          \n* spec.template.spec.containers[0].image: Required value: or, to run a program of the host, set spec.template.spec.runtimeClassName: process and a command\
          \n* spec.template.spec.containers[0].imagee: Unknown field: did you mean \"image\"?\
-         \n* spec.template.spec.containers[0].ports[0].containerPort: Invalid value: \"80\": must be an integer, not a string"
+         \n* spec.template.spec.containers[0].ports[0].containerPort: Invalid value: \"80\": must be an integer, not a string (json: cannot unmarshal string into Go struct field ContainerPort.spec.template.spec.containers.ports.containerPort of type int32)"
     );
     let shown = document.explain(&rejected);
     assert!(shown.contains(
