@@ -17,7 +17,10 @@ const EXAMPLES: &str = "Examples:
   everynode-agent why
 
   # Stop everything and leave the cluster
-  everynode-agent leave";
+  everynode-agent leave
+
+  # Stop everything because this machine goes down (its service manager runs this)
+  everynode-agent shutdown";
 
 /// Runs exactly one of every DaemonSet on this machine, as its coordinator says.
 #[derive(Debug, Parser)]
@@ -134,6 +137,9 @@ pub(crate) enum Command {
     Why,
     /// Stop every pod and leave the cluster
     Leave,
+    /// Stop every pod, and the agent, because this machine goes down; the agent's next start
+    /// brings them back
+    Shutdown,
     /// Show what this machine can honour
     Check,
 }

@@ -1,5 +1,6 @@
 //! From a command line to an exit code: 0 done, 1 failed or misused.
 
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -13,6 +14,7 @@ use everynode_model::{InvalidName, NodeName};
 use everynode_runtime::process::{self, ProcessRuntime};
 use everynode_runtime::{OpenError, Runtime as _};
 use everynode_transport::TcpDial;
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -27,7 +29,7 @@ use crate::join::{self, JoinError, Wish};
 use crate::ledger::{DiskLedger, LedgerStore as _};
 use crate::local::{self, Question, client};
 use crate::random::Random;
-use crate::run::{Outcome, Parts, RunError, run};
+use crate::run::{Outcome, Parts, RunError, go_down, run};
 
 /// Requests of people that wait for the loop.
 const REQUESTS: usize = 8;
@@ -35,6 +37,19 @@ const REQUESTS: usize = 8;
 const BLOCKING_THREADS: usize = 8;
 /// After which one that has nothing to do ends.
 const THREAD_IDLE: Duration = Duration::from_secs(2);
+
+/// How long a service manager is kept waiting for a machine that joins. A token that is refused is
+/// seen as a failed start; a coordinator that is away keeps no machine from booting.
+const JOINS_WITHIN: Duration = Duration::from_secs(10);
+
+/// What an agent is started for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Task {
+    /// To run what the coordinator says.
+    Serve,
+    /// To stop what an earlier one has left running, because the machine goes down.
+    GoDown,
+}
 
 /// Why the agent can't work.
 #[derive(Debug, thiserror::Error)]
@@ -108,9 +123,16 @@ pub fn main_with_args(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 async fn dispatch(cli: Cli) -> Result<bool, Failure> {
     let mut out = io::stdout();
     let question = match cli.command {
-        None => {
-            start(Config::from_cli(cli)?).await?;
-            return Ok(true);
+        None => return start(Config::from_cli(cli)?, Task::Serve).await,
+        Some(Command::Shutdown) => {
+            // Through the running agent; where there is none, by one that does nothing else.
+            let asked = client::ask(&cli.common.data_dir, Question::Shutdown, &mut out).await;
+            return match asked {
+                Err(client::AskError::NotRunning(_)) => {
+                    start(Config::from_cli(cli)?, Task::GoDown).await
+                }
+                asked => Ok(asked?),
+            };
         }
         Some(Command::Check) => {
             return Ok(check(&cli.common.data_dir, &cli.common.cgroup_root, &mut out)?);
@@ -123,7 +145,8 @@ async fn dispatch(cli: Cli) -> Result<bool, Failure> {
     Ok(client::ask(&cli.common.data_dir, question, &mut out).await?)
 }
 
-async fn start(config: Config) -> Result<(), Failure> {
+/// Runs an agent to its end; whether it did what it was started for.
+async fn start(config: Config, task: Task) -> Result<bool, Failure> {
     start_logging(&config);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -134,6 +157,10 @@ async fn start(config: Config) -> Result<(), Failure> {
         }
     };
     let mut shutdown = std::pin::pin!(shutdown);
+    if task == Task::GoDown && IdentityFiles::new(&config.data_dir).load()?.is_none() {
+        tracing::info!("this machine has not joined a cluster: there is nothing to stop");
+        return Ok(true);
+    }
     let directory = DataDir::open(&config.data_dir).await?;
     let run_dir = directory.path().join("run");
     let (runtime, events) = ProcessRuntime::open(process::Config {
@@ -147,7 +174,8 @@ async fn start(config: Config) -> Result<(), Failure> {
     let machine = Machine::look(&config.ids);
     let mut random = Random::from_system()?;
     let identity = tokio::select! {
-        () = &mut shutdown => return Ok(()),
+        () = &mut shutdown => return Ok(true),
+        never = still_joining() => match never {},
         identity = identity(&config, &files, &machine, &mut random) => identity?,
     };
     let (requester, requests) = mpsc::channel(REQUESTS);
@@ -157,6 +185,7 @@ async fn start(config: Config) -> Result<(), Failure> {
         node = %identity.name, uid = %identity.node, cluster = %identity.cluster,
         runtime = runtime.name(), "agent {} running", env!("CARGO_PKG_VERSION"),
     );
+    tell(&[NotifyState::Ready, NotifyState::Status(&format!("node {}", identity.name))]);
     let parts = Parts {
         dial: Arc::new(TcpDial),
         runtime: Arc::new(runtime),
@@ -169,16 +198,39 @@ async fn start(config: Config) -> Result<(), Failure> {
         clock: Arc::new(BootClock),
         requests: Some(requests),
     };
-    let outcome = run(parts, shutdown).await;
+    let outcome = match task {
+        Task::Serve => run(parts, shutdown).await,
+        Task::GoDown => go_down(parts, shutdown).await,
+    };
+    tell(&[NotifyState::Stopping]);
     server.abort();
     match outcome? {
-        Outcome::Stopped => tracing::info!("agent stopped; pods run on"),
+        Outcome::Stopped => {
+            tracing::info!("agent stopped; pods run on");
+            return Ok(task == Task::Serve);
+        }
+        Outcome::Down => tracing::info!("nothing of its cluster runs on this machine"),
         Outcome::Left => {
             wipe(&files, &ledger, &run_dir).await?;
             tracing::info!("this machine has left its cluster; nothing of it is kept");
         }
     }
-    Ok(())
+    Ok(true)
+}
+
+/// Tells the service manager, where there is one, that a machine which is still joining is at work.
+async fn still_joining() -> Infallible {
+    tokio::time::sleep(JOINS_WITHIN).await;
+    tell(&[NotifyState::Ready, NotifyState::Status("joining: the coordinator is not in reach")]);
+    std::future::pending().await
+}
+
+/// Says something to the service manager, where there is one. One that does not listen is no reason
+/// not to work.
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!("cannot tell the service manager: {error}");
+    }
 }
 
 /// Who this machine is: as it was, or by joining now.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use everynode_store::sqlite::{Options, backup_file, verify_file};
 use everynode_store::{SqliteStore, Store, StoreError};
 use rustix::fs::Access;
+use sd_notify::NotifyState;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::Layer as _;
@@ -108,12 +109,22 @@ async fn serve(data_dir: &Path, args: &ServeArgs) -> Result<(), StartError> {
     let booted = boot::boot(&*store, fleet.clone(), &clock, &entropy).await?;
     admin::write_if_absent(data_dir, &booted.pki, booted.cluster.id, &args.for_admin(bound))?;
     let signals = signals().map_err(StartError::Runtime)?;
-    tracing::info!("ready: serving on {bound}, advertised as {}", advertise.join(","));
+    let ready = format!("serving on {bound}, advertised as {}", advertise.join(","));
+    tracing::info!("ready: {ready}");
+    tell(&[NotifyState::Ready, NotifyState::Status(&ready)]);
     let settings = Settings { fleet, advertise, limits };
     let world = World { listener, store, clock, entropy, settings };
     serve::run(world, booted, signals).await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Says something to the service manager, where there is one. One that does not listen is no reason
+/// not to serve.
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!("can't tell the service manager: {error}");
+    }
 }
 
 async fn admin_conf(data_dir: &Path, args: &ServeArgs) -> Result<(), StartError> {

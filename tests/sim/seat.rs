@@ -138,7 +138,9 @@ impl Seat {
         loop {
             let identity = self.join(&mut random).await?;
             match run(self.parts(identity, random.fork()), pending()).await? {
-                Outcome::Stopped => return Err("the agent stopped by itself".into()),
+                Outcome::Stopped | Outcome::Down => {
+                    return Err("the agent stopped by itself".into());
+                }
                 Outcome::Left => {
                     self.log.say(format_args!("{} has left", self.name));
                     let token = self.disk().token.take();

@@ -28,6 +28,8 @@ pub(crate) struct Book {
     writing: Option<Writing>,
     order: Option<Order>,
     standing: Standing,
+    /// Not for the disk: it is over with the next boot.
+    going_down: bool,
     session: Option<SessionNonce>,
     /// Places whose entry must name another runtime before anything is made there.
     moves: BTreeMap<PodKey, String>,
@@ -49,6 +51,7 @@ impl Book {
             writing: None,
             order: None,
             standing: disk.standing,
+            going_down: false,
             session: disk.session,
             moves: BTreeMap::new(),
             runtimes: disk.places.clone(),
@@ -67,6 +70,16 @@ impl Book {
     /// always safe.
     pub(crate) fn standing(&self) -> Standing {
         self.standing
+    }
+
+    /// Whether the machine is about to go down.
+    pub(crate) fn is_going_down(&self) -> bool {
+        self.going_down
+    }
+
+    /// The machine is about to go down.
+    pub(crate) fn put_going_down(&mut self) {
+        self.going_down = true;
     }
 
     pub(crate) fn fence(&self) -> Fence {

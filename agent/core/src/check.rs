@@ -26,6 +26,8 @@ pub enum Violation {
     StartedWhatIsNotDown(PodRef, String),
     /// Something starts although this machine leaves or has left.
     StartedWhileLeaving(PodKey),
+    /// Something starts although this machine is about to go down.
+    StartedWhileGoingDown(PodKey),
     /// Something starts before the machine was looked at.
     StartedBeforeLooking(PodKey),
     /// Something starts that the ledger on disk does not order.
@@ -54,6 +56,7 @@ pub struct Checker {
     disk: Ledger,
     in_flight: Option<Ledger>,
     looked: bool,
+    going_down: bool,
     unproven: BTreeSet<PodKey>,
     /// Where something of another cluster, or of nobody knows whom, was found.
     foreign: BTreeSet<PodKey>,
@@ -71,6 +74,7 @@ impl Checker {
             disk: ledger.clone(),
             in_flight: None,
             looked: false,
+            going_down: false,
             unproven: BTreeSet::new(),
             foreign: BTreeSet::new(),
             ours_found: BTreeSet::new(),
@@ -107,6 +111,10 @@ impl Checker {
     }
 
     fn stays(&self, node: &Node) -> bool {
+        !self.going_down && self.standing_is_active(node)
+    }
+
+    fn standing_is_active(&self, node: &Node) -> bool {
         self.disk.standing == Standing::Active && node.standing() == Standing::Active
     }
 
@@ -127,6 +135,7 @@ impl Checker {
                 self.disk = self.in_flight.take().unwrap_or_else(|| self.disk.clone());
             }
             Event::PersistFailed(_) => self.in_flight = None,
+            Event::GoingDown => self.going_down = true,
             Event::PlaceEmpty(key) if !self.making.contains_key(key) => {
                 self.unproven.remove(key);
                 self.foreign.remove(key);
@@ -243,8 +252,10 @@ impl Checker {
         let item = self.disk.assignment.get(key);
         if !self.looked {
             Some(Violation::StartedBeforeLooking(key.clone()))
-        } else if !self.stays(node) {
+        } else if !self.standing_is_active(node) {
             Some(Violation::StartedWhileLeaving(key.clone()))
+        } else if self.going_down {
+            Some(Violation::StartedWhileGoingDown(key.clone()))
         } else if item.is_none_or(|item| item.intent == Intent::Stop) {
             Some(Violation::StartedUnordered(key.clone()))
         } else {

@@ -33,6 +33,9 @@ pub enum Event {
     Deregistered,
     /// Somebody at the machine wants it to leave.
     LeaveRequested,
+    /// The machine is about to go down: everything is stopped, and this node starts nothing any
+    /// more. Nothing of it is written: the next agent starts what the ledger says.
+    GoingDown,
     /// The coordinator has taken note that this machine is empty (or nobody waits to hear it).
     DepartureConfirmed,
     /// The ledger last handed out in [`Action::Persist`] is on disk.

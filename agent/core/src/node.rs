@@ -98,6 +98,11 @@ impl Node {
         self.book.standing()
     }
 
+    /// Whether the machine is about to go down, so that nothing is started.
+    pub fn is_going_down(&self) -> bool {
+        self.book.is_going_down()
+    }
+
     /// Whether the machine was looked at.
     pub fn has_looked(&self) -> bool {
         self.looked
@@ -158,6 +163,19 @@ impl Node {
         Some(Reason::new("Leaving", line))
     }
 
+    /// Why a machine that is going down still has something of our cluster alive; `None` when
+    /// nothing is, or it does not go down.
+    pub fn why_not_down(&self) -> Option<Reason> {
+        if !self.is_going_down() || self.is_empty_here() {
+            return None;
+        }
+        let line = match self.occupied().next() {
+            Some(key) => format!("{key} has not been seen empty"),
+            None => "the agent has not yet looked at what lives here".into(),
+        };
+        Some(Reason::new("NodeShutdown", line))
+    }
+
     pub(crate) fn place(&self, key: &PodKey) -> Option<&Place> {
         self.places.get(key)
     }
@@ -180,6 +198,7 @@ impl Node {
             }
             Event::Deregistered => self.leave(Departure::Deregistered, out),
             Event::LeaveRequested => self.leave(Departure::Requested, out),
+            Event::GoingDown => self.book.put_going_down(),
             Event::DepartureConfirmed => self.confirmed(),
             Event::Persisted => {
                 out.extend(
@@ -332,8 +351,11 @@ fn turn<'a>(
     out: &'a mut Vec<Action>,
 ) -> Turn<'a> {
     // Who was told what to run, or to leave, answers for what the cluster left here under another
-    // node uid. Before that it may be the life of a node that is about to come back.
-    let strays_too = book.disk().accepted.is_some() || book.standing() != Standing::Active;
+    // node uid. Before that it may be the life of a node that is about to come back, but for a
+    // machine that goes down, where nothing lives on in any case.
+    let strays_too = book.disk().accepted.is_some()
+        || book.standing() != Standing::Active
+        || book.is_going_down();
     Turn { now, policy, strays_too, ids, out }
 }
 

@@ -52,6 +52,9 @@ pub(crate) fn wanted<'a>(book: &'a Book, key: &PodKey) -> Result<&'a Item, Reaso
         }
         Standing::Left => return leaving("this machine has left its cluster"),
     }
+    if book.is_going_down() {
+        return Err(Reason::new("NodeShutdown", "this machine is going down"));
+    }
     match book.disk().assignment.get(key) {
         None => Err(Reason::new("NotAssigned", "it is not among what this node is to run")),
         Some(item) if item.intent == Intent::Stop => {

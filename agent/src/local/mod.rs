@@ -39,6 +39,8 @@ pub enum Question {
     Why,
     /// Stop everything and leave the cluster.
     Leave,
+    /// Stop everything, because the machine goes down, and end.
+    Shutdown,
 }
 
 /// A part of an answer.

@@ -14,6 +14,7 @@
 mod act;
 mod begin;
 mod disk;
+mod down;
 mod hear;
 mod leave;
 mod show;
@@ -40,6 +41,7 @@ use crate::session::{self, Line, Shared};
 use act::Doer;
 use begin::{ledger_of, look};
 use disk::Disk;
+use down::Waiters;
 use leave::Leavers;
 
 /// Everything that the loop needs of the world.
@@ -71,6 +73,8 @@ pub struct Parts {
 pub enum Outcome {
     /// It was told to stop; pods run on.
     Stopped,
+    /// The machine goes down: nothing of its cluster is alive on it any more.
+    Down,
     /// The machine has left its cluster and is empty: its identity and ledger are to be wiped.
     Left,
 }
@@ -98,6 +102,25 @@ pub async fn run(
     parts: Parts,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<Outcome, RunError> {
+    run_after(None, parts, shutdown).await
+}
+
+/// Stops all that runs, because the machine goes down, until nothing is left alive or told to stop.
+///
+/// # Errors
+/// As [`run`].
+pub async fn go_down(
+    parts: Parts,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<Outcome, RunError> {
+    run_after(Some(Event::GoingDown), parts, shutdown).await
+}
+
+async fn run_after(
+    first: Option<Event>,
+    parts: Parts,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<Outcome, RunError> {
     let loaded = parts.ledger.load().await?;
     let held = parts.ledger.bodies().await;
     let mut shutdown = std::pin::pin!(shutdown);
@@ -108,7 +131,9 @@ pub async fn run(
     let ledger = ledger_of(loaded, &parts.identity, &found, parts.runtime.name());
     let (mut agent, mut sources) = Agent::begin(parts, ledger, held);
     agent.know_runtimes().await;
-    agent.apply(Event::Looked(found));
+    for event in first.into_iter().chain([Event::Looked(found)]) {
+        agent.apply(event);
+    }
     let line = agent.dial();
     let outcome = agent.serve(&mut sources, shutdown).await;
     line.abort();
@@ -139,6 +164,8 @@ struct Agent {
     /// Those that the newest order named: it may not be in the ledger yet.
     named: BTreeSet<Digest>,
     leavers: Leavers,
+    /// Those who wait for the machine to be ready to go down.
+    waiters: Waiters,
     wiped: bool,
 }
 
@@ -162,6 +189,7 @@ impl Agent {
             held,
             named: BTreeSet::new(),
             leavers: Leavers::default(),
+            waiters: Waiters::default(),
             wiped: false,
         };
         (agent, sources)
@@ -197,6 +225,10 @@ impl Agent {
                 self.leavers.left().await;
                 return Outcome::Left;
             }
+            if self.node.is_going_down() && self.node.is_empty_here() {
+                self.waiters.down().await;
+                return Outcome::Down;
+            }
             let sleep = self.until_due();
             tokio::select! {
                 biased;
@@ -211,6 +243,7 @@ impl Agent {
                 }
             }
             self.leavers.look(&self.node, &self.link);
+            self.waiters.look(&self.node);
         }
     }
 
@@ -269,6 +302,11 @@ impl Agent {
             }
             local::Question::Pods => request.finish(true, show::pods(&self.node, now)),
             local::Question::Why => request.finish(true, show::why(&self.node)),
+            local::Question::Shutdown => {
+                tracing::warn!("this machine goes down: stopping all pods");
+                self.waiters.add(request);
+                self.apply(Event::GoingDown);
+            }
             local::Question::Leave => {
                 tracing::warn!("somebody at this machine wants it to leave: stopping all pods");
                 self.leavers.add(request);

@@ -1,6 +1,6 @@
 //! The way out: stop, say so, be heard, forget.
 
-use everynode_agent_core::{Action, Departure, Event, Found, Marks, Standing};
+use everynode_agent_core::{Action, Departure, Event, Found, Ledger, Marks, Standing};
 use everynode_model::{ClusterId, NodeUid, SessionNonce};
 use uuid::Uuid;
 
@@ -103,4 +103,30 @@ fn strays_of_the_cluster_go_too_and_others_stay() {
     );
     bench.apply(Event::Persisted);
     assert!(bench.empty("a").contains(&Action::ConfirmDeparture));
+}
+
+#[test]
+fn a_machine_that_goes_down_stops_all_writes_nothing_and_stays() {
+    let mut bench = Bench::running([item("a", "1")]);
+    let pod = bench.pod("a");
+    assert_eq!(bench.apply(Event::GoingDown), [Action::Terminate(pod.clone())]);
+    assert_eq!(bench.node.why(&key("a")).unwrap().code, "NodeShutdown");
+    assert!(!bench.node.is_empty_here(), "not before its place was seen empty");
+    assert_eq!(bench.empty("a"), [Action::Remove(pod)]);
+    assert!(bench.node.is_empty_here());
+    assert_eq!(bench.node.standing(), Standing::Active);
+    assert_eq!(bench.pass_secs(600), []);
+
+    let mut bench = Bench::unseen(bench.node.ledger().clone());
+    let actions = bench.apply(Event::Looked(Vec::new()));
+    assert!(matches!(actions.as_slice(), [Action::Create { .. }]), "the next boot: {actions:?}");
+}
+
+#[test]
+fn a_machine_that_goes_down_stops_also_what_it_would_wait_for() {
+    let mut bench = Bench::unseen(Ledger::joined(OURS.cluster, OURS.node));
+    bench.apply(Event::GoingDown);
+    let stray = Marks { node: NodeUid::new(Uuid::from_u128(77)), ..OURS };
+    let actions = bench.apply(Event::Looked(vec![found(&item("a", "1"), 50, Some(stray))]));
+    assert!(matches!(actions.as_slice(), [Action::Terminate(_)]), "{actions:?}");
 }

@@ -117,6 +117,7 @@ impl World {
             7 => self.apply(Event::LeaveRequested),
             8..12 => self.welcome(),
             12 => self.apply(Event::DepartureConfirmed),
+            14 => self.apply(Event::GoingDown),
             13 => {
                 self.term += 1;
                 self.generation = 0;
@@ -132,6 +133,17 @@ impl World {
             self.look()?;
         }
         self.order()?;
+        self.come_right()?;
+        if self.node.is_going_down() && !self.wiped {
+            // All was stopped; the next boot brings it back.
+            self.restart_agent()?;
+            self.look()?;
+            self.come_right()?;
+        }
+        self.observers_know_all()
+    }
+
+    fn come_right(&mut self) -> Outcome {
         // Enough for every back-off in a row to run out; a healthy node needs some hundred.
         for turn in 0..3000 {
             if self.wiped {
@@ -152,8 +164,7 @@ impl World {
                 }
             }
         }
-        self.converged()?;
-        self.observers_know_all()
+        self.converged()
     }
 
     fn pass_time(&mut self) {
@@ -402,6 +413,9 @@ impl World {
             self.nothing_of_ours_lives()?;
             let left = self.wiped || self.waits_for_foreign_life();
             return if left { Ok(()) } else { Err("it leaves and never left".into()) };
+        }
+        if self.node.is_going_down() {
+            return self.nothing_of_ours_lives();
         }
         (0..3).map(key).try_for_each(|key| self.place_converged(&key))
     }

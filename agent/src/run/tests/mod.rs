@@ -64,6 +64,15 @@ impl World {
     }
 
     fn start(&self) -> Running {
+        let (parts, ask) = self.parts();
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(run(parts, async {
+            let _ = stopped.await;
+        }));
+        Running { task, stop, ask }
+    }
+
+    fn parts(&self) -> (Parts, mpsc::Sender<Request>) {
         let (runtime, events) = self.machine.open();
         let (ask, requests) = mpsc::channel(1);
         let parts = Parts {
@@ -78,11 +87,7 @@ impl World {
             clock: Arc::new(TokioClock::starting_at(WallTime::from_unix_millis(0))),
             requests: Some(requests),
         };
-        let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(run(parts, async {
-            let _ = stopped.await;
-        }));
-        Running { task, stop, ask }
+        (parts, ask)
     }
 
     /// Orders these DaemonSets, and waits until their pods run.
@@ -256,6 +261,40 @@ async fn nothing_is_created_while_a_kill_in_its_place_goes_on() {
     }
     assert_ne!(world.machine.running(), old);
     agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_goes_down_stops_everything_and_the_next_boot_brings_it_back() {
+    let mut world = World::new();
+    let (agent, mut session) = world.with_pods(&["a", "b"]).await;
+    let (done, text) = last(agent.ask(Question::Shutdown).await).await;
+    assert!(done, "{text}");
+    assert!(world.machine.running().is_empty());
+    assert_eq!(agent.ends().await, Outcome::Down);
+    session.status(|pod| pod.reason.as_ref().is_some_and(|why| why.code == "NodeShutdown")).await;
+    assert_eq!(world.disk.synced().unwrap().standing, Standing::Active);
+    let agent = world.start();
+    while world.machine.running().len() < 2 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_agent_left_running_is_stopped_without_it_and_without_a_coordinator() {
+    let mut world = World::new();
+    let (agent, session) = world.with_pods(&["a", "b"]).await;
+    agent.stop().await;
+    drop(session);
+    world.coordinator.cut(true);
+    // One of the two is dead by then: it must not be brought back to be stopped.
+    world.machine.die_unseen(&world.machine.running()[0]);
+    let (parts, _ask) = world.parts();
+    let down = go_down(parts, std::future::pending());
+    let down = tokio::time::timeout(Duration::from_secs(600), down).await.unwrap().unwrap();
+    assert_eq!(down, Outcome::Down);
+    assert!(world.machine.running().is_empty());
+    assert_eq!(world.machine.created().len(), 2, "nothing was made only to be stopped");
 }
 
 #[tokio::test(start_paused = true)]

@@ -55,6 +55,11 @@ impl Machine {
         self.0.lock().unwrap().say([RuntimeEvent::SupervisorLost(pod.clone())]);
     }
 
+    /// All of a pod is dead, and nobody is there to hear of it.
+    pub(super) fn die_unseen(&self, pod: &PodRef) {
+        self.0.lock().unwrap().pods.remove(&pod.key);
+    }
+
     pub(super) fn created(&self) -> Vec<CreateRequest> {
         self.0.lock().unwrap().created.clone()
     }
