@@ -15,6 +15,7 @@ use everynode_coordinator::serve::{self, Settings, World};
 use everynode_coordinator_core::Config;
 use everynode_model::WallTime;
 use everynode_store::MemoryStore;
+use everynode_store::memory::Fault;
 use everynode_transport::{ClientIdentity, Role, Trust};
 
 use crate::log::Log;
@@ -22,6 +23,8 @@ use crate::net::{ADDRESS, SimListener};
 
 /// Longer than a tick, so that crashes find commits under way.
 const SYNC: Duration = Duration::from_millis(15);
+/// Few, so that strangers who never finish theirs are in everybody's way.
+const HANDSHAKES: usize = 4;
 /// Between attempts at beginning a reign.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -45,8 +48,15 @@ pub(crate) struct Desk {
 impl Desk {
     pub(crate) fn new(seed: u64, log: Log) -> Self {
         let store = MemoryStore::new();
-        store.set_latency(SYNC);
-        Self { store, admin: Arc::default(), seed, starts: Arc::default(), log }
+        let desk = Self { store, admin: Arc::default(), seed, starts: Arc::default(), log };
+        desk.mend_store();
+        desk
+    }
+
+    /// The disk is whole and quick again.
+    pub(crate) fn mend_store(&self) {
+        self.store.set_latency(SYNC);
+        self.store.fail_next(0, Fault::Io);
     }
 
     /// Who may ask for everything; `None` before the first start.
@@ -87,7 +97,7 @@ impl Desk {
             settings: Settings {
                 fleet: timings(),
                 advertise: vec![ADDRESS.into()],
-                limits: Limits::for_files(None),
+                limits: Limits { handshakes: HANDSHAKES, ..Limits::for_files(None) },
             },
         };
         serve::run(world, booted, pending()).await?;

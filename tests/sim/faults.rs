@@ -6,7 +6,7 @@ use everynode_store::memory::{Fault, InFlight};
 
 use crate::net::COORDINATOR;
 use crate::people;
-use crate::world::{OPERATOR, World};
+use crate::world::{OPERATOR, PEOPLE, World};
 
 /// One kind of thing to do, and how often it comes, against the others.
 type Kind = (u64, fn(&mut World));
@@ -16,16 +16,22 @@ const KINDS: &[Kind] = &[
     (5, cut),
     (3, cut_one_way),
     (3, hold),
-    (8, mend),
+    (4, slow_link),
+    (3, lose_messages),
+    (1, strangers),
+    (9, mend),
     // Processes and machines.
     (5, crash_agent),
     (9, bounce_agent),
     (3, reboot),
     (4, crash_coordinator),
-    (8, bounce_coordinator),
+    (1, power_off_coordinator),
+    (9, bounce_coordinator),
     (2, freeze_out),
     // Disks.
     (3, fail_store),
+    (2, slow_store),
+    (3, mend_store),
     (2, fail_ledger),
     (3, mend_ledger),
     // Pods.
@@ -48,6 +54,16 @@ const KINDS: &[Kind] = &[
     (1, lose_data),
     (1, reimage),
 ];
+
+/// How long a message may take on a slow link. Over the last ones nothing is dialled in time: who
+/// is connected may stay so, and no one else comes.
+const SLOW: [u64; 5] = [300, 1_000, 2_000, 4_000, 8_000];
+/// The same for the operator: what it waited for in vain must not happen long after.
+const SLOW_FOR_OPERATOR: usize = 3;
+/// How long a commit may take.
+const SLOW_STORE: [u64; 3] = [200, 1_000, 3_000];
+/// The most connections that a stranger holds: several times the handshakes that may be under way.
+const STRANGERS: usize = 24;
 
 impl World {
     /// Does one thing.
@@ -75,10 +91,11 @@ impl World {
         self.draw(self.seats.len())
     }
 
-    /// A machine, or the operator.
+    /// A machine, the operator, or the watcher.
     fn any_dialler(&mut self) -> String {
-        let nth = self.draw(self.seats.len() + 1);
-        self.seats.get(nth).map_or_else(|| OPERATOR.to_owned(), |seat| seat.name.clone())
+        let nth = self.draw(self.seats.len() + PEOPLE.len());
+        let people = || PEOPLE[nth - self.seats.len()].to_owned();
+        self.seats.get(nth).map_or_else(people, |seat| seat.name.clone())
     }
 
     pub(crate) fn name(&self, nth: usize) -> String {
@@ -110,6 +127,31 @@ fn hold(world: &mut World) {
     let host = world.name(nth);
     world.hold(&host);
     world.log.fault("held up", host);
+}
+
+fn slow_link(world: &mut World) {
+    let host = world.any_dialler();
+    let limit = if host == OPERATOR { SLOW_FOR_OPERATOR } else { SLOW.len() };
+    let most = Duration::from_millis(SLOW[world.draw(limit)]);
+    let each = world.draw(2) == 0;
+    world.slow_down(&host, most, each);
+    if host == OPERATOR {
+        world.operator.expect_delay(most);
+    }
+    let up_to = if each { "up to " } else { "" };
+    world.log.fault("link slowed down", format_args!("{host}: {up_to}{most:?}"));
+}
+
+fn lose_messages(world: &mut World) {
+    let host = world.any_dialler();
+    world.lose_messages(&host);
+    world.log.fault("messages lost", host);
+}
+
+fn strangers(world: &mut World) {
+    let connections = world.draw(STRANGERS + 1);
+    world.stranger.hold(connections);
+    world.log.fault("strangers connected", connections);
 }
 
 fn mend(world: &mut World) {
@@ -164,6 +206,16 @@ fn crash_coordinator(world: &mut World) {
     }
 }
 
+/// Nobody is told that its connections end.
+fn power_off_coordinator(world: &mut World) {
+    let diallers: Vec<String> =
+        world.hosts().into_iter().filter(|host| host != COORDINATOR).collect();
+    diallers.iter().for_each(|host| world.cut(host));
+    world.crash_coordinator(InFlight::Lost);
+    diallers.iter().for_each(|host| world.mend(host));
+    world.log.fault("coordinator's power failed", "");
+}
+
 fn bounce_coordinator(world: &mut World) {
     if !world.is_up(COORDINATOR) {
         world.bounce(COORDINATOR);
@@ -180,10 +232,23 @@ fn freeze_out(world: &mut World) {
 }
 
 fn fail_store(world: &mut World) {
-    let fault = [Fault::Full, Fault::Io, Fault::ReadOnly][world.draw(3)];
+    let fault = [Fault::Full, Fault::Io, Fault::ReadOnly, Fault::Unconfirmed][world.draw(4)];
     let count = 1 + u32::try_from(world.draw(3)).unwrap_or_default();
     world.desk.store.fail_next(count, fault);
     world.log.fault("store fails", format_args!("{count} times: {fault:?}"));
+}
+
+fn slow_store(world: &mut World) {
+    let latency = Duration::from_millis(SLOW_STORE[world.draw(SLOW_STORE.len())]);
+    world.desk.store.set_latency(latency);
+    // A change waits for the commit before its own.
+    world.operator.expect_delay(2 * latency);
+    world.log.fault("store slowed down", format_args!("{latency:?}"));
+}
+
+fn mend_store(world: &mut World) {
+    world.desk.mend_store();
+    world.log.fault("store mended", "");
 }
 
 fn fail_ledger(world: &mut World) {

@@ -30,6 +30,8 @@ impl Log {
     pub(crate) fn say(&self, line: impl std::fmt::Display) {
         let mut state = self.state();
         let line = format!("{:>8.2}  {line}", state.now.as_secs_f64());
+        // Among what the shells say, for who looks at one seed.
+        tracing::info!(target: "story", "{line}");
         state.lines.push(line);
     }
 

@@ -3,9 +3,14 @@
 //!
 //! A walk is drawn from its seed: what is done to the world, when, and how long messages take. It
 //! ends by making everything whole, after which all must come to be as it was asked for. A seed that
-//! fails prints its story and the command that tells it again.
+//! fails prints the end of its story, where its event log is (the whole story among all that the
+//! shells said), and the command that walks it again.
 //!
-//! - `EVERYNODE_SEEDS=N`: how many walks (200 without).
+//! ```text
+//!   tests/sim/run --seeds 5000 [--from 1000]     thousands, on all processors, with progress
+//! ```
+//!
+//! - `EVERYNODE_SEEDS=N` or `EVERYNODE_SEEDS=A..B`: how many walks, or which (200 without).
 //! - `EVERYNODE_SEED=N`: only this one. With `RUST_LOG` the shells' own logs are shown.
 
 #![cfg(test)]
@@ -22,9 +27,12 @@ mod operator;
 mod people;
 mod runtime;
 mod seat;
+mod stranger;
 mod walks;
+mod watcher;
 mod world;
 
+use std::ops::Range;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
@@ -36,6 +44,9 @@ use crate::world::World;
 const SEEDS: u64 = 200;
 /// How many things happen in a walk: enough that several are under way at any time.
 const STEPS: u64 = 30;
+/// How long nothing happens in [`nothing_happens_in_calm`]: many times the longest of the times after
+/// which something looks after itself.
+const CALM: Duration = Duration::from_secs(15 * 60);
 
 #[test]
 fn promises_hold_through_every_walk() {
@@ -43,18 +54,26 @@ fn promises_hold_through_every_walk() {
         return walk(seed);
     }
     let began = Instant::now();
-    let summary: Summary = walks::all(number("EVERYNODE_SEEDS").unwrap_or(SEEDS));
+    let summary: Summary = walks::all(seeds());
     println!("{summary}in {:.0?}", began.elapsed());
 }
 
 #[test]
 fn one_seed_has_one_story() {
     for seed in 1000..1004 {
-        let [one, other] = [walks::apart(seed), walks::apart(seed)];
+        let [one, other] = [seed; 2].map(|seed| walks::apart(seed).unwrap());
         let differs = one.story.iter().zip(&other.story).find(|(one, other)| one != other);
         assert_eq!(differs, None, "seed {seed}");
         assert_eq!(one.story.len(), other.story.len(), "seed {seed}");
     }
+}
+
+#[test]
+fn nothing_happens_in_calm() {
+    let mut world = World::new(1);
+    world.settle_in();
+    world.heal().unwrap();
+    world.stay_calm(CALM).unwrap();
 }
 
 /// `RUST_LOG=debug` shows what the shells say; without it, only trouble.
@@ -65,7 +84,7 @@ fn log_level() -> tracing::Level {
 
 /// One walk, in this process: tells its story, and panics with what was wrong.
 fn walk(seed: u64) {
-    tracing_subscriber::fmt().with_max_level(log_level()).without_time().init();
+    tracing_subscriber::fmt().with_max_level(log_level()).without_time().with_ansi(false).init();
     let mut world = World::new(seed);
     let walked = stroll(&mut world);
     let story = world.log.lines();
@@ -94,6 +113,14 @@ fn stroll(world: &mut World) -> Result<Duration, Violation> {
         world.run_for(pause)?;
     }
     world.heal()
+}
+
+/// The walks that were asked for.
+fn seeds() -> Range<u64> {
+    let Ok(asked) = std::env::var("EVERYNODE_SEEDS") else { return 0..SEEDS };
+    let (from, to) = asked.split_once("..").unwrap_or(("0", &asked));
+    let number = |text: &str| text.parse().expect("EVERYNODE_SEEDS is N or A..B");
+    number(from)..number(to)
 }
 
 fn number<T: FromStr>(variable: &str) -> Option<T> {

@@ -26,7 +26,8 @@ use crate::seat::Seat;
 
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// After this a call without an answer has had its effect or never will: many round trips.
+/// After this, and what the world adds to it, a call without an answer has had its effect or never
+/// will: many round trips.
 const SETTLING: Duration = Duration::from_secs(3);
 /// Between looks for the identity that the coordinator's first start leaves.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -71,6 +72,8 @@ pub(crate) struct Account {
     pub(crate) removed: BTreeSet<NodeUid>,
     /// Nodes that were to be forgotten.
     pub(crate) forgotten: BTreeSet<NodeUid>,
+    /// How much longer than usual something may have been on its way.
+    delay: Duration,
     /// Wishes that were not tried yet.
     waiting: usize,
     /// What the API said and may not.
@@ -108,6 +111,12 @@ impl Operator {
         if self.wishes.try_send(wish).is_ok() {
             account.waiting += 1;
         }
+    }
+
+    /// What was asked for may from now on take so much longer.
+    pub(crate) fn expect_delay(&self, delay: Duration) {
+        let mut account = self.account();
+        account.delay = account.delay.max(delay);
     }
 
     /// Whether everything that was wished for was tried.
@@ -148,7 +157,7 @@ impl Hands {
             let addresses = [ADDRESS.to_owned()];
             let (trust, identity) = (&admin.trust, Some(&admin.identity));
             let options = Options::default();
-            match connect(&SimDial, &addresses, trust, identity, options).await {
+            match connect(&SimDial::default(), &addresses, trust, identity, options).await {
                 Ok(connected) => self.channel = Some(connected.channel),
                 Err(error) => self.log.say(format_args!("operator: {error}")),
             }
@@ -173,7 +182,8 @@ impl Hands {
                 let code = status.code();
                 self.log.say(format_args!("operator: {} unknown ({code:?})", wish));
                 self.channel = None;
-                tokio::time::sleep(SETTLING).await;
+                let settling = SETTLING + self.account().delay;
+                tokio::time::sleep(settling).await;
             }
         }
     }

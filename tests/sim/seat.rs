@@ -39,6 +39,8 @@ pub(crate) struct Seat {
     pub(crate) name: String,
     pub(crate) machine: Machine,
     pub(crate) ledger: MemoryLedger,
+    /// What its agents dial with.
+    pub(crate) dial: SimDial,
     disk: Arc<Mutex<Disk>>,
     starts: Arc<AtomicU64>,
     seed: u64,
@@ -64,6 +66,7 @@ impl Seat {
             name,
             machine: Machine::default(),
             ledger: syncing_in(SYNC, &MemoryLedger::default()),
+            dial: SimDial::default(),
             disk: Arc::default(),
             starts: Arc::default(),
             seed,
@@ -161,7 +164,7 @@ impl Seat {
                 tokio::time::sleep(AGAIN).await;
                 continue;
             };
-            match join::join(&SimDial, &self.wish(token), &self.key()?, random).await {
+            match join::join(&self.dial, &self.wish(token), &self.key()?, random).await {
                 Ok(identity) => {
                     self.log.say(format_args!("{} has joined as {}", self.name, identity.node));
                     let mut disk = self.disk();
@@ -211,7 +214,7 @@ impl Seat {
         let mut disk = self.disk();
         disk.people = Some(people);
         Parts {
-            dial: Arc::new(SimDial),
+            dial: Arc::new(self.dial.clone()),
             runtime: Arc::new(runtime),
             events,
             ledger: Arc::new(self.ledger.clone()),

@@ -1,20 +1,29 @@
 //! Many walks, each a process of its own: tokio numbers tasks through the whole process, and drops
 //! those of a crashed host in an order that follows from their numbers. So a seed's story is the
 //! same alone and among others.
+//!
+//! One that fails is walked again with all that the shells say, into a file: its event log.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::process::Command;
-use std::sync::Mutex;
+use std::fs;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// The test that walks alone when it is given a seed.
 const TEST: &str = "promises_hold_through_every_walk";
 /// How much is told of a story that ends badly: the part that leads to its end.
-const TOLD: usize = 120;
+const TOLD: usize = 60;
 /// What the lines begin with that are for [`all`] and not for people.
 const MARK: &str = "== ";
+/// After so many failures there are no more walks: the first few are enough to work on.
+const FAILURES: usize = 10;
+/// Between two lines that say how far it has come.
+const PROGRESS: Duration = Duration::from_secs(10);
 
 /// What came of one walk.
 #[derive(Default)]
@@ -32,70 +41,86 @@ pub(crate) struct Walked {
 pub(crate) struct Summary {
     walks: u64,
     total: Walked,
+    /// One text for each walk that failed.
+    failures: Vec<String>,
 }
 
-/// All seeds from 0, on as many processors as there are. The first one that fails ends it.
-pub(crate) fn all(seeds: u64) -> Summary {
-    let (next, summary) = (AtomicU64::new(0), Mutex::new(Summary::default()));
+/// How far it has come.
+struct Progress {
+    begun: Instant,
+    said: Instant,
+    seeds: u64,
+}
+
+/// Walks all these seeds, on as many processors as there are.
+///
+/// # Panics
+/// When one failed, with what there is to know of each that did.
+pub(crate) fn all(seeds: Range<u64>) -> Summary {
+    let next = AtomicU64::new(seeds.start);
+    let begun = Instant::now();
+    let progress = Progress { begun, said: begun, seeds: seeds.end - seeds.start };
+    let shared = Mutex::new((Summary::default(), progress));
     let worker = || {
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= seeds {
+            if seed >= seeds.end || lock(&shared).0.failures.len() >= FAILURES {
                 return;
             }
-            // Whatever panics here is told below.
-            let _told = Stop(&next, seeds);
             let walked = apart(seed);
-            summary.lock().unwrap().add(walked);
+            let (summary, progress) = &mut *lock(&shared);
+            summary.add(seed, walked);
+            progress.tell(summary);
         }
     };
     std::thread::scope(|scope| {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
-        for worker in workers {
-            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        }
+        (0..threads).for_each(|_| _ = scope.spawn(worker));
     });
-    summary.into_inner().unwrap()
+    let (summary, _) = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let failures = &summary.failures;
+    assert!(failures.is_empty(), "{} walks failed:\n\n{}", failures.len(), failures.join("\n\n"));
+    summary
 }
 
-/// Leaves no seeds for others when its thread panics.
-struct Stop<'a>(&'a AtomicU64, u64);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.fetch_max(self.1, Ordering::Relaxed);
-        }
+/// One walk, in a process of its own; or what there is to know of its failure.
+pub(crate) fn apart(seed: u64) -> Result<Walked, String> {
+    let output = walk(seed, None);
+    let told = text(&output.stdout);
+    if output.status.success() {
+        return Ok(Walked::read(&told));
     }
+    let again = walk(seed, Some("debug"));
+    let log = format!("{}\n{}", text(&again.stdout), text(&again.stderr));
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("sim-{seed}.log"));
+    let written = fs::write(&path, log).map_or_else(
+        |error| format!("no event log: {}: {error}", path.display()),
+        |()| format!("event log:   {}", path.display()),
+    );
+    let lines: Vec<&str> = told.lines().collect();
+    let end = lines[lines.len().saturating_sub(TOLD)..].join("\n");
+    Err(format!(
+        "{end}\n{}\n{written}\nreplay with: EVERYNODE_SEED={seed} cargo test -p everynode-tests \
+         --test sim -- --nocapture {TEST}",
+        text(&output.stderr).trim()
+    ))
 }
 
-/// One walk, in a process of its own.
-pub(crate) fn apart(seed: u64) -> Walked {
+fn walk(seed: u64, log_level: Option<&str>) -> Output {
     let this = std::env::current_exe().unwrap();
-    let output = Command::new(this)
-        .args(["--exact", "--nocapture", TEST])
-        .env("EVERYNODE_SEED", seed.to_string())
-        .env("RUST_BACKTRACE", "0")
-        .env_remove("RUST_LOG")
-        .output()
-        .unwrap();
-    let (told, cried) = (text(&output.stdout), text(&output.stderr));
-    if !output.status.success() {
-        let lines: Vec<&str> = told.lines().collect();
-        for line in lines.iter().skip(lines.len().saturating_sub(TOLD)) {
-            println!("{line}");
-        }
-        panic!(
-            "{cried}\nreplay with: EVERYNODE_SEED={seed} cargo test -p everynode-tests --test sim \
-             -- --nocapture {TEST}"
-        );
-    }
-    Walked::read(&told)
+    let mut command = Command::new(this);
+    command.args(["--exact", "--nocapture", TEST]).env("EVERYNODE_SEED", seed.to_string());
+    command.env("RUST_BACKTRACE", "0").env_remove("RUST_LOG").env_remove("EVERYNODE_SEEDS");
+    command.envs(log_level.map(|level| ("RUST_LOG", level)));
+    command.output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Walked {
@@ -135,14 +160,41 @@ impl fmt::Display for Walked {
 }
 
 impl Summary {
-    fn add(&mut self, walked: Walked) {
+    fn add(&mut self, seed: u64, walked: Result<Walked, String>) {
         self.walks += 1;
+        let walked = match walked {
+            Ok(walked) => walked,
+            Err(failure) => {
+                println!("seed {seed} failed:\n{failure}\n");
+                return self.failures.push(failure);
+            }
+        };
         self.total.ticks += walked.ticks;
         self.total.simulated += walked.simulated;
         self.total.healed = self.total.healed.max(walked.healed);
         for (kind, count) in walked.faults {
             *self.total.faults.entry(kind).or_default() += count;
         }
+    }
+}
+
+impl Progress {
+    fn tell(&mut self, summary: &Summary) {
+        if self.said.elapsed() < PROGRESS {
+            return;
+        }
+        self.said = Instant::now();
+        let took = self.begun.elapsed();
+        let left = u32::try_from(self.seeds - summary.walks.min(self.seeds)).unwrap_or(u32::MAX);
+        let walks = u32::try_from(summary.walks).unwrap_or(u32::MAX).max(1);
+        println!(
+            "{} of {} walks, {} failed, {:.0?}, about {:.0?} left",
+            summary.walks,
+            self.seeds,
+            summary.failures.len(),
+            took,
+            took / walks * left
+        );
     }
 }
 

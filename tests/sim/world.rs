@@ -6,7 +6,8 @@ use std::time::Duration;
 use everynode_agent::random::Random;
 use everynode_coordinator::records;
 use everynode_coordinator_core::Record;
-use everynode_store::memory::{Fault, InFlight};
+use everynode_store::Store as _;
+use everynode_store::memory::InFlight;
 use futures_util::FutureExt as _;
 use turmoil::Sim;
 
@@ -17,14 +18,24 @@ use crate::log::Log;
 use crate::net::COORDINATOR;
 use crate::operator::{Operator, Wish};
 use crate::seat::Seat;
+use crate::stranger::Stranger;
+use crate::watcher::Watcher;
 
 /// The operator's host.
 pub(crate) const OPERATOR: &str = "operator";
+/// The host of somebody who watches.
+const WATCHER: &str = "watcher";
+/// Whose software never dies.
+pub(crate) const PEOPLE: [&str; 2] = [OPERATOR, WATCHER];
+/// The host of somebody who is none of us.
+const STRANGER: &str = "stranger";
 /// A machine that is nothing until it becomes a copy of another; the last of the seats.
 const COPY: &str = "copy";
 
 /// How long a step of the simulation takes: the shortest time between two things.
 const TICK: Duration = Duration::from_millis(10);
+/// How long a message takes on a link that is well: at least, and at most.
+const QUICK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(40));
 /// How often the store is looked at as a whole.
 const LOOK: Duration = Duration::from_secs(1);
 /// Everything there is to wait for, one after the other: a silent connection is noticed after 40 s,
@@ -43,11 +54,23 @@ pub(crate) struct World {
     /// The machines, without the copy.
     pub(crate) seats: Vec<Seat>,
     pub(crate) copy: Seat,
+    pub(crate) stranger: Stranger,
+    pub(crate) watcher: Watcher,
     /// One for each seat, the copy's last.
     pub(crate) witnesses: Vec<Witness>,
     pub(crate) law: Law,
     next_look: Duration,
     pub(crate) ticks: u64,
+}
+
+/// See [`World::stay_calm`].
+#[derive(Debug, PartialEq, Eq)]
+struct Activity {
+    stored: Option<u64>,
+    dials: Vec<u64>,
+    ledgers: Vec<u64>,
+    machines: Vec<u64>,
+    heard: u64,
 }
 
 impl World {
@@ -58,8 +81,8 @@ impl World {
             .rng_seed(random.next_u64())
             .tick_duration(TICK)
             .simulation_duration(Duration::MAX)
-            .min_message_latency(Duration::from_millis(1))
-            .max_message_latency(Duration::from_millis(40))
+            .min_message_latency(QUICK.0)
+            .max_message_latency(QUICK.1)
             .tcp_capacity(1024)
             .enable_random_order()
             .build();
@@ -76,9 +99,28 @@ impl World {
             sim.host(seat.name.clone(), move || seat.clone().software());
         }
         sim.client(OPERATOR, hands.software());
+        let watcher = Watcher::default();
+        sim.client(WATCHER, watcher.clone().software(desk.clone(), log.clone()));
+        let stranger = Stranger::default();
+        sim.client(STRANGER, stranger.clone().software());
         let witnesses = (0..=count).map(|_| Witness::default()).collect();
         let (law, next_look) = (Law::default(), Duration::ZERO);
-        Self { sim, random, log, desk, operator, seats, copy, witnesses, law, next_look, ticks: 0 }
+        let ticks = 0;
+        Self {
+            sim,
+            random,
+            log,
+            desk,
+            operator,
+            seats,
+            copy,
+            stranger,
+            watcher,
+            witnesses,
+            law,
+            next_look,
+            ticks,
+        }
     }
 
     /// Time passes.
@@ -109,8 +151,9 @@ impl World {
             let looked = witness.look(seat, &mut self.law, &account, &self.log);
             looked.map_err(|violation| format!("{}: {violation}", seat.name))?;
         }
-        if let Some(violation) = account.violations.first() {
-            return Err(violation.clone());
+        let said = account.violations.iter().cloned().chain(self.watcher.violations());
+        if let Some(violation) = said.into_iter().next() {
+            return Err(violation);
         }
         if self.next_look <= now {
             self.next_look = now + LOOK;
@@ -125,7 +168,8 @@ impl World {
     pub(crate) fn heal(&mut self) -> Result<Duration, Violation> {
         self.log.say("everything is made whole");
         self.retire_copy();
-        self.desk.store.fail_next(0, Fault::Io);
+        self.stranger.hold(0);
+        self.desk.mend_store();
         for seat in &self.seats {
             seat.ledger.set_failing(false);
         }
@@ -137,7 +181,7 @@ impl World {
         loop {
             self.give_tokens();
             self.run_for(Duration::from_secs(1))?;
-            let ended = self.judge()?;
+            let ended = self.judge()?.and_then(|()| self.watcher.difference().map_or(Ok(()), Err));
             let took = self.sim.elapsed() - begin;
             match ended {
                 Ok(()) => {
@@ -148,6 +192,30 @@ impl World {
                 Err(violation) if took > HEALING => return Err(violation),
                 Err(_) => {}
             }
+        }
+    }
+
+    /// Nothing is done for so long, and all was well before: no connection is made anew, nothing is
+    /// stored, started or stopped, and nobody who watches hears a word.
+    pub(crate) fn stay_calm(&mut self, span: Duration) -> Result<(), Violation> {
+        let before = self.activity();
+        self.run_for(span)?;
+        let after = self.activity();
+        if after != before {
+            return Err(format!("P7: in calm {before:?} became {after:?}"));
+        }
+        Ok(())
+    }
+
+    /// What grows when something happens.
+    fn activity(&self) -> Activity {
+        let revision = self.desk.store.revision().now_or_never();
+        Activity {
+            stored: revision.and_then(Result::ok),
+            dials: self.seats.iter().map(|seat| seat.dial.count()).collect(),
+            ledgers: self.seats.iter().map(|seat| seat.ledger.writes()).collect(),
+            machines: self.seats.iter().map(|seat| seat.machine.changes()).collect(),
+            heard: self.watcher.heard(),
         }
     }
 
@@ -182,7 +250,8 @@ impl World {
     /// Every host that the network may be taken from.
     pub(crate) fn hosts(&self) -> Vec<String> {
         let seats = self.seats.iter().map(|seat| seat.name.clone());
-        seats.chain([OPERATOR.to_owned(), COORDINATOR.to_owned()]).collect()
+        let people = [OPERATOR, WATCHER, COORDINATOR].map(str::to_owned);
+        seats.chain(people).collect()
     }
 
     /// The copy's machine is switched off for good.
@@ -193,7 +262,7 @@ impl World {
 
     /// Its software dies at once; what it started lives.
     pub(crate) fn crash(&mut self, host: &str) {
-        if host != OPERATOR {
+        if !PEOPLE.contains(&host) {
             self.sim.crash(host);
         }
     }
@@ -206,7 +275,7 @@ impl World {
 
     /// Starts it, if it is down.
     pub(crate) fn bounce(&mut self, host: &str) {
-        if host != OPERATOR && !self.sim.is_host_running(host) {
+        if !PEOPLE.contains(&host) && !self.sim.is_host_running(host) {
             self.sim.bounce(host);
         }
     }
@@ -231,11 +300,26 @@ impl World {
         self.sim.hold(host, COORDINATOR);
     }
 
+    /// From now on every message takes up to so long, each its own time; or all the same.
+    pub(crate) fn slow_down(&self, host: &str, most: Duration, each: bool) {
+        let least = if each { QUICK.0 } else { most };
+        self.sim.set_link_latency(host, COORDINATOR, least);
+        self.sim.set_link_max_message_latency(host, COORDINATOR, most);
+    }
+
+    /// What is under way is lost, and the link is as it was: nothing is sent again here, so every
+    /// connection over it has a hole, behind which nothing comes any more. Neither side is told.
+    pub(crate) fn lose_messages(&self, host: &str) {
+        self.sim.partition(host, COORDINATOR);
+        self.sim.repair(host, COORDINATOR);
+    }
+
     /// The network between it and the coordinator is whole again.
     pub(crate) fn mend(&self, host: &str) {
         if host != COORDINATOR {
             self.sim.release(host, COORDINATOR);
             self.sim.repair(host, COORDINATOR);
+            self.slow_down(host, QUICK.1, true);
         }
     }
 }

@@ -104,7 +104,13 @@ impl Fleet {
             }
             self.events.record(write);
         }
+        for (key, set) in &touched.gone {
+            // Also where its pod was never reported: it is not awaited any more.
+            let nodes = self.tallies.get(set).into_iter().flat_map(|tally| tally.cells.keys());
+            self.changed.extend(nodes.map(|node| Changed::Pod(*node, key.clone())));
+        }
         for node in &touched.nodes {
+            self.touch_places(*node);
             self.follow_standing(*node);
             self.changed.insert(Changed::Node(*node));
         }
@@ -158,9 +164,10 @@ impl Fleet {
     }
 
     /// Takes the place of `former` within one reign: no `resourceVersion` that watchers have seen and
-    /// no generation that a node was given may be given away again.
+    /// no generation that a node was given may be given away again. The version is a new one: what
+    /// agents had said is forgotten, and who has seen the last version does not know that.
     pub fn succeed(&mut self, former: &Self) {
-        self.version = self.version.max(former.version);
+        self.version = self.version.max(former.version) + 1;
         self.desk.succeed(&former.desk);
     }
 

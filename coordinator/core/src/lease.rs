@@ -141,6 +141,7 @@ impl Fleet {
             seen.version = version;
         }
         self.changed.insert(Changed::Node(node));
+        self.touch_places(node);
         self.refresh_node(node);
         self.tell_readiness(node, former, readiness);
     }
@@ -172,13 +173,13 @@ impl Fleet {
     }
 
     fn forget_seen(&mut self, node: NodeUid) {
+        self.touch_places(node);
         if let Some(seen) = self.seen.remove(&node) {
             self.leases.remove(&(seen.deadline, node));
             for (key, place) in seen.places {
                 if let Some(ripens) = place.ripens {
-                    self.ripening.remove(&(ripens, node, key.clone()));
+                    self.ripening.remove(&(ripens, node, key));
                 }
-                self.changed.insert(Changed::Pod(node, key));
             }
         }
         self.desk.forget(node);

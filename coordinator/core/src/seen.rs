@@ -133,6 +133,7 @@ impl Fleet {
             .collect();
         let cleared = silent.into_iter().map(|key| (key, Vec::new()));
         self.changed.insert(Changed::Node(node));
+        self.touch_places(node);
         self.desk.greet(node);
         self.heard(node);
         self.report(node, cleared.chain(places).collect(), false);
@@ -147,7 +148,19 @@ impl Fleet {
             seen.session = None;
             seen.version = version;
             self.changed.insert(Changed::Node(node));
+            self.touch_places(node);
         }
+    }
+
+    /// What is shown of the node's places may read otherwise from now on: each says why it does not
+    /// run what it should, and that the node is away, or has not written its order down, is a reason.
+    pub(crate) fn touch_places(&mut self, node: NodeUid) {
+        let seen = self.seen.get(&node).into_iter().flat_map(|seen| seen.places.keys());
+        let order = self.order_of(node).into_iter();
+        let ordered = order.flat_map(|order| order.assignment.items().map(|item| &item.key));
+        let places = seen.chain(ordered).map(|key| Changed::Pod(node, key.clone()));
+        let places: Vec<Changed> = places.collect();
+        self.changed.extend(places);
     }
 
     /// Whether that is the node's present session; then it has been heard of.
@@ -180,6 +193,7 @@ impl Fleet {
         seen.version = version;
         self.version = version;
         self.changed.insert(Changed::Node(node));
+        self.touch_places(node);
     }
 
     /// Takes in places; `live` where it is news of this session, and so may be worth an event.

@@ -314,6 +314,8 @@ fn a_restored_fleet_contradicts_nothing_that_may_still_be_on_its_way() {
     world.agents.get_mut(&id(1)).unwrap().order = accepted;
     let mut fleet = world.restored();
     fleet.succeed(&world.fleet);
+    // What agents had said is forgotten, so nobody may go on watching from where they were.
+    assert!(fleet.version() > world.fleet.version());
     world.fleet = fleet;
     world.put(daemon_set("c", 3, "1"), "1");
     world.connect(id(1));

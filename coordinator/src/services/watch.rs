@@ -83,8 +83,10 @@ struct Watch<W: Watched> {
     filter: Filter,
     changes: ChangeStream,
     known: Known<W::Scope>,
-    /// Turns up to this version were missed by a watcher that comes from an earlier one.
-    missed_up_to: u64,
+    /// The version of the snapshot, which has all that turns up to it have done.
+    snapshot: u64,
+    /// Whether the watcher was told the snapshot, and so has missed nothing of those turns.
+    was_told: bool,
     /// Found and not sent yet.
     due: VecDeque<W::Event>,
     ended: bool,
@@ -108,12 +110,13 @@ pub(super) async fn watch<W: Watched>(
         filter,
         changes,
         known: BTreeMap::new(),
-        missed_up_to: 0,
+        snapshot: 0,
+        was_told: after.is_none(),
         due: VecDeque::new(),
         ended: false,
         _permit: permit,
     };
-    watch.begin(after.is_none()).await?;
+    watch.begin().await?;
     Ok(stream::unfold(watch, next).boxed())
 }
 
@@ -134,21 +137,21 @@ async fn next<W: Watched>(mut watch: Watch<W>) -> Option<(Result<W::Event, Statu
 
 impl<W: Watched> Watch<W> {
     /// Takes the snapshot; told to the watcher, or only remembered where it knows the past.
-    async fn begin(&mut self, tell: bool) -> Result<(), Status> {
+    async fn begin(&mut self) -> Result<(), Status> {
         let watched = self.watched.clone();
         let read = move |fleet: &Fleet, now| (fleet.version(), now, watched.all(fleet));
         let (version, now, view) = self.api.read(read).await?;
+        self.snapshot = version;
         for (scope, mut object) in self.watched.objects(view, now) {
             if !self.filter.wants(W::meta(&mut object)) {
                 continue;
             }
             self.remember(scope, &mut object);
-            if tell {
+            if self.was_told {
                 self.due.push_back(W::event(EventKind::Added, object));
             }
         }
-        if !tell {
-            self.missed_up_to = version;
+        if !self.was_told {
             return Ok(());
         }
         let mut bookmark = W::Object::default();
@@ -165,6 +168,11 @@ impl<W: Watched> Watch<W> {
             () = closing.cancelled() => return Err(status::closing()),
         };
         let changes = changes.map_err(status::lagged)?;
+        if self.was_told && changes.version <= self.snapshot {
+            // It was subscribed to before the snapshot was taken. What has become of it since comes
+            // with a turn of its own, and with a version that does not go back.
+            return Ok(());
+        }
         let scopes: BTreeSet<W::Scope> = changes.changed.iter().filter_map(W::scope).collect();
         if scopes.is_empty() {
             return Ok(());
@@ -176,7 +184,7 @@ impl<W: Watched> Watch<W> {
         for (scope, object) in self.watched.objects(view, now) {
             present.entry(scope).or_default().push(object);
         }
-        let found = if changes.version <= self.missed_up_to {
+        let found = if changes.version <= self.snapshot {
             self.resend(&changes, present)?
         } else {
             let mut found = Vec::new();

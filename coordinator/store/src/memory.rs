@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   txn ─▶ in flight ── latency over ──▶ synced, published, acknowledged
-//!             │     └── fault ─────────▶ refused, nothing changed
+//!             │     └── fault ─────────▶ refused, nothing changed; or synced, and refused (see `Fault`)
 //!             └── crash ──▶ lost, or synced but never acknowledged (see `InFlight`)
 //! ```
 //!
@@ -44,6 +44,9 @@ pub enum Fault {
     ReadOnly,
     /// As on a failed write: [`StoreError::Io`].
     Io,
+    /// As on a write whose end was not confirmed: it is stored, and the caller is told
+    /// [`StoreError::Io`].
+    Unconfirmed,
 }
 
 /// What a crash makes of the transactions that were under way. Both are true to a disk: the caller
@@ -104,7 +107,8 @@ impl MemoryStore {
         self.lock().latency = latency;
     }
 
-    /// Makes the next `count` commits fail; each leaves the store as it was.
+    /// Makes the next `count` commits fail; each leaves the store as it was, unless it is
+    /// [`Fault::Unconfirmed`].
     pub fn fail_next(&self, count: u32, fault: Fault) {
         self.lock().faults = Some((count, fault));
     }
@@ -202,8 +206,9 @@ impl Store for MemoryStore {
 
 impl Inner {
     fn commit(&mut self, txn: &Txn) -> Result<Outcome> {
-        if let Some(failure) = self.take_fault() {
-            return Err(failure);
+        let fault = self.take_fault();
+        if let Some(fault) = fault.filter(|fault| *fault != Fault::Unconfirmed) {
+            return Err(fault.error());
         }
         let head = self.synced.window.head;
         let outcome = self.synced.apply(txn);
@@ -211,13 +216,13 @@ impl Inner {
         if let Some((revision, events)) = self.synced.history.range(head + 1..).next() {
             self.hub.publish(*revision, events);
         }
-        Ok(outcome)
+        fault.map_or(Ok(outcome), |fault| Err(fault.error()))
     }
 
-    fn take_fault(&mut self) -> Option<StoreError> {
+    fn take_fault(&mut self) -> Option<Fault> {
         let (left, fault) = self.faults?;
         self.faults = left.checked_sub(1).map(|left| (left, fault));
-        (left > 0).then(|| fault.error())
+        (left > 0).then_some(fault)
     }
 
     fn page(&mut self, prefix: &str, from: Revision) -> Result<Page> {
@@ -314,7 +319,7 @@ impl Fault {
         match self {
             Self::Full => StoreError::Full { path },
             Self::ReadOnly => StoreError::ReadOnly { path },
-            Self::Io => {
+            Self::Io | Self::Unconfirmed => {
                 let source = Arc::new(std::io::Error::other("injected fault"));
                 StoreError::Io { doing: "committing to", path, source }
             }

@@ -107,3 +107,12 @@ async fn a_failed_commit_leaves_no_trace() {
     assert_eq!(store.txn(put("/b")).await.unwrap(), Outcome::Committed { revision: 1 });
     assert_eq!(watch.next().await.unwrap().unwrap().key, "/b");
 }
+
+#[tokio::test]
+async fn an_unconfirmed_commit_is_there_all_the_same() {
+    let store = MemoryStore::new();
+    store.fail_next(1, Fault::Unconfirmed);
+    assert!(matches!(store.txn(put("/a")).await, Err(StoreError::Io { .. })));
+    assert!(store.get("/a").await.unwrap().is_some());
+    assert_eq!(store.txn(put("/b")).await.unwrap(), Outcome::Committed { revision: 2 });
+}
