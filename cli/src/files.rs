@@ -94,7 +94,8 @@ fn explain_field(document: &Document, field: &str, description: &str) -> String 
     };
     let path: FieldPath = field.parse().unwrap_or_default();
     // Of the error only the place and the source line are needed; the words are the coordinator's.
-    let error = FieldError { path, kind: ErrorKind::Invalid, value: None, detail: String::new() };
+    let (kind, detail) = (ErrorKind::Invalid, String::new());
+    let error = FieldError { path, at: None, kind, value: None, detail };
     let place = document.locate(&error.path);
     let shown = document.explain_error(&error);
     let excerpt = shown.split_once('\n').map_or(String::new(), |(_, lines)| format!("\n{lines}"));

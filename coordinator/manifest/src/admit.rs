@@ -88,6 +88,7 @@ pub fn admit_update(old: &Value, new: &Value) -> Result<Admitted, Rejected> {
     let mut errors = Vec::new();
     let immutable = |path: &str, value: Option<&Value>| FieldError {
         path: FieldPath::fields(path),
+        at: None,
         kind: ErrorKind::Invalid,
         value: value.cloned(),
         detail: "field is immutable".into(),
@@ -177,7 +178,9 @@ impl<'a> Identity<'a> {
         if errors.is_empty() {
             errors.push(error("metadata.name", ErrorKind::Invalid, Some(self.name), ""));
         }
-        errors.sort_by(|a, b| (&a.path, a.kind).cmp(&(&b.path, b.kind)));
+        errors.sort_by(|a, b| (&a.path, &a.at, a.kind).cmp(&(&b.path, &b.at, b.kind)));
+        // As in Kubernetes, nothing is told twice.
+        errors.dedup_by(|a, b| a.to_string() == b.to_string());
         errors.truncate(MAX_ERRORS);
         Rejected::Invalid { kind: self.kind.into(), name: self.name.into(), errors }
     }
@@ -257,5 +260,5 @@ fn labels_for_selector(spec: &Map<String, Value>) -> Option<Value> {
 
 fn error(path: &str, kind: ErrorKind, value: Option<&str>, detail: &str) -> FieldError {
     let value = value.map(Value::from);
-    FieldError { path: FieldPath::fields(path), kind, value, detail: detail.into() }
+    FieldError { path: FieldPath::fields(path), at: None, kind, value, detail: detail.into() }
 }

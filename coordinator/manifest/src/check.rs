@@ -34,6 +34,43 @@ impl Check {
         self.error(path, ErrorKind::Invalid, Some(value.into()), detail.into());
     }
 
+    /// The same where Kubernetes tells another path than the one to look at: for an entry of a map
+    /// it tells the map, and sometimes a neighbour.
+    pub(crate) fn invalid_at(
+        &mut self,
+        path: FieldPath,
+        at: FieldPath,
+        value: impl Into<Value>,
+        detail: impl Into<String>,
+    ) {
+        let (kind, value) = (ErrorKind::Invalid, Some(value.into()));
+        self.push(FieldError { path, at: Some(at), kind, value, detail: detail.into() });
+    }
+
+    /// One error for each of the messages.
+    pub(crate) fn each(
+        &mut self,
+        path: &FieldPath,
+        value: impl Into<Value>,
+        messages: Vec<String>,
+    ) {
+        self.each_at(path, path, value, messages);
+    }
+
+    /// As [`Check::each`] and [`Check::invalid_at`].
+    pub(crate) fn each_at(
+        &mut self,
+        path: &FieldPath,
+        at: &FieldPath,
+        value: impl Into<Value>,
+        messages: Vec<String>,
+    ) {
+        let value = value.into();
+        for message in messages {
+            self.invalid_at(path.clone(), at.clone(), value.clone(), message);
+        }
+    }
+
     pub(crate) fn forbidden(&mut self, path: FieldPath, detail: &str) {
         self.error(path, ErrorKind::Forbidden, None, detail.into());
     }
@@ -46,17 +83,36 @@ impl Check {
         self.error(path, ErrorKind::NotFound, Some(value.into()), detail.into());
     }
 
-    /// Checks that `value` is one of `supported`.
-    pub(crate) fn one_of(&mut self, path: FieldPath, value: &str, supported: &[&str]) {
-        if supported.contains(&value) {
-            return;
-        }
-        if value.is_empty() {
-            return self.required(path, "");
-        }
+    pub(crate) fn too_long(&mut self, path: FieldPath, most: usize) {
+        let detail = format!("may not be more than {most} bytes");
+        self.error(path, ErrorKind::TooLong, None, detail);
+    }
+
+    pub(crate) fn unsupported(
+        &mut self,
+        path: FieldPath,
+        value: impl Into<Value>,
+        supported: &[&str],
+    ) {
         let names: Vec<String> = supported.iter().map(|name| format!("{name:?}")).collect();
         let detail = format!("supported values: {}", names.join(", "));
         self.error(path, ErrorKind::Unsupported, Some(value.into()), detail);
+    }
+
+    /// Checks that `value` is there and one of `supported`.
+    pub(crate) fn one_of(&mut self, path: FieldPath, value: &str, supported: &[&str]) {
+        match value {
+            "" => self.required(path, ""),
+            value if supported.contains(&value) => {}
+            value => self.unsupported(path, value, supported),
+        }
+    }
+
+    /// Checks that `value`, where there is one, is one of `supported`.
+    pub(crate) fn any_of(&mut self, path: FieldPath, value: Option<&str>, supported: &[&str]) {
+        if let Some(value) = value.filter(|value| !supported.contains(value)) {
+            self.unsupported(path, value, supported);
+        }
     }
 
     /// Checks that a number, where there is one, is not negative.
@@ -77,8 +133,12 @@ impl Check {
     }
 
     fn error(&mut self, path: FieldPath, kind: ErrorKind, value: Option<Value>, detail: String) {
-        if self.is_whole(&path) {
-            self.errors.push(FieldError { path, kind, value, detail });
+        self.push(FieldError { path, at: None, kind, value, detail });
+    }
+
+    fn push(&mut self, error: FieldError) {
+        if self.is_whole(error.place()) {
+            self.errors.push(error);
         }
     }
 }

@@ -14,9 +14,10 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 /// The permissions of files in volumes: `0644`.
 const DEFAULT_MODE: i32 = 0o644;
 
-/// Fills in the defaults. What is there stays as it is.
+/// Fills in the defaults. What is there stays as it is; an empty text is not there, nor, where
+/// Kubernetes' own type can't tell it from nothing, is a 0.
 pub(crate) fn fill_in(set: &mut DaemonSet) {
-    set.metadata.namespace.get_or_insert_with(|| "default".into());
+    text(&mut set.metadata.namespace, "default");
     fill_in_spec(&mut set.spec);
     let pod = set.spec.template.spec.get_or_insert_default();
     fill_in_pod(pod);
@@ -43,7 +44,8 @@ pub(crate) fn pull_policy(image: &str) -> &'static str {
 fn fill_in_spec(spec: &mut DaemonSetSpec) {
     spec.revision_history_limit.get_or_insert(10);
     let strategy = spec.update_strategy.get_or_insert_default();
-    if strategy.type_.get_or_insert_with(|| "RollingUpdate".into()) == "RollingUpdate" {
+    text(&mut strategy.type_, "RollingUpdate");
+    if strategy.type_.as_deref() == Some("RollingUpdate") {
         let rolling: &mut RollingUpdateDaemonSet = strategy.rolling_update.get_or_insert_default();
         rolling.max_unavailable.get_or_insert(IntOrString::Int(1));
         rolling.max_surge.get_or_insert(IntOrString::Int(0));
@@ -51,9 +53,9 @@ fn fill_in_spec(spec: &mut DaemonSetSpec) {
 }
 
 fn fill_in_pod(pod: &mut PodSpec) {
-    pod.restart_policy.get_or_insert_with(|| "Always".into());
-    pod.dns_policy.get_or_insert_with(|| "ClusterFirst".into());
-    pod.scheduler_name.get_or_insert_with(|| "default-scheduler".into());
+    text(&mut pod.restart_policy, "Always");
+    text(&mut pod.dns_policy, "ClusterFirst");
+    text(&mut pod.scheduler_name, "default-scheduler");
     pod.termination_grace_period_seconds.get_or_insert(30);
     pod.security_context.get_or_insert_default();
     // One field under an old and a new name; the new one wins.
@@ -63,16 +65,16 @@ fn fill_in_pod(pod: &mut PodSpec) {
 }
 
 fn fill_in_container(container: &mut Container, host_network: bool) {
-    container.termination_message_path.get_or_insert_with(|| "/dev/termination-log".into());
-    container.termination_message_policy.get_or_insert_with(|| "File".into());
+    text(&mut container.termination_message_path, "/dev/termination-log");
+    text(&mut container.termination_message_policy, "File");
     container.resources.get_or_insert_default();
     if let Some(image) = &container.image {
-        container.image_pull_policy.get_or_insert_with(|| pull_policy(image).into());
+        text(&mut container.image_pull_policy, pull_policy(image));
     }
     for port in container.ports.iter_mut().flatten() {
-        port.protocol.get_or_insert_with(|| "TCP".into());
+        text(&mut port.protocol, "TCP");
         if host_network {
-            port.host_port.get_or_insert(port.container_port);
+            number(&mut port.host_port, port.container_port);
         }
     }
     for variable in container.env.iter_mut().flatten() {
@@ -89,20 +91,20 @@ fn fill_in_container(container: &mut Container, host_network: bool) {
     let hooks = hooks.map(|lifecycle| [&mut lifecycle.post_start, &mut lifecycle.pre_stop]);
     for hook in hooks.into_iter().flatten().flatten() {
         if let Some(get) = &mut hook.http_get {
-            get.path.get_or_insert_with(|| "/".into());
-            get.scheme.get_or_insert_with(|| "HTTP".into());
+            text(&mut get.path, "/");
+            text(&mut get.scheme, "HTTP");
         }
     }
 }
 
 fn fill_in_probe(probe: &mut Probe) {
-    probe.timeout_seconds.get_or_insert(1);
-    probe.period_seconds.get_or_insert(10);
-    probe.success_threshold.get_or_insert(1);
-    probe.failure_threshold.get_or_insert(3);
+    number(&mut probe.timeout_seconds, 1);
+    number(&mut probe.period_seconds, 10);
+    number(&mut probe.success_threshold, 1);
+    number(&mut probe.failure_threshold, 3);
     if let Some(get) = &mut probe.http_get {
-        get.path.get_or_insert_with(|| "/".into());
-        get.scheme.get_or_insert_with(|| "HTTP".into());
+        text(&mut get.path, "/");
+        text(&mut get.scheme, "HTTP");
     }
     if let Some(grpc) = &mut probe.grpc {
         grpc.service.get_or_insert_default();
@@ -142,13 +144,25 @@ fn fill_in_volume(volume: &mut Volume) {
     }
     if let Some(image) = &mut volume.image {
         let reference = image.reference.clone().unwrap_or_default();
-        image.pull_policy.get_or_insert_with(|| pull_policy(&reference).into());
+        text(&mut image.pull_policy, pull_policy(&reference));
     }
 }
 
 fn fill_in_field_ref(field: Option<&mut ObjectFieldSelector>) {
     if let Some(field) = field {
-        field.api_version.get_or_insert_with(|| "v1".into());
+        text(&mut field.api_version, "v1");
+    }
+}
+
+fn text(field: &mut Option<String>, default: &str) {
+    if field.as_deref().unwrap_or_default().is_empty() {
+        *field = Some(default.into());
+    }
+}
+
+fn number(field: &mut Option<i32>, default: i32) {
+    if field.unwrap_or(0) == 0 {
+        *field = Some(default);
     }
 }
 

@@ -25,13 +25,17 @@ pub enum ErrorKind {
     Duplicate,
     /// The value names something that is not there.
     NotFound,
+    /// The value is longer than allowed.
+    TooLong,
 }
 
 /// One thing that is wrong with an object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FieldError {
-    /// Where.
+    /// Where, as Kubernetes tells it.
     pub path: FieldPath,
+    /// Where to look, if that is another field: Kubernetes tells a map rather than its entry.
+    pub at: Option<FieldPath>,
     /// In which way.
     pub kind: ErrorKind,
     /// The value found there, where it helps to see it.
@@ -75,6 +79,13 @@ pub enum Rejected {
     },
 }
 
+impl FieldError {
+    /// The field to look at.
+    pub fn place(&self) -> &FieldPath {
+        self.at.as_ref().unwrap_or(&self.path)
+    }
+}
+
 impl Rejected {
     /// All that is wrong; nothing for an object that is only to be skipped.
     pub fn errors(&self) -> &[FieldError] {
@@ -101,6 +112,7 @@ impl Rejected {
         };
         let error = FieldError {
             path: FieldPath::fields("kind"),
+            at: None,
             kind: ErrorKind::Unsupported,
             value: Some(Value::String(kind.clone())),
             detail: detail.into(),
@@ -123,6 +135,7 @@ impl fmt::Display for FieldError {
             ErrorKind::Forbidden => "Forbidden",
             ErrorKind::Duplicate => "Duplicate value",
             ErrorKind::NotFound => "Not found",
+            ErrorKind::TooLong => "Too long",
         })?;
         if let Some(value) = &self.value {
             write!(f, ": {}", shortened(value))?;

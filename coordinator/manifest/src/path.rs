@@ -43,6 +43,12 @@ impl FieldPath {
         self.with(Segment::Field(name.into()))
     }
 
+    /// The field that these names with dots between them lead to.
+    #[must_use]
+    pub(crate) fn down(&self, dotted: &str) -> Self {
+        self.join(&Self::fields(dotted))
+    }
+
     /// The item `index` of the list that this path leads to.
     #[must_use]
     pub fn index(&self, index: usize) -> Self {

@@ -12,7 +12,10 @@ pub struct Quantity {
 
 /// A text that is not a quantity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("quantities must be a number with an optional suffix, such as 500m, 0.5, 1Gi or 1e3")]
+#[error(
+    "quantities must match the regular expression \
+     '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$', such as 500m, 0.5, 1Gi or 1e3"
+)]
 pub struct InvalidQuantity;
 
 const ONE: i128 = 1_000_000_000;
@@ -24,6 +27,16 @@ impl Quantity {
     /// Whether it is less than nothing.
     pub const fn is_negative(self) -> bool {
         self.nanos < 0
+    }
+
+    /// Whether it has no fraction.
+    pub(crate) const fn is_whole(self) -> bool {
+        self.nanos % ONE == 0
+    }
+
+    /// Whether it is a whole number of times `size`.
+    pub(crate) const fn is_multiple_of(self, size: Self) -> bool {
+        size.nanos > 0 && self.nanos % size.nanos == 0
     }
 }
 

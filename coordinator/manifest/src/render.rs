@@ -20,7 +20,7 @@ impl Document {
 
     /// One error with its place in the file.
     pub fn explain_error(&self, error: &FieldError) -> String {
-        let Some(place) = self.locate(&error.path) else {
+        let Some(place) = self.locate(error.place()) else {
             return format!("{}: {error}", self.file());
         };
         let Place { line, column } = place;

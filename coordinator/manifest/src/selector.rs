@@ -2,21 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use everynode_model::{
-    Labels, NodeSelectorTerm, Operator, Requirement, Selector, valid_label_value,
-    valid_qualified_name,
-};
+use everynode_model::{Labels, NodeSelectorTerm, Operator, Requirement, Selector};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::FieldPath;
 use crate::check::Check;
-
-/// What a label's key must look like, for people.
-pub(crate) const KEY_RULE: &str = "must be at most 63 letters, digits, '-', '_' or '.', with a \
-     letter or digit at both ends, after an optional DNS subdomain and '/'";
-/// What a label's value must look like, for people.
-pub(crate) const VALUE_RULE: &str = "must be empty or at most 63 letters, digits, '-', '_' or '.', with a letter or digit at both ends";
+use crate::validate::syntax;
 
 /// `spec.selector` as the model has it. What [`check_selector`] refuses is left out.
 pub(crate) fn selector(from: &LabelSelector) -> Selector {
@@ -45,93 +37,117 @@ pub(crate) fn term(from: &core::NodeSelectorTerm) -> NodeSelectorTerm {
     }
 }
 
-/// Checks keys and values of labels.
-pub(crate) fn check_labels(check: &mut Check, path: &FieldPath, labels: Option<&Labels>) {
+/// Checks keys and values of labels. `at` is where they stand, `path` where Kubernetes tells them.
+pub(crate) fn check_labels(
+    check: &mut Check,
+    path: &FieldPath,
+    at: &FieldPath,
+    labels: Option<&Labels>,
+) {
     for (key, value) in labels.into_iter().flatten() {
-        if !valid_qualified_name(key) {
-            check.invalid(path.key(key), key.as_str(), KEY_RULE);
-        }
-        if !valid_label_value(value) {
-            check.invalid(path.key(key), value.as_str(), VALUE_RULE);
-        }
+        let at = at.key(key);
+        check.each_at(path, &at, key.as_str(), syntax::qualified_name(key));
+        check.each_at(path, &at, value.as_str(), syntax::label_value(value));
     }
 }
 
 /// Checks a label selector's syntax.
 pub(crate) fn check_selector(check: &mut Check, path: &FieldPath, selector: &LabelSelector) {
-    check_labels(check, &path.field("matchLabels"), selector.match_labels.as_ref());
+    let labels = path.field("matchLabels");
+    check_labels(check, &labels, &labels, selector.match_labels.as_ref());
     for (index, expression) in selector.match_expressions.iter().flatten().enumerate() {
         let path = path.field("matchExpressions").index(index);
-        check.one_of(
-            path.field("operator"),
-            &expression.operator,
-            &["DoesNotExist", "Exists", "In", "NotIn"],
-        );
         let operator = label_operator(&expression.operator);
-        check_requirement(check, &path, &expression.key, operator, expression.values.as_deref());
+        let values = expression.values.as_deref().unwrap_or_default();
+        check_operator(check, &path, &expression.operator, operator, values);
+        check_key_and_values(check, &path, &expression.key, values);
     }
 }
 
-/// Checks one alternative of a node affinity.
-pub(crate) fn check_term(check: &mut Check, path: &FieldPath, term: &core::NodeSelectorTerm) {
+/// Checks one alternative of a node affinity. The values of a preference are anybody's.
+pub(crate) fn check_term(
+    check: &mut Check,
+    path: &FieldPath,
+    term: &core::NodeSelectorTerm,
+    required: bool,
+) {
     for (index, expression) in term.match_expressions.iter().flatten().enumerate() {
         let path = path.field("matchExpressions").index(index);
-        check.one_of(
-            path.field("operator"),
-            &expression.operator,
-            &["DoesNotExist", "Exists", "Gt", "In", "Lt", "NotIn"],
-        );
         let operator = node_operator(&expression.operator);
-        check_requirement(check, &path, &expression.key, operator, expression.values.as_deref());
+        let values = expression.values.as_deref().unwrap_or_default();
+        check_operator(check, &path, &expression.operator, operator, values);
+        check_key_and_values(check, &path, &expression.key, if required { values } else { &[] });
     }
     for (index, field) in term.match_fields.iter().flatten().enumerate() {
         let path = path.field("matchFields").index(index);
-        check.one_of(path.field("key"), &field.key, &["metadata.name"]);
-        check.one_of(path.field("operator"), &field.operator, &["In", "NotIn"]);
-        if field.values.as_ref().is_none_or(|values| values.len() != 1) {
-            check.required(path.field("values"), "must be one node's name");
+        let values = field.values.as_deref().unwrap_or_default();
+        if !["In", "NotIn"].contains(&field.operator.as_str()) {
+            check.invalid(path.field("operator"), field.operator.as_str(), NO_OPERATOR);
+        } else if values.len() != 1 {
+            let rule =
+                "must be only one value when `operator` is 'In' or 'NotIn' for node field selector";
+            check.required(path.field("values"), rule);
+        }
+        if field.key != "metadata.name" {
+            let rule = "not a valid field selector key";
+            check.invalid(path.field("key"), field.key.as_str(), rule);
+            continue;
+        }
+        for (index, value) in values.iter().enumerate() {
+            let path = path.field("values").index(index);
+            check.each(&path, value.as_str(), syntax::dns_subdomain(value));
         }
     }
 }
 
-fn check_requirement(
+/// Checks keys of labels that are given without their values.
+pub(crate) fn check_keys(check: &mut Check, path: &FieldPath, keys: &[String]) {
+    for (index, key) in keys.iter().enumerate() {
+        check.each(&path.index(index), key.as_str(), syntax::qualified_name(key));
+    }
+}
+
+const NO_OPERATOR: &str = "not a valid selector operator";
+
+fn check_operator(
     check: &mut Check,
     path: &FieldPath,
-    key: &str,
+    written: &str,
     operator: Option<Operator>,
-    values: Option<&[String]>,
+    values: &[String],
 ) {
-    if !valid_qualified_name(key) {
-        check.invalid(path.field("key"), key, KEY_RULE);
-    }
-    let values = values.unwrap_or_default();
     let at = path.field("values");
     match operator {
         Some(Operator::In | Operator::NotIn) if values.is_empty() => {
             check.required(at, "must be specified when `operator` is 'In' or 'NotIn'");
         }
         Some(Operator::Exists | Operator::DoesNotExist) if !values.is_empty() => {
-            check.forbidden(
-                at,
-                "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
-            );
+            let rule = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
+            check.forbidden(at, rule);
         }
-        Some(Operator::Gt | Operator::Lt) if !is_one_integer(values) => {
-            check.required(at, "must be a single integer when `operator` is 'Gt' or 'Lt'");
-        }
-        Some(Operator::In | Operator::NotIn) => {
-            for (index, value) in values.iter().enumerate() {
-                if !valid_label_value(value) {
-                    check.invalid(at.index(index), value.as_str(), VALUE_RULE);
-                }
+        Some(Operator::Gt | Operator::Lt) => match values {
+            // Kubernetes takes any text here, and then no node is ever selected.
+            [value] if value.parse::<i64>().is_err() => {
+                let rule = "for 'Gt', 'Lt' operators, the value must be an integer";
+                check.invalid(at.index(0), value.as_str(), rule);
             }
-        }
-        _ => {}
+            [_] => {}
+            _ => {
+                check
+                    .required(at, "must be specified single value when `operator` is 'Lt' or 'Gt'");
+            }
+        },
+        Some(_) => {}
+        None => check.invalid(path.field("operator"), written, NO_OPERATOR),
     }
 }
 
-fn is_one_integer(values: &[String]) -> bool {
-    matches!(values, [value] if value.parse::<i64>().is_ok())
+fn check_key_and_values(check: &mut Check, path: &FieldPath, key: &str, values: &[String]) {
+    check.each(&path.field("key"), key, syntax::qualified_name(key));
+    for (index, value) in values.iter().enumerate() {
+        let path = path.field("values").index(index);
+        check.each(&path, value.as_str(), syntax::label_value(value));
+    }
 }
 
 fn requirement(key: &str, operator: Operator, values: Option<&[String]>) -> Requirement {

@@ -55,7 +55,7 @@ pub(crate) fn read_typed<T: DeserializeOwned>(value: &Value) -> Typed<T> {
                 let (path, value) = seen.failed.unwrap_or_default();
                 let again = left_out.insert(path.enclosing_entry());
                 let detail = misfit.detail(&path, value.as_ref(), seen.failed_in);
-                errors.push(FieldError { path, kind: ErrorKind::Type, value, detail });
+                errors.push(FieldError { path, at: None, kind: ErrorKind::Type, value, detail });
                 if !again || errors.last().is_some_and(|error| error.path.segments().is_empty()) {
                     break;
                 }
@@ -368,7 +368,7 @@ fn simple_type(expected: &str) -> Option<&'static str> {
 fn unknown_field(path: FieldPath, name: &str, known: &[&str]) -> FieldError {
     let detail = nearest(name, known.iter().copied())
         .map_or_else(String::new, |meant| format!("did you mean {meant:?}?"));
-    FieldError { path, kind: ErrorKind::Unknown, value: None, detail }
+    FieldError { path, at: None, kind: ErrorKind::Unknown, value: None, detail }
 }
 
 #[cfg(test)]

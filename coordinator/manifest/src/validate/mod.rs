@@ -1,24 +1,35 @@
-//! Kubernetes' rules for a DaemonSet, and the few that Everynode adds.
+//! Kubernetes' rules for a DaemonSet in Kubernetes' words, and the few that Everynode adds.
 //!
 //! Every rule is checked, whatever the others said; the findings are in the order of the fields.
+//! Where Kubernetes' path is not the field to look at (an entry of a map is told by the map, a value
+//! by the operator beside it), its path is told and the true place is shown; only where it forgets
+//! the index of a list's item is the index told. Not checked is what matters to machines that
+//! Everynode does not run on: Windows' options.
 
+mod affinity;
 mod container;
-mod names;
+mod env;
+mod mounts;
 mod placement;
 mod pod;
 mod probe;
+mod process;
+mod resources;
+mod security;
 mod strategy;
+pub(crate) mod syntax;
 mod volume;
 
-pub(crate) use pod::is_process;
+pub(crate) use process::is_process;
 
 use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
 use crate::FieldPath;
 use crate::check::Check;
-use crate::selector::{KEY_RULE, check_labels, check_selector, selector};
+use crate::selector::{check_labels, check_selector, selector};
 
 /// The most bytes of annotations, keys and values together, as in Kubernetes.
 const MAX_ANNOTATIONS: usize = 256 * 1024;
@@ -34,46 +45,49 @@ pub(crate) fn check(check: &mut Check, set: &DaemonSet, selector_given: bool) {
     check.not_negative(spec.field("minReadySeconds"), set.spec.min_ready_seconds);
     check.not_negative(spec.field("revisionHistoryLimit"), set.spec.revision_history_limit);
     strategy::check(check, &spec.field("updateStrategy"), set.spec.update_strategy.as_ref());
-    let template = spec.field("template");
-    if let Some(metadata) = &set.spec.template.metadata {
-        check_template_metadata(check, &template.field("metadata"), metadata);
-    }
-    if let Some(pod) = &set.spec.template.spec {
-        pod::check(check, &template.field("spec"), pod);
-    }
+    check_template(check, &spec.field("template"), &set.spec.template);
 }
 
 fn check_metadata(check: &mut Check, metadata: &ObjectMeta) {
     let path = FieldPath::fields("metadata");
     match metadata.name.as_deref().unwrap_or_default() {
-        "" => check.required(path.field("name"), "a name is required"),
-        name => names::subdomain(check, path.field("name"), name),
+        "" => check.required(path.field("name"), "name or generateName is required"),
+        name => check.each(&path.field("name"), name, syntax::dns_subdomain(name)),
     }
-    names::label(check, path.field("namespace"), metadata.namespace.as_deref().unwrap_or_default());
-    check_labels(check, &path.field("labels"), metadata.labels.as_ref());
-    check_annotations(check, &path.field("annotations"), metadata);
+    let namespace = metadata.namespace.as_deref().unwrap_or_default();
+    check.each(&path.field("namespace"), namespace, syntax::dns_label(namespace));
+    let labels = path.field("labels");
+    check_labels(check, &labels, &labels, metadata.labels.as_ref());
+    let annotations = path.field("annotations");
+    check_annotations(check, &annotations, &annotations, metadata);
 }
 
-fn check_template_metadata(check: &mut Check, path: &FieldPath, metadata: &ObjectMeta) {
-    check_labels(check, &path.field("labels"), metadata.labels.as_ref());
-    check_annotations(check, &path.field("annotations"), metadata);
+fn check_template(check: &mut Check, path: &FieldPath, template: &PodTemplateSpec) {
+    if let Some(metadata) = &template.metadata {
+        // Kubernetes leaves out `metadata` here.
+        let at = path.down("metadata.labels");
+        check_labels(check, &path.field("labels"), &at, metadata.labels.as_ref());
+        let (path, at) = (path.field("annotations"), path.down("metadata.annotations"));
+        check_annotations(check, &path, &at, metadata);
+        if let Some(pod) = &template.spec {
+            security::check_annotations(check, &path, &at, metadata, pod);
+        }
+    }
+    if let Some(pod) = &template.spec {
+        pod::check(check, &path.field("spec"), pod);
+    }
 }
 
-fn check_annotations(check: &mut Check, path: &FieldPath, metadata: &ObjectMeta) {
+fn check_annotations(check: &mut Check, path: &FieldPath, at: &FieldPath, metadata: &ObjectMeta) {
     let mut bytes = 0;
     for (key, value) in metadata.annotations.iter().flatten() {
         bytes += key.len() + value.len();
         // Unlike a label's, an annotation's key may have upper-case letters before the slash.
-        if !everynode_model::valid_qualified_name(&key.to_lowercase()) {
-            check.invalid(path.key(key), key.as_str(), KEY_RULE);
-        }
+        let messages = syntax::qualified_name(&key.to_lowercase());
+        check.each_at(path, &at.key(key), key.as_str(), messages);
     }
     if bytes > MAX_ANNOTATIONS {
-        check.invalid(
-            path.clone(),
-            bytes,
-            format!("must have at most {MAX_ANNOTATIONS} bytes in all"),
-        );
+        check.too_long(path.clone(), MAX_ANNOTATIONS);
     }
 }
 
@@ -81,18 +95,19 @@ fn check_annotations(check: &mut Check, path: &FieldPath, metadata: &ObjectMeta)
 fn check_selection(check: &mut Check, set: &DaemonSet, given: bool) {
     let path = FieldPath::fields("spec.selector");
     let wanted = &set.spec.selector;
-    let requirements = selector(wanted);
+    let before = check.errors.len();
     check_selector(check, &path, wanted);
+    let is_selector = check.errors.len() == before;
     let empty = wanted.match_labels.as_ref().is_none_or(|labels| labels.is_empty())
         && wanted.match_expressions.as_ref().is_none_or(Vec::is_empty);
     if empty && given {
-        check.invalid(path, json!({}), "an empty selector is invalid for a DaemonSet");
+        check.invalid(path, json!({}), "empty selector is invalid for daemonset");
     } else if empty {
         check.required(path, "write the labels of the template here, under `matchLabels`");
-    } else if check.is_whole(&path) {
+    } else if is_selector && check.is_whole(&path) {
         let metadata = set.spec.template.metadata.as_ref();
         let labels = metadata.and_then(|metadata| metadata.labels.clone()).unwrap_or_default();
-        if !requirements.matches(&labels) {
+        if !selector(wanted).matches(&labels) {
             let value: Value =
                 labels.into_iter().map(|(key, value)| (key, Value::from(value))).collect();
             let path = FieldPath::fields("spec.template.metadata.labels");

@@ -1,20 +1,16 @@
-//! Which nodes a pod wants: `nodeName`, `nodeSelector`, affinity, tolerations.
+//! Which nodes a pod wants: `nodeSelector`, node affinity, tolerations.
 
 use k8s_openapi::api::core::v1::{PodSpec, Toleration};
 
-use everynode_model::{valid_label_value, valid_qualified_name};
-
-use super::names;
+use super::syntax;
 use crate::FieldPath;
 use crate::check::Check;
-use crate::selector::{KEY_RULE, VALUE_RULE, check_labels, check_term};
+use crate::selector::{check_labels, check_term};
 
-/// Checks what decides a pod's placement.
+/// Checks what decides a pod's placement; its `nodeName` is checked among the names.
 pub(super) fn check(check: &mut Check, path: &FieldPath, pod: &PodSpec) {
-    if let Some(name) = pod.node_name.as_deref().filter(|name| !name.is_empty()) {
-        names::subdomain(check, path.field("nodeName"), name);
-    }
-    check_labels(check, &path.field("nodeSelector"), pod.node_selector.as_ref());
+    let at = path.field("nodeSelector");
+    check_labels(check, &at, &at, pod.node_selector.as_ref());
     check_affinity(check, path, pod);
     for (index, toleration) in pod.tolerations.iter().flatten().enumerate() {
         check_toleration(check, &path.field("tolerations").index(index), toleration);
@@ -24,56 +20,64 @@ pub(super) fn check(check: &mut Check, path: &FieldPath, pod: &PodSpec) {
 fn check_affinity(check: &mut Check, path: &FieldPath, pod: &PodSpec) {
     let affinity = pod.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
     let Some(affinity) = affinity else { return };
-    let path = path.field("affinity").field("nodeAffinity");
+    let path = path.down("affinity.nodeAffinity");
     if let Some(required) = &affinity.required_during_scheduling_ignored_during_execution {
-        let path =
-            path.field("requiredDuringSchedulingIgnoredDuringExecution").field("nodeSelectorTerms");
+        let path = path.down("requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms");
         if required.node_selector_terms.is_empty() {
             check.required(path.clone(), "must have at least one node selector term");
         }
         for (index, term) in required.node_selector_terms.iter().enumerate() {
-            check_term(check, &path.index(index), term);
+            check_term(check, &path.index(index), term, true);
         }
     }
     let preferred = &affinity.preferred_during_scheduling_ignored_during_execution;
     let path = path.field("preferredDuringSchedulingIgnoredDuringExecution");
     for (index, term) in preferred.iter().flatten().enumerate() {
         let path = path.index(index);
-        if !(1..=100).contains(&term.weight) {
-            check.invalid(path.field("weight"), term.weight, "must be in the range 1-100");
-        }
-        check_term(check, &path.field("preference"), &term.preference);
+        check_weight(check, &path, term.weight);
+        check_term(check, &path.field("preference"), &term.preference, false);
+    }
+}
+
+/// Checks how much a preference counts.
+pub(super) fn check_weight(check: &mut Check, path: &FieldPath, weight: i32) {
+    if !(1..=100).contains(&weight) {
+        check.invalid(path.field("weight"), weight, "must be in the range 1-100");
     }
 }
 
 fn check_toleration(check: &mut Check, path: &FieldPath, toleration: &Toleration) {
-    let text = |field: &Option<String>| field.clone().unwrap_or_default();
-    let (key, operator) = (text(&toleration.key), text(&toleration.operator));
-    let (value, effect) = (text(&toleration.value), text(&toleration.effect));
-    if !key.is_empty() && !valid_qualified_name(&key) {
-        check.invalid(path.field("key"), key.as_str(), KEY_RULE);
-    }
-    if key.is_empty() && operator != "Exists" {
-        let rule = "operator must be Exists when `key` is empty, which means every taint";
-        check.invalid(path.field("operator"), operator.as_str(), rule);
-    }
-    match operator.as_str() {
-        "" | "Equal" if !valid_label_value(&value) => {
-            check.invalid(path.field("value"), value.as_str(), VALUE_RULE);
-        }
-        "Exists" if !value.is_empty() => {
-            let rule = "value must be empty when `operator` is 'Exists'";
-            check.invalid(path.field("value"), value.as_str(), rule);
-        }
-        "" => {}
-        operator => check.one_of(path.field("operator"), operator, &["Equal", "Exists"]),
-    }
-    if !effect.is_empty() {
-        let effects = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
-        check.one_of(path.field("effect"), &effect, &effects);
+    let [key, operator, value, effect] =
+        [&toleration.key, &toleration.operator, &toleration.value, &toleration.effect]
+            .map(|text| text.as_deref().unwrap_or_default());
+    let at = path.field("operator");
+    if !key.is_empty() {
+        check.each(&path.field("key"), key, syntax::qualified_name(key));
+    } else if operator != "Exists" {
+        let rule = "operator must be Exists when `key` is empty, which means \"match all values \
+                    and all keys\"";
+        check.invalid(at.clone(), operator, rule);
     }
     if toleration.toleration_seconds.is_some() && effect != "NoExecute" {
         let rule = "effect must be 'NoExecute' when `tolerationSeconds` is set";
         check.invalid(path.field("effect"), effect, rule);
+    }
+    match operator {
+        "" | "Equal" => {
+            let messages = syntax::label_value(value);
+            if !messages.is_empty() {
+                check.invalid_at(at, path.field("value"), value, messages.join(";"));
+            }
+        }
+        "Exists" if !value.is_empty() => {
+            let rule = "value must be empty when `operator` is 'Exists'";
+            check.invalid_at(at, path.field("value"), value, rule);
+        }
+        "Exists" => {}
+        operator => check.unsupported(at, operator, &["Equal", "Exists"]),
+    }
+    if !effect.is_empty() {
+        let effects = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
+        check.any_of(path.field("effect"), Some(effect), &effects);
     }
 }

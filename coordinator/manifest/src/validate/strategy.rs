@@ -3,8 +3,9 @@
 use everynode_model::IntOrPercent;
 use k8s_openapi::api::apps::v1::DaemonSetUpdateStrategy;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use serde_json::Value;
+use serde_json::json;
 
+use super::syntax;
 use crate::FieldPath;
 use crate::check::Check;
 
@@ -16,7 +17,9 @@ pub(super) fn check(
 ) {
     let Some(strategy) = strategy else { return };
     let kind = strategy.type_.as_deref().unwrap_or_default();
-    check.one_of(path.field("type"), kind, &["OnDelete", "RollingUpdate"]);
+    if !["OnDelete", "RollingUpdate"].contains(&kind) {
+        check.unsupported(path.clone(), json!({"type": kind}), &["RollingUpdate", "OnDelete"]);
+    }
     let Some(rolling) = strategy.rolling_update.as_ref().filter(|_| kind == "RollingUpdate") else {
         return;
     };
@@ -24,36 +27,50 @@ pub(super) fn check(
     let unavailable = read(check, path.field("maxUnavailable"), rolling.max_unavailable.as_ref());
     let surge = read(check, path.field("maxSurge"), rolling.max_surge.as_ref());
     let (Some(unavailable), Some(surge)) = (unavailable, surge) else { return };
+    match (unavailable.is_zero(), surge.is_zero()) {
+        (false, false) => {
+            let rule = "may not be set when maxUnavailable is non-zero";
+            check.invalid(path.field("maxSurge"), json_of(&surge), rule);
+        }
+        (true, true) => {
+            check.required(path.field("maxUnavailable"), "cannot be 0 when maxSurge is 0");
+        }
+        _ => {}
+    }
     if !surge.is_zero() {
         let rule = "surge is not supported yet: an old and a new pod never run side by side; \
                     leave maxSurge at 0 and set maxUnavailable";
-        check.invalid(path.field("maxSurge"), surge.to_string(), rule);
-    } else if unavailable.is_zero() {
-        check.required(path.field("maxUnavailable"), "cannot be 0 when `maxSurge` is 0");
+        check.invalid(path.field("maxSurge"), json_of(&surge), rule);
     }
 }
 
 /// The number or share, where it is one; else the error has been noted.
 fn read(check: &mut Check, path: FieldPath, value: Option<&IntOrString>) -> Option<IntOrPercent> {
     match value? {
-        IntOrString::Int(number) => match u32::try_from(*number) {
-            Ok(number) => Some(IntOrPercent::Int(number)),
-            Err(_) => {
-                check.invalid(path, *number, "must be greater than or equal to 0");
-                None
+        IntOrString::Int(number) => {
+            check.not_negative(path, Some(*number));
+            u32::try_from(*number).ok().map(IntOrPercent::Int)
+        }
+        IntOrString::String(text) => {
+            let messages = syntax::percent(text);
+            if !messages.is_empty() {
+                check.each(&path, text.as_str(), messages);
+                return None;
             }
-        },
-        IntOrString::String(text) => match IntOrPercent::parse(text) {
-            Ok(percent @ IntOrPercent::Percent(0..=100)) => Some(percent),
-            Ok(IntOrPercent::Percent(_)) => {
-                check.invalid(path, text.as_str(), "must not be greater than 100%");
-                None
+            match IntOrPercent::parse(text) {
+                Ok(percent @ IntOrPercent::Percent(0..=100)) => Some(percent),
+                _ => {
+                    check.invalid(path, text.as_str(), "must not be greater than 100%");
+                    None
+                }
             }
-            Ok(IntOrPercent::Int(_)) | Err(_) => {
-                let rule = "must be an integer or a percentage, such as 5 or \"10%\"";
-                check.invalid(path, Value::from(text.as_str()), rule);
-                None
-            }
-        },
+        }
+    }
+}
+
+fn json_of(value: &IntOrPercent) -> serde_json::Value {
+    match value {
+        IntOrPercent::Int(number) => (*number).into(),
+        IntOrPercent::Percent(_) => value.to_string().into(),
     }
 }

@@ -1,0 +1,71 @@
+//! What Everynode adds: pods whose containers are processes of the host.
+
+use k8s_openapi::api::core::v1::{Container, PodSpec};
+
+use super::PROCESS;
+use crate::FieldPath;
+use crate::check::Check;
+
+/// Whether the pod's containers are processes of the host.
+pub(crate) fn is_process(pod: &PodSpec) -> bool {
+    pod.runtime_class_name.as_deref() == Some(PROCESS)
+}
+
+/// Checks what the pod as a whole says of its runtime.
+pub(super) fn check_pod(check: &mut Check, path: &FieldPath, pod: &PodSpec) {
+    if is_process(pod) && pod.host_network != Some(true) {
+        let message = "processes share the host's network: say so with `hostNetwork: true`";
+        check.warn(path.field("hostNetwork"), message);
+    }
+}
+
+/// Checks what is run: a program of the host, or an image.
+pub(super) fn check_program(
+    check: &mut Check,
+    path: &FieldPath,
+    container: &Container,
+    process: bool,
+) {
+    let image = container.image.as_deref().unwrap_or_default();
+    if process {
+        if container.command.as_ref().is_none_or(|command| command.is_empty()) {
+            check.required(
+                path.field("command"),
+                "a container of `runtimeClassName: process` is a program of the host: name it here",
+            );
+        }
+        if !image.is_empty() {
+            check.warn(
+                path.field("image"),
+                "not used: with `runtimeClassName: process` the command is run on the host",
+            );
+        }
+        check_texts(check, path, container);
+    } else if image.is_empty() {
+        check.required(
+            path.field("image"),
+            "or, to run a program of the host, set \
+             spec.template.spec.runtimeClassName: process and a command",
+        );
+    } else if image.trim() != image {
+        // Kubernetes says so of each pod, when it is too late.
+        check.invalid(path.field("image"), image, "must not have leading or trailing whitespace");
+    }
+}
+
+/// Checks that what is handed to the program can be: the kernel ends its texts with a NUL.
+fn check_texts(check: &mut Check, path: &FieldPath, container: &Container) {
+    let mut texts = Vec::new();
+    for (list, items) in [("command", &container.command), ("args", &container.args)] {
+        let items = items.iter().flatten().enumerate();
+        texts.extend(items.map(|(index, text)| (path.field(list).index(index), text)));
+    }
+    texts.extend(container.working_dir.iter().map(|text| (path.field("workingDir"), text)));
+    for (index, variable) in container.env.iter().flatten().enumerate() {
+        let path = path.field("env").index(index).field("value");
+        texts.extend(variable.value.iter().map(|text| (path.clone(), text)));
+    }
+    for (path, text) in texts.into_iter().filter(|(_, text)| text.contains('\0')) {
+        check.invalid(path, text.as_str(), "must not have a NUL character");
+    }
+}
