@@ -1,5 +1,7 @@
 //! Both clocks, behind a seam: a simulation brings its own.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use everynode_model::{Now, Timestamp, WallTime};
@@ -16,11 +18,12 @@ pub trait Clock: Send + Sync + 'static {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BootClock;
 
-/// tokio's clock, which tests can move, beginning at a date.
-#[derive(Clone, Copy, Debug)]
+/// tokio's clock, which tests can move, beginning at a date that can be set. All clones are one.
+#[derive(Clone, Debug)]
 pub struct TokioClock {
     start: Instant,
-    date: WallTime,
+    /// The date at the start, in milliseconds since 1970, if it was never set since.
+    date: Arc<AtomicI64>,
 }
 
 impl Clock for BootClock {
@@ -37,14 +40,20 @@ impl Clock for BootClock {
 impl TokioClock {
     /// A clock that begins now, at `date`.
     pub fn starting_at(date: WallTime) -> Self {
-        Self { start: Instant::now(), date }
+        Self { start: Instant::now(), date: Arc::new(AtomicI64::new(date.unix_millis)) }
+    }
+
+    /// Sets the date, as a person or NTP would; the steady clock goes on as before.
+    pub fn set(&self, date: WallTime) {
+        let began = date.unix_millis.saturating_sub(millis(self.start.elapsed()));
+        self.date.store(began, Ordering::Relaxed);
     }
 }
 
 impl Clock for TokioClock {
     fn now(&self) -> Now {
         let since = self.start.elapsed();
-        let date = self.date.unix_millis.saturating_add(millis(since));
+        let date = self.date.load(Ordering::Relaxed).saturating_add(millis(since));
         Now { steady: Timestamp::from_start(since), wall: WallTime::from_unix_millis(date) }
     }
 }

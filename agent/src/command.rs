@@ -192,6 +192,7 @@ async fn start(config: Config, task: Task) -> Result<bool, Failure> {
         events,
         ledger: Arc::new(ledger.clone()),
         identity,
+        identities: Arc::new(files.clone()),
         machine,
         policy: Policy::default(),
         random,
@@ -268,7 +269,7 @@ async fn identity(
         machine_id: machine.machine_id.clone(),
         addresses: config.coordinators.clone(),
     };
-    let identity = join::join(&TcpDial, &wish, &files.key()?, random).await?;
+    let identity = join::join(&TcpDial, &BootClock, &wish, &files.key()?, random).await?;
     files.save(&identity)?;
     tracing::info!(node = %identity.name, uid = %identity.node, "joined");
     Ok(identity)

@@ -4,6 +4,8 @@
 //!   <data-dir>/node.key        the key, from before the first attempt at joining
 //!   <data-dir>/identity.json   cluster, uid, name, certificates, addresses; there once joined
 //! ```
+//!
+//! The key stays the same for life; the certificate is renewed.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +13,9 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use everynode_model::{ClusterId, NodeName, NodeUid};
-use everynode_transport::{ClientIdentity, Trust};
+use everynode_transport::{ClientIdentity, Trust, Validity};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use rcgen::KeyPair;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
@@ -38,6 +42,12 @@ pub struct Identity {
     pub authorities: Vec<CertificateDer<'static>>,
     /// Where coordinators are, `host:port`.
     pub addresses: Vec<String>,
+}
+
+/// Keeps an identity whose certificate was renewed.
+pub trait IdentityStore: Send + Sync + 'static {
+    /// Writes it durably in the place of the former one, which is still there on an error.
+    fn save(&self, identity: Identity) -> BoxFuture<'static, Result<(), IdentityError>>;
 }
 
 /// Where an identity is kept.
@@ -102,6 +112,20 @@ impl Identity {
     /// Which coordinators it believes.
     pub fn trust(&self) -> Trust {
         Trust::Authorities(self.authorities.clone())
+    }
+
+    /// When its certificate is valid.
+    pub fn validity(&self) -> Option<Validity> {
+        self.client.chain.first().and_then(|leaf| Validity::of_der(leaf))
+    }
+}
+
+impl IdentityStore for IdentityFiles {
+    fn save(&self, identity: Identity) -> BoxFuture<'static, Result<(), IdentityError>> {
+        let (files, path) = (self.clone(), self.path());
+        let saved = tokio::task::spawn_blocking(move || files.save(&identity));
+        let failed = |error| IdentityError::Io { path, source: io::Error::other(error) };
+        async move { saved.await.map_err(failed)? }.boxed()
     }
 }
 

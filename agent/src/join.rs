@@ -15,6 +15,7 @@ use rcgen::{CertificateParams, KeyPair};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tonic::{Code, Request, Status};
 
+use crate::clock::Clock;
 use crate::identity::Identity;
 use crate::random::Random;
 use crate::session::backoff::Backoff;
@@ -73,6 +74,7 @@ enum Failed {
 /// When asking again can't help.
 pub async fn join(
     dial: &dyn Dial,
+    clock: &dyn Clock,
     wish: &Wish,
     key: &KeyPair,
     random: &mut Random,
@@ -80,7 +82,7 @@ pub async fn join(
     let mut backoff = Backoff::default();
     let mut logged = String::new();
     loop {
-        match attempt(dial, wish, key).await {
+        match attempt(dial, clock, wish, key).await {
             Ok(identity) => return Ok(identity),
             Err(Failed::ForGood(error)) => return Err(error),
             Err(Failed::ForNow(why)) => {
@@ -94,9 +96,15 @@ pub async fn join(
     }
 }
 
-async fn attempt(dial: &dyn Dial, wish: &Wish, key: &KeyPair) -> Result<Identity, Failed> {
+async fn attempt(
+    dial: &dyn Dial,
+    clock: &dyn Clock,
+    wish: &Wish,
+    key: &KeyPair,
+) -> Result<Identity, Failed> {
     let trust = Trust::Digest(wish.token.authority);
-    let connected = connect(dial, &wish.addresses, &trust, None, Options::default()).await;
+    let options = Options { date: Some(clock.now().wall), ..Options::default() };
+    let connected = connect(dial, &wish.addresses, &trust, None, options).await;
     let connected = connected.map_err(judge_connection)?;
     let mut request = Request::new(request(wish, key).map_err(Failed::ForGood)?);
     request.set_timeout(DEADLINE);

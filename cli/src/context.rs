@@ -2,10 +2,12 @@
 
 use std::cell::OnceCell;
 
+use crate::age::unix_now;
 use crate::args::Global;
 use crate::config::Config;
 use crate::connect::Client;
 use crate::error::Error;
+use crate::expiry;
 
 /// The flags that every verb takes, and the configuration they lead to.
 pub(crate) struct Context {
@@ -35,6 +37,11 @@ impl Context {
     /// The namespace given on the command line.
     pub(crate) fn said_namespace(&self) -> Option<&str> {
         self.global.namespace.as_deref()
+    }
+
+    /// What whoever asked with this configuration should know of it.
+    pub(crate) fn warning(&self) -> Option<String> {
+        expiry::warning(&self.config.get()?.certificate, unix_now())
     }
 
     fn config(&self) -> Result<&Config, Error> {

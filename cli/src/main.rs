@@ -13,6 +13,7 @@ mod connect;
 mod context;
 mod demo;
 mod error;
+mod expiry;
 mod files;
 mod inner;
 mod kinds;
@@ -50,6 +51,9 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime.block_on(verbs::run(cli.verb, &context, &mut out)),
         Err(error) => Err(Error::Failed(format!("can't start: {error}"))),
     };
+    if let Some(line) = context.warning() {
+        out.note(line);
+    }
     match outcome {
         Ok(()) | Err(Error::Closed) => ExitCode::SUCCESS,
         Err(Error::Told) => ExitCode::FAILURE,

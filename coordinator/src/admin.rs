@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use everynode_model::ClusterId;
-use everynode_transport::{Role, SERVER_NAME};
+use everynode_model::{ClusterId, WallTime};
+use everynode_transport::identity::certificates_from_pem;
+use everynode_transport::{Role, SERVER_NAME, Validity, is_plausible};
 
 use crate::pki::{Issued, Pki, PkiError};
 
@@ -20,6 +21,12 @@ pub const FILE: &str = "admin.conf";
 
 /// The user that the file is for.
 const USER: &str = "admin";
+
+/// In seconds.
+const DAY: i64 = 24 * 60 * 60;
+
+/// How long before the end of its certificate the operator is told: time enough to be read.
+const SOON: i64 = 30 * DAY;
 
 /// Why the file could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +84,31 @@ pub fn server_in(directory: &Path) -> Option<String> {
     let text = fs::read_to_string(directory.join(FILE)).ok()?;
     let line = text.lines().find_map(|line| line.trim().strip_prefix("server: "))?;
     line.trim_matches('"').strip_prefix("https://").map(str::to_owned)
+}
+
+/// When the certificate in a file that is there is valid.
+pub fn validity_in(directory: &Path) -> Option<Validity> {
+    let text = fs::read_to_string(directory.join(FILE)).ok()?;
+    let lines = text.lines().map(str::trim);
+    let chain = lines.filter_map(|line| line.strip_prefix("client-certificate-data: ")).next()?;
+    let chain = certificates_from_pem(&STANDARD.decode(chain.trim()).ok()?).ok()?;
+    Validity::of_der(chain.first()?)
+}
+
+/// What the operator is to be told of a certificate that ends soon, or has ended.
+pub fn warning(validity: Validity, now: WallTime) -> Option<String> {
+    let left = validity.not_after - now.unix_millis.div_euclid(1000);
+    let what = match left {
+        _ if !is_plausible(now) => return None,
+        _ if !validity.is_plausible() => "was made when the clock was not set".to_owned(),
+        ..=0 => "has expired".to_owned(),
+        1..SOON => format!("expires in {} days", left / DAY),
+        _ => return None,
+    };
+    Some(format!(
+        "the certificate in {FILE} {what}: have a new one written with \
+         `everynode-coordinator admin-conf`, the coordinator stopped"
+    ))
 }
 
 fn text(pki: &Pki, admin: &Issued, server: &str) -> String {
@@ -167,11 +199,28 @@ mod tests {
             &field(&text, "client-key-data: "),
         )
         .unwrap();
-        let (peer, _) = Peer::from_certificate(&identity.chain[0]).unwrap();
+        let (peer, validity) = Peer::from_certificate(&identity.chain[0]).unwrap();
+        assert_eq!(validity_in(directory.path()), Some(validity));
         assert_eq!(peer, Peer::User { cluster, name: "admin".into(), role: Role::Admin });
         let trusted = field(&text, "certificate-authority-data: ");
         let trusted = everynode_transport::identity::certificates_from_pem(&trusted).unwrap();
         assert_eq!(trusted, pki.authorities());
+    }
+
+    #[test]
+    fn the_end_is_told_a_month_before() {
+        let validity = Validity { not_before: 1_795_392_000, not_after: 1_795_392_000 + 365 * DAY };
+        let told = |days: i64| {
+            let at = validity.not_before + days * DAY;
+            warning(validity, WallTime::from_unix_millis(at * 1000))
+        };
+        assert_eq!((told(0), told(334)), (None, None));
+        assert!(told(336).unwrap().contains("expires in 29 days"));
+        assert!(told(366).unwrap().contains("has expired"));
+        assert_eq!(warning(validity, WallTime::from_unix_millis(0)), None, "who knows");
+        let unset = Validity { not_before: 0, not_after: 365 * DAY };
+        let now = WallTime::from_unix_millis(validity.not_before * 1000);
+        assert!(warning(unset, now).unwrap().contains("clock was not set"));
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! Who may call what: one table, and one layer that asks it before any service is reached.
 //!
-//! Whether a node still belongs is the session's business; here it only has to be a node of this
-//! cluster.
+//! A node only has to be one of this cluster here, whatever the date of its certificate: what it is
+//! good for depends on what is recorded of the node ([`nodes`]), which the service looks up.
+
+pub mod nodes;
 
 use std::task::{Context, Poll};
 
-use everynode_model::{ClusterId, Digest, NodeUid};
+use everynode_model::{ClusterId, NodeUid};
 use everynode_proto::error::refusal;
 use everynode_transport::{Peer, Role};
 use futures_util::future::{Either, Ready, ready};
@@ -36,12 +38,18 @@ pub enum Denial {
     /// The caller showed no certificate, or none that names anyone.
     #[error("a client certificate is needed: nodes get theirs by joining, users have admin.conf")]
     NoCertificate,
-    /// It has run out.
+    /// Its time is over.
     #[error(
-        "the client certificate has expired: join again, or have the coordinator write a new \
-         admin.conf"
+        "the client certificate has expired: a node renews it, and a user has a new admin.conf \
+         written by `everynode-coordinator admin-conf`"
     )]
     CertificateExpired,
+    /// It is for another key than the one that the node joined with.
+    #[error("the client certificate is for another key than the one that this node joined with")]
+    OtherKey,
+    /// The node does not belong any more.
+    #[error("this node was removed: there is nothing left for it but to leave")]
+    NodeRemoved,
     /// It is another cluster's.
     #[error("the client certificate is of cluster {0}, which is not this one")]
     OtherCluster(ClusterId),
@@ -64,8 +72,9 @@ pub enum Denial {
 }
 
 /// Every method, and what its caller must be. What is not listed is nobody's.
-const METHODS: [(&str, Required); 31] = [
+const METHODS: [(&str, Required); 32] = [
     ("/everynode.v1.Agent/Join", Required::Nobody),
+    ("/everynode.v1.Agent/Renew", Required::Node),
     ("/everynode.v1.Agent/Session", Required::Node),
     ("/everynode.v1.Cluster/Info", Required::Viewer),
     ("/everynode.v1.Cluster/Why", Required::Viewer),
@@ -126,33 +135,21 @@ pub fn check(
         let who = name_of(&identity.peer);
         return Err(Denial::WrongRole { who, method: method.to_owned(), wanted: wanted.as_str() });
     }
-    // A node's key outlives its certificate: see [`check_key`].
+    // A node's key outlives its certificate: see [`nodes`].
     let dated = wanted != Required::Node;
     if identity.expired && dated { Err(Denial::CertificateExpired) } else { Ok(()) }
 }
 
-/// Whether a node's certificate is in time, or at least for the recorded key: until certificates
-/// can be renewed, an expired one of the same key is as good.
-///
-/// # Errors
-/// [`Denial::CertificateExpired`] otherwise.
-pub fn check_key<T>(request: &tonic::Request<T>, recorded: Digest) -> Result<(), Status> {
-    let info = request.extensions().get::<ConnectInfo>();
-    match info.and_then(|info| info.identity.as_ref()) {
-        Some(identity) if !identity.expired || identity.public_key == recorded => Ok(()),
-        Some(_) => Err(Denial::CertificateExpired.into()),
-        None => Err(Denial::NoCertificate.into()),
-    }
-}
-
-/// The node that a request comes from, for services that only nodes may call.
+/// The node that a request comes from, and what it showed, for services that only nodes may call.
 ///
 /// # Errors
 /// The same denial as from [`check`], when it is none.
-pub fn node_of<T>(request: &tonic::Request<T>) -> Result<NodeUid, Status> {
+pub fn node_of<T>(request: &tonic::Request<T>) -> Result<(NodeUid, PeerIdentity), Status> {
     let info = request.extensions().get::<ConnectInfo>();
-    match info.and_then(|info| info.identity.as_ref()).map(|identity| &identity.peer) {
-        Some(Peer::Node { uid, .. }) => Ok(*uid),
+    match info.and_then(|info| info.identity.as_ref()) {
+        Some(identity @ PeerIdentity { peer: Peer::Node { uid, .. }, .. }) => {
+            Ok((*uid, identity.clone()))
+        }
         _ => Err(Denial::NoCertificate.into()),
     }
 }
@@ -183,6 +180,8 @@ impl Denial {
         match self {
             Self::NoCertificate => "NoCertificate",
             Self::CertificateExpired => "CertificateExpired",
+            Self::OtherKey => "OtherKey",
+            Self::NodeRemoved => "NodeRemoved",
             Self::OtherCluster(_) => "OtherCluster",
             Self::WrongRole { .. } => "WrongRole",
             Self::UnknownMethod { .. } => "UnknownMethod",
@@ -191,9 +190,11 @@ impl Denial {
 
     const fn code(&self) -> Code {
         match self {
-            Self::NoCertificate | Self::CertificateExpired | Self::OtherCluster(_) => {
-                Code::Unauthenticated
-            }
+            Self::NoCertificate
+            | Self::CertificateExpired
+            | Self::OtherCluster(_)
+            | Self::OtherKey => Code::Unauthenticated,
+            Self::NodeRemoved => Code::FailedPrecondition,
             Self::WrongRole { .. } => Code::PermissionDenied,
             // What a client expects of a server that is older than itself.
             Self::UnknownMethod { .. } => Code::Unimplemented,
@@ -271,7 +272,9 @@ fn name_of(peer: &Peer) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use everynode_model::Digest;
     use everynode_proto::v1;
+    use everynode_transport::Validity;
     use prost::Message as _;
     use prost_types::FileDescriptorSet;
     use std::collections::BTreeSet;
@@ -282,7 +285,8 @@ mod tests {
     }
 
     fn identity(peer: Peer) -> PeerIdentity {
-        PeerIdentity { peer, expired: false, public_key: Digest::of(b"") }
+        let validity = Validity { not_before: 0, not_after: 0 };
+        PeerIdentity { peer, expired: false, validity, public_key: Digest::of(b"") }
     }
 
     fn user(role: Role) -> PeerIdentity {
@@ -298,6 +302,7 @@ mod tests {
     }
 
     const SESSION: &str = "/everynode.v1.Agent/Session";
+    const RENEW: &str = "/everynode.v1.Agent/Renew";
     const LIST: &str = "/everynode.v1.Nodes/List";
     const DELETE: &str = "/everynode.v1.Nodes/Delete";
 
@@ -340,7 +345,8 @@ mod tests {
     #[test]
     fn each_role_reaches_its_own_and_no_more() {
         let (admin, viewer) = (user(Role::Admin), user(Role::Viewer));
-        for (method, may) in [(SESSION, [false, false, true]), (LIST, [true, true, false])] {
+        let nodes = [false, false, true];
+        for (method, may) in [(SESSION, nodes), (RENEW, nodes), (LIST, [true, true, false])] {
             let asked = [&viewer, &admin, &node()].map(|who| reason(method, Some(who)).is_none());
             assert_eq!(asked, may, "{method}");
         }
@@ -354,6 +360,8 @@ mod tests {
         let expired = PeerIdentity { expired: true, ..user(Role::Admin) };
         assert_eq!(reason(LIST, Some(&expired)), Some("CertificateExpired"));
         assert_eq!(reason("/everynode.v1.Agent/Join", Some(&expired)), None);
+        let late = PeerIdentity { expired: true, ..node() };
+        assert_eq!(reason(SESSION, Some(&late)), None, "what is recorded of the node decides");
         let other = ClusterId::new(Uuid::from_u128(9));
         let peer = Peer::User { cluster: other, name: "ada".into(), role: Role::Admin };
         assert_eq!(reason(LIST, Some(&identity(peer))), Some("OtherCluster"));

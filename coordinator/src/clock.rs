@@ -1,5 +1,7 @@
 //! Both clocks, behind one seam: the machine's in production, the simulator's in tests.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use everynode_model::{Now, Timestamp, WallTime};
@@ -17,11 +19,13 @@ pub struct SystemClock {
     start: Instant,
 }
 
-/// Clocks that go by tokio's alone, which can be paused: the same in every run of a simulation.
-#[derive(Clone, Copy, Debug)]
+/// Clocks that go by tokio's alone, which can be paused: the same in every run of a simulation. All
+/// clones are one.
+#[derive(Clone, Debug)]
 pub struct SimulatedClock {
     start: Instant,
-    began: WallTime,
+    /// What the wall clock showed at the start, in milliseconds, if it was never set since.
+    began: Arc<AtomicI64>,
 }
 
 impl SystemClock {
@@ -34,7 +38,13 @@ impl SystemClock {
 impl SimulatedClock {
     /// A clock whose steady side starts now, when the wall clock shows `began`.
     pub fn start(began: WallTime) -> Self {
-        Self { start: Instant::now(), began }
+        Self { start: Instant::now(), began: Arc::new(AtomicI64::new(began.unix_millis)) }
+    }
+
+    /// Sets the wall clock, as a person or NTP would; the steady one goes on as before.
+    pub fn set(&self, wall: WallTime) {
+        let began = wall.unix_millis.saturating_sub(millis(self.start.elapsed()));
+        self.began.store(began, Ordering::Relaxed);
     }
 }
 
@@ -52,7 +62,7 @@ impl Clock for SystemClock {
 impl Clock for SimulatedClock {
     fn now(&self) -> Now {
         let elapsed = self.start.elapsed();
-        let wall = self.began.unix_millis.saturating_add(millis(elapsed));
+        let wall = self.began.load(Ordering::Relaxed).saturating_add(millis(elapsed));
         Now { steady: Timestamp::from_start(elapsed), wall: WallTime::from_unix_millis(wall) }
     }
 }
@@ -73,5 +83,8 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(250)).await;
         assert_eq!(clock.now().steady, before.steady.after(Duration::from_millis(250)));
         assert_eq!(clock.now().wall, WallTime::from_unix_millis(1_250));
+        clock.set(WallTime::from_unix_millis(5));
+        assert_eq!(clock.now().steady, before.steady.after(Duration::from_millis(250)));
+        assert_eq!(clock.now().wall, WallTime::from_unix_millis(5));
     }
 }

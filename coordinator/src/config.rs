@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +11,11 @@ use everynode_coordinator_core::Config;
 
 /// The longest heartbeat: a node must be heard twice within the registration window.
 const LONGEST_HEARTBEAT: Duration = Duration::from_secs(30);
+
+/// How long a node's certificate may last: tests want a few seconds, and beyond the authority's own
+/// twenty years nothing is gained.
+const CERTIFICATE_LIFETIMES: RangeInclusive<Duration> =
+    Duration::from_secs(10)..=Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -64,6 +70,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
     #[arg(env = "EVERYNODE_COORDINATOR_REGISTRATION_WINDOW")]
     pub registration_window: Duration,
+    /// How long a node's certificate lasts; nodes renew theirs after half of it, or a little later.
+    #[arg(long, value_name = "TIME", default_value = "365d", value_parser = duration)]
+    #[arg(env = "EVERYNODE_COORDINATOR_NODE_CERTIFICATE_LIFETIME")]
+    pub node_certificate_lifetime: Duration,
     /// Where to keep what is stored.
     #[arg(long, value_enum, default_value_t = Engine::Sqlite)]
     #[arg(env = "EVERYNODE_COORDINATOR_STORE")]
@@ -132,6 +142,9 @@ pub enum ConfigError {
     /// The window ends before a node could be heard twice.
     #[error("--registration-window must be at least twice --heartbeat")]
     RegistrationWindow,
+    /// Certificates would run out before they could be renewed, or never.
+    #[error("--node-certificate-lifetime must be between 10s and 10 years")]
+    NodeCertificateLifetime,
 }
 
 impl Cli {
@@ -167,6 +180,9 @@ impl ServeArgs {
         }
         if self.registration_window < twice {
             return Err(ConfigError::RegistrationWindow);
+        }
+        if !CERTIFICATE_LIFETIMES.contains(&self.node_certificate_lifetime) {
+            return Err(ConfigError::NodeCertificateLifetime);
         }
         Ok(Config {
             lease: self.lease,
@@ -258,6 +274,10 @@ mod tests {
         assert_eq!(fleet(&["--heartbeat", "0s"]), Err(ConfigError::Heartbeat));
         assert_eq!(fleet(&["--lease", "15s"]), Err(ConfigError::Lease));
         assert_eq!(fleet(&["--registration-window", "1s"]), Err(ConfigError::RegistrationWindow));
+        for bad in ["9s", "11years"] {
+            let refused = fleet(&["--node-certificate-lifetime", bad]);
+            assert_eq!(refused, Err(ConfigError::NodeCertificateLifetime), "{bad}");
+        }
         assert_eq!(read(&[]).unwrap().data_dir(), Err(ConfigError::NoDataDir));
         for bad in ["x", ":1", "x:", "x:0", "x:70000", "::1:7443", "[x:1", "a b:1"] {
             assert!(read(&["--advertise", bad]).is_err(), "{bad}");

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everynode_coordinator_core::Config;
-use everynode_model::ClusterId;
+use everynode_model::{ClusterId, WallTime};
 use everynode_proto::v1;
 use everynode_proto::v1::agent_server::AgentServer;
 use everynode_proto::v1::cluster_server::ClusterServer;
@@ -56,8 +56,15 @@ const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 /// How long connections have to end by themselves at shutdown.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How often the coordinator's own certificate, valid for a year, is made anew.
-const RENEWAL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// How old, in seconds, the coordinator's own certificate, valid for a year, becomes before it is made
+/// anew: 30 days.
+const RENEWAL: i64 = 30 * 24 * 60 * 60;
+
+/// How far the clock may be set back before it is made anew: it begins an hour before it was made.
+const SET_BACK: i64 = 30 * 60;
+
+/// How often that is looked at: a clock that is set minutes after the start is no rare thing.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// What a coordinator is made of.
 pub struct World<L> {
@@ -82,6 +89,8 @@ pub struct Settings {
     pub advertise: Vec<String>,
     /// How many connections there may be.
     pub limits: Limits,
+    /// How long a node's certificate lasts.
+    pub node_certificates: Duration,
 }
 
 /// Why a coordinator ended that was not told to.
@@ -135,12 +144,14 @@ pub async fn run<L: Listen>(
     let World { listener, store, clock, entropy, settings } = world;
     let Booted { fleet, fence, pki, cluster } = booted;
     let hosts = hosts(&settings.advertise);
+    let made = clock.now().wall;
     let tls = Tls::new(pki.issue_server(&hosts)?, &pki.authorities())?;
     let (closing, stop) = (CancellationToken::new(), CancellationToken::new());
     let sessions = Sessions::default();
     let stopped = stop.clone().cancelled_owned();
     let (handle, turns) =
         driver::new(fleet, store, fence, sessions.clone(), Arc::clone(&clock), stopped);
+    let dates = Arc::clone(&clock);
     let parts = Parts {
         handle,
         sessions: sessions.clone(),
@@ -151,7 +162,7 @@ pub async fn run<L: Listen>(
         addresses: settings.advertise,
         closing: closing.clone(),
     };
-    let (health, routes) = routes(parts)?;
+    let (health, routes) = routes(parts, settings.node_certificates)?;
     let incoming = accept::incoming(listener, tls.clone(), clock, settings.limits);
     let serving = server(cluster.id, routes)
         .serve_with_incoming_shutdown(incoming, closing.clone().cancelled_owned());
@@ -164,7 +175,7 @@ pub async fn run<L: Listen>(
             Ok(Err(error)) => error.into(),
             Ok(Ok(())) | Err(_) => ServeError::Ended("the driver"),
         }),
-        () = renew(&tls, &pki, &hosts) => Ok(()),
+        () = renew(&tls, &pki, &hosts, &*dates, made) => Ok(()),
     };
     health.set_service_status("", ServingStatus::NotServing).await;
     closing.cancel();
@@ -182,12 +193,14 @@ pub async fn run<L: Listen>(
 }
 
 /// All services, and the switch for their health.
-fn routes(parts: Parts) -> Result<(HealthReporter, Routes), ServeError> {
+fn routes(
+    parts: Parts,
+    node_certificates: Duration,
+) -> Result<(HealthReporter, Routes), ServeError> {
     let agents = AgentService::new(
         parts.handle.clone(),
         parts.sessions.clone(),
-        parts.pki.clone(),
-        parts.cluster.id,
+        (parts.pki.clone(), parts.cluster.id, node_certificates),
         Arc::clone(&parts.clock),
         Arc::clone(&parts.entropy),
     );
@@ -237,18 +250,29 @@ fn server(
         .add_routes(routes)
 }
 
-/// Makes the coordinator's certificate anew, now and then, for ever.
-async fn renew(tls: &Tls, pki: &Pki, hosts: &[String]) {
+/// Makes the coordinator's certificate anew, now and then and when the clock was set, for ever.
+async fn renew(tls: &Tls, pki: &Pki, hosts: &[String], clock: &dyn Clock, mut made: WallTime) {
     loop {
-        tokio::time::sleep(RENEWAL).await;
+        tokio::time::sleep(LOOK).await;
+        let now = clock.now().wall;
+        if !is_stale(made, now) {
+            continue;
+        }
+        // Once per age also when it fails: the present one lasts for eleven months more.
+        made = now;
         let renewed = pki.issue_server(hosts).map_err(ServeError::from);
         let renewed = renewed.and_then(|issued| Ok(tls.replace(issued, &pki.authorities())?));
         match renewed {
             Ok(()) => tracing::info!("the coordinator's certificate was renewed"),
-            // The present one lasts for eleven months more.
             Err(error) => tracing::error!(%error, "the certificate could not be renewed"),
         }
     }
+}
+
+/// Whether a certificate made on that date is too old, or from a future that the clock has left.
+fn is_stale(made: WallTime, now: WallTime) -> bool {
+    let age = (now.unix_millis - made.unix_millis).div_euclid(1000);
+    !(-SET_BACK..RENEWAL).contains(&age)
 }
 
 /// The hosts of addresses, without ports and brackets.

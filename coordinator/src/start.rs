@@ -108,11 +108,17 @@ async fn serve(data_dir: &Path, args: &ServeArgs) -> Result<(), StartError> {
     let advertise = args.advertised(bound, &machine_name());
     let booted = boot::boot(&*store, fleet.clone(), &clock, &entropy).await?;
     admin::write_if_absent(data_dir, &booted.pki, booted.cluster.id, &args.for_admin(bound))?;
+    if let Some(validity) = admin::validity_in(data_dir)
+        && let Some(line) = admin::warning(validity, clock.now().wall)
+    {
+        tracing::warn!("{line}");
+    }
     let signals = signals().map_err(StartError::Runtime)?;
     let ready = format!("serving on {bound}, advertised as {}", advertise.join(","));
     tracing::info!("ready: {ready}");
     tell(&[NotifyState::Ready, NotifyState::Status(&ready)]);
-    let settings = Settings { fleet, advertise, limits };
+    let node_certificates = args.node_certificate_lifetime;
+    let settings = Settings { fleet, advertise, limits, node_certificates };
     let world = World { listener, store, clock, entropy, settings };
     serve::run(world, booted, signals).await?;
     tracing::info!("stopped");

@@ -7,7 +7,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use everynode_model::{Digest, WallTime};
-use everynode_transport::{Peer, provider};
+use everynode_transport::{Peer, Validity, provider};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -25,8 +25,10 @@ use crate::pki::Issued;
 pub struct PeerIdentity {
     /// Who.
     pub peer: Peer,
-    /// Whether the certificate had run out when the connection began.
+    /// Whether the certificate's time was over when the connection began.
     pub expired: bool,
+    /// Its time.
+    pub validity: Validity,
     /// SHA-256 of the certificate's public key (SubjectPublicKeyInfo, DER).
     pub public_key: Digest,
 }
@@ -82,7 +84,8 @@ pub fn identity_of(certificate: &CertificateDer<'_>, now: WallTime) -> Option<Pe
     Some(PeerIdentity {
         peer,
         // One that is not valid yet passes: a clock set back here must not lock the fleet out.
-        expired: validity.not_after < now.unix_millis.div_euclid(1000),
+        expired: validity.is_over(now),
+        validity,
         public_key: Digest::of(parsed.tbs_certificate.subject_pki.raw),
     })
 }
@@ -168,7 +171,7 @@ impl ClientCertVerifier for Verifier {
 
 fn not_before(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
-    let seconds = u64::try_from(parsed.validity().not_before.timestamp()).ok()?;
+    let seconds = u64::try_from(parsed.validity().not_before.timestamp()).unwrap_or_default();
     Some(UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds)))
 }
 
@@ -217,6 +220,15 @@ mod tests {
         tokio::time::advance(YEAR).await;
         assert!(verify(&pki.authorities(), &leaf));
         assert!(identity_of(&leaf, clock.now().wall).unwrap().expired);
+    }
+
+    #[test]
+    fn what_an_unset_clock_gave_is_never_over() {
+        let unset: Arc<dyn Clock> = Arc::new(SimulatedClock::start(WallTime::default()));
+        let pki = pki(unset);
+        let leaf = user(&pki);
+        assert!(verify(&pki.authorities(), &leaf));
+        assert!(!identity_of(&leaf, clock().now().wall).unwrap().expired);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::future::pending;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use everynode_agent::random::Random;
 use everynode_coordinator::accept::Limits;
@@ -25,8 +25,23 @@ use crate::net::{ADDRESS, SimListener};
 const SYNC: Duration = Duration::from_millis(15);
 /// Few, so that strangers who never finish theirs are in everybody's way.
 const HANDSHAKES: usize = 4;
+/// So short that certificates are renewed in every walk, and run out on machines that were away.
+const LIFETIME: Duration = Duration::from_secs(20);
 /// Between attempts at beginning a reign.
 const AGAIN: Duration = Duration::from_millis(500);
+
+/// The date, as it is shown here.
+#[derive(Default)]
+struct Dates {
+    off: i64,
+    running: Option<SimulatedClock>,
+}
+
+impl Dates {
+    fn shown(&self, now: Duration) -> WallTime {
+        date_at(now, self.off)
+    }
+}
 
 /// Who the operator is, and whom it believes.
 #[derive(Clone)]
@@ -40,6 +55,7 @@ pub(crate) struct Admin {
 pub(crate) struct Desk {
     pub(crate) store: MemoryStore,
     admin: Arc<Mutex<Option<Admin>>>,
+    clock: Arc<Mutex<Dates>>,
     seed: u64,
     starts: Arc<AtomicU64>,
     log: Log,
@@ -48,7 +64,8 @@ pub(crate) struct Desk {
 impl Desk {
     pub(crate) fn new(seed: u64, log: Log) -> Self {
         let store = MemoryStore::new();
-        let desk = Self { store, admin: Arc::default(), seed, starts: Arc::default(), log };
+        let (admin, clock, starts) = Default::default();
+        let desk = Self { store, admin, clock, seed, starts, log };
         desk.mend_store();
         desk
     }
@@ -67,7 +84,7 @@ impl Desk {
     /// What runs on the coordinator's host.
     pub(crate) async fn software(self) -> turmoil::Result {
         loop {
-            let clock: Arc<dyn Clock> = Arc::new(SimulatedClock::start(date()));
+            let clock: Arc<dyn Clock> = Arc::new(self.start_clock());
             let entropy = Arc::new(Entropy::seeded(self.draw()));
             let listener = SimListener::bind().await?;
             match boot(&self.store, timings(), &clock, &entropy).await {
@@ -98,10 +115,27 @@ impl Desk {
                 fleet: timings(),
                 advertise: vec![ADDRESS.into()],
                 limits: Limits { handshakes: HANDSHAKES, ..Limits::for_files(None) },
+                node_certificates: LIFETIME,
             },
         };
         serve::run(world, booted, pending()).await?;
         Err("the coordinator ended by itself".into())
+    }
+
+    /// Sets the date so many milliseconds off, for this coordinator and those after it.
+    pub(crate) fn set_clock(&self, off: i64) {
+        let mut dates = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        dates.off = off;
+        if let Some(clock) = &dates.running {
+            clock.set(dates.shown(self.log.now()));
+        }
+    }
+
+    fn start_clock(&self) -> SimulatedClock {
+        let mut dates = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        let clock = SimulatedClock::start(dates.shown(self.log.now()));
+        dates.running = Some(clock.clone());
+        clock
     }
 
     fn make_admin(&self, booted: &Booted) -> turmoil::Result {
@@ -133,8 +167,11 @@ fn timings() -> Config {
     }
 }
 
-/// Certificates are looked at by the real date. Nothing else depends on it.
-pub(crate) fn date() -> WallTime {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    WallTime::from_unix_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+/// When every simulation begins: 2026-11-23.
+pub(crate) const BEGIN: i64 = 1_795_392_000_000;
+
+/// What a clock shows that is so many milliseconds off, so long after the beginning.
+pub(crate) fn date_at(now: Duration, off: i64) -> WallTime {
+    let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+    WallTime::from_unix_millis(BEGIN.saturating_add(now).saturating_add(off))
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use everynode_store::memory::{Fault, InFlight};
 
+use crate::desk::BEGIN;
 use crate::net::COORDINATOR;
 use crate::people;
 use crate::world::{OPERATOR, PEOPLE, World};
@@ -28,6 +29,7 @@ const KINDS: &[Kind] = &[
     (1, power_off_coordinator),
     (9, bounce_coordinator),
     (2, freeze_out),
+    (2, set_clock),
     // Disks.
     (3, fail_store),
     (2, slow_store),
@@ -89,6 +91,10 @@ impl World {
 
     pub(crate) fn any_seat(&mut self) -> usize {
         self.draw(self.seats.len())
+    }
+
+    fn any_seat_or_none(&mut self) -> Option<usize> {
+        Some(self.draw(self.seats.len() + 1)).filter(|nth| *nth < self.seats.len())
     }
 
     /// A machine, the operator, or the watcher.
@@ -229,6 +235,22 @@ fn freeze_out(world: &mut World) {
         world.cut(&seat.name);
     }
     world.log.fault("all cut off", "");
+}
+
+/// Somebody's date is wrong from now on, or right again: minutes off, or never set.
+fn set_clock(world: &mut World) {
+    let minutes = 60_000;
+    let off = [0, -10 * minutes, 10 * minutes, -BEGIN][world.draw(4)];
+    match world.any_seat_or_none() {
+        Some(nth) => {
+            world.seats[nth].set_clock(off);
+            world.log.fault("clock set", format_args!("{} {off}", world.name(nth)));
+        }
+        None => {
+            world.desk.set_clock(off);
+            world.log.fault("clock set", format_args!("{COORDINATOR} {off}"));
+        }
+    }
 }
 
 fn fail_store(world: &mut World) {

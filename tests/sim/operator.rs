@@ -19,7 +19,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::api::{call, is_refusal};
-use crate::desk::Desk;
+use crate::desk::{Desk, date_at};
 use crate::log::Log;
 use crate::net::{ADDRESS, SimDial};
 use crate::seat::Seat;
@@ -156,7 +156,7 @@ impl Hands {
             let admin = admin?;
             let addresses = [ADDRESS.to_owned()];
             let (trust, identity) = (&admin.trust, Some(&admin.identity));
-            let options = Options::default();
+            let options = Options { date: Some(date_at(self.log.now(), 0)), ..Options::default() };
             match connect(&SimDial::default(), &addresses, trust, identity, options).await {
                 Ok(connected) => self.channel = Some(connected.channel),
                 Err(error) => self.log.say(format_args!("operator: {error}")),

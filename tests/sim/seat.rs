@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use everynode_agent::clock::TokioClock;
 use everynode_agent::facts::Machine as Facts;
-use everynode_agent::identity::Identity;
+use everynode_agent::identity::{Identity, IdentityError, IdentityStore};
 use everynode_agent::join::{self, Wish};
 use everynode_agent::ledger::{LedgerStore as _, MemoryLedger};
 use everynode_agent::local::{Question, Request};
@@ -19,10 +19,11 @@ use everynode_agent_core::{Doubling, Policy};
 use everynode_model::{Labels, NodeName, NodeUid};
 use everynode_transport::JoinToken;
 use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use rcgen::KeyPair;
 use tokio::sync::mpsc;
 
-use crate::desk::date;
+use crate::desk::date_at;
 use crate::log::Log;
 use crate::machine::Machine;
 use crate::net::{ADDRESS, SimDial};
@@ -56,6 +57,9 @@ struct Disk {
     /// Every node that this machine ever was.
     ever: BTreeSet<NodeUid>,
     boot: u64,
+    /// How far the date is off here, in milliseconds, and the clock that shows it.
+    off: i64,
+    clock: Option<TokioClock>,
     /// People at the machine speak to the agent through this.
     people: Option<mpsc::Sender<Request>>,
 }
@@ -117,8 +121,24 @@ impl Seat {
         // Fails on a disk that fails: then the ledger is one of an earlier identity.
         let _ = ledger.wipe().now_or_never();
         let mut disk = self.disk();
-        let Disk { boot, ever, .. } = std::mem::take(&mut *disk);
-        *disk = Disk { boot, ever, ..Disk::default() };
+        let Disk { boot, ever, off, .. } = std::mem::take(&mut *disk);
+        *disk = Disk { boot, ever, off, ..Disk::default() };
+    }
+
+    /// Sets the date here so many milliseconds off, for this agent and those after it.
+    pub(crate) fn set_clock(&self, off: i64) {
+        let mut disk = self.disk();
+        disk.off = off;
+        if let Some(clock) = &disk.clock {
+            clock.set(date_at(self.log.now(), off));
+        }
+    }
+
+    fn clock(&self) -> TokioClock {
+        let mut disk = self.disk();
+        let clock = TokioClock::starting_at(date_at(self.log.now(), disk.off));
+        disk.clock = Some(clock.clone());
+        clock
     }
 
     /// Another boot id from now on.
@@ -164,7 +184,8 @@ impl Seat {
                 tokio::time::sleep(AGAIN).await;
                 continue;
             };
-            match join::join(&self.dial, &self.wish(token), &self.key()?, random).await {
+            let (clock, wish) = (self.clock(), self.wish(token));
+            match join::join(&self.dial, &clock, &wish, &self.key()?, random).await {
                 Ok(identity) => {
                     self.log.say(format_args!("{} has joined as {}", self.name, identity.node));
                     let mut disk = self.disk();
@@ -211,6 +232,7 @@ impl Seat {
     fn parts(&self, identity: Identity, random: Random) -> Parts {
         let (runtime, events) = SimRuntime::on(&self.machine);
         let (people, requests) = mpsc::channel(4);
+        let clock = self.clock();
         let mut disk = self.disk();
         disk.people = Some(people);
         Parts {
@@ -219,6 +241,7 @@ impl Seat {
             events,
             ledger: Arc::new(self.ledger.clone()),
             identity,
+            identities: Arc::new(self.clone()),
             machine: Facts {
                 machine_id: self.name.clone(),
                 boot_id: format!("{}-boot-{}", self.name, disk.boot),
@@ -227,9 +250,17 @@ impl Seat {
             },
             policy: policy(),
             random,
-            clock: Arc::new(TokioClock::starting_at(date())),
+            clock: Arc::new(clock),
             requests: Some(requests),
         }
+    }
+}
+
+impl IdentityStore for Seat {
+    fn save(&self, identity: Identity) -> BoxFuture<'static, Result<(), IdentityError>> {
+        self.log.say(format_args!("{} has a new certificate", self.name));
+        self.disk().identity = Some(identity);
+        async { Ok(()) }.boxed()
     }
 }
 

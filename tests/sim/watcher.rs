@@ -28,7 +28,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use crate::desk::Desk;
+use crate::desk::{Desk, date_at};
 use crate::log::Log;
 use crate::net::{ADDRESS, SimDial};
 
@@ -200,7 +200,8 @@ async fn dial(desk: &Desk) -> Option<Channel> {
     let admin = desk.admin()?;
     let (addresses, identity) = ([ADDRESS.to_owned()], Some(&admin.identity));
     let dial = SimDial::default();
-    let connected = connect(&dial, &addresses, &admin.trust, identity, Options::default());
+    let options = Options { date: Some(date_at(Duration::ZERO, 0)), ..Options::default() };
+    let connected = connect(&dial, &addresses, &admin.trust, identity, options);
     connected.await.ok().map(|connected| connected.channel)
 }
 

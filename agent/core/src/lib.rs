@@ -31,3 +31,4 @@ pub use ledger::{Departure, Ledger, Standing};
 pub use node::Node;
 pub use order::Refusal;
 pub use spec::{ContainerSpec, PodRef, PodSpec};
+pub use status::rfc3339;

@@ -117,7 +117,7 @@ fn reason(place: &Place) -> Option<Reason> {
 }
 
 /// A date as RFC 3339 writes it, in UTC and to the second.
-pub(crate) fn rfc3339(at: WallTime) -> String {
+pub fn rfc3339(at: WallTime) -> String {
     let seconds = at.unix_millis.div_euclid(1000);
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let (year, month, day) = civil(days);

@@ -26,6 +26,9 @@ impl Agent {
         if let Some(link) = news.link {
             self.link = link;
         }
+        if let Some(identity) = news.identity {
+            self.identity = *identity;
+        }
         if let Some(ask) = news.hello {
             // Hello says it all; what waited to be said is in it.
             self.shared.outbox.clear();

@@ -32,7 +32,7 @@ use tokio::sync::mpsc;
 use crate::body;
 use crate::clock::Clock;
 use crate::facts::Machine;
-use crate::identity::Identity;
+use crate::identity::{Identity, IdentityStore};
 use crate::ledger::{LedgerStore, LoadError};
 use crate::local;
 use crate::random::Random;
@@ -56,6 +56,8 @@ pub struct Parts {
     pub ledger: Arc<dyn LedgerStore>,
     /// Who this machine is.
     pub identity: Identity,
+    /// Where that is kept.
+    pub identities: Arc<dyn IdentityStore>,
     /// What it is like.
     pub machine: Machine,
     /// By which waits.
@@ -150,6 +152,7 @@ struct Sources {
 struct Agent {
     node: Node,
     identity: Identity,
+    identities: Arc<dyn IdentityStore>,
     machine: Machine,
     random: Random,
     clock: Arc<dyn Clock>,
@@ -180,6 +183,7 @@ impl Agent {
             disk: Disk::new(Arc::clone(&parts.ledger)),
             random: parts.random.fork(),
             identity: parts.identity,
+            identities: parts.identities,
             machine: parts.machine,
             clock: parts.clock,
             store: parts.ledger,
@@ -207,7 +211,12 @@ impl Agent {
     }
 
     fn dial(&mut self) -> tokio::task::AbortHandle {
-        let line = Line { dial: Arc::clone(&self.dial), identity: self.identity.clone() };
+        let line = Line {
+            dial: Arc::clone(&self.dial),
+            identity: self.identity.clone(),
+            store: Arc::clone(&self.identities),
+            clock: Arc::clone(&self.clock),
+        };
         let random = self.random.fork();
         tokio::spawn(session::keep(line, Arc::clone(&self.shared), random)).abort_handle()
     }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use everynode_agent_core::{Departure, Node, Standing};
-use everynode_model::{Digest, Now, PodStatus};
+use everynode_agent_core::{Departure, Node, Standing, rfc3339};
+use everynode_model::{Digest, Now, PodStatus, WallTime};
 use everynode_proto::convert::status;
 use everynode_proto::v1;
 
@@ -56,12 +56,21 @@ pub(super) fn status(node: &Node, identity: &Identity, link: &Link) -> String {
         ("Node UID", identity.node.to_string()),
         ("Cluster", identity.cluster.to_string()),
         ("Standing", standing.into()),
+        ("Certificate", certificate(identity)),
         ("Coordinators", identity.addresses.join(", ")),
         ("Session", session),
         ("Order", accepted),
         ("Assigned", ledger.assignment.len().to_string()),
     ];
     table(rows.map(|(name, value)| vec![format!("{name}:"), value]))
+}
+
+fn certificate(identity: &Identity) -> String {
+    let date = |seconds: i64| rfc3339(WallTime::from_unix_millis(seconds.saturating_mul(1000)));
+    match identity.validity() {
+        Some(validity) => format!("valid until {}; renewed by itself", date(validity.not_after)),
+        None => "unreadable".into(),
+    }
 }
 
 pub(super) fn pods(node: &Node, now: Now) -> String {

@@ -9,6 +9,7 @@ use everynode_proto::v1;
 use tokio::sync::{Notify, oneshot};
 
 use super::assemble::Order;
+use crate::identity::Identity;
 
 /// All that is new, in the order in which it is to be taken in.
 #[derive(Debug, Default)]
@@ -22,6 +23,8 @@ pub(crate) struct News {
     pub(crate) farewell: bool,
     /// This coordinator does not know this node.
     pub(crate) unknown: bool,
+    /// The certificate was renewed.
+    pub(crate) identity: Option<Box<Identity>>,
     pub(crate) link: Option<Link>,
 }
 

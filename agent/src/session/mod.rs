@@ -7,6 +7,7 @@ pub(crate) mod assemble;
 pub(crate) mod backoff;
 pub(crate) mod inbox;
 pub(crate) mod outbox;
+mod renew;
 mod stream;
 
 use std::sync::Arc;
@@ -14,7 +15,8 @@ use std::time::Duration;
 
 use everynode_transport::Dial;
 
-use crate::identity::Identity;
+use crate::clock::Clock;
+use crate::identity::{Identity, IdentityStore};
 use crate::random::Random;
 use backoff::{Backoff, LONG};
 use inbox::{Inbox, Link};
@@ -23,13 +25,17 @@ use stream::{End, Next};
 
 /// A session that lived for so long was a good one: the next dial is a first again.
 const GOOD: Duration = Duration::from_secs(60);
-/// So many redirects in a row are followed at once; more are a loop.
-const REDIRECTS: u32 = 4;
+/// So many dials in a row are made at once, after redirects and renewals; more are a loop.
+const AT_ONCE: u32 = 4;
 
 /// Whom to dial, as whom.
 pub(crate) struct Line {
     pub(crate) dial: Arc<dyn Dial>,
     pub(crate) identity: Identity,
+    /// Where it is kept when its certificate is renewed.
+    pub(crate) store: Arc<dyn IdentityStore>,
+    /// For the dates of the coordinator's certificate.
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 /// What the line and the loop share.
@@ -40,16 +46,17 @@ pub(crate) struct Shared {
 }
 
 /// Holds one session after the other; ends when dropped.
-pub(crate) async fn keep(line: Line, shared: Arc<Shared>, mut random: Random) {
+pub(crate) async fn keep(mut line: Line, shared: Arc<Shared>, mut random: Random) {
     let mut backoff = Backoff::default();
     let mut redirected: Option<Vec<String>> = None;
-    let mut redirects = 0;
+    let mut at_once = 0;
     let mut logged = String::new();
     loop {
         let addresses = redirected.take().unwrap_or_else(|| line.identity.addresses.clone());
         let End { welcomed_for, why, next } =
-            stream::hold(&line, &shared, &addresses, &mut random).await;
-        if next != Next::Gone && (welcomed_for.is_some() || why != logged) {
+            stream::hold(&mut line, &shared, &addresses, &mut random).await;
+        let news = !matches!(next, Next::Gone | Next::Renewed);
+        if news && (welcomed_for.is_some() || why != logged) {
             tracing::warn!("no coordinator: {why}");
             logged.clone_from(&why);
         }
@@ -60,15 +67,18 @@ pub(crate) async fn keep(line: Line, shared: Arc<Shared>, mut random: Random) {
             news.unknown |= next == Next::Unknown;
             news.link = Some(Link::Down(why));
         });
-        redirects = if matches!(next, Next::Elsewhere(_)) { redirects + 1 } else { 0 };
+        let soon = matches!(next, Next::Elsewhere(_) | Next::Renewed);
+        at_once = if soon { at_once + 1 } else { 0 };
+        if let Next::Elsewhere(addresses) = &next {
+            redirected = Some(addresses.clone()).filter(|addresses| !addresses.is_empty());
+        }
         let wait = match next {
-            Next::Elsewhere(addresses) => {
-                redirected = Some(addresses).filter(|addresses| !addresses.is_empty());
-                if redirects <= REDIRECTS { Duration::ZERO } else { backoff.next(&mut random) }
-            }
+            Next::Elsewhere(_) | Next::Renewed if at_once <= AT_ONCE => Duration::ZERO,
             Next::After(wait) => wait,
             Next::Unknown | Next::InUse => random.below(LONG),
-            Next::Dial | Next::Gone => backoff.next(&mut random),
+            Next::Dial | Next::Gone | Next::Elsewhere(_) | Next::Renewed => {
+                backoff.next(&mut random)
+            }
         };
         tokio::time::sleep(wait).await;
     }

@@ -3,6 +3,7 @@
 //! ```text
 //!   dial ─▶ handshake ─▶ Hello ─▶ Welcome ─▶ orders, probes … / reports, heartbeats … ─▶ end
 //!     └─────────┴──────────┴────────┴──── no answer in time, refused, lost ───────────────┘
+//!                          └─ CertificateExpired ─▶ Renew ─▶ end, dial again at once
 //! ```
 
 use std::time::Duration;
@@ -20,7 +21,9 @@ use tonic::{Status, Streaming};
 
 use super::assemble::Assembler;
 use super::inbox::{Link, Opening};
+use super::renew::{Outcome, Renewals, renew};
 use super::{Line, Shared};
+use crate::identity::Identity;
 use crate::random::Random;
 
 /// The contract's time for Hello, and for what must follow it.
@@ -50,6 +53,8 @@ pub(super) enum Next {
     After(Duration),
     /// Dial there, at once.
     Elsewhere(Vec<String>),
+    /// Dial again, at once: the certificate that was too old is a new one now.
+    Renewed,
     /// Dial again, and give it time: this node is unknown there.
     Unknown,
     /// Dial again, and give it time: somebody else claims this node.
@@ -63,23 +68,47 @@ const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
 /// Holds a session with the first of `addresses` that answers.
 pub(super) async fn hold(
-    line: &Line,
+    line: &mut Line,
     shared: &Shared,
     addresses: &[String],
     random: &mut Random,
 ) -> End {
-    let Line { dial, identity, .. } = line;
-    let (trust, client) = (identity.trust(), Some(&identity.client));
-    let never = |why: String, next| End { welcomed_for: None, why, next };
-    match connect(&**dial, addresses, &trust, client, Options::default()).await {
-        Err(error) => never(error.to_string(), Next::Dial),
-        Ok(connected) => match open(&connected, shared).await {
-            Ok(mut session) => session.run(shared, random).await,
-            Err(ended) => {
-                let (why, next) = ended.judge();
-                never(why, next)
+    let (trust, client) = (line.identity.trust(), Some(&line.identity.client));
+    let options = Options { date: Some(line.clock.now().wall), ..Options::default() };
+    let never = |(why, next): (String, Next)| End { welcomed_for: None, why, next };
+    match connect(&*line.dial, addresses, &trust, client, options).await {
+        Err(error) => never((error.to_string(), Next::Dial)),
+        Ok(connected) => match open(connected, shared).await {
+            Ok(mut session) => session.run(line, shared, random).await,
+            Err((connected, ended)) if ended.is_too_late() => {
+                never(renew_late(&connected, line, shared).await)
             }
+            Err((_, ended)) => never(ended.judge()),
         },
+    }
+}
+
+/// Renews a certificate that the coordinator takes for nothing else.
+async fn renew_late(connected: &Connected, line: &mut Line, shared: &Shared) -> (String, Next) {
+    match renew(connected, &line.identity, &line.store).await {
+        Ok(renewed) => {
+            tracing::info!("the certificate had expired and was renewed");
+            line.take(renewed.identity, shared);
+            ("the certificate had expired and was renewed".into(), Next::Renewed)
+        }
+        Err(error) => {
+            let unknown = error.reason().as_deref() == Some("NodeUnknown");
+            let why = format!("the certificate has expired and could not be renewed: {error}");
+            (why, if unknown { Next::Unknown } else { Next::Dial })
+        }
+    }
+}
+
+impl Line {
+    /// From now on this machine shows its new certificate.
+    fn take(&mut self, identity: Identity, shared: &Shared) {
+        self.identity = identity.clone();
+        shared.inbox.put(|news| news.identity = Some(Box::new(identity)));
     }
 }
 
@@ -94,7 +123,7 @@ enum Ended {
 }
 
 struct Session {
-    address: String,
+    connected: Connected,
     incoming: Streaming<v1::CoordinatorMessage>,
     outgoing: mpsc::Sender<v1::AgentMessage>,
     assembler: Assembler,
@@ -102,9 +131,28 @@ struct Session {
     welcomed: Option<Instant>,
     /// The interval told then.
     heartbeat: Option<Duration>,
+    renewals: Renewals,
 }
 
-async fn open(connected: &Connected, shared: &Shared) -> Result<Session, Ended> {
+/// Opens a session over this connection, or says why there is none.
+async fn open(connected: Connected, shared: &Shared) -> Result<Session, (Connected, Ended)> {
+    match begin(&connected, shared).await {
+        Ok((incoming, outgoing, assembler)) => Ok(Session {
+            connected,
+            incoming,
+            outgoing,
+            assembler,
+            welcomed: None,
+            heartbeat: None,
+            renewals: Renewals::default(),
+        }),
+        Err(ended) => Err((connected, ended)),
+    }
+}
+
+type Begun = (Streaming<v1::CoordinatorMessage>, mpsc::Sender<v1::AgentMessage>, Assembler);
+
+async fn begin(connected: &Connected, shared: &Shared) -> Result<Begun, Ended> {
     let (ask, answer) = oneshot::channel();
     shared.inbox.put(|news| news.hello = Some(ask));
     let Opening { hello, accepted } = answer.await.map_err(|_| Ended::AgentGone)?;
@@ -119,25 +167,20 @@ async fn open(connected: &Connected, shared: &Shared) -> Result<Session, Ended> 
         Ok(Err(status)) => return Err(Ended::Refused(status)),
         Err(_) => return Err(Ended::Silent),
     };
-    Ok(Session {
-        address: connected.address.clone(),
-        incoming,
-        outgoing,
-        assembler: Assembler::new(accepted),
-        welcomed: None,
-        heartbeat: None,
-    })
+    Ok((incoming, outgoing, Assembler::new(accepted)))
 }
 
 impl Session {
-    async fn run(&mut self, shared: &Shared, random: &mut Random) -> End {
-        let ended = self.exchange(shared, random).await;
-        let (why, next) = ended.judge();
+    async fn run(&mut self, line: &mut Line, shared: &Shared, random: &mut Random) -> End {
+        let (why, next) = match self.exchange(line, shared, random).await {
+            ended if ended.is_too_late() => renew_late(&self.connected, line, shared).await,
+            ended => ended.judge(),
+        };
         End { welcomed_for: self.welcomed.map(|at| at.elapsed()), why, next }
     }
 
     /// Reads at once whatever comes; says what there is to say when the connection takes it.
-    async fn exchange(&mut self, shared: &Shared, random: &mut Random) -> Ended {
+    async fn exchange(&mut self, line: &mut Line, shared: &Shared, random: &mut Random) -> Ended {
         // Until it is welcomed, when the coordinator counts as silent; then, when to say something.
         let mut due = Instant::now() + OPENING;
         let outgoing = self.outgoing.clone();
@@ -167,6 +210,8 @@ impl Session {
                     due = next(random, self.heartbeat.unwrap_or(OPENING));
                 },
                 () = shared.outbox.changed(), if welcomed && !has_news => {}
+                outcome = self.renewals.done(|| renew(&self.connected, &line.identity, &line.store))
+                    => self.renewed(outcome, line, shared, random),
                 () = tokio::time::sleep_until(due) => match self.heartbeat {
                     Some(every) => {
                         shared.outbox.heartbeat();
@@ -174,6 +219,21 @@ impl Session {
                     }
                     None => return Ended::Silent,
                 },
+            }
+        }
+    }
+
+    /// The session goes on as it began; the next one shows the new certificate.
+    fn renewed(&mut self, outcome: Outcome, line: &mut Line, shared: &Shared, random: &mut Random) {
+        match outcome {
+            Ok(renewed) => {
+                tracing::info!("the certificate was renewed");
+                self.renewals.told(renewed.next);
+                line.take(renewed.identity, shared);
+            }
+            Err(error) => {
+                tracing::warn!("the certificate was not renewed, trying again later: {error}");
+                self.renewals.later(random);
             }
         }
     }
@@ -219,8 +279,9 @@ impl Session {
         let interval = Duration::from_millis(welcome.heartbeat_millis.into());
         self.welcomed = Some(Instant::now());
         self.heartbeat = Some(interval.clamp(HEARTBEATS.0, HEARTBEATS.1));
-        tracing::info!(coordinator = self.address, %session, "session open");
-        let address = self.address.clone();
+        self.renewals.told(welcome.renew_in_millis.map(Duration::from_millis));
+        let address = self.connected.address.clone();
+        tracing::info!(coordinator = address, %session, "session open");
         shared.inbox.put(|news| {
             news.welcomed = Some(session);
             news.link = Some(Link::Up(address));
@@ -230,6 +291,12 @@ impl Session {
 }
 
 impl Ended {
+    /// Whether the coordinator takes this machine's certificate for nothing but its renewal.
+    fn is_too_late(&self) -> bool {
+        matches!(self, Self::Refused(status)
+            if reason_of(status).as_deref() == Some("CertificateExpired"))
+    }
+
     fn judge(self) -> (String, Next) {
         match self {
             Self::Closed => ("the coordinator ended the session".into(), Next::Dial),

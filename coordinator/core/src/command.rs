@@ -72,6 +72,12 @@ pub enum Command {
         /// unknown, and goes on running what it runs.
         forget: bool,
     },
+    /// Forget this very node, also one that left its name to another: as with
+    /// [`Command::DeleteNode`].
+    ForgetNode {
+        /// Which.
+        uid: NodeUid,
+    },
     /// The machine itself wants to leave.
     Leave {
         /// Which.

@@ -77,6 +77,8 @@ pub struct NodeView {
     pub record: Arc<NodeRecord>,
     /// How it is doing.
     pub readiness: Readiness,
+    /// Whether another, which belongs, has its name now.
+    pub replaced: bool,
     /// Whether it has a session now, on which it was heard within the lease.
     pub connected: bool,
     /// What it said when its last session began; `None` before the first of this reign.

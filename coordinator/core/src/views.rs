@@ -58,7 +58,9 @@ impl Fleet {
     /// One node, unless it is unknown or only a tombstone is left of it.
     pub fn node(&self, uid: NodeUid) -> Option<NodeView> {
         let record = self.records.nodes.get(&uid)?;
-        self.seen.get(&uid).map(|seen| node_view(record, seen))
+        let holder = self.records.names.get(&record.name);
+        let replaced = holder.is_some_and(|holder| *holder != uid);
+        self.seen.get(&uid).map(|seen| node_view(record, replaced, seen))
     }
 
     /// The Active node of that name.
@@ -189,10 +191,11 @@ impl Fleet {
     }
 }
 
-fn node_view(record: &Arc<NodeRecord>, seen: &Seen) -> NodeView {
+fn node_view(record: &Arc<NodeRecord>, replaced: bool, seen: &Seen) -> NodeView {
     NodeView {
         record: Arc::clone(record),
         readiness: seen.readiness,
+        replaced,
         connected: seen.is_in_reach(),
         hello: seen.hello.clone(),
         acknowledged: seen.acknowledged,

@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use everynode_model::{ClusterId, WallTime};
-use everynode_transport::{Peer, Role, SERVER_NAME, provider};
+use everynode_transport::channel::client_config;
+use everynode_transport::{ClientIdentity, Peer, Role, SERVER_NAME, Trust};
 use futures_util::StreamExt as _;
-use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio_rustls::TlsConnector;
 use tonic::transport::server::Connected as _;
@@ -87,18 +87,10 @@ impl World {
     }
 
     fn connector(&self, identity: Option<Issued>) -> TlsConnector {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.pki.authorities().remove(0)).unwrap();
-        let builder = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots);
-        let mut config = match identity {
-            Some(Issued { chain, key }) => builder.with_client_auth_cert(chain, key).unwrap(),
-            None => builder.with_no_client_auth(),
-        };
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        TlsConnector::from(Arc::new(config))
+        let trust = Trust::Authorities(self.pki.authorities());
+        let identity = identity.map(|Issued { chain, key }| ClientIdentity { chain, key });
+        let date = Some(self.clock.now().wall);
+        TlsConnector::from(Arc::new(client_config(&trust, identity.as_ref(), date).unwrap()))
     }
 
     async fn dial(

@@ -14,10 +14,10 @@ use crate::entropy::Entropy;
 
 /// How far back certificates begin: clocks of machines that have just booted are often minutes
 /// behind, and an hour hides nothing worth hiding.
-const BACKDATED: Duration = Duration::hours(1);
+pub(super) const BACKDATED: Duration = Duration::hours(1);
 
-/// How long a node's, a user's or the coordinator's certificate lasts.
-const LEAF_LASTS: Duration = Duration::days(365);
+/// How long a user's or the coordinator's certificate lasts.
+pub(super) const LEAF_LASTS: Duration = Duration::days(365);
 
 /// How long an authority lasts. Our own checks do not look at its dates (a token pins its digest);
 /// other tools do.
@@ -38,6 +38,8 @@ pub(super) struct Leaf {
     pub(super) names: Vec<SanType>,
     /// Client or server.
     pub(super) usage: ExtendedKeyUsagePurpose,
+    /// For how long, from now on.
+    pub(super) lasts: Duration,
 }
 
 impl Authority {
@@ -93,7 +95,7 @@ impl Authority {
         serial: Uuid,
         now: WallTime,
     ) -> Result<CertificateDer<'static>, PkiError> {
-        let mut params = params(now, LEAF_LASTS, serial.as_bytes())?;
+        let mut params = params(now, leaf.lasts, serial.as_bytes())?;
         params.distinguished_name = named(&leaf.common_name);
         params.subject_alt_names = leaf.names;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -119,7 +121,9 @@ fn params(now: WallTime, lasts: Duration, serial: &[u8]) -> Result<CertificatePa
     let now = OffsetDateTime::from_unix_timestamp(now.unix_millis.div_euclid(1000))
         .map_err(|_| PkiError::BadDate)?;
     let mut params = CertificateParams::default();
-    params.not_before = now.checked_sub(BACKDATED).ok_or(PkiError::BadDate)?;
+    // No verifier reads a date before 1970, where a clock that was never set begins.
+    let now = now.max(OffsetDateTime::UNIX_EPOCH);
+    params.not_before = now.saturating_sub(BACKDATED).max(OffsetDateTime::UNIX_EPOCH);
     params.not_after = now.checked_add(lasts).ok_or(PkiError::BadDate)?;
     params.serial_number = Some(SerialNumber::from_slice(serial));
     Ok(params)

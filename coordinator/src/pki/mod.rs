@@ -5,10 +5,12 @@
 //! certificate was decided before anything here is called.
 
 mod authority;
+mod renewal;
 mod request;
 pub mod store;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use everynode_model::{ClusterId, Digest, NodeUid};
 use everynode_transport::{Peer, Role, SERVER_NAME};
@@ -16,9 +18,10 @@ use rcgen::{ExtendedKeyUsagePurpose, KeyPair, SanType};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 pub use authority::Authority;
+pub use renewal::renew_in;
 pub use request::{Request, read_request};
 
-use self::authority::Leaf;
+use self::authority::{LEAF_LASTS, Leaf};
 use crate::clock::Clock;
 use crate::entropy::Entropy;
 
@@ -105,11 +108,9 @@ impl Pki {
         Digest::of(self.inner.newest.certificate())
     }
 
-    /// A node's certificate for the key in its request (PKCS#10, DER); nothing else in the request
-    /// counts. The chain is the node's certificate, then the authority's.
-    ///
-    /// It is valid for a year. Until certificates can be renewed, an expired one still opens a session
-    /// if its key is the recorded one (see [`crate::auth::check_key`]).
+    /// A node's certificate for the key in its request (PKCS#10, DER), valid for so long from now
+    /// on; nothing else in the request counts. The chain is the node's certificate, then the
+    /// authority's.
     ///
     /// # Errors
     /// When the request can't be read or isn't signed by its own key.
@@ -118,12 +119,14 @@ impl Pki {
         request: &[u8],
         cluster: ClusterId,
         uid: NodeUid,
+        lasts: Duration,
     ) -> Result<Vec<CertificateDer<'static>>, PkiError> {
         let request = read_request(request)?;
         let leaf = Leaf {
             common_name: format!("node {uid}"),
             names: vec![uri(&Peer::Node { cluster, uid })?],
             usage: ExtendedKeyUsagePurpose::ClientAuth,
+            lasts: lasts.try_into().map_err(|_| PkiError::BadDate)?,
         };
         self.sign(leaf, request.key())
     }
@@ -140,7 +143,8 @@ impl Pki {
     ) -> Result<Issued, PkiError> {
         let peer = Peer::User { cluster, name: name.to_owned(), role };
         let usage = ExtendedKeyUsagePurpose::ClientAuth;
-        self.issue(Leaf { common_name: name.to_owned(), names: vec![uri(&peer)?], usage })
+        let (common_name, names) = (name.to_owned(), vec![uri(&peer)?]);
+        self.issue(Leaf { common_name, names, usage, lasts: LEAF_LASTS })
     }
 
     /// The coordinator's own certificate with a new key that is kept in memory only: for
@@ -161,7 +165,7 @@ impl Pki {
             }
         }
         let usage = ExtendedKeyUsagePurpose::ServerAuth;
-        self.issue(Leaf { common_name: SERVER_NAME.into(), names, usage })
+        self.issue(Leaf { common_name: SERVER_NAME.into(), names, usage, lasts: LEAF_LASTS })
     }
 
     fn issue(&self, leaf: Leaf) -> Result<Issued, PkiError> {

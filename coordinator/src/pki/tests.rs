@@ -7,6 +7,8 @@ use uuid::Uuid;
 use super::*;
 use crate::clock::SimulatedClock;
 
+const YEAR: Duration = Duration::from_secs(365 * 86_400);
+
 /// 2026-11-23.
 fn clock() -> Arc<dyn Clock> {
     Arc::new(SimulatedClock::start(WallTime::from_unix_millis(1_795_392_000_000)))
@@ -39,7 +41,7 @@ fn a_node_gets_its_own_name_for_a_year_whatever_it_asked_for() {
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let key = KeyPair::generate().unwrap();
     let request = params.serialize_request(&key).unwrap();
-    let chain = pki().issue_node(request.der(), cluster(), uid).unwrap();
+    let chain = pki().issue_node(request.der(), cluster(), uid, YEAR).unwrap();
 
     let (peer, validity) = Peer::from_certificate(&chain[0]).unwrap();
     assert_eq!(peer, Peer::Node { cluster: cluster(), uid });
@@ -56,7 +58,7 @@ fn a_node_gets_its_own_name_for_a_year_whatever_it_asked_for() {
 fn the_public_key_is_the_same_in_request_and_certificate() {
     let key = KeyPair::generate().unwrap();
     let bytes = request(&key);
-    let chain = pki().issue_node(&bytes, cluster(), NodeUid::new(Uuid::nil())).unwrap();
+    let chain = pki().issue_node(&bytes, cluster(), NodeUid::new(Uuid::nil()), YEAR).unwrap();
     let (_, leaf) = x509_parser::parse_x509_certificate(&chain[0]).unwrap();
     assert_eq!(
         read_request(&bytes).unwrap().public_key(),
@@ -134,4 +136,23 @@ async fn authorities_are_stored_and_found_again() {
     }
     let pki = load().await.unwrap();
     assert_eq!(pki.authorities(), [new.certificate().clone(), old.certificate().clone()]);
+}
+
+#[test]
+fn what_a_clock_in_1970_gives_is_a_certificate_all_the_same() {
+    let unset = |seconds: i64| -> Arc<dyn Clock> {
+        Arc::new(SimulatedClock::start(WallTime::from_unix_millis(seconds * 1000)))
+    };
+    for seconds in [-5, 0, 600, 7200] {
+        let clock = unset(seconds);
+        let authority = Authority::make(&Entropy::system(), clock.now().wall).unwrap();
+        let pki = Pki::new(vec![authority], clock, Arc::new(Entropy::seeded(1))).unwrap();
+        let issued = pki.issue_user(cluster(), "ada", Role::Viewer).unwrap();
+        let (_, validity) = Peer::from_certificate(&issued.chain[0]).unwrap();
+        assert_eq!(validity.not_before, (seconds - 3600).max(0));
+        // The library that reads it must be able to.
+        let server = pki.issue_server(&[]).unwrap();
+        let tls = crate::tls::Tls::new(server, &pki.authorities());
+        assert!(tls.is_ok(), "{seconds}");
+    }
 }

@@ -1,5 +1,7 @@
 //! The whole coordinator over sockets in memory: real TLS, real HTTP/2, the real services.
 
+mod identity;
+
 use std::io;
 use std::net::SocketAddr;
 
@@ -8,12 +10,15 @@ use everynode_proto::convert::json::to_struct;
 use everynode_proto::error::reason_of;
 use everynode_proto::v1::cluster_client::ClusterClient;
 use everynode_proto::v1::daemon_sets_client::DaemonSetsClient;
+use everynode_proto::v1::events_client::EventsClient;
 use everynode_proto::v1::nodes_client::NodesClient;
 use everynode_proto::v1::pods_client::PodsClient;
 use everynode_proto::v1::tokens_client::TokensClient;
 use everynode_proto::v1::{EventKind, agent_client::AgentClient};
 use everynode_store::MemoryStore;
-use everynode_transport::{ClientIdentity, Dial, Io, JoinToken, Options, Role, Trust, connect};
+use everynode_transport::{
+    ClientIdentity, Dial, Io, JoinToken, Options, Role, Trust, Validity, connect,
+};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use rcgen::{CertificateParams, KeyPair};
@@ -25,6 +30,8 @@ use tonic::{Code, Streaming};
 
 use super::*;
 use crate::clock::SimulatedClock;
+
+const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// A network of one listener.
 #[derive(Clone)]
@@ -56,6 +63,7 @@ impl Dial for Network {
 }
 
 struct Coordinator {
+    clock: SimulatedClock,
     network: Network,
     pki: Pki,
     cluster: ClusterId,
@@ -64,17 +72,23 @@ struct Coordinator {
 }
 
 async fn coordinator(store: &MemoryStore) -> Coordinator {
+    // 2026-11-23.
+    started_at(store, WallTime::from_unix_millis(1_795_392_000_000)).await
+}
+
+async fn started_at(store: &MemoryStore, date: WallTime) -> Coordinator {
     let (arrivals, listener) = mpsc::channel(16);
-    let began = WallTime::from_unix_millis(1_795_392_000_000);
+    let clock = SimulatedClock::start(date);
     let world = World {
         listener: Listener(listener),
         store: Arc::new(store.clone()),
-        clock: Arc::new(SimulatedClock::start(began)),
+        clock: Arc::new(clock.clone()),
         entropy: Arc::new(Entropy::seeded(7)),
         settings: Settings {
             fleet: Config::default(),
             advertise: vec!["coordinator.example:7443".into()],
             limits: Limits::for_files(Some(1000)),
+            node_certificates: YEAR,
         },
     };
     let booted = boot(&*world.store, Config::default(), &world.clock, &world.entropy).await;
@@ -82,14 +96,15 @@ async fn coordinator(store: &MemoryStore) -> Coordinator {
     let (pki, cluster) = (booted.pki.clone(), booted.cluster.id);
     let shutdown = CancellationToken::new();
     let task = tokio::spawn(run(world, booted, shutdown.clone().cancelled_owned()));
-    Coordinator { network: Network(arrivals), pki, cluster, shutdown, task }
+    Coordinator { clock, network: Network(arrivals), pki, cluster, shutdown, task }
 }
 
 impl Coordinator {
     async fn channel(&self, identity: Option<ClientIdentity>) -> Channel {
         let trust = Trust::Digest(self.pki.digest());
         let addresses = ["coordinator.example:7443".to_owned()];
-        let (dial, options) = (&self.network, Options::default());
+        let date = Some(self.clock.now().wall);
+        let (dial, options) = (&self.network, Options { date, ..Options::default() });
         connect(dial, &addresses, &trust, identity.as_ref(), options).await.unwrap().channel
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use everynode_coordinator_core::{
-    Changed, Command, Fleet, NodeChange, NodeStanding, NodeView, Outcome, Refusal,
+    Changed, Command, Fleet, NodeChange, NodeStanding, NodeView, Outcome,
 };
 use everynode_model::{
     Effect, NodeName, NodeUid, Now, Taint, valid_label_value, valid_qualified_name,
@@ -92,7 +92,8 @@ impl Nodes for Api {
         let find = move |fleet: &Fleet, now| (now, doomed(fleet, &asked, uid));
         let (now, view) = self.read(find).await?;
         let mut view = view.ok_or_else(|| status::not_found("nodes", &name))?;
-        let command = self.removal(&view, forget).await?;
+        let uid = view.record.uid;
+        let command = if forget { Command::ForgetNode { uid } } else { Command::Leave { uid } };
         let outcome = self.command(command, dry_run).await?;
         let Outcome::NodeLeaving { record, pods, connected } = outcome else {
             return Err(unexpected(&outcome));
@@ -109,24 +110,6 @@ impl Nodes for Api {
 impl Api {
     fn shown(&self, view: &NodeView, now: Now) -> v1::Node {
         node::message(view, self.parts.sessions.last_heard(view.record.uid), now)
-    }
-
-    /// The command that removes this very node.
-    async fn removal(&self, view: &NodeView, forget: bool) -> Result<Command, Status> {
-        let (name, uid) = (view.record.name.clone(), view.record.uid);
-        if !forget {
-            return Ok(Command::Leave { uid });
-        }
-        let command = Command::DeleteNode { name, forget };
-        let asked = command.clone();
-        let decision = self.read(move |fleet, now| fleet.decide(&asked, now)).await?;
-        match decision.map_err(|refusal| status::refused(&refusal))?.outcome {
-            Outcome::NodeLeaving { record, .. } if record.uid == uid => Ok(command),
-            _ => Err(status::refused(&Refusal::Conflict {
-                what: format!("nodes {:?}", view.record.name.as_str()),
-                detail: "another node of that name stands before it; remove that one first".into(),
-            })),
-        }
     }
 }
 

@@ -1,15 +1,16 @@
 //! A machine's first call: a token against an identity.
 
 use everynode_coordinator_core::{Command, NodeRecord, Outcome};
-use everynode_model::{ClusterId, Digest, Labels, NodeName, NodeUid, Taint};
+use everynode_model::{Digest, Labels, NodeName, NodeUid, Taint};
 use everynode_model::{valid_label_value, valid_qualified_name};
 use everynode_proto::error::Invalid;
 use everynode_proto::v1;
 use tonic::Status;
 use uuid::Uuid;
 
+use super::issue::Issuer;
 use crate::driver::Handle;
-use crate::pki::{Pki, read_request};
+use crate::pki::read_request;
 use crate::status;
 
 /// How many labels or taints a machine may bring: ten times what anybody gives a machine.
@@ -24,8 +25,7 @@ const MAX_MACHINE_ID: usize = 128;
 /// As the contract says of `Join`.
 pub(super) async fn join(
     handle: &Handle,
-    pki: &Pki,
-    cluster: ClusterId,
+    issuer: &Issuer,
     request: v1::JoinRequest,
     fresh: Uuid,
 ) -> Result<v1::JoinResponse, Status> {
@@ -37,7 +37,7 @@ pub(super) async fn join(
         return Err(Status::internal("joining led to something else"));
     };
     tracing::info!(node = %node.uid, name = %node.name, "joined");
-    response(pki, cluster, &node, &request.certificate_request)
+    response(issuer, &node, &request.certificate_request)
 }
 
 fn command(request: &v1::JoinRequest, public_key: Digest, fresh: Uuid) -> Result<Command, Invalid> {
@@ -87,21 +87,12 @@ fn within(field: &str, count: usize) -> Result<(), Invalid> {
     Ok(())
 }
 
-fn response(
-    pki: &Pki,
-    cluster: ClusterId,
-    node: &NodeRecord,
-    csr: &[u8],
-) -> Result<v1::JoinResponse, Status> {
-    let chain = pki.issue_node(csr, cluster, node.uid).map_err(|error| {
-        tracing::error!(%error, "a certificate could not be issued");
-        Status::internal("a certificate could not be issued; the coordinator's log says why")
-    })?;
+fn response(issuer: &Issuer, node: &NodeRecord, csr: &[u8]) -> Result<v1::JoinResponse, Status> {
     Ok(v1::JoinResponse {
         node_uid: node.uid.to_string(),
-        cluster_id: cluster.to_string(),
-        certificate_chain: chain.iter().map(|certificate| certificate.to_vec()).collect(),
-        authorities: pki.authorities().iter().map(|authority| authority.to_vec()).collect(),
+        cluster_id: issuer.cluster.to_string(),
+        certificate_chain: issuer.chain(node.uid, csr)?,
+        authorities: issuer.authorities(),
         node_name: node.name.to_string(),
     })
 }

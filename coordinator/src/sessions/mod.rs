@@ -8,6 +8,7 @@ mod chunk;
 mod claim;
 mod farewell;
 mod inbound;
+mod issue;
 mod join;
 mod outbound;
 mod service;

@@ -1,10 +1,10 @@
-//! The agents' gRPC service: joining, and the one long stream.
+//! The agents' gRPC service: joining, renewal, and the one long stream.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use everynode_coordinator_core::{Fleet, Hello, NodeStanding, Observation};
+use everynode_coordinator_core::{Hello, NodeRecord, NodeStanding, Observation};
 use everynode_model::{ClusterId, Digest, NodeUid, SessionNonce, Stamp};
 use everynode_proto::convert::{digest, status as report};
 use everynode_proto::error::Invalid;
@@ -17,15 +17,18 @@ use uuid::Uuid;
 
 use super::chunk::Sent;
 use super::inbound::{Inbound, MAX_PLACES};
+use super::issue::{Issuer, when};
 use super::session::Session;
 use super::{Registration, Sessions, claim, farewell, join, outbound};
 use crate::accept::ConnectInfo;
 use crate::auth;
+use crate::auth::nodes::may_open_session;
 use crate::clock::Clock;
 use crate::driver::Handle;
 use crate::entropy::Entropy;
 use crate::pki::Pki;
 use crate::status;
+use crate::tls::PeerIdentity;
 
 /// How long an agent may take to send Hello.
 const HELLO: Duration = Duration::from_secs(10);
@@ -48,23 +51,29 @@ const PROTOCOL: u32 = 1;
 pub struct AgentService {
     handle: Handle,
     sessions: Sessions,
-    pki: Pki,
-    cluster: ClusterId,
+    issuer: Issuer,
     clock: Arc<dyn Clock>,
     entropy: Arc<Entropy>,
 }
 
+/// Who opens a session, and from where.
+struct Caller {
+    node: NodeUid,
+    identity: PeerIdentity,
+    from: String,
+}
+
 impl AgentService {
-    /// A service for the agents of `cluster` that answers from the driver behind `handle`.
+    /// A service for the agents of a cluster that answers from the driver behind `handle`. Its
+    /// certificates last for `lasts`.
     pub fn new(
         handle: Handle,
         sessions: Sessions,
-        pki: Pki,
-        cluster: ClusterId,
+        (pki, cluster, lasts): (Pki, ClusterId, Duration),
         clock: Arc<dyn Clock>,
         entropy: Arc<Entropy>,
     ) -> Self {
-        Self { handle, sessions, pki, cluster, clock, entropy }
+        Self { handle, sessions, issuer: Issuer { pki, cluster, lasts }, clock, entropy }
     }
 }
 
@@ -80,19 +89,33 @@ impl v1::agent_server::Agent for AgentService {
     ) -> Result<Response<v1::JoinResponse>, Status> {
         let fresh = self.fresh()?;
         let request = request.into_inner();
-        join::join(&self.handle, &self.pki, self.cluster, request, fresh).await.map(Response::new)
+        join::join(&self.handle, &self.issuer, request, fresh).await.map(Response::new)
+    }
+
+    async fn renew(
+        &self,
+        request: Request<v1::RenewRequest>,
+    ) -> Result<Response<v1::RenewResponse>, Status> {
+        let (node, identity) = auth::node_of(&request)?;
+        let (record, now) = (self.recorded(node).await?, self.clock.now().wall);
+        let renewed = self.issuer.renew(&identity, &record, request.get_ref(), now);
+        match &renewed {
+            Ok(_) => tracing::info!(%node, name = %record.name, "its certificate was renewed"),
+            Err(status) => tracing::warn!(%node, reason = status.message(), "not renewed"),
+        }
+        renewed.map(Response::new)
     }
 
     async fn session(
         &self,
         request: Request<Streaming<v1::AgentMessage>>,
     ) -> Result<Response<Outbound>, Status> {
-        let node = auth::node_of(&request)?;
-        self.admit(node, &request).await?;
-        let from = origin(&request);
+        let (node, identity) = auth::node_of(&request)?;
+        may_open_session(&identity, &*self.recorded(node).await?)?;
+        let caller = Caller { node, identity, from: origin(&request) };
         let mut stream = request.into_inner();
         let hello = first(&mut stream).await?;
-        self.open(node, &from, &hello, stream).await.map(Response::new)
+        self.open(&caller, &hello, stream).await.map(Response::new)
     }
 }
 
@@ -104,23 +127,20 @@ impl AgentService {
         standing.ok_or_else(|| farewell::unknown(node))
     }
 
-    /// A known node, also with a certificate whose time is over, if its key is the recorded one:
-    /// the key is what tells a machine, and a machine must hear that it was removed however late it
-    /// calls.
-    async fn admit<T>(&self, node: NodeUid, request: &Request<T>) -> Result<(), Status> {
-        let recorded = move |fleet: &Fleet, _| fleet.node_record(node).map(|node| node.public_key);
-        let recorded = self.handle.read(recorded).await.map_err(|error| status::command(&error))?;
-        let recorded = recorded.ok_or_else(|| farewell::unknown(node))?;
-        auth::check_key(request, recorded)
+    /// What is recorded of a node, also of one that was removed.
+    async fn recorded(&self, node: NodeUid) -> Result<Arc<NodeRecord>, Status> {
+        let recorded = self.handle.read(move |fleet, _| fleet.node_record(node).cloned()).await;
+        let recorded = recorded.map_err(|error| status::command(&error))?;
+        recorded.ok_or_else(|| farewell::unknown(node))
     }
 
     async fn open(
         &self,
-        node: NodeUid,
-        from: &str,
+        caller: &Caller,
         hello: &v1::Hello,
         stream: Streaming<v1::AgentMessage>,
     ) -> Result<Outbound, Status> {
+        let node = caller.node;
         if !hello.protocol_versions.contains(&PROTOCOL) {
             let detail = format!("this coordinator speaks version {PROTOCOL} only");
             return Err(Invalid::new("protocol_versions", detail).into());
@@ -128,8 +148,8 @@ impl AgentService {
         let (hello, bodies) = (parse(hello)?, held(hello)?);
         let nonce = SessionNonce::new(self.fresh()?);
         let session = Session::new(nonce, self.clock.now().steady);
-        self.welcome(&session).await?;
-        let registration = self.register(node, from, &session).await?;
+        self.welcome(caller, &session).await?;
+        let registration = self.register(node, &caller.from, &session).await?;
         // Asked only now: a node that is removed from here on finds its session registered.
         if self.standing(node).await? != NodeStanding::Active {
             session.deregister();
@@ -168,7 +188,7 @@ impl AgentService {
         self.entropy.uuid().map_err(|error| Status::unavailable(error.to_string()))
     }
 
-    async fn welcome(&self, session: &Session) -> Result<(), Status> {
+    async fn welcome(&self, caller: &Caller, session: &Session) -> Result<(), Status> {
         let config = self.handle.read(|fleet, _| fleet.config().clone()).await;
         let config = config.map_err(|error| status::command(&error))?;
         session.say(Reply::Welcome(v1::Welcome {
@@ -176,6 +196,7 @@ impl AgentService {
             heartbeat_millis: millis(config.heartbeat_interval),
             lease_millis: millis(config.lease),
             protocol_version: PROTOCOL,
+            renew_in_millis: when(caller.identity.validity, caller.node, self.clock.now().wall),
         }));
         Ok(())
     }

@@ -7,6 +7,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use everynode_model::WallTime;
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -22,13 +23,15 @@ use crate::identity::ClientIdentity;
 use crate::verify::{Trust, Verifier, is_authority};
 use crate::{SERVER_NAME, provider};
 
-/// Times of a connection.
+/// How a connection is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// For dialling, handshake and HTTP/2 together, per address.
     pub connect_timeout: Duration,
     /// How often the other side is pinged; a ping unanswered for as long ends the connection.
     pub keepalive: Duration,
+    /// The date by which certificates are looked at; without one, the machine's.
+    pub date: Option<WallTime>,
 }
 
 /// A new connection.
@@ -44,7 +47,8 @@ pub struct Connected {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { connect_timeout: Duration::from_secs(10), keepalive: Duration::from_secs(20) }
+        let (connect_timeout, keepalive) = (Duration::from_secs(10), Duration::from_secs(20));
+        Self { connect_timeout, keepalive, date: None }
     }
 }
 
@@ -59,7 +63,7 @@ pub async fn connect(
     identity: Option<&ClientIdentity>,
     options: Options,
 ) -> Result<Connected, ConnectError> {
-    let tls = TlsConnector::from(Arc::new(client_config(trust, identity)?));
+    let tls = TlsConnector::from(Arc::new(client_config(trust, identity, options.date)?));
     let mut failed = Vec::new();
     for address in addresses {
         let timed = tokio::time::timeout(options.connect_timeout, async {
@@ -79,16 +83,18 @@ pub async fn connect(
     }
 }
 
-/// TLS as a client of this system speaks it: 1.3, HTTP/2, and a certificate of its own or none.
+/// TLS as a client of this system speaks it: 1.3, HTTP/2, and a certificate of its own or none; by
+/// the machine's clock where no `date` is given.
 ///
 /// # Errors
 /// When the certificate and the key do not fit together.
 pub fn client_config(
     trust: &Trust,
     identity: Option<&ClientIdentity>,
+    date: Option<WallTime>,
 ) -> Result<ClientConfig, ConnectError> {
     let provider = provider();
-    let verifier = Verifier::new(trust.clone(), Arc::clone(&provider));
+    let verifier = Verifier::new(trust.clone(), date, Arc::clone(&provider));
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(ConnectError::Identity)?

@@ -52,6 +52,17 @@ pub enum ConnectError {
         /// As it was given.
         address: String,
     },
+    /// Somebody is there whose certificate is not valid on the date that it is here.
+    #[error(
+        "the certificate of the coordinator at {address} is not valid by this machine's clock: is \
+         the date right here, and there? ({source})"
+    )]
+    Dates {
+        /// As it was given.
+        address: String,
+        /// What was compared.
+        source: io::Error,
+    },
     /// The handshake failed in another way.
     #[error("TLS handshake with {address} failed: {source}")]
     Tls {
@@ -99,9 +110,21 @@ impl ConnectError {
                     | CertificateError::NotValidForNameContext { .. }
             )
         };
+        let dates = |certificate: &CertificateError| {
+            matches!(
+                certificate,
+                CertificateError::Expired
+                    | CertificateError::ExpiredContext { .. }
+                    | CertificateError::NotValidYet
+                    | CertificateError::NotValidYetContext { .. }
+            )
+        };
         match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             Some(rustls::Error::InvalidCertificate(reason)) if not_ours(reason) => {
                 Self::NotTrusted { address }
+            }
+            Some(rustls::Error::InvalidCertificate(reason)) if dates(reason) => {
+                Self::Dates { address, source: error }
             }
             _ => Self::Tls { address, source: error },
         }

@@ -148,7 +148,12 @@ impl Peer {
 }
 
 impl Validity {
-    pub(crate) fn of(certificate: &X509Certificate<'_>) -> Self {
+    /// When the certificate (DER) is valid, if it is one.
+    pub fn of_der(der: &[u8]) -> Option<Self> {
+        X509Certificate::from_der(der).ok().map(|(_, certificate)| Self::of(&certificate))
+    }
+
+    fn of(certificate: &X509Certificate<'_>) -> Self {
         Self {
             not_before: certificate.validity().not_before.timestamp(),
             not_after: certificate.validity().not_after.timestamp(),

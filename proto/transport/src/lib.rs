@@ -24,7 +24,7 @@ pub use dial::{Dial, Io, TcpDial};
 pub use error::ConnectError;
 pub use identity::{ClientIdentity, Peer, Role, Validity};
 pub use token::JoinToken;
-pub use verify::Trust;
+pub use verify::{Trust, is_plausible};
 
 /// The DNS name in every coordinator's certificate. Clients verify against this name and no other,
 /// so a coordinator may be reached by any address.

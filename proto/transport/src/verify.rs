@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use everynode_model::Digest;
+use everynode_model::{Digest, WallTime};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
@@ -13,8 +13,9 @@ use x509_parser::prelude::FromDer as _;
 
 use crate::identity::Validity;
 
-/// 2026-01-01T00:00:00Z. This program is younger, so a clock before that is wrong.
-const FIRST_PLAUSIBLE: u64 = 1_767_225_600;
+/// 2026-01-01T00:00:00Z, in seconds since 1970. This program is younger, so a clock before that is
+/// wrong, and so was one by which a certificate ended before that.
+const FIRST_PLAUSIBLE: i64 = 1_767_225_600;
 
 /// Which coordinators are believed.
 #[derive(Clone, Debug)]
@@ -28,20 +29,35 @@ pub enum Trust {
 
 /// [`Trust`] as rustls asks for it.
 ///
-/// Where this machine's clock is implausible (a board without a battery wakes in 1970), dates don't
-/// count: the CA does, at the time when the chain shown was whole.
+/// Where a clock is implausible, dates don't count: the CA does. A board without a battery wakes in
+/// 1970, and a certificate that ended long before this program was written was made by one. It is
+/// looked at as of the moment at which it began to be valid.
 #[derive(Debug)]
 pub struct Verifier {
     trust: Trust,
+    /// The date to go by; without one, the machine's.
+    date: Option<WallTime>,
     provider: Arc<CryptoProvider>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl Verifier {
-    /// A verifier that believes as `trust` says.
-    pub fn new(trust: Trust, provider: Arc<CryptoProvider>) -> Self {
+    /// A verifier that believes as `trust` says, on that `date`, or else by the machine's clock.
+    pub fn new(trust: Trust, date: Option<WallTime>, provider: Arc<CryptoProvider>) -> Self {
         let algorithms = provider.signature_verification_algorithms;
-        Self { trust, provider, algorithms }
+        Self { trust, date, provider, algorithms }
+    }
+
+    /// As of when a certificate is looked at.
+    fn moment(&self, shown: &CertificateDer<'_>, now: UnixTime) -> UnixTime {
+        let now = self.date.map_or(now, |date| since_1970(date.unix_millis.div_euclid(1000)));
+        let plausible = i64::try_from(now.as_secs()).is_ok_and(|now| now >= FIRST_PLAUSIBLE);
+        match Validity::of_der(shown) {
+            Some(validity) if !(plausible && validity.is_plausible()) => {
+                since_1970(validity.not_before)
+            }
+            _ => now,
+        }
     }
 
     fn roots(&self, shown: &[&CertificateDer<'_>]) -> Result<RootCertStore, Error> {
@@ -74,7 +90,7 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let shown: Vec<_> = std::iter::once(end_entity).chain(intermediates).collect();
-        let now = if now.as_secs() < FIRST_PLAUSIBLE { when_whole(&shown, now) } else { now };
+        let now = self.moment(end_entity, now);
         WebPkiServerVerifier::builder_with_provider(
             Arc::new(self.roots(&shown)?),
             Arc::clone(&self.provider),
@@ -113,14 +129,27 @@ pub(crate) fn is_authority(der: &[u8]) -> bool {
     X509Certificate::from_der(der).is_ok_and(|(_, certificate)| certificate.is_ca())
 }
 
-/// The first moment at which every certificate shown had begun to be valid.
-fn when_whole(shown: &[&CertificateDer<'_>], now: UnixTime) -> UnixTime {
-    shown
-        .iter()
-        .filter_map(|der| X509Certificate::from_der(der).ok())
-        .filter_map(|(_, certificate)| u64::try_from(Validity::of(&certificate).not_before).ok())
-        .max()
-        .map_or(now, |seconds| UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds)))
+/// Whether a clock that shows this can be right.
+pub fn is_plausible(date: WallTime) -> bool {
+    date.unix_millis.div_euclid(1000) >= FIRST_PLAUSIBLE
+}
+
+impl Validity {
+    /// Whether it was given by a clock that can have been right.
+    pub const fn is_plausible(&self) -> bool {
+        self.not_after >= FIRST_PLAUSIBLE
+    }
+
+    /// Whether its time was over on that date. What an unset clock gave says nothing of time.
+    pub const fn is_over(&self, date: WallTime) -> bool {
+        self.is_plausible() && self.not_after < date.unix_millis.div_euclid(1000)
+    }
+}
+
+/// A date before 1970 is 1970's first moment: no certificate knows an earlier one.
+fn since_1970(seconds: i64) -> UnixTime {
+    let seconds = u64::try_from(seconds).unwrap_or_default();
+    UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds))
 }
 
 #[cfg(test)]
@@ -145,8 +174,12 @@ mod tests {
     }
 
     fn server(ca: &Ca, name: &str, until: i32) -> CertificateDer<'static> {
+        dated(ca, name, (2026, until))
+    }
+
+    fn dated(ca: &Ca, name: &str, (from, until): (i32, i32)) -> CertificateDer<'static> {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-        params.not_before = date_time_ymd(2026, 2, 1);
+        params.not_before = date_time_ymd(from, 2, 1);
         params.not_after = date_time_ymd(until, 3, 1);
         let key = KeyPair::generate().unwrap();
         params.signed_by(&key, &ca.issuer).unwrap().der().clone()
@@ -162,7 +195,15 @@ mod tests {
         // The middle of that year.
         let seconds = (year - 1970) * 31_556_952 + 15_000_000;
         let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
-        Verifier::new(trust, provider()).verify_server_cert(leaf, rest, &name, &[], now).map(|_| ())
+        let by_the_machine = Verifier::new(trust.clone(), None, provider());
+        let verdict = by_the_machine.verify_server_cert(leaf, rest, &name, &[], now).map(|_| ());
+        // A date that is given counts alone.
+        let date = WallTime::from_unix_millis(i64::try_from(seconds).unwrap() * 1000);
+        let given = Verifier::new(trust, Some(date), provider());
+        let other = UnixTime::since_unix_epoch(std::time::Duration::from_secs(1));
+        let same = given.verify_server_cert(leaf, rest, &name, &[], other).map(|_| ());
+        assert_eq!(same, verdict);
+        verdict
     }
 
     fn digest(ca: &Ca) -> Trust {
@@ -223,5 +264,15 @@ mod tests {
         assert_eq!(verify(known(&ours), &leaf, &chain, 1970), Ok(()));
         let other = ca();
         assert!(unknown(&verify(known(&other), &leaf, &chain, 1970)));
+    }
+
+    #[test]
+    fn a_coordinator_whose_clock_was_never_set_is_known_by_its_ca() {
+        let ours = ca();
+        let leaf = dated(&ours, SERVER_NAME, (1970, 1971));
+        for year in [1970, 1971, 2026, 2050] {
+            assert_eq!(verify(known(&ours), &leaf, &[], year), Ok(()), "{year}");
+            assert!(unknown(&verify(known(&ca()), &leaf, &[], year)), "{year}");
+        }
     }
 }

@@ -7,16 +7,18 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use everynode_model::{ClusterId, NodeUid};
 use everynode_proto::v1;
 use everynode_proto::v1::agent_message::Message as Said;
 use everynode_proto::v1::agent_server::{Agent, AgentServer};
 use everynode_proto::v1::coordinator_message::Message;
-use everynode_transport::{ClientIdentity, Dial, Io, SERVER_NAME, provider};
+use everynode_transport::{ClientIdentity, Dial, Io, Peer, SERVER_NAME, provider};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use rustls::ServerConfig;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use time::OffsetDateTime;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
@@ -35,11 +37,13 @@ pub(super) struct Coordinator {
     joining: Arc<Mutex<Joining>>,
 }
 
-/// What is answered to those who want to join, and what they asked.
+/// What is answered to those who want to join or to renew, and what they asked.
 #[derive(Default)]
 struct Joining {
     answers: VecDeque<Result<v1::JoinResponse, Status>>,
     asked: Vec<v1::JoinRequest>,
+    renewals: VecDeque<Result<v1::RenewResponse, Status>>,
+    renewed: usize,
 }
 
 /// One agent's session, as the coordinator sees it.
@@ -58,6 +62,21 @@ struct Network {
 
 impl Coordinator {
     pub(super) fn new() -> Self {
+        Self::with_certificate(|_| {})
+    }
+
+    /// One whose certificate was made by a clock that showed this, an hour ahead of its time as
+    /// the real one's, for a year.
+    pub(super) fn with_clock_at(unix_millis: i64) -> Self {
+        let seconds = unix_millis / 1000;
+        let date = |seconds: i64| OffsetDateTime::from_unix_timestamp(seconds.max(0)).unwrap();
+        Self::with_certificate(move |params| {
+            params.not_before = date(seconds - 3600);
+            params.not_after = date(seconds + 365 * 24 * 3600);
+        })
+    }
+
+    fn with_certificate(change: impl FnOnce(&mut CertificateParams)) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -69,7 +88,7 @@ impl Coordinator {
         let server = Server::builder()
             .add_service(AgentServer::new(Door { arrive, joining: Arc::clone(&joining) }));
         tokio::spawn(server.serve_with_incoming(ReceiverStream::new(connections)));
-        let acceptor = acceptor(&issuer, &authority);
+        let acceptor = acceptor(&issuer, &authority, change);
         let network = Arc::new(Network { acceptor, incoming, cut: Mutex::new(false) });
         Self { authority, issuer, sessions, network, joining }
     }
@@ -97,13 +116,37 @@ impl Coordinator {
         self.joining.lock().unwrap().asked.clone()
     }
 
-    pub(super) fn client(&self) -> ClientIdentity {
+    pub(super) fn answer_renewals(
+        &self,
+        answers: impl IntoIterator<Item = Result<v1::RenewResponse, Status>>,
+    ) {
+        self.joining.lock().unwrap().renewals.extend(answers);
+    }
+
+    /// How often a renewal was asked for.
+    pub(super) fn renewals(&self) -> usize {
+        self.joining.lock().unwrap().renewed
+    }
+
+    pub(super) fn client(&self, cluster: ClusterId, uid: NodeUid) -> ClientIdentity {
         let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::default().signed_by(&key, &self.issuer).unwrap();
         ClientIdentity {
-            chain: vec![certificate.der().clone()],
+            chain: vec![self.certificate(&key, cluster, uid)],
             key: PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
         }
+    }
+
+    /// A node's certificate for this key, another one each time.
+    pub(super) fn certificate(
+        &self,
+        key: &KeyPair,
+        cluster: ClusterId,
+        uid: NodeUid,
+    ) -> CertificateDer<'static> {
+        let mut params = CertificateParams::default();
+        let uri = Peer::Node { cluster, uid }.to_uri();
+        params.subject_alt_names = vec![SanType::URI(uri.as_str().try_into().unwrap())];
+        params.signed_by(key, &self.issuer).unwrap().der().clone()
     }
 
     /// The next session that is opened.
@@ -113,6 +156,11 @@ impl Coordinator {
 
     /// The same, welcomed.
     pub(super) async fn welcomed(&mut self) -> Session {
+        self.welcomed_to_renew(None).await
+    }
+
+    /// The same, with a certificate that is to be renewed after so long.
+    pub(super) async fn welcomed_to_renew(&mut self, after: Option<Duration>) -> Session {
         let session = self.session().await;
         session
             .say(Message::Welcome(v1::Welcome {
@@ -120,6 +168,7 @@ impl Coordinator {
                 heartbeat_millis: 10_000,
                 lease_millis: 40_000,
                 protocol_version: 1,
+                renew_in_millis: after.map(|after| u64::try_from(after.as_millis()).unwrap()),
             }))
             .await;
         session
@@ -184,6 +233,16 @@ impl Agent for Door {
         joining.answers.pop_front().unwrap().map(Response::new)
     }
 
+    async fn renew(
+        &self,
+        _request: Request<v1::RenewRequest>,
+    ) -> Result<Response<v1::RenewResponse>, Status> {
+        let mut joining = self.joining.lock().unwrap();
+        joining.renewed += 1;
+        let answer = joining.renewals.pop_front();
+        answer.unwrap_or_else(|| Err(Status::unavailable("not now"))).map(Response::new)
+    }
+
     async fn session(
         &self,
         request: Request<Streaming<v1::AgentMessage>>,
@@ -199,9 +258,14 @@ impl Agent for Door {
     }
 }
 
-fn acceptor(issuer: &Issuer<'static, KeyPair>, authority: &CertificateDer<'static>) -> TlsAcceptor {
+fn acceptor(
+    issuer: &Issuer<'static, KeyPair>,
+    authority: &CertificateDer<'static>,
+    change: impl FnOnce(&mut CertificateParams),
+) -> TlsAcceptor {
     let key = KeyPair::generate().unwrap();
-    let params = CertificateParams::new([SERVER_NAME.to_owned()]).unwrap();
+    let mut params = CertificateParams::new([SERVER_NAME.to_owned()]).unwrap();
+    change(&mut params);
     let leaf = params.signed_by(&key, issuer).unwrap().der().clone();
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])

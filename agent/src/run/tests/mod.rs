@@ -1,7 +1,9 @@
 //! The whole shell against a coordinator and a runtime in memory, on a clock that moves when
 //! nothing else does.
 
+mod clocks;
 mod coordinator;
+mod renewal;
 mod runtime;
 
 use everynode_agent_core::{Found, Marks, Standing};
@@ -14,7 +16,11 @@ use everynode_proto::v1;
 use everynode_proto::v1::agent_message::Message as Said;
 use everynode_proto::v1::coordinator_message::Message;
 use everynode_transport::JoinToken;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use rcgen::KeyPair;
+use rustls_pki_types::CertificateDer;
+use std::sync::Mutex;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::{Code, Status};
@@ -24,6 +30,7 @@ use x509_parser::prelude::FromDer as _;
 
 use super::*;
 use crate::clock::TokioClock;
+use crate::identity::IdentityError;
 use crate::join::{JoinError, Wish, join};
 use crate::ledger::{Loaded, MemoryLedger};
 use crate::local::{Answer, Question, Request};
@@ -39,6 +46,26 @@ struct World {
     machine: TestMachine,
     disk: MemoryLedger,
     identity: Identity,
+    /// Identities with a renewed certificate, as they were written down.
+    kept: Kept,
+    clock: TokioClock,
+}
+
+/// Where identities are written.
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<Vec<Identity>>>);
+
+impl Kept {
+    fn all(&self) -> Vec<Identity> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl IdentityStore for Kept {
+    fn save(&self, identity: Identity) -> BoxFuture<'static, Result<(), IdentityError>> {
+        self.0.lock().unwrap().push(identity);
+        async { Ok(()) }.boxed()
+    }
 }
 
 /// An agent that runs.
@@ -50,17 +77,23 @@ struct Running {
 
 impl World {
     fn new() -> Self {
-        let coordinator = Coordinator::new();
+        Self::on(Coordinator::new())
+    }
+
+    fn on(coordinator: Coordinator) -> Self {
+        let (cluster, node) =
+            (ClusterId::new(Uuid::from_u128(1)), NodeUid::new(Uuid::from_u128(2)));
         let identity = Identity {
-            cluster: ClusterId::new(Uuid::from_u128(1)),
-            node: NodeUid::new(Uuid::from_u128(2)),
+            cluster,
+            node,
             name: NodeName::new("n").unwrap(),
-            client: coordinator.client(),
+            client: coordinator.client(cluster, node),
             authorities: vec![coordinator.authority()],
             addresses: vec!["coordinator:1".into()],
         };
         let (machine, disk) = (TestMachine::default(), MemoryLedger::default());
-        Self { coordinator, machine, disk, identity }
+        let clock = TokioClock::starting_at(WallTime::from_unix_millis(0));
+        Self { coordinator, machine, disk, identity, kept: Kept::default(), clock }
     }
 
     fn start(&self) -> Running {
@@ -81,10 +114,11 @@ impl World {
             events,
             ledger: Arc::new(self.disk.clone()),
             identity: self.identity.clone(),
+            identities: Arc::new(self.kept.clone()),
             machine: Machine { hostname: "n".into(), ..Machine::default() },
             policy: Policy::default(),
             random: Random::seeded([1, 2]),
-            clock: Arc::new(TokioClock::starting_at(WallTime::from_unix_millis(0))),
+            clock: Arc::new(self.clock.clone()),
             requests: Some(requests),
         };
         (parts, ask)
@@ -440,7 +474,8 @@ async fn joining_is_tried_until_it_is_answered_with_one_key_and_refusals_end_it(
     };
     coordinator.answer_joins([Err(busy), Ok(answer)]);
     let network = coordinator.network();
-    let identity = join(&*network, &wish, &key, &mut random).await.unwrap();
+    let clock = TokioClock::starting_at(WallTime::default());
+    let identity = join(&*network, &clock, &wish, &key, &mut random).await.unwrap();
     assert_eq!((identity.name.as_str(), identity.node.uuid()), ("n", Uuid::from_u128(2)));
     let asked = coordinator.joins();
     let [first, second] = asked.as_slice() else { panic!("two attempts") };
@@ -453,10 +488,11 @@ async fn joining_is_tried_until_it_is_answered_with_one_key_and_refusals_end_it(
     assert_eq!(public_key(first), public_key(second));
 
     coordinator.answer_joins([Err(refusal(Code::PermissionDenied, "TokenExpired", "too late"))]);
-    let refused = join(&*network, &wish, &key, &mut random).await.unwrap_err();
+    let refused = join(&*network, &clock, &wish, &key, &mut random).await.unwrap_err();
     assert!(refused.to_string().contains("too late (TokenExpired): make another"), "{refused}");
     let other = JoinToken { authority: Digest::of(b"x"), ..wish.token.clone() };
-    let refused = join(&*network, &Wish { token: other, ..wish }, &key, &mut random).await;
+    let wish = Wish { token: other, ..wish };
+    let refused = join(&*network, &clock, &wish, &key, &mut random).await;
     assert!(matches!(refused, Err(JoinError::Connect(_))), "another CA's coordinator");
 }
 

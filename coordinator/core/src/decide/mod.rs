@@ -27,6 +27,7 @@ impl Fleet {
             Command::DeleteSet { key, uid } => self.delete_set(key, *uid),
             Command::DeleteNode { name, forget: false } => self.delete_node(name, now),
             Command::DeleteNode { name, forget: true } => self.forget_node(name, now),
+            Command::ForgetNode { uid } => self.forget_uid(*uid, now),
             Command::Leave { uid } => self.leave(*uid, now),
             Command::ConfirmDeparture { uid } => self.confirm_departure(*uid, now),
             Command::ChangeNode { name, changes } => self.change_node(name, changes),

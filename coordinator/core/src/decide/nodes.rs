@@ -28,11 +28,12 @@ impl Fleet {
     }
 
     pub(super) fn forget_node(&self, name: &NodeName, now: Now) -> Result<Decision, Refusal> {
-        let node = self.named(name)?;
-        let mut decision = self.removal(node, now);
-        decision.writes.retain(|write| !matches!(write.key, RecordKey::Node(_)));
-        decision.writes.push(Write::delete(RecordKey::Node(node.uid)));
-        Ok(decision)
+        Ok(self.forgetting(self.named(name)?, now))
+    }
+
+    pub(super) fn forget_uid(&self, uid: NodeUid, now: Now) -> Result<Decision, Refusal> {
+        let node = self.records.nodes.get(&uid).ok_or(Refusal::NodeUnknown(uid))?;
+        Ok(self.forgetting(node, now))
     }
 
     pub(super) fn leave(&self, uid: NodeUid, now: Now) -> Result<Decision, Refusal> {
@@ -139,6 +140,13 @@ impl Fleet {
         };
         let outcome = Outcome::NodeLeaving { record: Box::new(record), pods, connected };
         Decision { writes, outcome }
+    }
+
+    fn forgetting(&self, node: &NodeRecord, now: Now) -> Decision {
+        let mut decision = self.removal(node, now);
+        decision.writes.retain(|write| !matches!(write.key, RecordKey::Node(_)));
+        decision.writes.push(Write::delete(RecordKey::Node(node.uid)));
+        decision
     }
 
     /// The Active node of that name, or else the one that left last of those still leaving.

@@ -53,8 +53,7 @@ pub(in crate::services) fn taint(taint: &Taint) -> v1::Taint {
 
 fn state(view: &NodeView, now: Now) -> (&'static str, Option<Reason>) {
     if view.record.standing != NodeStanding::Active {
-        let message = "it was removed, and has not said yet that nothing of ours runs there";
-        return ("Leaving", Some(Reason::new("Deregistered", message)));
+        return ("Leaving", Some(why_it_leaves(view)));
     }
     match view.readiness {
         Readiness::Ready => ("Ready", None),
@@ -72,6 +71,19 @@ fn state(view: &NodeView, now: Now) -> (&'static str, Option<Reason>) {
             ("Unknown", Some(Reason::new("NodeUnknown", message)))
         }
     }
+}
+
+fn why_it_leaves(view: &NodeView) -> Reason {
+    if !view.replaced {
+        let message = "it was removed, and has not said yet that nothing of ours runs there";
+        return Reason::new("Deregistered", message);
+    }
+    let (name, uid) = (&view.record.name, view.record.uid);
+    let message = format!(
+        "another machine has its name now, and it has not said yet that nothing of ours runs \
+         there; if it never will: everynode delete node {name} --uid {uid} --forget"
+    );
+    Reason::new("Replaced", message)
 }
 
 fn lost_since(view: &NodeView) -> Option<Timestamp> {
