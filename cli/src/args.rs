@@ -59,6 +59,9 @@ pub(crate) enum Verb {
     Uncordon(NodesArgs),
     /// Say why things do not run as wanted, one line each
     Why(WhyArgs),
+    /// Whether orders are given, and giving them again after the store was restored
+    #[command(subcommand)]
+    Cluster(ClusterVerb),
     /// Tokens with which machines join
     #[command(subcommand)]
     Token(TokenVerb),
@@ -245,6 +248,35 @@ pub(crate) struct WhyArgs {
     /// node NAME, pod NAME or daemonset NAME; without, everything that does not run as wanted
     #[arg(value_name = "TYPE NAME")]
     pub(crate) what: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterVerb {
+    /// Show whether orders are given or held, and what giving them would change
+    Status,
+    /// Give orders again after a restore
+    #[command(after_help = RESUME_EXAMPLES)]
+    Resume(ResumeArgs),
+}
+
+const RESUME_EXAMPLES: &str = "\
+Examples:
+  # After everynode-coordinator store restore: what do the machines run that the store lacks?
+  everynode cluster status
+
+  # Apply what the store lacks; pods of the same meaning are not restarted.
+  everynode apply -f manifests/
+
+  # Then give orders again.
+  everynode cluster resume";
+
+#[derive(Debug, Args)]
+pub(crate) struct ResumeArgs {
+    /// Pods that run may be stopped and replaced by it
+    #[arg(long)]
+    pub(crate) allow_removal: bool,
+    #[command(flatten)]
+    pub(crate) dry_run: DryRunArgs,
 }
 
 #[derive(Debug, Subcommand)]

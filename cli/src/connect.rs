@@ -1,6 +1,8 @@
 //! One connection to the coordinator, for one command, and what every call on it has in common.
 
+use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use everynode_proto::v1::cluster_client::ClusterClient;
@@ -12,6 +14,7 @@ use everynode_proto::v1::tokens_client::TokensClient;
 use everynode_transport::{ClientIdentity, Options, TcpDial, Trust, connect};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
+use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -30,11 +33,23 @@ const NO_LIMIT: Duration = Duration::from_secs(60);
 pub(crate) struct Client {
     channel: Channel,
     timeout: Duration,
+    warnings: Warnings,
 }
+
+/// What the coordinator says beside its answers, each once. Cloning shares it.
+#[derive(Clone, Default)]
+pub(crate) struct Warnings(Arc<Mutex<BTreeMap<String, bool>>>);
+
+/// The response metadata that warnings come in.
+const WARNING: &str = "everynode-warning";
 
 impl Client {
     /// Connects as the configuration says.
-    pub(crate) async fn connect(config: &Config, timeout: Duration) -> Result<Self, Error> {
+    pub(crate) async fn connect(
+        config: &Config,
+        timeout: Duration,
+        warnings: Warnings,
+    ) -> Result<Self, Error> {
         let timeout = if timeout.is_zero() { NO_LIMIT } else { timeout };
         let authorities = CertificateDer::pem_slice_iter(&config.authorities)
             .collect::<Result<Vec<_>, _>>()
@@ -54,7 +69,7 @@ impl Client {
         )
         .await
         .map_err(|error| Error::Connect(error.to_string()))?;
-        Ok(Self { channel: connected.channel, timeout })
+        Ok(Self { channel: connected.channel, timeout, warnings })
     }
 
     /// A message as a request with a deadline.
@@ -70,7 +85,11 @@ impl Client {
         call: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<T, Error> {
         match tokio::time::timeout(self.timeout, call).await {
-            Ok(answer) => Ok(answer?.into_inner()),
+            Ok(answer) => {
+                let answer = answer?;
+                self.warnings.take_in(answer.metadata());
+                Ok(answer.into_inner())
+            }
             Err(_) => Err(Error::NoAnswer(self.timeout)),
         }
     }
@@ -105,5 +124,41 @@ impl Client {
 
     pub(crate) fn cluster(&self) -> ClusterClient<Channel> {
         ClusterClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
+    }
+}
+
+impl Warnings {
+    /// Those that were not taken before.
+    pub(crate) fn take(&self) -> Vec<String> {
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = |(text, taken): (&String, &mut bool)| {
+            (!std::mem::replace(taken, true)).then(|| text.clone())
+        };
+        said.iter_mut().filter_map(new).collect()
+    }
+
+    fn take_in(&self, metadata: &MetadataMap) {
+        let texts = metadata.get_all(WARNING).iter().filter_map(|text| text.to_str().ok());
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for text in texts {
+            said.entry(text.to_owned()).or_default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_is_told_once() {
+        let warnings = Warnings::default();
+        let mut metadata = MetadataMap::new();
+        metadata.insert(WARNING, "orders are held".parse().unwrap());
+        warnings.take_in(&metadata);
+        warnings.take_in(&metadata);
+        assert_eq!(warnings.take(), ["orders are held"]);
+        warnings.take_in(&metadata);
+        assert!(warnings.take().is_empty());
     }
 }

@@ -5,25 +5,35 @@ use std::cell::OnceCell;
 use crate::age::unix_now;
 use crate::args::Global;
 use crate::config::Config;
-use crate::connect::Client;
+use crate::connect::{Client, Warnings};
 use crate::error::Error;
 use crate::expiry;
+use crate::out::Out;
 
 /// The flags that every verb takes, and the configuration they lead to.
 pub(crate) struct Context {
     global: Global,
     config: OnceCell<Config>,
+    warnings: Warnings,
 }
 
 impl Context {
     /// What these flags say.
     pub(crate) fn new(global: Global) -> Self {
-        Self { global, config: OnceCell::new() }
+        Self { global, config: OnceCell::new(), warnings: Warnings::default() }
     }
 
     /// Connects to the coordinator.
     pub(crate) async fn connect(&self) -> Result<Client, Error> {
-        Client::connect(self.config()?, self.global.request_timeout).await
+        let timeout = self.global.request_timeout;
+        Client::connect(self.config()?, timeout, self.warnings.clone()).await
+    }
+
+    /// Tells what the coordinator said beside its answers, and was not told yet.
+    pub(crate) fn tell_warnings(&self, out: &mut Out) {
+        for warning in self.warnings.take() {
+            out.note(format!("Warning: {warning}"));
+        }
     }
 
     /// The namespace where an object names none.

@@ -51,6 +51,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime.block_on(verbs::run(cli.verb, &context, &mut out)),
         Err(error) => Err(Error::Failed(format!("can't start: {error}"))),
     };
+    context.tell_warnings(&mut out);
     if let Some(line) = context.warning() {
         out.note(line);
     }

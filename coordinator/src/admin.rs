@@ -12,7 +12,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use everynode_model::{ClusterId, WallTime};
 use everynode_transport::identity::certificates_from_pem;
-use everynode_transport::{Role, SERVER_NAME, Validity, is_plausible};
+use everynode_transport::{Peer, Role, SERVER_NAME, Validity, is_plausible};
+
+use rustls_pki_types::CertificateDer;
 
 use crate::pki::{Issued, Pki, PkiError};
 
@@ -86,13 +88,14 @@ pub fn server_in(directory: &Path) -> Option<String> {
     line.trim_matches('"').strip_prefix("https://").map(str::to_owned)
 }
 
+/// The cluster of a file that is there, by the certificate in it.
+pub fn cluster_in(directory: &Path) -> Option<ClusterId> {
+    Some(Peer::from_certificate(chain_in(directory)?.first()?).ok()?.0.cluster())
+}
+
 /// When the certificate in a file that is there is valid.
 pub fn validity_in(directory: &Path) -> Option<Validity> {
-    let text = fs::read_to_string(directory.join(FILE)).ok()?;
-    let lines = text.lines().map(str::trim);
-    let chain = lines.filter_map(|line| line.strip_prefix("client-certificate-data: ")).next()?;
-    let chain = certificates_from_pem(&STANDARD.decode(chain.trim()).ok()?).ok()?;
-    Validity::of_der(chain.first()?)
+    Validity::of_der(chain_in(directory)?.first()?)
 }
 
 /// What the operator is to be told of a certificate that ends soon, or has ended.
@@ -109,6 +112,14 @@ pub fn warning(validity: Validity, now: WallTime) -> Option<String> {
         "the certificate in {FILE} {what}: have a new one written with \
          `everynode-coordinator admin-conf`, the coordinator stopped"
     ))
+}
+
+/// The certificates in a file that is there.
+fn chain_in(directory: &Path) -> Option<Vec<CertificateDer<'static>>> {
+    let text = fs::read_to_string(directory.join(FILE)).ok()?;
+    let mut lines = text.lines().map(str::trim);
+    let chain = lines.find_map(|line| line.strip_prefix("client-certificate-data: "))?;
+    certificates_from_pem(&STANDARD.decode(chain.trim()).ok()?).ok()
 }
 
 fn text(pki: &Pki, admin: &Issued, server: &str) -> String {
@@ -150,8 +161,11 @@ fn pem<T: AsRef<[u8]>>(label: &str, blocks: &[T]) -> String {
     text
 }
 
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let draft = path.with_extension("conf.partial");
+/// Writes a file for its owner alone over one that is there, whole or not at all.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(".partial");
+    let draft = PathBuf::from(draft);
     match fs::remove_file(&draft) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -159,7 +173,8 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
     file.write_all(bytes)?;
     file.sync_all()?;
-    fs::rename(&draft, path)
+    fs::rename(&draft, path)?;
+    path.parent().map_or(Ok(()), |directory| fs::File::open(directory)?.sync_all())
 }
 
 #[cfg(test)]
@@ -169,7 +184,7 @@ mod tests {
     use crate::entropy::Entropy;
     use crate::pki::Authority;
     use everynode_model::WallTime;
-    use everynode_transport::{ClientIdentity, Peer};
+    use everynode_transport::ClientIdentity;
     use std::os::unix::fs::PermissionsExt as _;
     use std::sync::Arc;
 
@@ -192,6 +207,7 @@ mod tests {
         let path = write(directory.path(), &pki, cluster, "10.0.0.1:7443").unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(server_in(directory.path()).as_deref(), Some("10.0.0.1:7443"));
+        assert_eq!(cluster_in(directory.path()), Some(cluster));
 
         let text = fs::read_to_string(&path).unwrap();
         let identity = ClientIdentity::from_pem(

@@ -72,11 +72,13 @@ pub enum Denial {
 }
 
 /// Every method, and what its caller must be. What is not listed is nobody's.
-const METHODS: [(&str, Required); 32] = [
+const METHODS: [(&str, Required); 34] = [
     ("/everynode.v1.Agent/Join", Required::Nobody),
     ("/everynode.v1.Agent/Renew", Required::Node),
     ("/everynode.v1.Agent/Session", Required::Node),
     ("/everynode.v1.Cluster/Info", Required::Viewer),
+    ("/everynode.v1.Cluster/Resume", Required::Admin),
+    ("/everynode.v1.Cluster/Status", Required::Viewer),
     ("/everynode.v1.Cluster/Why", Required::Viewer),
     ("/everynode.v1.DaemonSets/Apply", Required::Admin),
     ("/everynode.v1.DaemonSets/Create", Required::Admin),

@@ -3,6 +3,7 @@
 //! ```text
 //!   empty store ──▶ cluster, first authority, term 1 ──┐   one transaction
 //!   known store ──▶ term + 1, new reign ───────────────┤   fenced by what was read
+//!   another one than was served from here ──▶ refused  │
 //!                                                      ▼
 //!                                   authorities ─▶ records ─▶ fleet
 //! ```
@@ -23,6 +24,8 @@ use crate::pki;
 use crate::pki::store::put as put_authority;
 use crate::pki::{Authority, Pki, PkiError};
 use crate::records::{self, CLUSTER_KEY};
+use crate::store::verify;
+use crate::store::witness::{Doubt, Witness};
 
 /// A coordinator that is ready to lead.
 pub struct Booted {
@@ -60,6 +63,14 @@ pub enum BootError {
     /// The records don't make a fleet.
     #[error("the stored records make no fleet ({0:?}): restore a backup")]
     Fleet(RestoreError),
+    /// The store is not the one that was served from here.
+    #[error(transparent)]
+    Doubt(#[from] Doubt),
+    /// What is stored can be read and does not belong together.
+    #[error(
+        "the store is not sound ({0}): see everynode-coordinator store verify, restore a backup"
+    )]
+    Unsound(String),
     /// Another coordinator began to lead at the same moment.
     #[error("another coordinator is starting on the same store: let one of them lead")]
     Overtaken,
@@ -75,10 +86,30 @@ pub async fn boot(
     clock: &Arc<dyn Clock>,
     entropy: &Arc<Entropy>,
 ) -> Result<Booted, BootError> {
-    let (cluster, fence) = begin_reign(store, clock, entropy).await?;
+    boot_again(store, config, None, clock, entropy).await
+}
+
+/// Begins a reign over what `store` holds, if that is what `witness` says was served before.
+///
+/// # Errors
+/// As [`boot`]; also when the store is another, or an older one.
+pub async fn boot_again(
+    store: &dyn Store,
+    config: Config,
+    witness: Option<&Witness>,
+    clock: &Arc<dyn Clock>,
+    entropy: &Arc<Entropy>,
+) -> Result<Booted, BootError> {
+    let (cluster, fence) = begin_reign(store, witness, clock, entropy).await?;
     let pki = pki::store::load(store, Arc::clone(clock), Arc::clone(entropy)).await?;
     let stored = records::load(store).await?;
+    if let Some(fault) = stored.iter().find_map(verify::fault) {
+        return Err(BootError::Unsound(fault));
+    }
     let fleet = Fleet::restore(stored, config, clock.now()).map_err(BootError::Fleet)?;
+    if let Some(fault) = verify::together(&fleet).into_iter().next() {
+        return Err(BootError::Unsound(fault));
+    }
     tracing::debug!(cluster = %cluster.id, term = %cluster.term, "a reign begins");
     Ok(Booted { fleet, fence, pki, cluster })
 }
@@ -99,17 +130,23 @@ pub async fn look(
 
 async fn begin_reign(
     store: &dyn Store,
+    witness: Option<&Witness>,
     clock: &Arc<dyn Clock>,
     entropy: &Entropy,
 ) -> Result<(ClusterRecord, Fence), BootError> {
     let reign = ReignId::new(entropy.uuid()?);
-    let (cluster, mut txn) = match store.get(CLUSTER_KEY).await? {
-        Some(item) => {
-            let former = read(&item)?;
+    let item = store.get(CLUSTER_KEY).await?;
+    let former = item.as_ref().map(read).transpose()?;
+    let empty = former.is_none() && store.list("/", None).await?.items.is_empty();
+    if let Some(witness) = witness.filter(|_| former.is_some() || empty) {
+        witness.check(former.as_ref())?;
+    }
+    let (cluster, mut txn) = match item.zip(former) {
+        Some((item, former)) => {
             let cluster = ClusterRecord { term: former.term.next(), reign, ..former };
             (cluster, Txn::new().expect(CLUSTER_KEY, item.mod_revision))
         }
-        None if store.list("/", None).await?.items.is_empty() => {
+        None if empty => {
             let id = ClusterId::new(entropy.uuid()?);
             let authority = Authority::make(entropy, clock.now().wall)?;
             let mut txn = Txn::new().expect_absent(CLUSTER_KEY);

@@ -29,7 +29,42 @@ Examples:
   everynode-coordinator admin-conf --data-dir D
 
   # A copy of everything that is stored; the coordinator may be running.
-  everynode-coordinator store backup /backup/everynode.db --data-dir D";
+  everynode-coordinator store backup /backup/everynode.db --data-dir D
+
+  # Back to that copy; the coordinator must not be running.
+  everynode-coordinator store restore /backup/everynode.db --data-dir D --force";
+
+const BACKUP_EXAMPLES: &str = "\
+Examples:
+  # Every night, by cron; each in a file of its own.
+  everynode-coordinator store backup \"/backup/everynode-$(date +%F).db\" --data-dir D
+
+  # Always the same file: replaced only when the new copy is whole and verified.
+  everynode-coordinator store backup /backup/everynode.db --force --data-dir D";
+
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  # The store in the data directory; the coordinator may be running.
+  everynode-coordinator store verify --data-dir D
+
+  # A backup, also on media that can't be written.
+  everynode-coordinator store verify /backup/everynode.db --data-dir D";
+
+const RESTORE_EXAMPLES: &str = "\
+Examples:
+  # A damaged or lost store. Orders are held until you have looked.
+  systemctl stop everynode-coordinator
+  everynode-coordinator store restore /backup/everynode.db --data-dir D
+  systemctl start everynode-coordinator
+  everynode cluster status
+  everynode apply -f manifests/
+  everynode cluster resume
+
+  # Back to yesterday although the store is sound; it is kept as D/store.db.before-restore-…
+  everynode-coordinator store restore /backup/yesterday.db --force --data-dir D
+
+  # An event says that an agent accepted orders of term 12: begin above it, with the same store.
+  everynode-coordinator store restore D/store.db --force --term 13 --data-dir D";
 
 /// Says what must run on every machine of a fleet, and sees that it does.
 #[derive(Debug, Parser)]
@@ -97,15 +132,42 @@ pub enum Command {
 /// What can be done with the store.
 #[derive(Debug, Subcommand)]
 pub enum StoreCommand {
-    /// Copy it to a new file; the coordinator may be running.
+    /// Copy it to a file; the coordinator may be running.
+    ///
+    /// The copy is verified before it gets its name. It holds the cluster's keys and secrets: it is
+    /// readable for its owner only, and whoever has it is the cluster.
+    #[command(after_help = BACKUP_EXAMPLES)]
     Backup {
         /// The file to make.
         file: PathBuf,
+        /// Replace a file that is there.
+        #[arg(long)]
+        force: bool,
     },
-    /// Read every page and entry; the coordinator may be running.
+    /// Read every page and record and see that they belong together; the coordinator may be running.
+    ///
+    /// Changes nothing. What is wrong is printed, one line each; the exit code is 1 then.
+    #[command(after_help = VERIFY_EXAMPLES)]
     Verify {
         /// The file to check [default: the store in the data directory].
         file: Option<PathBuf>,
+    },
+    /// Put a copy in the store's place; the coordinator must not be running.
+    ///
+    /// The former store is kept beside. The copy may know less than the machines do, so that it begins
+    /// a new term and holds all orders: nothing is started, stopped or replaced on any machine before
+    /// somebody has looked (everynode cluster status) and said so (everynode cluster resume).
+    #[command(after_help = RESTORE_EXAMPLES)]
+    Restore {
+        /// The copy, made by store backup.
+        file: PathBuf,
+        /// Replace a store that is sound, too.
+        #[arg(long)]
+        force: bool,
+        /// The term to begin: above any that agents have accepted orders of [default: 1000 above the
+        /// highest that the copy, the present store and cluster.json tell of].
+        #[arg(long, value_name = "N")]
+        term: Option<u64>,
     },
 }
 

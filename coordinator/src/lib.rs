@@ -14,6 +14,7 @@ pub mod clock;
 pub mod config;
 pub mod driver;
 pub mod entropy;
+mod held;
 pub mod pki;
 pub mod records;
 pub mod serve;
@@ -21,6 +22,7 @@ pub mod services;
 pub mod sessions;
 mod start;
 mod status;
+pub mod store;
 pub mod tls;
 
 pub use start::main_with_args;

@@ -24,8 +24,10 @@ use everynode_store::Store;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
+use tonic::transport::server::Router;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
+use tower::layer::util::Stack;
 
 use crate::accept::{self, Limits, Listen};
 use crate::auth::AuthLayer;
@@ -33,6 +35,7 @@ use crate::boot::{BootError, Booted, boot};
 use crate::clock::Clock;
 use crate::driver;
 use crate::entropy::Entropy;
+use crate::held::HeldLayer;
 use crate::pki::{Pki, PkiError};
 use crate::services::{Api, MAX_LIST_BYTES, Parts};
 use crate::sessions::{AgentService, Sessions};
@@ -152,6 +155,7 @@ pub async fn run<L: Listen>(
     let (handle, turns) =
         driver::new(fleet, store, fence, sessions.clone(), Arc::clone(&clock), stopped);
     let dates = Arc::clone(&clock);
+    let warning = HeldLayer::new(handle.clone());
     let parts = Parts {
         handle,
         sessions: sessions.clone(),
@@ -164,7 +168,7 @@ pub async fn run<L: Listen>(
     };
     let (health, routes) = routes(parts, settings.node_certificates)?;
     let incoming = accept::incoming(listener, tls.clone(), clock, settings.limits);
-    let serving = server(cluster.id, routes)
+    let serving = server(cluster.id, warning, routes)
         .serve_with_incoming_shutdown(incoming, closing.clone().cancelled_owned());
     let mut turns = tokio::spawn(turns);
     let mut serving = std::pin::pin!(serving);
@@ -233,20 +237,19 @@ fn routes(
     Ok((health, routes.routes()))
 }
 
+/// What a call passes before it reaches a service.
+type Layers = Stack<HeldLayer, Stack<AuthLayer, tower::layer::util::Identity>>;
+
 /// HTTP/2 as it is spoken here. Windows stay at their defaults: smaller ones would let a slow reader
 /// of small messages lose its connection sooner, and save nothing on idle ones.
-fn server(
-    cluster: ClusterId,
-    routes: Routes,
-) -> tonic::transport::server::Router<
-    tower::layer::util::Stack<AuthLayer, tower::layer::util::Identity>,
-> {
+fn server(cluster: ClusterId, warning: HeldLayer, routes: Routes) -> Router<Layers> {
     Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .timeout(DEADLINE)
         .layer(AuthLayer::new(cluster))
+        .layer(warning)
         .add_routes(routes)
 }
 

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use everynode_store::sqlite::{Options, backup_file, verify_file};
+use everynode_model::Term;
+use everynode_store::sqlite::Options;
 use everynode_store::{SqliteStore, Store, StoreError};
 use rustix::fs::Access;
 use sd_notify::NotifyState;
@@ -27,6 +28,8 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Cli, Command, ConfigError, LogFormat, ServeArgs, StoreCommand};
 use crate::entropy::Entropy;
 use crate::serve::{self, ServeError, Settings, World};
+use crate::store::witness::{Witness, WitnessError};
+use crate::store::{LookError, MARGIN, Restore, RestoreError, Restored, Unsound, backup, look};
 
 /// The store's file in the data directory.
 const STORE: &str = "store.db";
@@ -48,8 +51,19 @@ enum StartError {
     Running,
     #[error("there is no store in {path}: start the coordinator once, or check --data-dir")]
     NoStore { path: PathBuf },
+    #[error(
+        "{path} is gone, and a cluster was served from there: put it back with \
+         everynode-coordinator store restore, or choose another --data-dir for a new cluster"
+    )]
+    StoreGone { path: PathBuf },
     #[error("{doing} failed: {source}")]
-    StoreTask { doing: &'static str, source: StoreError },
+    StoreTask { doing: &'static str, source: LookError },
+    #[error("nothing was restored: {0}")]
+    Restore(#[from] RestoreError),
+    #[error("{path}: {count} faults")]
+    Faults { path: PathBuf, count: usize },
+    #[error(transparent)]
+    Witness(#[from] WitnessError),
     #[error("can't listen on {address}: {source}")]
     Listen { address: SocketAddr, source: io::Error },
     #[error(transparent)]
@@ -101,12 +115,18 @@ async fn serve(data_dir: &Path, args: &ServeArgs) -> Result<(), StartError> {
     let (listener, bound) = listen(args.listen)?;
     prepare(data_dir)?;
     let path = data_dir.join(STORE);
+    let witness = Witness::of(data_dir)?;
+    if witness.is_some() && !path.exists() {
+        return Err(StartError::StoreGone { path });
+    }
     let store: Arc<dyn Store> =
         Arc::new(SqliteStore::open(&path, Options::default()).map_err(StartError::Store)?);
     let (clock, entropy) = surroundings();
     let fleet = args.fleet()?;
     let advertise = args.advertised(bound, &machine_name());
-    let booted = boot::boot(&*store, fleet.clone(), &clock, &entropy).await?;
+    let booted =
+        boot::boot_again(&*store, fleet.clone(), witness.as_ref(), &clock, &entropy).await?;
+    Witness::to(&booted.cluster).write(data_dir)?;
     admin::write_if_absent(data_dir, &booted.pki, booted.cluster.id, &args.for_admin(bound))?;
     if let Some(validity) = admin::validity_in(data_dir)
         && let Some(line) = admin::warning(validity, clock.now().wall)
@@ -114,6 +134,12 @@ async fn serve(data_dir: &Path, args: &ServeArgs) -> Result<(), StartError> {
         tracing::warn!("{line}");
     }
     let signals = signals().map_err(StartError::Runtime)?;
+    if booted.fleet.hold().is_some() {
+        tracing::warn!(
+            "orders are held since the store was restored: everynode cluster status tells what \
+             resuming would change, everynode cluster resume gives orders again"
+        );
+    }
     let ready = format!("serving on {bound}, advertised as {}", advertise.join(","));
     tracing::info!("ready: {ready}");
     tell(&[NotifyState::Ready, NotifyState::Status(&ready)]);
@@ -153,23 +179,64 @@ async fn admin_conf(data_dir: &Path, args: &ServeArgs) -> Result<(), StartError>
 
 fn store_task(data_dir: &Path, command: &StoreCommand) -> Result<(), StartError> {
     let store = data_dir.join(STORE);
-    if !store.exists() {
-        return Err(StartError::NoStore { path: data_dir.into() });
-    }
     match command {
-        StoreCommand::Backup { file } => {
-            backup_file(&store, file)
+        StoreCommand::Backup { file, force } => {
+            let held = backup(&there(data_dir, &store)?, file, *force)
                 .map_err(|source| StartError::StoreTask { doing: "the backup", source })?;
-            say(&format!("{} is a copy of {}", file.display(), store.display()));
+            let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now());
+            say(&format!("{} is a copy of {} at {now}", file.display(), store.display()));
+            say(&format!("{}: {held}, verified", file.display()));
+            Ok(())
         }
-        StoreCommand::Verify { file } => {
-            let file = file.as_ref().unwrap_or(&store);
-            let found = verify_file(file)
-                .map_err(|source| StartError::StoreTask { doing: "the check", source })?;
-            let (file, keys, revision) = (file.display(), found.keys, found.revision);
-            say(&format!("{file} is whole: {keys} keys at revision {revision}"));
+        StoreCommand::Verify { file: Some(file) } => verify(file),
+        StoreCommand::Verify { file: None } => verify(&there(data_dir, &store)?),
+        StoreCommand::Restore { file, force, term } => {
+            prepare(data_dir)?;
+            let term = term.map(Term);
+            restore(&Restore { data_dir, store: &store, file, force: *force, term })
         }
     }
+}
+
+fn there(data_dir: &Path, store: &Path) -> Result<PathBuf, StartError> {
+    match store.exists() {
+        true => Ok(store.into()),
+        false => Err(StartError::NoStore { path: data_dir.into() }),
+    }
+}
+
+fn verify(file: &Path) -> Result<(), StartError> {
+    match look(file) {
+        Ok(held) => {
+            say(&format!("{} is sound: {held}", file.display()));
+            Ok(())
+        }
+        Err(LookError::Unsound(Unsound { path, faults })) => {
+            for fault in &faults {
+                say(fault);
+            }
+            Err(StartError::Faults { path, count: faults.len() })
+        }
+        Err(source) => Err(StartError::StoreTask { doing: "the check", source }),
+    }
+}
+
+fn restore(restore: &Restore<'_>) -> Result<(), StartError> {
+    let (file, store) = (restore.file.display(), restore.store.display());
+    let (clock, entropy) = surroundings();
+    let now = clock.now().wall;
+    let Restored { copy, term, above, kept } = runtime()?.block_on(restore.run(now, &entropy))?;
+    say(&format!("{file}: {copy}, verified"));
+    if let Some(kept) = kept {
+        say(&format!("the former store is kept as {}", kept.display()));
+    }
+    let why = match restore.term {
+        Some(_) => "as told".to_owned(),
+        None => format!("{MARGIN} more, for starts that nothing here tells of"),
+    };
+    say(&format!("{store} is restored; the next start serves term {term}: above {above}, {why}"));
+    say("orders are held: start the coordinator, look at everynode cluster status, apply what is \
+         missing, then everynode cluster resume");
     Ok(())
 }
 

@@ -81,6 +81,15 @@ pub(crate) fn refused(why: &Refusal) -> Status {
         Refusal::TaintNotFound(key) => {
             (InvalidArgument, "TaintNotFound", format!("taint {key:?} not found"))
         }
+        Refusal::WouldRemove { pods, nodes } => (
+            FailedPrecondition,
+            "WouldRemove",
+            format!(
+                "{pods} running pods on {nodes} nodes would be stopped or replaced: see everynode \
+                 cluster status, apply what the restored store lacks, or allow it with \
+                 --allow-removal"
+            ),
+        ),
         Refusal::TooMany { what, limit } => (
             ResourceExhausted,
             "TooMany",

@@ -33,6 +33,8 @@ fn what_people_type_for_kubectl_is_understood() {
         "everynode rollout history daemonset x --revision 3",
         "everynode why",
         "everynode why node n1",
+        "everynode cluster status",
+        "everynode cluster resume --allow-removal --dry-run=server",
         "everynode cordon n1 n2",
         "everynode --request-timeout 5 version --client",
         "everynode get ds --config f",

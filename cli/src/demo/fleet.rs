@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::place::Place;
 use super::processes::{Process, free_port};
 use crate::config::Config;
-use crate::connect::Client;
+use crate::connect::{Client, Warnings};
 use crate::error::Error;
 use crate::inner::{AGENT, COORDINATOR};
 use crate::kinds::{Kind as _, Nodes, metadata_from};
@@ -87,7 +87,7 @@ impl Fleet {
         loop {
             if admin_conf.exists() {
                 let connected = match Config::load(Some(&admin_conf)) {
-                    Ok(config) => Client::connect(&config, REQUEST).await,
+                    Ok(config) => Client::connect(&config, REQUEST, Warnings::default()).await,
                     Err(error) => Err(error.into()),
                 };
                 if let Ok(client) = connected {

@@ -103,11 +103,12 @@ impl Kind for Nodes {
     }
 }
 
-/// `Ready`, `NotReady,SchedulingDisabled`, ….
+/// `Ready`, `NotReady,SchedulingDisabled`, `Ready,AheadOfStore`, ….
 fn state_words(node: &Node) -> String {
     let state = if node.state.is_empty() { "Unknown" } else { &node.state };
     let cordoned = if node.unschedulable { ",SchedulingDisabled" } else { "" };
-    format!("{state}{cordoned}")
+    let ahead = node.ahead.as_ref().map_or_else(String::new, |ahead| format!(",{}", ahead.code));
+    format!("{state}{cordoned}{ahead}")
 }
 
 /// The roles that labels give it, or `<none>`.
@@ -148,6 +149,8 @@ fn status_json(node: &Node) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use everynode_proto::v1::Reason;
+
     use super::*;
 
     #[test]
@@ -157,11 +160,13 @@ mod tests {
             metadata: Some(ObjectMeta { name: "n1".into(), labels, ..ObjectMeta::default() }),
             state: "NotReady".into(),
             unschedulable: true,
+            ahead: Some(Reason { code: "AheadOfStore".into(), message: String::new() }),
             agent_version: "0.1.0".into(),
             ..Node::default()
         };
         let row = Nodes::row(&node, 0);
-        assert_eq!(row[..5], ["n1", "NotReady,SchedulingDisabled", "edge", "<unknown>", "v0.1.0"]);
+        let state = "NotReady,SchedulingDisabled,AheadOfStore";
+        assert_eq!(row[..5], ["n1", state, "edge", "<unknown>", "v0.1.0"]);
         assert_eq!(row.len(), Nodes::COLUMNS.len());
     }
 }

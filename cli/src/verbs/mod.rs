@@ -1,5 +1,6 @@
 //! The verbs, one file each.
 
+mod cluster;
 mod cordon;
 mod create;
 mod delete;
@@ -35,6 +36,7 @@ pub(crate) async fn run(verb: Verb, context: &Context, out: &mut Out) -> Result<
         Verb::Cordon(args) => cordon::run(&args, true, context, out).await,
         Verb::Uncordon(args) => cordon::run(&args, false, context, out).await,
         Verb::Why(args) => why::run(&args, context, out).await,
+        Verb::Cluster(verb) => cluster::run(&verb, context, out).await,
         Verb::Token(verb) => token::run(&verb, context, out).await,
         Verb::Rollout(verb) => rollout::run(&verb, context, out).await,
         Verb::Version(args) => version::run(&args, context, out).await,

@@ -34,6 +34,7 @@ pub(crate) async fn run(args: &WhyArgs, context: &Context, out: &mut Out) -> Res
     };
     let everything = request == WhyRequest::default();
     let answer = client.answer(client.cluster().why(client.request(request))).await?;
+    context.tell_warnings(out);
     print(&answer.lines, everything, out)
 }
 

@@ -57,8 +57,12 @@ impl Desk {
 impl Fleet {
     /// The orders that are due: to connected nodes that belong, whose assignment is another than
     /// the one last handed out in this reign, or whose session has just begun. Each is handed out
-    /// once; generations grow by one per node within the term.
+    /// once; generations grow by one per node within the term. While orders are held there are none,
+    /// and what is due stays due.
     pub fn take_orders(&mut self) -> Vec<(NodeUid, Arc<Order>)> {
+        if self.records.hold.is_some() {
+            return Vec::new();
+        }
         let stale = std::mem::take(&mut self.desk.stale);
         let greeted = std::mem::take(&mut self.desk.greeted);
         stale.union(&greeted).filter_map(|node| self.hand_out(*node, &greeted)).collect()

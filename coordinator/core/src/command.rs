@@ -95,6 +95,11 @@ pub enum Command {
         /// The changes, in order; all or none.
         changes: Vec<NodeChange>,
     },
+    /// Give orders again: a person has looked at what the restored store leads to.
+    Resume {
+        /// Whether pods that run may be stopped or replaced by that.
+        allow_removal: bool,
+    },
     /// Have one pod replaced (`delete pod`).
     ReplacePod {
         /// On which node.
@@ -248,6 +253,13 @@ pub enum Refusal {
     TokenNotFound(String),
     /// A label or taint to remove is not there.
     TaintNotFound(String),
+    /// Pods that run would be stopped or replaced, and that was not allowed.
+    WouldRemove {
+        /// How many pods.
+        pods: usize,
+        /// On how many nodes.
+        nodes: usize,
+    },
     /// A limit is reached.
     TooMany {
         /// Of what.

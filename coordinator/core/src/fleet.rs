@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use everynode_model::{NodeUid, Now, PodKey, SetUid, Timestamp};
+use everynode_model::{NodeUid, Now, PodKey, SetUid, Term, Timestamp};
 
 use crate::assign::Desk;
 use crate::config::Config;
@@ -50,6 +50,9 @@ pub enum RestoreError {
 /// Where the term begins in a `resourceVersion`: 2^40 versions in one term are a million a second
 /// for twelve days without a restart, 2^24 terms one restart a minute for 30 years.
 const TERM_SHIFT: u32 = 40;
+
+/// The last term whose `resourceVersion`s fit.
+pub const LAST_TERM: Term = Term((1 << (u64::BITS - TERM_SHIFT)) - 1);
 
 impl Fleet {
     /// The fleet of these records, in any order; nothing has been seen of it yet.
@@ -108,6 +111,10 @@ impl Fleet {
             // Also where its pod was never reported: it is not awaited any more.
             let nodes = self.tallies.get(set).into_iter().flat_map(|tally| tally.cells.keys());
             self.changed.extend(nodes.map(|node| Changed::Pod(*node, key.clone())));
+        }
+        if touched.hold {
+            touched.sets.extend(self.records.sets.keys());
+            self.doubt_all();
         }
         for node in &touched.nodes {
             self.touch_places(*node);
@@ -169,6 +176,16 @@ impl Fleet {
     pub fn succeed(&mut self, former: &Self) {
         self.version = self.version.max(former.version) + 1;
         self.desk.succeed(&former.desk);
+    }
+
+    /// Holding begins or ends: every node is shown otherwise, and an order is due to each that hears.
+    fn doubt_all(&mut self) {
+        for (node, seen) in &self.seen {
+            if seen.session.is_some() {
+                self.desk.greet(*node);
+            }
+            self.changed.insert(Changed::Node(*node));
+        }
     }
 
     pub(crate) fn advance(&mut self, now: Now) {

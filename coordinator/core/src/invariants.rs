@@ -26,6 +26,7 @@ pub struct Violation {
 pub fn check(fleet: &Fleet) -> Result<(), Violation> {
     counters_equal_a_recount(fleet)?;
     no_order_ahead_of_records(fleet)?;
+    no_order_while_held(fleet)?;
     grants_name_kept_revisions(fleet)?;
     grants_name_known_nodes(fleet)?;
     names_are_unique(fleet)?;
@@ -76,6 +77,15 @@ pub fn no_order_ahead_of_records(fleet: &Fleet) -> Result<(), Violation> {
         holds(whole, "no_order_ahead_of_records", || format!("{node} lacks a body: {order:?}"))?;
     }
     Ok(())
+}
+
+/// While orders are held, nobody has one of this reign.
+///
+/// # Errors
+/// When a node was given one.
+pub fn no_order_while_held(fleet: &Fleet) -> Result<(), Violation> {
+    let given = fleet.desk.handed().keys().next().filter(|_| fleet.records.hold.is_some());
+    holds(given.is_none(), "no_order_while_held", || format!("{given:?} has an order"))
 }
 
 /// The next order of a node has a higher generation than the one before, or is the same one.

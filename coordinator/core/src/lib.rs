@@ -22,6 +22,7 @@ mod decide;
 mod events;
 mod fleet;
 mod grants;
+mod hold;
 pub mod invariants;
 mod lease;
 pub mod observe;
@@ -37,12 +38,13 @@ mod why;
 
 pub use command::{Command, Decision, NodeChange, Outcome, PutMode, Refusal};
 pub use config::Config;
-pub use fleet::{Fleet, RestoreError};
+pub use fleet::{Fleet, LAST_TERM, RestoreError};
+pub use hold::{Action, Consequence};
 pub use observe::{Hello, Observation};
 pub use placement::{Verdict, WhyNot, verdict};
 pub use record::{
-    ClusterRecord, EventRecord, EventType, Grant, GrantHead, InvolvedObject, NodeRecord,
-    NodeStanding, Record, RecordKey, RevisionRecord, SetRecord, TokenRecord, Write,
+    ClusterRecord, EventRecord, EventType, Grant, GrantHead, HoldRecord, InvolvedObject,
+    NodeRecord, NodeStanding, Record, RecordKey, RevisionRecord, SetRecord, TokenRecord, Write,
 };
 pub use view::{Changed, NodeView, Order, PodView, Readiness, SetStatus, SetView, Why};
 pub use views::PodFilter;

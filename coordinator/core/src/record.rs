@@ -19,6 +19,16 @@ pub struct ClusterRecord {
     pub reign: ReignId,
 }
 
+/// Orders are held: what is stored was restored from a copy, and agents may have heard what the copy
+/// does not know. Stored by a restore; ends with [`crate::Command::Resume`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HoldRecord {
+    /// When the copy was restored.
+    pub since: WallTime,
+    /// The reign in which the copy was taken: what was accepted under a later one, it can't know.
+    pub copied_in: Term,
+}
+
 /// A registered machine, or the tombstone of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeRecord {
@@ -188,6 +198,8 @@ pub struct EventRecord {
 pub enum RecordKey {
     /// [`ClusterRecord`].
     Cluster,
+    /// [`HoldRecord`].
+    Hold,
     /// [`NodeRecord`].
     Node(NodeUid),
     /// [`SetRecord`].
@@ -209,6 +221,8 @@ pub enum RecordKey {
 pub enum Record {
     /// The cluster and the reign.
     Cluster(ClusterRecord),
+    /// Orders are held.
+    Hold(HoldRecord),
     /// A node.
     Node(NodeRecord),
     /// A DaemonSet.
@@ -239,6 +253,7 @@ impl Record {
     pub fn key(&self) -> RecordKey {
         match self {
             Self::Cluster(_) => RecordKey::Cluster,
+            Self::Hold(_) => RecordKey::Hold,
             Self::Node(node) => RecordKey::Node(node.uid),
             Self::Set(set) => RecordKey::Set(set.set.key.clone()),
             Self::Revision(revision) => RecordKey::Revision(revision.set, revision.digest),

@@ -10,14 +10,16 @@ use everynode_model::{
 use crate::grants::{Chunk, bucket};
 use crate::placement::verdict;
 use crate::record::{
-    ClusterRecord, Grant, GrantHead, NodeRecord, NodeStanding, Record, RecordKey, RevisionRecord,
-    SetRecord, TokenRecord, Write,
+    ClusterRecord, Grant, GrantHead, HoldRecord, NodeRecord, NodeStanding, Record, RecordKey,
+    RevisionRecord, SetRecord, TokenRecord, Write,
 };
 
 /// All records but events, with the indexes that make them quick to find.
 #[derive(Clone, Debug)]
 pub(crate) struct Records {
     pub(crate) cluster: ClusterRecord,
+    /// While it is there, no order goes out.
+    pub(crate) hold: Option<HoldRecord>,
     pub(crate) nodes: BTreeMap<NodeUid, Arc<NodeRecord>>,
     /// Of Active nodes only: a leaving node's name is free.
     pub(crate) names: BTreeMap<NodeName, NodeUid>,
@@ -63,6 +65,8 @@ pub(crate) struct Touched {
     pub(crate) grants: BTreeSet<(SetUid, NodeUid)>,
     /// Sets that are no longer there.
     pub(crate) gone: Vec<(PodKey, SetUid)>,
+    /// Whether orders began to be held, or are not any more.
+    pub(crate) hold: bool,
 }
 
 /// By what a repeated join is recognised.
@@ -74,6 +78,7 @@ impl Records {
     pub(crate) fn new(cluster: ClusterRecord) -> Self {
         Self {
             cluster,
+            hold: None,
             nodes: BTreeMap::new(),
             names: BTreeMap::new(),
             joins: BTreeMap::new(),
@@ -113,6 +118,10 @@ impl Records {
     fn put(&mut self, record: &Record, touched: &mut Touched) {
         match record {
             Record::Cluster(cluster) => self.cluster = *cluster,
+            Record::Hold(hold) => {
+                self.hold = Some(*hold);
+                touched.hold = true;
+            }
             Record::Node(node) => {
                 self.unindex_node(node.uid);
                 self.index_node(node);
@@ -174,6 +183,10 @@ impl Records {
             }
             RecordKey::Token(id) => {
                 self.tokens.remove(id);
+            }
+            RecordKey::Hold => {
+                self.hold = None;
+                touched.hold = true;
             }
             RecordKey::Cluster | RecordKey::Event(_) => {}
         }

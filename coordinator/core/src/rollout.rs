@@ -21,7 +21,7 @@
 //! place gets the newest revision at once; the rule follows when all have it.
 //!
 //! So that the two can be told apart, no step is taken before a registration window has
-//! passed.
+//! passed; and none at all while orders are held (see the module `hold`).
 
 use everynode_model::{NodeUid, Now, SetUid, Strategy};
 
@@ -36,6 +36,9 @@ impl Fleet {
     /// The next step that should become durable: at most 120 writes and 12,000 grants. Once they
     /// are stored and recorded, there may be another; empty when there is nothing to do.
     pub fn step(&self, now: Now) -> Vec<Write> {
+        if self.records.hold.is_some() {
+            return self.follow_step();
+        }
         let swept = self.sweep(now);
         if !swept.is_empty() {
             return swept;
@@ -63,7 +66,9 @@ impl Fleet {
     fn rollout_step(&self, uid: SetUid, records: &SetRecords) -> Option<Vec<Write>> {
         let record = records.record.as_ref()?;
         let head = records.head.as_ref().filter(|head| head.marks.is_empty())?;
-        let tally = self.tallies.get(&uid)?;
+        // A set that no node has anything to do with has no tally, and a rollout that is over.
+        let empty = Tally::default();
+        let tally = self.tallies.get(&uid).unwrap_or(&empty);
         if matches!(record.set.strategy, Strategy::RollingUpdate { .. }) {
             let grants = grant_step(uid, records, head, tally);
             if !grants.is_empty() {
@@ -163,7 +168,7 @@ fn tidy_step(uid: SetUid, records: &SetRecords, tally: &Tally) -> Vec<Write> {
     edits.into_writes()
 }
 
-fn edit_while_there_is_room<'a>(
+pub(crate) fn edit_while_there_is_room<'a>(
     edits: &mut ChunkEdits<'_>,
     nodes: impl Iterator<Item = &'a (u64, NodeUid)>,
     grant: impl Fn(NodeUid) -> Option<Grant>,

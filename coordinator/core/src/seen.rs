@@ -137,6 +137,7 @@ impl Fleet {
         self.desk.greet(node);
         self.heard(node);
         self.report(node, cleared.chain(places).collect(), false);
+        self.tell_if_ahead(node);
     }
 
     fn disconnected(&mut self, node: NodeUid, session: SessionNonce) {

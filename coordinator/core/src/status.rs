@@ -32,6 +32,8 @@ pub(crate) struct Cell {
     pub(crate) updated: bool,
     /// Whether it has been ready long enough.
     pub(crate) available: bool,
+    /// Whether orders are held and its grant is to follow what it runs.
+    pub(crate) astray: bool,
     /// Where the node stands in the rollout.
     pub(crate) stand: Stand,
 }
@@ -72,6 +74,8 @@ pub(crate) struct Tally {
     pub(crate) redundant: BTreeSet<(u64, NodeUid)>,
     /// Nodes with an exception and without a place.
     pub(crate) strays: BTreeSet<(u64, NodeUid)>,
+    /// Nodes whose grant is to follow what they run, while orders are held.
+    pub(crate) astray: BTreeSet<(u64, NodeUid)>,
     pub(crate) cells: BTreeMap<NodeUid, Cell>,
 }
 
@@ -123,6 +127,9 @@ impl Tally {
         if cell.exception && cell.place == Place::None {
             keep(&mut self.strays, place, more);
         }
+        if cell.astray {
+            keep(&mut self.astray, place, more);
+        }
     }
 }
 
@@ -162,6 +169,7 @@ impl Fleet {
             updated: pod.is_some_and(|pod| pod.revision == head.target)
                 && (as_granted || !on_target),
             available,
+            astray: self.followed(records, active, seen).is_some(),
             stand: match (place, on_target) {
                 (Place::None | Place::Keep, _) => Stand::Done,
                 (Place::Run, true) if available && as_granted => Stand::Done,

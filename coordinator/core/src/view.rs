@@ -85,6 +85,8 @@ pub struct NodeView {
     pub hello: Option<Arc<Hello>>,
     /// The newest order it has on disk.
     pub acknowledged: Option<Stamp>,
+    /// While orders are held: what it runs or has heard that the restored store does not know.
+    pub ahead: Option<Reason>,
     /// The `resourceVersion` of what is shown here.
     pub resource_version: u64,
 }

@@ -12,6 +12,7 @@ use crate::records::{Place, SetRecords};
 use crate::seen::Seen;
 use crate::status::Tally;
 use crate::view::{NodeView, PodView, Readiness, SetView};
+use crate::why::orders_held;
 
 /// Which pods to show; all where nothing is named.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,7 +61,7 @@ impl Fleet {
         let record = self.records.nodes.get(&uid)?;
         let holder = self.records.names.get(&record.name);
         let replaced = holder.is_some_and(|holder| *holder != uid);
-        self.seen.get(&uid).map(|seen| node_view(record, replaced, seen))
+        self.seen.get(&uid).map(|seen| node_view(record, replaced, seen, self.ahead(uid)))
     }
 
     /// The Active node of that name.
@@ -142,6 +143,9 @@ impl Fleet {
     ) -> PodView {
         let reason = match self.records.sets.contains_key(&pod.set) {
             true => self.reason(pod.set, node.uid),
+            false if self.hold().is_some() => {
+                Some(orders_held("the store does not know its DaemonSet"))
+            }
             false => Some(Reason::new("BeingRemoved", "its DaemonSet is not there any more")),
         };
         PodView {
@@ -191,7 +195,12 @@ impl Fleet {
     }
 }
 
-fn node_view(record: &Arc<NodeRecord>, replaced: bool, seen: &Seen) -> NodeView {
+fn node_view(
+    record: &Arc<NodeRecord>,
+    replaced: bool,
+    seen: &Seen,
+    ahead: Option<Reason>,
+) -> NodeView {
     NodeView {
         record: Arc::clone(record),
         readiness: seen.readiness,
@@ -199,6 +208,7 @@ fn node_view(record: &Arc<NodeRecord>, replaced: bool, seen: &Seen) -> NodeView 
         connected: seen.is_in_reach(),
         hello: seen.hello.clone(),
         acknowledged: seen.acknowledged,
+        ahead,
         resource_version: record.resource_version.max(seen.version),
     }
 }

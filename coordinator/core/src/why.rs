@@ -8,6 +8,7 @@ use std::sync::Arc;
 use everynode_model::{NodeUid, PodKey, PodStatus, Reason, SetUid, Strategy};
 
 use crate::Fleet;
+use crate::hold::higher_term;
 use crate::placement::verdict;
 use crate::record::{Grant, GrantHead, NodeRecord};
 use crate::records::{Place, SetRecords};
@@ -45,6 +46,7 @@ impl Fleet {
                 }
             }
         }
+        lines.extend(self.why_unknown(filter));
         lines
     }
 
@@ -53,6 +55,31 @@ impl Fleet {
         let records = self.records.sets.get(&set)?;
         let (fine, reason, _) = self.explain(records, set, node)?;
         if fine { None } else { Some(reason) }
+    }
+
+    /// Why pods are there whose DaemonSet the restored store does not know.
+    fn why_unknown(&self, filter: &WhyFilter) -> Vec<Why> {
+        if self.records.hold.is_none() {
+            return Vec::new();
+        }
+        let mut lines = Vec::new();
+        for node in self.records.names.values() {
+            if filter.node.is_some_and(|only| only != *node) {
+                continue;
+            }
+            for found in self.consequences_on(*node) {
+                let known = self.records.keys.contains_key(&found.key);
+                let other_set = filter.set.as_ref().is_some_and(|only| *only != found.key);
+                let namespace = filter.namespace.as_ref();
+                let other_namespace = namespace.is_some_and(|only| only != found.key.namespace());
+                if !(known || other_set || other_namespace) {
+                    let reason = orders_held(&found.reason.message);
+                    let (node, key) = (found.node, found.key);
+                    lines.push(Why { node, key, fine: false, reason, last_exit: None });
+                }
+            }
+        }
+        lines
     }
 
     fn why_here(&self, key: &PodKey, uid: SetUid, node: NodeUid, named: bool) -> Option<Why> {
@@ -86,21 +113,51 @@ impl Fleet {
             return Some(match (kept, pod) {
                 (true, _) => (true, kept_reason(&why.reason()), pod),
                 (false, None) => (true, why.reason(), pod),
+                (false, Some(_)) if self.records.hold.is_some() => {
+                    (false, orders_held(&why.reason().message), pod)
+                }
                 (false, Some(_)) => (false, being_removed(&why.reason()), pod),
             });
         }
         let fault = self
             .absence(seen, active)
-            .or_else(|| {
-                (grant.revision != head.target).then(|| self.not_granted(records, uid, head))
-            })
-            .or_else(|| self.not_ordered(seen, node))
+            .or_else(|| self.not_told(records, uid, head, grant, pod, active))
             .or_else(|| self.not_running(records, seen, grant, pod, node));
         let fine = fault.is_none();
         let reason = fault.unwrap_or_else(|| {
             Reason::new("Running", format!("revision {} is available", grant.revision.short()))
         });
         Some((fine, reason, pod))
+    }
+
+    /// What stands between the newest revision and the agent: the rollout, the hold, the order.
+    fn not_told(
+        &self,
+        records: &SetRecords,
+        uid: SetUid,
+        head: &GrantHead,
+        grant: Grant,
+        pod: Option<&PodStatus>,
+        node: &NodeRecord,
+    ) -> Option<Reason> {
+        let seen = self.seen.get(&node.uid)?;
+        if self.records.hold.is_some() {
+            let runs = pod.map(|pod| (pod.revision, pod.replace));
+            return match runs == Some((grant.revision, grant.replace)) {
+                true if grant.revision == head.target => None,
+                true => Some(orders_held("the newest revision waits")),
+                false if pod.is_none() => Some(orders_held("its pod waits to be started")),
+                false => Some(orders_held("the pod that is there is not the one wanted")),
+            };
+        }
+        if grant.revision != head.target {
+            return Some(self.not_granted(records, uid, head));
+        }
+        if let Some(term) = self.higher_term(node.uid) {
+            let message = higher_term(node, term, self.records.cluster.term);
+            return Some(Reason::new("HigherTerm", message));
+        }
+        self.not_ordered(seen, node.uid)
     }
 
     fn absence(&self, seen: &Seen, node: &NodeRecord) -> Option<Reason> {
@@ -195,6 +252,14 @@ impl Fleet {
         let message = format!("ready for less than {} s", record.set.min_ready.as_secs());
         (!available).then(|| Reason::new("MinReadySeconds", message))
     }
+}
+
+/// Why nothing happens on any node after a restore.
+pub(crate) fn orders_held(what: &str) -> Reason {
+    let message = format!(
+        "{what}; orders are held since the store was restored: see everynode cluster status"
+    );
+    Reason::new("OrdersHeld", message)
 }
 
 fn kept_reason(why: &Reason) -> Reason {

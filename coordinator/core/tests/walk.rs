@@ -1,5 +1,6 @@
 //! A seeded random walk over all commands, observations and time; every invariant holds after every
-//! step, a restart changes no assignment, and a healed fleet converges.
+//! step, a restart changes no assignment, and a healed fleet converges. Then its store is restored
+//! from a copy taken on the way: what ends is what was told, and the fleet converges again.
 //!
 //! `EVERYNODE_SEED=n cargo test -p everynode-coordinator-core --test walk` replays one seed.
 
@@ -15,10 +16,14 @@ mod world;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use everynode_coordinator_core::{Command, NodeChange, Observation, PodFilter, WhyFilter};
-use everynode_model::{
-    Effect, IntOrPercent, NodeUid, Placement, Strategy, Taint, Toleration, TolerationOperator,
+use everynode_coordinator_core::{
+    Command, NodeChange, NodeStanding, Observation, PodFilter, WhyFilter,
 };
+use everynode_model::{
+    Effect, IntOrPercent, NodeUid, Placement, PodKey, Strategy, Taint, Toleration,
+    TolerationOperator,
+};
+use world::copy::{Stored, told};
 use world::{LONG, World, daemon_set, id, key, labels, name, put, revision};
 
 const SEEDS: u64 = 250;
@@ -66,7 +71,12 @@ fn walk(seed: u64) {
     let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     let mut world = World::new();
     let mut next = 1;
-    for _ in 0..STEPS {
+    let copied_at = dice.roll(STEPS.into());
+    let mut copy = world.copy();
+    for step in 0..STEPS {
+        if u64::from(step) == copied_at {
+            copy = world.copy();
+        }
         act(&mut world, &mut dice, &mut next);
         if dice.chance(2) {
             world.step();
@@ -78,6 +88,63 @@ fn walk(seed: u64) {
     }
     heal(&mut world);
     converged(&world);
+    go_back(&mut world, &mut dice, copy);
+    forget_who_left(&mut world);
+    heal(&mut world);
+    converged(&world);
+}
+
+/// The store is restored from a copy: nothing ends before somebody says so, and then only what they
+/// were told of; nothing at all where they applied again what the copy lacks and the store knows the
+/// revisions that run.
+fn go_back(world: &mut World, dice: &mut Dice, copy: Stored) {
+    let (last, applies) = (world.copy(), dice.chance(2));
+    world.restore(copy);
+    let ran = world.ran();
+    world.connect_all();
+    if applies {
+        world.apply_again(&last);
+    }
+    world.wait(Duration::from_secs(dice.roll(100)));
+    if dice.chance(2) {
+        while world.step() {}
+    }
+    world.obey_once();
+    world.check();
+    let ends = told(&world.fleet);
+    let removed: Vec<NodeUid> = world
+        .agents
+        .keys()
+        .copied()
+        .filter(|node| world.fleet.standing(*node) != Some(NodeStanding::Active))
+        .collect();
+    assert!(world.ended(&ran).iter().all(|(node, _)| removed.contains(node)), "ended while held");
+    if applies {
+        for found in world.fleet.consequences().iter().filter(|found| found.action.removes()) {
+            let unknown = ["UnknownRevision", "NodeRemoved"].contains(&found.reason.code.as_str());
+            assert!(unknown, "{found:?}");
+        }
+    }
+    let refused = world.resume(false);
+    assert_eq!(refused.is_err(), !ends.is_empty(), "{refused:?}, {ends:?}");
+    if refused.is_err() {
+        world.resume(true).unwrap();
+    }
+    world.obey_once();
+    let ended = world.ended(&ran);
+    assert!(ended.iter().all(|place| ends.contains(place) || removed.contains(&place.0)));
+    let called = |place: &&(NodeUid, PodKey)| !removed.contains(&place.0);
+    assert!(ends.iter().filter(called).all(|place| ended.contains(place)), "{ends:?}, {ended:?}");
+}
+
+/// Machines that left since the copy never call again.
+fn forget_who_left(world: &mut World) {
+    for view in world.fleet.nodes() {
+        if !world.agents.contains_key(&view.record.uid) {
+            let name = view.record.name.clone();
+            world.follow(&Command::DeleteNode { name, forget: true }).unwrap();
+        }
+    }
 }
 
 fn act(world: &mut World, dice: &mut Dice, next: &mut u64) {

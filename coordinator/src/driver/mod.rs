@@ -21,6 +21,7 @@ mod turn;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use everynode_coordinator_core::{Command, Fleet, Observation, Outcome, Refusal};
@@ -35,7 +36,7 @@ use crate::clock::Clock;
 use crate::records;
 use crate::sessions::Sessions;
 use changes::Ring;
-use turn::Driver;
+use turn::{Driver, Outlets};
 
 /// How many inputs may wait for the loop: some thousand nodes that report at once, at a few hundred
 /// bytes each. Who finds it full waits its turn.
@@ -91,6 +92,7 @@ pub enum Ended {
 pub struct Handle {
     inbox: mpsc::Sender<Input>,
     ring: Arc<Ring>,
+    held: Arc<AtomicBool>,
 }
 
 /// Makes the loop and the handle to it. The loop runs while the returned future is polled, until
@@ -105,8 +107,10 @@ pub fn new(
 ) -> (Handle, impl Future<Output = Result<(), Ended>> + Send) {
     let (inbox, inputs) = mpsc::channel(INBOX);
     let ring = Arc::new(Ring::new(fleet.version()));
-    let driver = Driver::new(fleet, store, fence, sessions, clock, Arc::clone(&ring));
-    (Handle { inbox, ring }, run(driver, inputs, shutdown))
+    let held = Arc::new(AtomicBool::new(fleet.hold().is_some()));
+    let outlets = Outlets { sessions, ring: Arc::clone(&ring), held: Arc::clone(&held) };
+    let driver = Driver::new(fleet, store, fence, outlets, clock);
+    (Handle { inbox, ring, held }, run(driver, inputs, shutdown))
 }
 
 impl Handle {
@@ -161,6 +165,11 @@ impl Handle {
     /// The `resourceVersion` of everything as of the last turn.
     pub fn version(&self) -> u64 {
         self.ring.version()
+    }
+
+    /// Whether orders are held, as of the last turn.
+    pub fn is_held(&self) -> bool {
+        self.held.load(Ordering::Acquire)
     }
 
     async fn send(&self, input: Input) -> Result<(), CommandError> {

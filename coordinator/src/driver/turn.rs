@@ -1,6 +1,7 @@
 //! One turn of the loop: decide, record, commit, and only then let anything out.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use everynode_coordinator_core::{Command, Fleet, NodeStanding, Outcome, Record, RecordKey, Write};
@@ -35,13 +36,20 @@ pub(super) struct Driver {
     fleet: Fleet,
     store: Arc<dyn Store>,
     fence: Fence,
-    sessions: Sessions,
+    outlets: Outlets,
     clock: Arc<dyn Clock>,
-    ring: Arc<Ring>,
     /// When the last turn ended.
     rested_at: Timestamp,
     /// Steps are left from the last turn.
     unfinished: bool,
+}
+
+/// Where what is durable goes out.
+pub(super) struct Outlets {
+    pub(super) sessions: Sessions,
+    pub(super) ring: Arc<Ring>,
+    /// Whether orders are held.
+    pub(super) held: Arc<AtomicBool>,
 }
 
 /// An answer that waits for the commit; the number of groups that must be stored before it.
@@ -66,12 +74,11 @@ impl Driver {
         fleet: Fleet,
         store: Arc<dyn Store>,
         fence: Fence,
-        sessions: Sessions,
+        outlets: Outlets,
         clock: Arc<dyn Clock>,
-        ring: Arc<Ring>,
     ) -> Self {
         let rested_at = clock.now().steady;
-        Self { fleet, store, fence, sessions, clock, ring, rested_at, unfinished: false }
+        Self { fleet, store, fence, outlets, clock, rested_at, unfinished: false }
     }
 
     /// When the next turn is due, whatever comes in.
@@ -178,7 +185,7 @@ impl Driver {
     }
 
     fn tick(&mut self, gathered: &mut Gathered) {
-        let (now, sessions) = (self.clock.now(), &self.sessions);
+        let (now, sessions) = (self.clock.now(), &self.outlets.sessions);
         let writes = self.fleet.tick(now, &|node| sessions.last_heard(node));
         self.keep_news(writes, &mut gathered.news);
     }
@@ -216,24 +223,35 @@ impl Driver {
         for write in groups.iter().flat_map(Group::writes) {
             match (&write.key, &write.record) {
                 (_, Some(Record::Node(node))) if node.standing != NodeStanding::Active => {
-                    self.sessions.deregister(node.uid);
+                    self.outlets.sessions.deregister(node.uid);
                 }
-                (RecordKey::Node(uid), None) => self.sessions.forget(*uid),
+                (RecordKey::Node(uid), None) => self.outlets.sessions.forget(*uid),
+                (RecordKey::Hold, None) => self.tell_who_was_removed(),
                 _ => {}
             }
         }
         for (node, order) in self.fleet.take_orders() {
-            self.sessions.publish(node, order);
+            self.outlets.sessions.publish(node, order);
         }
         let changed = self.fleet.take_changes();
-        self.ring.publish(self.fleet.version(), changed);
+        self.outlets.ring.publish(self.fleet.version(), changed);
+    }
+
+    /// Orders are given again: those that called meanwhile and were removed before hear it now.
+    fn tell_who_was_removed(&self) {
+        self.outlets.held.store(false, Ordering::Release);
+        for node in self.outlets.sessions.nodes() {
+            if self.fleet.standing(node).is_some_and(|standing| standing != NodeStanding::Active) {
+                self.outlets.sessions.deregister(node);
+            }
+        }
     }
 
     /// The store has not taken something that the fleet took for granted: back to what is stored.
     /// Sessions end, and agents say again what they know.
     async fn start_over(&mut self, error: &StoreError) -> Result<(), Ended> {
         tracing::error!(%error, "a commit failed; going back to what is stored");
-        self.sessions.end_all("the coordinator goes back to what is stored");
+        self.outlets.sessions.end_all("the coordinator goes back to what is stored");
         let mut tries = 0;
         loop {
             match self.restore().await {
@@ -258,7 +276,8 @@ impl Driver {
         }
         fleet.succeed(&self.fleet);
         self.fleet = fleet;
-        self.ring.begin_anew(self.fleet.version());
+        self.outlets.held.store(self.fleet.hold().is_some(), Ordering::Release);
+        self.outlets.ring.begin_anew(self.fleet.version());
         Ok(())
     }
 }

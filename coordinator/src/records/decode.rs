@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use everynode_coordinator_core::{
-    ClusterRecord, EventRecord, EventType, Grant, GrantHead, InvolvedObject, NodeRecord,
-    NodeStanding, Record, RecordKey, RevisionRecord, SetRecord, TokenRecord,
+    ClusterRecord, EventRecord, EventType, Grant, GrantHead, HoldRecord, InvolvedObject,
+    NodeRecord, NodeStanding, Record, RecordKey, RevisionRecord, SetRecord, TokenRecord,
 };
 use everynode_model::{Digest, NodeName, NodeUid, PodKey, SetUid, Term, WallTime};
 use everynode_proto::storage;
@@ -36,6 +36,7 @@ pub enum DecodeError {
 pub(super) fn value(key: &RecordKey, bytes: &[u8]) -> Result<Record, DecodeError> {
     Ok(match key {
         RecordKey::Cluster => Record::Cluster(cluster(&read(bytes)?)?),
+        RecordKey::Hold => Record::Hold(hold(&read(bytes)?)),
         RecordKey::Node(uid) => Record::Node(node(*uid, read(bytes)?)?),
         RecordKey::Set(key) => Record::Set(set(key, read(bytes)?)?),
         RecordKey::Revision(set, digest) => Record::Revision(revision(*set, *digest, read(bytes)?)),
@@ -68,6 +69,10 @@ fn cluster(stored: &storage::ClusterRecord) -> Result<ClusterRecord, DecodeError
         term: Term(stored.term),
         reign: text("reign", &stored.reign)?,
     })
+}
+
+fn hold(stored: &storage::HoldRecord) -> HoldRecord {
+    HoldRecord { since: at(stored.since_millis), copied_in: Term(stored.copied_in_term) }
 }
 
 fn node(uid: NodeUid, stored: storage::NodeRecord) -> Result<NodeRecord, DecodeError> {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use everynode_coordinator_core::{
-    ClusterRecord, EventRecord, EventType, Grant, GrantHead, NodeRecord, NodeStanding, Record,
-    RevisionRecord, SetRecord, TokenRecord,
+    ClusterRecord, EventRecord, EventType, Grant, GrantHead, HoldRecord, NodeRecord, NodeStanding,
+    Record, RevisionRecord, SetRecord, TokenRecord,
 };
 use everynode_model::{Digest, NodeName, NodeUid};
 use everynode_proto::storage;
@@ -15,6 +15,7 @@ use prost::Message as _;
 pub(super) fn value(record: &Record) -> Vec<u8> {
     match record {
         Record::Cluster(cluster) => self::cluster(cluster).encode_to_vec(),
+        Record::Hold(hold) => self::hold(hold).encode_to_vec(),
         Record::Node(node) => self::node(node).encode_to_vec(),
         Record::Set(set) => self::set(set).encode_to_vec(),
         Record::Revision(revision) => self::revision(revision).encode_to_vec(),
@@ -31,6 +32,10 @@ fn cluster(cluster: &ClusterRecord) -> storage::ClusterRecord {
         term: cluster.term.0,
         reign: cluster.reign.to_string(),
     }
+}
+
+fn hold(hold: &HoldRecord) -> storage::HoldRecord {
+    storage::HoldRecord { since_millis: hold.since.unix_millis, copied_in_term: hold.copied_in.0 }
 }
 
 fn node(node: &NodeRecord) -> storage::NodeRecord {

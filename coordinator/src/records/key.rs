@@ -24,6 +24,7 @@ pub(super) enum Place {
 pub(super) fn path(key: &RecordKey) -> String {
     match key {
         RecordKey::Cluster => CLUSTER_KEY.into(),
+        RecordKey::Hold => "/hold".into(),
         RecordKey::Node(uid) => format!("/nodes/{uid}"),
         RecordKey::Set(key) => format!("/daemonsets/{}/{}", key.namespace(), key.name()),
         RecordKey::Revision(set, digest) => format!("/revisions/{set}/{digest}"),
@@ -43,6 +44,7 @@ pub(super) fn parse(path: &str) -> Result<Place, DecodeError> {
     let parts: Vec<&str> = path.split('/').collect();
     let key = match parts.as_slice() {
         ["", "cluster"] => RecordKey::Cluster,
+        ["", "hold"] => RecordKey::Hold,
         ["", "nodes", uid] => RecordKey::Node(part(uid)?),
         ["", "daemonsets", namespace, name] => {
             RecordKey::Set(PodKey::new(namespace, name).map_err(DecodeError::key)?)

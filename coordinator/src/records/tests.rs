@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use everynode_coordinator_core::{
-    ClusterRecord, EventRecord, EventType, Grant, GrantHead, InvolvedObject, NodeRecord,
-    NodeStanding, RecordKey, RevisionRecord, SetRecord, TokenRecord,
+    ClusterRecord, EventRecord, EventType, Grant, GrantHead, HoldRecord, InvolvedObject,
+    NodeRecord, NodeStanding, RecordKey, RevisionRecord, SetRecord, TokenRecord,
 };
 use everynode_model::{
     ClusterId, Digest, NodeName, NodeUid, PodKey, ReignId, SetUid, Term, WallTime,
@@ -84,6 +84,7 @@ fn every_kind() -> Vec<Record> {
             term: Term(3),
             reign: ReignId::new(Uuid::from_u128(2)),
         }),
+        Record::Hold(HoldRecord { since: AT, copied_in: Term(2) }),
         node(1, NodeStanding::Active),
         node(2, NodeStanding::Leaving { since: AT }),
         node(3, NodeStanding::Removed { confirmed_at: AT }),
@@ -209,7 +210,7 @@ fn damage_is_told_by_its_field() {
     };
     assert!(damaged(&chunk([]), astray.encode_to_vec()).starts_with("revision_of:"));
 
-    let moved = KeyValue { key: "/daemonsets/default/y".into(), ..stored(&every_kind()[4]) };
+    let moved = KeyValue { key: "/daemonsets/default/y".into(), ..stored(&every_kind()[5]) };
     assert!(decode(&moved).unwrap_err().to_string().starts_with("object:"));
 }
 
@@ -219,7 +220,7 @@ async fn a_whole_store_is_read_and_a_bad_record_is_named() {
     let ops = every_kind().into_iter().map(|record| encode(&Write::put(record))).collect();
     // Two tokens share one place.
     let mut txn = everynode_store::Txn { compares: Vec::new(), ops };
-    txn.ops.remove(8);
+    txn.ops.remove(9);
     let txn = txn.put("/authorities/1", "not the fleet's").put("/newer/1", "not known yet");
     store.txn(txn).await.unwrap();
     assert_eq!(load(&store).await.unwrap().len(), every_kind().len() - 1);

@@ -1,11 +1,12 @@
 //! The service `Cluster`.
 
-use everynode_coordinator_core::{Fleet, Why, WhyFilter};
+use everynode_coordinator_core::{Command, Consequence, Fleet, Why, WhyFilter};
 use everynode_model::{NodeName, PodKey};
 use everynode_proto::v1;
 use everynode_proto::v1::cluster_server::Cluster;
 use tonic::{Request, Response, Status};
 
+use super::convert::timestamp;
 use super::filter::{given, set_key};
 use super::{Api, list};
 use crate::status;
@@ -36,6 +37,60 @@ impl Cluster for Api {
         let read = move |fleet: &Fleet, _| answer(fleet, node.as_deref(), namespace, set);
         let lines = self.read(read).await??;
         list(v1::WhyResponse { lines: lines.iter().map(line).collect() })
+    }
+
+    async fn status(
+        &self,
+        _request: Request<v1::ClusterStatusRequest>,
+    ) -> Result<Response<v1::ClusterStatus>, Status> {
+        list(self.read(|fleet, _| status_of(fleet)).await?)
+    }
+
+    async fn resume(
+        &self,
+        request: Request<v1::ResumeRequest>,
+    ) -> Result<Response<v1::ResumeResponse>, Status> {
+        let v1::ResumeRequest { allow_removal, dry_run } = request.into_inner();
+        let was_held = self.read(|fleet, _| fleet.hold().is_some()).await?;
+        self.command(Command::Resume { allow_removal }, dry_run).await?;
+        Ok(Response::new(v1::ResumeResponse { was_held }))
+    }
+}
+
+fn status_of(fleet: &Fleet) -> v1::ClusterStatus {
+    let cluster = fleet.cluster();
+    let (nodes, not_called) = (fleet.active_nodes(), fleet.not_called());
+    let mut consequences: Vec<v1::Consequence> =
+        fleet.consequences().iter().map(consequence).collect();
+    consequences.sort_by(|one, other| place(one).cmp(&place(other)));
+    v1::ClusterStatus {
+        cluster_id: cluster.id.to_string(),
+        term: cluster.term.0,
+        nodes: count(nodes),
+        nodes_called: count(nodes.saturating_sub(not_called)),
+        hold: fleet.hold().map(|hold| v1::Hold {
+            since: Some(timestamp(hold.since)),
+            copied_in_term: hold.copied_in.0,
+        }),
+        consequences,
+    }
+}
+
+fn count(nodes: usize) -> u32 {
+    u32::try_from(nodes).unwrap_or(u32::MAX)
+}
+
+fn place(found: &v1::Consequence) -> (&str, Option<(&str, &str)>) {
+    let key = found.daemon_set.as_ref();
+    (&found.node, key.map(|key| (key.namespace.as_str(), key.name.as_str())))
+}
+
+fn consequence(found: &Consequence) -> v1::Consequence {
+    v1::Consequence {
+        node: found.node.name.to_string(),
+        daemon_set: Some((&found.key).into()),
+        action: found.action.as_str().into(),
+        reason: Some((&found.reason).into()),
     }
 }
 

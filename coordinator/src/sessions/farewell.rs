@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use everynode_coordinator_core::{Command, Refusal};
+use everynode_coordinator_core::{Command, EventType, InvolvedObject, Observation, Refusal};
 use everynode_model::NodeUid;
 use everynode_proto::error::refusal;
 use everynode_proto::v1::Farewell;
@@ -24,6 +24,25 @@ use crate::driver::{CommandError, Handle};
 pub(super) fn unknown(node: NodeUid) -> Status {
     let message = format!("this coordinator does not know node {node}");
     refusal(Code::FailedPrecondition, "NodeUnknown", message)
+}
+
+/// Tells people of a machine that was refused as unknown: it runs on, and only they can help it.
+pub(super) async fn notice_unknown(handle: &Handle, node: NodeUid) {
+    let noticed = Observation::Noticed {
+        about: InvolvedObject {
+            kind: "Node".into(),
+            namespace: String::new(),
+            name: node.to_string(),
+            uid: node.to_string(),
+        },
+        event_type: EventType::Warning,
+        reason: "NodeUnknown".into(),
+        message: "A machine with a certificate of this cluster calls as a node that is not known \
+                  here; it is refused, and goes on running what it runs"
+            .into(),
+    };
+    // The loop has ended: then nobody could see the event either.
+    let _ = handle.observe(noticed).await;
 }
 
 /// Follows an agent's Leave: takes note that it wants to leave, or that it is empty.

@@ -60,6 +60,11 @@ impl Sessions {
         self.living().is_empty()
     }
 
+    /// The nodes that have a session.
+    pub(crate) fn nodes(&self) -> Vec<NodeUid> {
+        self.living().keys().copied().collect()
+    }
+
     /// Gives a node its newest order, if it has a session.
     pub(crate) fn publish(&self, node: NodeUid, order: Arc<Order>) {
         if let Some(session) = self.get(node) {

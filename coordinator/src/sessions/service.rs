@@ -120,18 +120,24 @@ impl v1::agent_server::Agent for AgentService {
 }
 
 impl AgentService {
-    /// Whether the node belongs, is to hear that it does not any more, or is a stranger.
-    async fn standing(&self, node: NodeUid) -> Result<NodeStanding, Status> {
-        let standing = self.handle.read(move |fleet, _| fleet.standing(node)).await;
-        let standing = standing.map_err(|error| status::command(&error))?;
-        standing.ok_or_else(|| farewell::unknown(node))
+    /// Whether a node that is not a stranger is to hear that it does not belong any more. Not while
+    /// orders are held: what a restored store says of it may be old news, and waits with the orders.
+    async fn must_go(&self, node: NodeUid) -> Result<bool, Status> {
+        let standing = self.handle.read(move |fleet, _| (fleet.standing(node), fleet.hold())).await;
+        let (standing, hold) = standing.map_err(|error| status::command(&error))?;
+        let standing = standing.ok_or_else(|| farewell::unknown(node))?;
+        Ok(standing != NodeStanding::Active && hold.is_none())
     }
 
     /// What is recorded of a node, also of one that was removed.
     async fn recorded(&self, node: NodeUid) -> Result<Arc<NodeRecord>, Status> {
         let recorded = self.handle.read(move |fleet, _| fleet.node_record(node).cloned()).await;
         let recorded = recorded.map_err(|error| status::command(&error))?;
-        recorded.ok_or_else(|| farewell::unknown(node))
+        let Some(recorded) = recorded else {
+            farewell::notice_unknown(&self.handle, node).await;
+            return Err(farewell::unknown(node));
+        };
+        Ok(recorded)
     }
 
     async fn open(
@@ -151,7 +157,7 @@ impl AgentService {
         self.welcome(caller, &session).await?;
         let registration = self.register(node, &caller.from, &session).await?;
         // Asked only now: a node that is removed from here on finds its session registered.
-        if self.standing(node).await? != NodeStanding::Active {
+        if self.must_go(node).await? {
             session.deregister();
         }
         let connected = Observation::Connected { node, session: nonce, hello: Box::new(hello) };

@@ -108,7 +108,7 @@ pub enum StoreError {
         /// Its application id.
         found: u32,
     },
-    /// A backup or restore never overwrites.
+    /// A copy overwrites nothing that it was not told to.
     #[error("{path} already exists: choose another name or move it away")]
     Exists {
         /// The file in the way.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use everynode_store::sqlite::{Options, Summary, backup_file, verify_file};
+use everynode_store::sqlite::{Draft, Options, Place, Summary, read_file};
 use everynode_store::{SqliteStore, Store, StoreError, Txn};
 use tempfile::TempDir;
 
@@ -187,12 +187,16 @@ async fn damage_has_a_name() {
     assert!(matches!(refused(&path), StoreError::Corrupt { .. }), "a log without its database");
 }
 
+/// Another way to write `Draft::copy(..)?.publish(false)`.
+fn backup(from: &Path, to: &Path) -> everynode_store::Result<()> {
+    Draft::copy(from, to)?.publish(false)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_taken_under_load_is_a_store_as_of_one_revision() {
     let (directory, path) = place();
-    let backup = directory.path().join("backup.db");
-    let sqlite = Arc::new(SqliteStore::open(&path, Options::default()).unwrap());
-    let store: Arc<dyn Store> = Arc::clone(&sqlite) as Arc<dyn Store>;
+    let copy = directory.path().join("backup.db");
+    let store = open(&path);
     for n in 0..200 {
         put(&store, &format!("/{n}"), &"v".repeat(3000)).await;
     }
@@ -201,16 +205,21 @@ async fn a_backup_taken_under_load_is_a_store_as_of_one_revision() {
             put(&store, &format!("/{n}"), "changed").await;
         }
     };
-    let (copied, ()) = tokio::join!(sqlite.backup_to(&backup), load);
-    copied.unwrap();
-    assert_eq!(mode(&backup), 0o600);
-    assert!(matches!(sqlite.backup_to(&backup).await, Err(StoreError::Exists { .. })));
-    let summary = verify_file(&backup).unwrap();
-    let copy = open(&backup);
-    let (taken, original) =
-        (copy.list("", None).await.unwrap(), store.list("", Some(summary.revision)).await.unwrap());
-    assert_eq!(taken, original);
-    assert_eq!(summary, Summary { revision: taken.revision, oldest: 0, keys: 200 });
+    let (from, to) = (path.clone(), copy.clone());
+    let copying = tokio::task::spawn_blocking(move || backup(&from, &to));
+    let (copied, ()) = tokio::join!(copying, load);
+    copied.unwrap().unwrap();
+    assert_eq!(mode(&copy), 0o600);
+    assert!(matches!(backup(&path, &copy), Err(StoreError::Exists { .. })));
+    let (summary, items) = read_file(&copy).unwrap();
+    assert_eq!(
+        names(directory.path()),
+        ["backup.db", "store.db", "store.db-shm", "store.db-wal", "store.db.lock",]
+    );
+    let original = store.list("", Some(summary.revision)).await.unwrap();
+    assert_eq!(items, original.items);
+    assert_eq!(summary, Summary { revision: original.revision, oldest: 0, keys: 200 });
+    assert_eq!(open(&copy).list("", None).await.unwrap(), original, "and it opens as a store");
 }
 
 #[tokio::test]
@@ -219,12 +228,146 @@ async fn a_store_in_use_can_be_verified_and_backed_up_by_its_path() {
     let store = open(&path);
     commit(&store, Txn::new().put("/a", "").put("/b", "")).await;
     commit(&store, Txn::new().delete("/b")).await;
-    assert_eq!(verify_file(&path).unwrap(), Summary { revision: 2, oldest: 0, keys: 1 });
+    let (summary, items) = read_file(&path).unwrap();
+    assert_eq!(summary, Summary { revision: 2, oldest: 0, keys: 1 });
+    assert_eq!(items[0].key, "/a");
     let copy = directory.path().join("copy.db");
-    backup_file(&path, &copy).unwrap();
+    backup(&path, &copy).unwrap();
     assert_eq!(put(&store, "/c", "").await, 3);
-    assert_eq!(verify_file(&copy).unwrap().revision, 2);
+    assert_eq!(read_file(&copy).unwrap().0.revision, 2);
     assert!(matches!(refused(&path), StoreError::Locked { .. }));
+}
+
+#[tokio::test]
+async fn looking_changes_nothing() {
+    let (directory, path) = place();
+    let store = open(&path);
+    put(&store, "/a", "1").await;
+    // As a killed server leaves it: the log holds everything.
+    let killed = directory.path().join("killed");
+    fs::create_dir(&killed).unwrap();
+    for name in names(directory.path()).iter().filter(|name| *name != "killed") {
+        fs::copy(directory.path().join(name), killed.join(name)).unwrap();
+    }
+    drop(store);
+    let logged = killed.join("store.db");
+    let contents = |directory: &Path| {
+        let names = names(directory).into_iter().filter(|name| name.starts_with("store.db"));
+        let kept = names.filter(|name| !name.ends_with("-shm"));
+        kept.map(|name| (name.clone(), fs::read(directory.join(name)).unwrap())).collect::<Vec<_>>()
+    };
+    for (store, directory) in [(&path, directory.path()), (&logged, killed.as_path())] {
+        let before = contents(directory);
+        assert_eq!(read_file(store).unwrap().0.revision, 1);
+        backup(store, &directory.join("copy.db")).unwrap();
+        assert_eq!(contents(directory), before);
+    }
+    assert_eq!(read_file(killed.join("copy.db")).unwrap().0.revision, 1);
+}
+
+#[tokio::test]
+async fn a_copy_that_was_given_up_leaves_nothing_and_one_that_was_killed_is_in_nobodys_way() {
+    let (directory, path) = place();
+    put(&open(&path), "/a", "1").await;
+    let to = directory.path().join("copy.db");
+    let draft = Draft::copy(&path, &to).unwrap();
+    assert!(matches!(Draft::copy(&path, &to), Err(StoreError::Locked { .. })), "one at a time");
+    drop(SqliteStore::open(draft.path(), Options::default()).unwrap());
+    drop(draft);
+    assert_eq!(names(directory.path()), ["store.db", "store.db.lock"]);
+    for left in ["copy.db.partial", "copy.db.partial-wal", "copy.db.partial-journal"] {
+        fs::write(directory.path().join(left), "left by a killed one").unwrap();
+    }
+    backup(&path, &to).unwrap();
+    assert_eq!(names(directory.path()), ["copy.db", "store.db", "store.db.lock"]);
+    fs::write(&to, "another's").unwrap();
+    assert!(matches!(backup(&path, &to), Err(StoreError::Exists { .. })));
+    assert_eq!(fs::read(&to).unwrap(), b"another's");
+    Draft::copy(&path, &to).unwrap().publish(true).unwrap();
+    assert_eq!(read_file(&to).unwrap().0.keys, 1);
+}
+
+#[tokio::test]
+async fn another_store_takes_the_place_and_the_former_is_kept() {
+    let (directory, path) = place();
+    let store = open(&path);
+    put(&store, "/a", "old").await;
+    let copy = directory.path().join("copy.db");
+    backup(&path, &copy).unwrap();
+    put(&store, "/a", "new").await;
+    assert!(matches!(Place::hold(&path), Err(StoreError::Locked { .. })));
+    drop(store);
+    let held = Place::hold(&path).unwrap();
+    assert!(matches!(refused(&path), StoreError::Locked { .. }));
+    held.fold_log().unwrap();
+    let kept = held.replace(Draft::copy(&copy, &path).unwrap(), "today").unwrap().unwrap();
+    assert_eq!(kept, directory.path().join("store.db.before-restore-today"));
+    let value = |path: &Path| read_file(path).unwrap().1[0].value.clone();
+    assert_eq!((value(&path), value(&kept)), ("old".into(), "new".into()));
+    put(&open(&path), "/a", "newest").await;
+    assert_eq!(value(&kept), "new", "two files, not two names of one");
+}
+
+/// A log of another store, or of none, must not be folded into the one that is put there.
+#[tokio::test]
+async fn a_log_never_stands_beside_a_store_that_it_is_not_of() {
+    let (directory, path) = place();
+    let store = open(&path);
+    put(&store, "/a", "old").await;
+    let copy = directory.path().join("copy.db");
+    backup(&path, &copy).unwrap();
+    put(&store, "/a", "in the log").await;
+    let log = fs::read(directory.path().join("store.db-wal")).unwrap();
+    drop(store);
+    fs::write(directory.path().join("store.db-wal"), &log).unwrap();
+    fs::write(&path, b"damaged").unwrap();
+    let held = Place::hold(&path).unwrap();
+    assert!(held.fold_log().is_err());
+    let kept = held.replace(Draft::copy(&copy, &path).unwrap(), "1").unwrap().unwrap();
+    assert_eq!(open(&path).get("/a").await.unwrap().unwrap().value, "old");
+    assert_eq!(fs::read(&kept).unwrap(), b"damaged");
+    assert_eq!(fs::read(kept.with_file_name("store.db.before-restore-1-wal")).unwrap(), log);
+}
+
+#[tokio::test]
+async fn a_second_name_that_a_killed_restore_left_is_taken_away() {
+    let (directory, path) = place();
+    put(&open(&path), "/a", "").await;
+    let second = directory.path().join("store.db.before-restore-now");
+    fs::hard_link(&path, &second).unwrap();
+    let store = open(&path);
+    assert!(!second.exists());
+    put(&store, "/b", "").await;
+}
+
+/// Where the log of a store that was not closed is gone, acknowledged writes are gone with it.
+#[tokio::test]
+async fn a_missing_log_is_not_taken_for_a_closed_store() {
+    let (directory, path) = place();
+    let killed = directory.path().join("killed");
+    fs::create_dir(&killed).unwrap();
+    let store = open(&path);
+    put(&store, "/a", "acknowledged").await;
+    for name in ["store.db", "store.db.lock"] {
+        fs::copy(directory.path().join(name), killed.join(name)).unwrap();
+    }
+    let error = refused(&killed.join("store.db"));
+    assert!(matches!(&error, StoreError::Corrupt { detail, .. } if detail.contains("-wal")));
+    drop(store);
+    drop(open(&path));
+    drop(open(&path));
+    // A lock file of an earlier version says nothing.
+    fs::write(directory.path().join("store.db.lock"), "").unwrap();
+    assert_eq!(open(&path).revision().await.unwrap(), 1);
+}
+
+/// The names in a directory, in order.
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
 }
 
 fn mode(path: &Path) -> u32 {

@@ -45,6 +45,13 @@ fn text(node: &Node, pods: &[Pod], now: i64) -> String {
     if let Some(reason) = &node.reason {
         let _ = writeln!(text, "Reason:\t{}: {}", reason.code, reason.message);
     }
+    if let Some(accepted) = &node.accepted {
+        let (term, generation) = (accepted.term, accepted.generation);
+        let _ = writeln!(text, "Accepted Order:\tgeneration {generation} of term {term}");
+    }
+    if let Some(ahead) = &node.ahead {
+        let _ = writeln!(text, "Ahead Of Store:\t{}", ahead.message);
+    }
     let _ = writeln!(text, "Connected:\t{}", node.connected);
     let heard = node.last_heard.as_ref();
     let heard = heard.map_or_else(

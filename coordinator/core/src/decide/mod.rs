@@ -3,6 +3,7 @@
 mod join;
 mod nodes;
 mod places;
+mod resume;
 mod sets;
 mod tokens;
 
@@ -31,6 +32,7 @@ impl Fleet {
             Command::Leave { uid } => self.leave(*uid, now),
             Command::ConfirmDeparture { uid } => self.confirm_departure(*uid, now),
             Command::ChangeNode { name, changes } => self.change_node(name, changes),
+            Command::Resume { allow_removal } => self.resume(*allow_removal, now),
             Command::ReplacePod { node, key } => self.replace_pod(*node, key),
         }
     }

@@ -87,18 +87,20 @@ impl Fleet {
         Ok(Decision { writes, outcome: Outcome::SetDeleted(record) })
     }
 
-    /// The first rollout goes everywhere at once: nothing is lost by it, as in Kubernetes.
+    /// The first rollout goes everywhere at once: nothing is lost by it, as in Kubernetes. A set that
+    /// nodes run already is the one that they run: see [`Fleet::uid_in_use`].
     fn create_set(&self, put: &Put<'_>, now: Now) -> Result<Decision, Refusal> {
         if self.records.keys.len() >= self.config.max_sets {
             return Err(Refusal::TooMany { what: "DaemonSets", limit: self.config.max_sets });
         }
+        let set = self.uid_in_use(put.set).unwrap_or(put.set.uid);
         let record = SetRecord {
-            set: DaemonSet { generation: 1, ..put.set.clone() },
+            set: DaemonSet { uid: set, generation: 1, ..put.set.clone() },
             object: Arc::clone(put.object),
             created_at: now.wall,
             resource_version: self.decided_version(),
         };
-        let (set, revision) = (put.set.uid, put.set.revision);
+        let revision = put.set.revision;
         let head = GrantHead { set, stable: revision, target: revision, marks: BTreeMap::new() };
         let writes = vec![
             Write::put(Record::Set(record.clone())),

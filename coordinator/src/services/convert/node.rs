@@ -39,6 +39,7 @@ pub(in crate::services) fn message(
         facts: hello.into_iter().flat_map(|hello| hello.facts.clone()).collect(),
         joined_labels: record.joined_labels.clone().into_iter().collect(),
         accepted: view.acknowledged.as_ref().map(Into::into),
+        ahead: view.ahead.as_ref().map(Into::into),
     }
 }
 

@@ -5,15 +5,17 @@
 //! worth more than parallel reads. Only a backup reads beside it, on a connection of its own.
 //!
 //! Files, all mode 0600: the database, `-wal` and `-shm` beside it while open (SQLite gives them the
-//! database's mode), and `.lock`, held while the store is open. The lock is a file of its own
+//! database's mode), and `.lock`, held while the store is open and saying so. The lock is a file of its own
 //! because POSIX record locks, which SQLite uses, vanish when *any* handle of the process on the
 //! same file is closed. For the same reason nothing here opens the database except through SQLite
 //! once the store is open; nor should anyone else in this process.
 
-mod backup;
 mod compact;
+mod draft;
 mod failure;
+mod look;
 mod open;
+mod place;
 mod read;
 mod schema;
 mod writer;
@@ -32,7 +34,9 @@ use crate::{
     KeyValue, Listing, Outcome, Result, Revision, Store, StoreError, Txn, WatchStream, watch,
 };
 
-pub use backup::{Summary, backup_file, verify_file};
+pub use draft::Draft;
+pub use look::{Summary, read_file};
+pub use place::Place;
 
 /// Requests that may wait for the writer. At the size limit of a transaction this is 128 MiB, which
 /// only a hundred callers at once could reach; usual ones take a few KiB. More callers wait outside.
@@ -75,16 +79,6 @@ impl SqliteStore {
             .spawn(move || writer.run())
             .map_err(|error| failure::io(&path, "starting the writer of", error))?;
         Ok(Self { path, requests, closing, thread: Some(thread) })
-    }
-
-    /// Copies the store, as of one revision, to a new file at `to`; writers are not held up.
-    ///
-    /// The copy is complete and synced when this returns, and opens as a store of its own. Errors:
-    /// [`StoreError::Exists`], else as [`backup_file`].
-    pub async fn backup_to(&self, to: impl AsRef<Path>) -> Result<()> {
-        let (from, to) = (self.path.clone(), to.as_ref().to_path_buf());
-        let copying = tokio::task::spawn_blocking(move || backup_file(from, to));
-        copying.await.unwrap_or(Err(StoreError::Closed))
     }
 
     async fn ask<T>(

@@ -3,10 +3,13 @@
 //! In this order, so that the file of a newer release or another program is not touched: lock, then
 //! the header's application id and version read as plain bytes, then modes, then SQLite, then the
 //! check of the structure.
+//!
+//! The lock file also says whether the store was closed. One that was not has its log beside it,
+//! always; where the log is gone, so are changes that were acknowledged, and it is not served.
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -35,12 +38,33 @@ pub(super) struct Database {
     pub(super) connection: Connection,
     pub(super) path: PathBuf,
     pub(super) window: Window,
-    _lock: File,
+    lock: File,
+}
+
+/// What the lock file says of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// It is served, or its server was killed: its log is beside it.
+    Open,
+    /// It is all in one file, or about to be.
+    Closed,
+}
+
+impl Drop for Database {
+    /// Before the connection folds the log in and removes it: killed in between, there is a log that
+    /// need not be, which does no harm.
+    fn drop(&mut self) {
+        if let Err(error) = mark(&self.lock, &self.path, Mark::Closed) {
+            tracing::warn!(%error, "the store could not be marked as closed");
+        }
+    }
 }
 
 /// Opens the store at `path`, creating it if there is none.
 pub(super) fn open(path: &Path, options: Options) -> Result<Database> {
     let lock = lock(path)?;
+    super::place::unlink_unfinished(path)?;
+    check_log(&lock, path)?;
     if !exists(path)? {
         create(path)?;
     }
@@ -51,8 +75,9 @@ pub(super) fn open(path: &Path, options: Options) -> Result<Database> {
     quick_check(&connection, path)?;
     let window = super::read::window(&connection)
         .map_err(|error| failure::sqlite(path, "reading", error))?;
+    mark_open(&lock, path)?;
     tracing::info!(path = %path.display(), revision = window.head, "store open");
-    Ok(Database { connection, path: path.to_path_buf(), window, _lock: lock })
+    Ok(Database { connection, path: path.to_path_buf(), window, lock })
 }
 
 /// A connection to an existing store of a version known here, before any pragma of ours.
@@ -63,12 +88,24 @@ pub(super) fn connect(path: &Path) -> Result<Connection> {
     connection.busy_timeout(BUSY).map_err(named)?;
     // Until the version is known to be ours, closing must not fold the log into the file.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(named)?;
-    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
-    let id = pragma("application_id").map_err(named)?.cast_unsigned();
-    let version = pragma("user_version").map_err(named)?.cast_unsigned();
-    check_identity(path, id, version)?;
+    check_pragmas(&connection, path)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(named)?;
     Ok(connection)
+}
+
+/// Whose file an open connection has, and of which version.
+pub(super) fn check_pragmas(connection: &Connection, path: &Path) -> Result<()> {
+    let pragma = |name| {
+        let value = connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+        value.map(i32::cast_unsigned).map_err(|error| failure::sqlite(path, "opening", error))
+    };
+    check_identity(path, pragma("application_id")?, pragma("user_version")?)
+}
+
+/// Writes down whether the store is served.
+pub(super) fn mark(lock: &File, path: &Path, mark: Mark) -> Result<()> {
+    let written = lock.write_all_at(mark.word(), 0).and_then(|()| lock.sync_data());
+    written.map_err(|error| failure::io(&beside(path, ".lock"), "writing", error))
 }
 
 /// Syncs a directory, so that a file created or renamed in it is there after a power cut.
@@ -93,9 +130,10 @@ pub(super) fn exists(path: &Path) -> Result<bool> {
     path.try_exists().map_err(|error| failure::io(path, "looking for", error))
 }
 
-fn lock(path: &Path) -> Result<File> {
+pub(super) fn lock(path: &Path) -> Result<File> {
     let name = beside(path, ".lock");
     let file = OpenOptions::new()
+        .read(true)
         .write(true)
         .create(true)
         .truncate(false)
@@ -106,6 +144,42 @@ fn lock(path: &Path) -> Result<File> {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StoreError::Locked { path: path.to_path_buf() }),
         Err(TryLockError::Error(error)) => Err(failure::io(&name, "locking", error)),
+    }
+}
+
+/// A store that was not closed without its log: what was acknowledged since the log was last folded
+/// in is gone.
+fn check_log(lock: &File, path: &Path) -> Result<()> {
+    let mut word = [0; Mark::LENGTH];
+    let read = lock.read_at(&mut word, 0);
+    let read = read.map_err(|error| failure::io(&beside(path, ".lock"), "reading", error))?;
+    let log = beside(path, "-wal");
+    if word.get(..read) == Some(Mark::Open.word()) && !exists(&log)? {
+        let detail = format!("it was not closed, and its log {} is gone", log.display());
+        return Err(StoreError::Corrupt { path: path.to_path_buf(), detail });
+    }
+    Ok(())
+}
+
+/// Says that the log counts, once it is sure to be there: its name must be on disk before the mark.
+fn mark_open(lock: &File, path: &Path) -> Result<()> {
+    if !exists(&beside(path, "-wal"))? {
+        // A file system without shared memory has no log.
+        return mark(lock, path, Mark::Closed);
+    }
+    sync_parent(path)?;
+    mark(lock, path, Mark::Open)
+}
+
+impl Mark {
+    /// Both words have one length, so that one replaces the other.
+    const LENGTH: usize = 7;
+
+    const fn word(self) -> &'static [u8] {
+        match self {
+            Self::Open => b"open  \n",
+            Self::Closed => b"closed\n",
+        }
     }
 }
 

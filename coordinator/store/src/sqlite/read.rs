@@ -77,17 +77,6 @@ pub(super) fn list(connection: &Connection, prefix: &str, at: Revision) -> Resul
     Ok(items)
 }
 
-/// How many keys are live.
-pub(super) fn count(connection: &Connection) -> Result<u64> {
-    let count: i64 = connection.query_row(
-        "SELECT count(*) FROM versions WHERE value IS NOT NULL
-         AND id IN (SELECT max(id) FROM versions GROUP BY key)",
-        [],
-        |row| row.get(0),
-    )?;
-    Ok(count.unsigned_abs())
-}
-
 /// Adds the changes from revision `from` on to a page, until it is full or there are no more.
 pub(super) fn history(
     connection: &Connection,

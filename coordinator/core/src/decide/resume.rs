@@ -1,0 +1,45 @@
+//! Orders are given again after a restore.
+
+use std::collections::BTreeSet;
+
+use everynode_model::Now;
+
+use super::{Fleet, unchanged, within_limits};
+use crate::command::{Decision, Outcome, Refusal};
+use crate::record::{EventType, InvolvedObject, RecordKey, Write};
+
+impl Fleet {
+    /// Where orders are given, nothing is left to do. Reports that no grant has followed yet are
+    /// followed in the same decision, so that no order says otherwise.
+    pub(super) fn resume(&self, allow_removal: bool, now: Now) -> Result<Decision, Refusal> {
+        if self.records.hold.is_none() {
+            return Ok(unchanged(Outcome::Done));
+        }
+        let consequences = self.consequences();
+        let removed: Vec<_> = consequences.iter().filter(|found| found.action.removes()).collect();
+        if !allow_removal && !removed.is_empty() {
+            let nodes: BTreeSet<_> = removed.iter().map(|found| found.node.uid).collect();
+            return Err(Refusal::WouldRemove { pods: removed.len(), nodes: nodes.len() });
+        }
+        let mut writes = vec![Write::delete(RecordKey::Hold)];
+        writes.extend(self.follow_all());
+        let about = InvolvedObject {
+            kind: "Cluster".into(),
+            namespace: String::new(),
+            name: self.records.cluster.id.to_string(),
+            uid: self.records.cluster.id.to_string(),
+        };
+        let message = "Orders are given again";
+        writes.extend(self.events.draft(
+            about,
+            EventType::Normal,
+            "OrdersResumed",
+            message,
+            now.wall,
+        ));
+        within_limits(writes, Outcome::Done).map_err(|_| Refusal::Conflict {
+            what: "the hold".into(),
+            detail: "reports of nodes are still being taken in: try again".into(),
+        })
+    }
+}

@@ -1,0 +1,263 @@
+//! A store restored from a copy: nothing is ordered until somebody has looked, and what is the same
+//! in meaning is not restarted.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod world;
+
+use everynode_coordinator_core::{Action, Command, Outcome, Refusal, WhyFilter};
+use everynode_model::{Digest, PodKey, Reason};
+use world::copy::told;
+use world::{LONG, World, daemon_set, id, key, revision};
+
+/// Three nodes on which `a` runs at its first revision: yesterday.
+fn yesterday() -> World {
+    let mut world = World::with_nodes(3);
+    world.put(daemon_set("a", 10, "1"), "1");
+    world.settle();
+    world
+}
+
+/// What happened since: `a` at its second revision, `b` made, node 4 joined.
+fn today(world: &mut World) {
+    world.put(daemon_set("a", 10, "2"), "2");
+    world.put(daemon_set("b", 20, "1"), "1");
+    world.join(4);
+    world.connect(id(4));
+    world.wait(LONG);
+    world.settle();
+    for node in 1..=4 {
+        assert_eq!(world.runs(node, "a"), Some(revision("2")));
+    }
+}
+
+fn reasons(world: &World) -> Vec<(Action, PodKey, String)> {
+    let found = world.fleet.consequences().into_iter();
+    let mut found: Vec<_> =
+        found.map(|found| (found.action, found.key, found.reason.code)).collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
+fn events(world: &World, reason: &str) -> Vec<String> {
+    let events = world.fleet.events().filter(|event| event.reason == reason);
+    events.map(|event| event.message.clone()).collect()
+}
+
+#[test]
+fn nobody_is_ordered_before_somebody_says_so() {
+    let mut world = yesterday();
+    let copy = world.copy();
+    today(&mut world);
+    let ran = world.ran();
+    world.restore(copy);
+    world.connect_all();
+    assert!(world.fleet.take_orders().is_empty());
+    world.wait(LONG);
+    world.settle();
+    assert!(world.fleet.take_orders().is_empty());
+    assert!(world.ended(&ran).iter().all(|(node, _)| *node == id(4)), "only the unknown is gone");
+
+    let replaced = (Action::Replace, key("a"), "UnknownRevision".to_owned());
+    let stopped = (Action::Stop, key("b"), "UnknownDaemonSet".to_owned());
+    assert_eq!(reasons(&world), [stopped, replaced]);
+    assert_eq!(
+        world.resume(false),
+        Err(Refusal::WouldRemove { pods: 6, nodes: 3 }),
+        "what runs is not ended by the way"
+    );
+    assert_eq!(world.fleet.not_called(), 0);
+}
+
+#[test]
+fn what_is_applied_again_is_what_runs_already() {
+    let mut world = yesterday();
+    let copy = world.copy();
+    today(&mut world);
+    let (last, ran) = (world.copy(), world.ran());
+    world.restore(copy);
+    world.connect_all();
+    let ran: world::copy::Ran = ran.into_iter().filter(|((node, _), _)| *node != id(4)).collect();
+    world.apply_again(&last);
+    world.settle();
+    assert_eq!(reasons(&world), []);
+    assert_eq!(world.fleet.set(&key("b")).unwrap().record.set.uid, id(20), "its uid is kept");
+    assert_eq!(world.resume(false), Ok(Outcome::Done));
+    world.wait(LONG);
+    world.settle();
+    assert_eq!(world.ran(), ran, "nothing was restarted");
+    for node in 1..=3 {
+        let order = world.agents[&id(node)].order.clone().unwrap();
+        assert_eq!(order.stamp.term, world.fleet.cluster().term, "orders are of the new term");
+    }
+    assert_eq!(world.resume(false), Ok(Outcome::Done), "there is nothing left to resume");
+}
+
+#[test]
+fn reports_that_are_not_followed_yet_are_followed_by_the_resumption_itself() {
+    let mut world = yesterday();
+    let copy = world.copy();
+    today(&mut world);
+    let (last, ran) = (world.copy(), world.ran());
+    world.restore(copy);
+    world.connect_all();
+    world.apply_again(&last);
+    world.resume(false).unwrap();
+    world.obey_once();
+    assert!(world.ended(&ran).iter().all(|(node, _)| *node == id(4)));
+}
+
+#[test]
+fn a_pod_that_was_replaced_since_is_not_replaced_again() {
+    let mut world = yesterday();
+    let copy = world.copy();
+    world.follow(&Command::ReplacePod { node: id(2), key: key("a") }).unwrap();
+    world.settle();
+    let ran = world.ran();
+    world.restore(copy);
+    world.connect_all();
+    world.settle();
+    world.resume(false).unwrap();
+    world.wait(LONG);
+    world.settle();
+    assert_eq!(world.ran(), ran);
+}
+
+#[test]
+fn a_pod_that_only_stays_goes_on_staying() {
+    let mut world = yesterday();
+    let copy = world.copy();
+    world.taint(2, "t:NoSchedule");
+    world.settle();
+    let ran = world.ran();
+    assert!(world.runs(2, "a").is_some());
+    world.restore(copy);
+    world.connect_all();
+    world.taint(2, "t:NoSchedule");
+    world.settle();
+    world.resume(false).unwrap();
+    world.settle();
+    assert_eq!(world.ran(), ran);
+}
+
+#[test]
+fn with_leave_what_the_store_does_not_know_goes() {
+    let mut world = yesterday();
+    let copy = world.copy();
+    today(&mut world);
+    let ran = world.ran();
+    world.restore(copy);
+    world.connect_all();
+    let told = told(&world.fleet);
+    assert_eq!(told.len(), 6);
+    assert_eq!(world.resume(true), Ok(Outcome::Done));
+    world.obey_once();
+    let ended = world.ended(&ran);
+    assert_eq!(ended.into_iter().filter(|(node, _)| *node != id(4)).collect::<Vec<_>>(), {
+        told.into_iter().collect::<Vec<_>>()
+    });
+}
+
+#[test]
+fn why_and_events_tell_of_the_hold_and_of_who_is_ahead() {
+    let mut world = yesterday();
+    let copy = world.copy();
+    today(&mut world);
+    world.restart();
+    world.connect_all();
+    world.settle();
+    world.restore(copy);
+    world.connect_all();
+    for line in world.fleet.why(&WhyFilter::default()) {
+        assert!(!line.fine && line.reason.code == "OrdersHeld", "{line:?}");
+    }
+    let lines = world.fleet.why(&WhyFilter { set: Some(key("b")), ..WhyFilter::default() });
+    assert_eq!(lines.len(), 3, "also of what the store does not know: {lines:?}");
+    for view in world.fleet.nodes() {
+        let ahead = view.ahead.unwrap();
+        assert_eq!(ahead.code, "AheadOfStore");
+        assert!(ahead.message.contains("term 2") && ahead.message.contains("term 1"), "{ahead:?}");
+        assert!(ahead.message.contains("stop 1 and replace 1"), "{ahead:?}");
+    }
+    assert_eq!(events(&world, "AheadOfStore").len(), 3);
+    assert!(events(&world, "HigherTerm").is_empty());
+}
+
+#[test]
+fn a_higher_term_is_an_alarm_and_is_never_adopted() {
+    let mut world = yesterday();
+    world.restart();
+    world.connect_all();
+    world.settle();
+    // The store is put back by hand, and a coordinator started on it: the term is an old one again.
+    let term = world.fleet.cluster().term;
+    for (node, behind) in [(1, 1), (2, 0)] {
+        let agent = world.agents.get_mut(&id(node)).unwrap();
+        let mut order = (**agent.order.as_ref().unwrap()).clone();
+        order.stamp.term.0 = term.0 + behind;
+        order.stamp.reign = id(9_999);
+        agent.order = Some(order.into());
+        world.connect(id(node));
+    }
+    let told = events(&world, "HigherTerm");
+    assert_eq!(told.len(), 2, "{told:?}");
+    let wanted = format!("--term {}", term.0 + 2);
+    assert!(told[0].contains("node-1") && told[0].contains(&wanted), "{told:?}");
+    let lines = world.fleet.why(&WhyFilter { node: Some(id(1)), ..WhyFilter::default() });
+    assert!(lines.iter().all(|line| line.reason.code == "HigherTerm"), "{lines:?}");
+    assert_eq!(world.fleet.cluster().term, term);
+}
+
+#[test]
+fn a_uid_is_adopted_only_while_held() {
+    let mut world = yesterday();
+    let copy = world.copy();
+    today(&mut world);
+    world.restore(copy.clone());
+    world.connect_all();
+    world.put(daemon_set("b", 30, "older"), "older");
+    assert_eq!(world.fleet.set(&key("b")).unwrap().record.set.uid, id(20));
+    world.put(daemon_set("b", 30, "1"), "1");
+    assert!(!reasons(&world).iter().any(|(_, set, _)| *set == key("b")), "found after a detour");
+    world.restore(copy);
+    world.connect_all();
+    world.resume(true).unwrap();
+    world.put(daemon_set("b", 31, "1"), "1");
+    assert_eq!(world.fleet.set(&key("b")).unwrap().record.set.uid, id(31));
+}
+
+#[test]
+fn rollouts_wait_and_nothing_is_swept() {
+    let mut world = yesterday();
+    world.put(daemon_set("a", 10, "2"), "2");
+    assert!(world.step());
+    let copy = world.copy();
+    world.restore(copy);
+    world.connect_all();
+    world.wait(LONG);
+    let before: Vec<Digest> =
+        world.fleet.pods(&Default::default()).iter().map(|pod| pod.revision).collect();
+    while world.step() {}
+    world.hand_out();
+    world.check();
+    let after: Vec<Digest> =
+        world.fleet.pods(&Default::default()).iter().map(|pod| pod.revision).collect();
+    assert_eq!(before, after);
+    world.resume(false).unwrap();
+    world.settle();
+    assert_eq!(world.granted_count(3, "a", "2"), 3, "and then it goes on");
+}
+
+#[test]
+fn a_removed_node_is_told_of() {
+    let mut world = yesterday();
+    world.disconnect(id(3));
+    world.follow(&Command::Leave { uid: id(3) }).unwrap();
+    let copy = world.copy();
+    world.restore(copy);
+    world.connect_all();
+    let removed = Reason::new("NodeRemoved", "the store says that the node was removed");
+    let found = world.fleet.consequences();
+    assert!(found.iter().any(|found| found.node.uid == id(3) && found.reason == removed));
+}

@@ -1,0 +1,103 @@
+//! The place of a store, held while nobody serves it: to put another store there, and keep the former.
+//!
+//! ```text
+//!   held ─▶ log folded in, or set aside ─▶ former linked beside ─▶ draft renamed into its place
+//! ```
+//!
+//! Killed at any moment, the file in the place is the former store whole, or the new one whole. A log
+//! never stands beside a store that it is not of: SQLite would fold it in.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use super::draft::Draft;
+use super::failure;
+use super::open::{Mark, beside, connect, exists, lock, mark, remove_if_there, sync_parent};
+use crate::{Result, StoreError};
+
+/// What names of kept stores go on with.
+pub(super) const KEPT: &str = ".before-restore-";
+
+/// A store's place with nobody in it.
+#[derive(Debug)]
+pub struct Place {
+    path: PathBuf,
+    lock: File,
+}
+
+impl Place {
+    /// Holds the place at `path`, whether or not there is a store.
+    ///
+    /// Errors: [`StoreError::Locked`] while a store is served from there.
+    pub fn hold(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref().to_path_buf();
+        let lock = lock(&path)?;
+        unlink_unfinished(&path)?;
+        Ok(Self { path, lock })
+    }
+
+    /// Folds the log into a sound store, so that its file is the whole of it.
+    ///
+    /// Errors: those of opening a store.
+    pub fn fold_log(&self) -> Result<()> {
+        let named = |error| failure::sqlite(&self.path, "folding the log into", error);
+        let connection = connect(&self.path)?;
+        connection.pragma_update(None, "synchronous", "FULL").map_err(named)?;
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(named)?;
+        mark(&self.lock, &self.path, Mark::Closed)?;
+        connection.close().map_err(|(_, error)| named(error))
+    }
+
+    /// Puts `draft`, which was made for this place, there. What was there is kept under a name that
+    /// ends with `moment`; that name, if anything was.
+    ///
+    /// Errors: [`StoreError::Exists`] when something is kept under that name already.
+    pub fn replace(self, draft: Draft, moment: &str) -> Result<Option<PathBuf>> {
+        let kept = beside(&self.path, &format!("{KEPT}{moment}"));
+        if exists(&kept)? {
+            return Err(StoreError::Exists { path: kept });
+        }
+        mark(&self.lock, &self.path, Mark::Closed)?;
+        let log = beside(&self.path, "-wal");
+        if exists(&log)? {
+            let kept = beside(&kept, "-wal");
+            fs::rename(&log, &kept).map_err(|error| failure::io(&kept, "keeping", error))?;
+        }
+        remove_if_there(&beside(&self.path, "-shm"))?;
+        let named = |error: io::Error| failure::io(&kept, "keeping the former store as", error);
+        let was_there = match fs::hard_link(&self.path, &kept) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => return Err(named(error)),
+        };
+        sync_parent(&self.path)?;
+        draft.publish(true)?;
+        Ok(was_there.then_some(kept))
+    }
+}
+
+/// A restore that was killed may have left a second name for the store in its place. Two names of one
+/// store would have two logs.
+pub(super) fn unlink_unfinished(path: &Path) -> Result<()> {
+    let Ok(store) = fs::metadata(path) else { return Ok(()) };
+    if store.nlink() < 2 {
+        return Ok(());
+    }
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    let prefix = format!("{}{KEPT}", name.to_string_lossy());
+    let named = |error| failure::io(parent, "reading", error);
+    for entry in fs::read_dir(parent).map_err(named)? {
+        let entry = entry.map_err(named)?;
+        let kept = entry.file_name().to_string_lossy().starts_with(&prefix);
+        let same = entry
+            .metadata()
+            .is_ok_and(|other| (other.dev(), other.ino()) == (store.dev(), store.ino()));
+        if kept && same {
+            remove_if_there(&entry.path())?;
+        }
+    }
+    Ok(())
+}
