@@ -19,6 +19,8 @@ pub(crate) struct Desk {
     stale: BTreeSet<NodeUid>,
     /// Nodes whose session has just begun: their order is due whether it changed or not.
     greeted: BTreeSet<NodeUid>,
+    /// Nodes that are gone from the records, which the store may not have taken yet.
+    gone: BTreeSet<NodeUid>,
 }
 
 impl Desk {
@@ -30,11 +32,15 @@ impl Desk {
         self.greeted.insert(node);
     }
 
+    /// Forgets a node, but for the generations that it was given: if the store does not take its
+    /// removal, it is there again and must not be contradicted.
     pub(crate) fn forget(&mut self, node: NodeUid) {
-        self.handed.remove(&node);
-        self.floors.remove(&node);
+        if let Some(order) = self.handed.remove(&node) {
+            self.floors.insert(node, order.stamp.generation);
+        }
         self.stale.remove(&node);
         self.greeted.remove(&node);
+        self.gone.insert(node);
     }
 
     /// Takes the place of `former`: what that one handed out may still be on its way, and must not be
@@ -58,8 +64,11 @@ impl Fleet {
     /// The orders that are due: to connected nodes that belong, whose assignment is another than
     /// the one last handed out in this reign, or whose session has just begun. Each is handed out
     /// once; generations grow by one per node within the term. While orders are held there are none,
-    /// and what is due stays due.
+    /// and what is due stays due. To be called when everything that was recorded is stored.
     pub fn take_orders(&mut self) -> Vec<(NodeUid, Arc<Order>)> {
+        for node in std::mem::take(&mut self.desk.gone) {
+            self.desk.floors.remove(&node);
+        }
         if self.records.hold.is_some() {
             return Vec::new();
         }

@@ -325,6 +325,34 @@ fn a_restored_fleet_contradicts_nothing_that_may_still_be_on_its_way() {
 }
 
 #[test]
+fn a_removal_that_was_not_stored_takes_no_generation_with_it() {
+    for forget in [true, false] {
+        let mut world = World::with_nodes(1);
+        world.put(daemon_set("a", 1, "1"), "1");
+        world.hand_out();
+        let heard = world.stamps[&id(1)];
+        // Decided and recorded, up to the end; then the store fails.
+        let mut former = world.fleet.clone();
+        for command in [
+            Command::DeleteNode { name: name(1), forget },
+            Command::ConfirmDeparture { uid: id(1) },
+        ] {
+            let writes = former.decide(&command, world.now).map(|it| it.writes).unwrap_or_default();
+            former.record(&writes, world.now);
+        }
+        let mut fleet = world.restored();
+        fleet.succeed(&former);
+        world.fleet = fleet;
+        world.put(daemon_set("b", 2, "1"), "1");
+        world.agents.get_mut(&id(1)).unwrap().order = None;
+        world.connect(id(1));
+        world.hand_out();
+        let stamp = world.stamps[&id(1)];
+        assert!(stamp.is_newer_than(&heard) && !stamp.contradicts(&heard), "{stamp:?}");
+    }
+}
+
+#[test]
 fn a_crash_loop_counts_and_seldom_writes() {
     let mut world = World::with_nodes(1);
     world.put(daemon_set("a", 1, "1"), "1");
