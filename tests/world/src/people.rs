@@ -1,0 +1,250 @@
+//! What people ask for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use everynode_agent_core::Event;
+use everynode_coordinator_core::{Command, NodeChange, PutMode, TokenRecord};
+use everynode_model::{
+    DaemonSet, Digest, Effect, IntOrPercent, Labels, Placement, Selector, SetUid, Strategy, Taint,
+    Toleration, TolerationOperator, WallTime,
+};
+
+use crate::faults::wall;
+use crate::names::{BODIES, SETS, can_be_honoured, key, node_name, revision};
+use crate::seat::{Seat, Token};
+use crate::world::World;
+
+/// The most machines there are: few, so that everything happens to each.
+const MACHINES: usize = 6;
+/// A year: longer than clocks are wrong by most of the time.
+const LONG: i64 = 365 * 24 * 3_600_000;
+
+/// A set is made or changed.
+pub(crate) fn apply(world: &mut World) {
+    let (set, body) = (world.dice.below(SETS.len()), world.dice.below(BODIES.len() + 4));
+    // The one that can't be honoured comes more seldom than the others.
+    let body = BODIES.get(body).copied().unwrap_or(BODIES[body % 3]);
+    let command = put(world, SETS[set], body);
+    world.command(command);
+    world.log.fault("apply", set);
+}
+
+/// A set is deleted.
+pub(crate) fn delete_set(world: &mut World) {
+    let set = world.dice.below(SETS.len());
+    world.command(Command::DeleteSet { key: key(SETS[set]), uid: None });
+    world.log.fault("delete set", set);
+}
+
+/// A set is deleted and made again at once, as another of the same name.
+pub(crate) fn recreate_set(world: &mut World) {
+    let set = world.dice.below(SETS.len());
+    world.command(Command::DeleteSet { key: key(SETS[set]), uid: None });
+    world.turn();
+    let command = put(world, SETS[set], BODIES[0]);
+    world.command(command);
+    world.log.fault("recreate set", set);
+}
+
+/// `delete pod`.
+pub(crate) fn delete_pod(world: &mut World) {
+    let (seat, set) = (world.some_seat(), world.dice.below(SETS.len()));
+    if let Some(node) = world.seats[seat].identity {
+        world.command(Command::ReplacePod { node, key: key(SETS[set]) });
+        world.log.fault("delete pod", seat);
+    }
+}
+
+/// A node gets another label, taint or cordon, or loses one.
+pub(crate) fn mark_node(world: &mut World) {
+    let seat = world.some_seat();
+    let effect = [Effect::NoSchedule, Effect::NoSchedule, Effect::NoExecute];
+    let effect = effect[world.dice.below(effect.len())];
+    let set_label = |value: &str| NodeChange::SetLabel {
+        key: "tier".into(),
+        value: value.into(),
+        overwrite: true,
+    };
+    let change = match world.dice.below(6) {
+        0 => set_label("a"),
+        1 => set_label("b"),
+        2 => NodeChange::RemoveLabel("tier".into()),
+        3 => {
+            let taint = Taint { key: "t".into(), value: String::new(), effect };
+            NodeChange::SetTaint { taint, overwrite: true }
+        }
+        4 => NodeChange::RemoveTaint { key: "t".into(), effect: None },
+        _ => NodeChange::SetUnschedulable(world.dice.one_in(2)),
+    };
+    world.command(Command::ChangeNode { name: node_name(seat), changes: vec![change] });
+    world.log.fault("mark node", seat);
+}
+
+/// `delete node`.
+pub(crate) fn delete_node(world: &mut World) {
+    let seat = world.some_seat();
+    world.command(Command::DeleteNode { name: node_name(seat), forget: false });
+    world.log.fault("delete node", seat);
+}
+
+/// `delete node --forget`.
+pub(crate) fn forget_node(world: &mut World) {
+    let seat = world.some_seat();
+    world.command(Command::DeleteNode { name: node_name(seat), forget: true });
+    world.log.fault("forget node", seat);
+}
+
+/// One very node is forgotten, whoever has its name now.
+pub(crate) fn forget_uid(world: &mut World) {
+    let Some(fleet) = &world.desk.fleet else { return };
+    let nodes = fleet.nodes();
+    let at = world.dice.below(nodes.len());
+    if let Some(node) = nodes.get(at) {
+        world.command(Command::ForgetNode { uid: node.record.uid });
+        world.log.fault("forget node by uid", at);
+    }
+}
+
+/// Somebody has looked at what a restored store leads to, or says so.
+pub(crate) fn resume(world: &mut World) {
+    if world.desk.fleet.as_ref().is_some_and(|fleet| fleet.hold().is_some()) {
+        let allow_removal = world.dice.one_in(2);
+        world.command(Command::Resume { allow_removal });
+        world.log.fault("resume", usize::from(allow_removal));
+    }
+}
+
+/// Somebody at a machine wants it to leave.
+pub(crate) fn leave(world: &mut World) {
+    let seat = world.some_seat();
+    if !world.begin(seat) {
+        return;
+    }
+    world.account.doomed.extend(world.seats[seat].identity);
+    world.log.fault("leave", seat);
+    world.apply(seat, Event::LeaveRequested);
+    if let Some(agent) = &mut world.seats[seat].agent
+        && agent.stream.is_some()
+        && !agent.node.is_empty_here()
+    {
+        agent.outbox.leave = Some(false);
+    }
+}
+
+/// Machines without an identity get a token.
+pub(crate) fn give_token(world: &mut World) {
+    let seat = world.some_seat();
+    if world.seats[seat].identity.is_none() && world.seats[seat].token.is_none() {
+        let replace = world.dice.one_in(2);
+        token(world, seat, replace);
+        world.log.fault("token", seat);
+    }
+}
+
+/// A token is ended before anybody has used it up.
+pub(crate) fn revoke_token(world: &mut World) {
+    let Some(fleet) = &world.desk.fleet else { return };
+    let ids: Vec<String> = fleet.tokens().map(|token| token.id.clone()).collect();
+    let at = world.dice.below(ids.len());
+    if let Some(id) = ids.get(at).cloned() {
+        world.command(Command::RevokeToken { id });
+        world.log.fault("revoke token", 0);
+    }
+}
+
+/// Another machine is switched on.
+pub(crate) fn add_machine(world: &mut World) {
+    if world.seats.len() < MACHINES {
+        let number = world.number();
+        world.seats.push(Seat::new(number, world.at));
+        world.log.fault("machine added", world.seats.len());
+    }
+}
+
+/// A token for a machine, and for its name where it `replace`s who has that.
+pub(crate) fn token(world: &mut World, seat: usize, replace: bool) {
+    let number = world.number();
+    let now = wall(world).unix_millis;
+    let lasts = if world.dice.one_in(6) { 20_000 } else { LONG };
+    world.command(Command::CreateToken(TokenRecord {
+        id: format!("{seat}-{number}"),
+        secret: Digest::of(&number.to_be_bytes()),
+        created_at: WallTime::from_unix_millis(now),
+        expires_at: WallTime::from_unix_millis(now.saturating_add(lasts)),
+        uses_left: Some(1 + u32::from(replace)),
+        node_name: replace.then(|| node_name(seat)),
+        replace,
+    }));
+}
+
+/// A good template for every set that has one which can't be honoured.
+pub(crate) fn mend_templates(world: &mut World) {
+    let Some(fleet) = &world.desk.fleet else { return };
+    let bad = fleet.sets(None).into_iter().filter(|set| !can_be_honoured(set.target));
+    let sets: Vec<DaemonSet> = bad.map(|set| set.record.set.clone()).collect();
+    for set in sets {
+        let number = world.number();
+        let set = DaemonSet { revision: revision(BODIES[1]), ..set };
+        world.command(command(set, BODIES[1], number));
+    }
+}
+
+impl World {
+    /// A token was made: its machine gets it, if it still has none.
+    pub(crate) fn hand_over(&mut self, token: &TokenRecord) {
+        let seat = token.id.split('-').next().and_then(|seat| seat.parse::<usize>().ok());
+        if let Some(one) = seat.and_then(|seat| self.seats.get_mut(seat)) {
+            one.token = Some(Token { id: token.id.clone(), secret: token.secret });
+        }
+    }
+}
+
+fn put(world: &mut World, name: &str, body: &str) -> Command {
+    let number = world.number();
+    let dice = &mut world.dice;
+    let set = DaemonSet {
+        key: key(name),
+        uid: SetUid::new(uuid::Uuid::from_u128(u128::from(number))),
+        generation: 0,
+        labels: Labels::new(),
+        selector: Selector::from_labels(&Labels::from([("app".to_owned(), name.to_owned())])),
+        placement: placement(dice.below(5)),
+        strategy: match dice.below(4) {
+            0 => Strategy::OnDelete,
+            1 => Strategy::RollingUpdate { max_unavailable: IntOrPercent::Percent(40) },
+            _ => Strategy::RollingUpdate { max_unavailable: IntOrPercent::Int(1) },
+        },
+        min_ready: Duration::from_secs(5 * dice.below(3) as u64),
+        history_limit: 1,
+        revision: revision(body),
+        features: BTreeSet::new(),
+    };
+    command(set, body, number)
+}
+
+fn command(set: DaemonSet, body: &str, number: u64) -> Command {
+    Command::PutSet {
+        mode: PutMode::Apply,
+        set: Box::new(set),
+        // Opaque to the core, and another one each time.
+        object: number.to_be_bytes().into(),
+        spec_changed: true,
+        body: body.as_bytes().into(),
+        normal_form: 1,
+        change_cause: String::new(),
+        expected_version: None,
+    }
+}
+
+fn placement(kind: usize) -> Placement {
+    let everything = Toleration { operator: TolerationOperator::Exists, ..Toleration::default() };
+    match kind {
+        0 => Placement {
+            node_selector: BTreeMap::from([("tier".to_owned(), "a".to_owned())]),
+            ..Placement::default()
+        },
+        1 => Placement { tolerations: vec![everything], ..Placement::default() },
+        _ => Placement::default(),
+    }
+}
