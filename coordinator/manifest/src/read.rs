@@ -215,9 +215,13 @@ fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, Undecoded> {
 }
 
 /// Checks that every character may stand in a manifest: no NUL, none that acts on a terminal.
+/// JSON takes as they are those from DEL on.
 fn check_characters(text: &str) -> Result<(), YamlError> {
+    let json = text.trim_start().starts_with('{');
     let allowed = |character: char| {
-        !character.is_control() || matches!(character, '\t' | '\n' | '\r' | '\u{85}')
+        !character.is_control()
+            || matches!(character, '\t' | '\n' | '\r' | '\u{85}')
+            || (json && character >= '\u{7f}')
     };
     let Some(at) = text.find(|character| !allowed(character)) else { return Ok(()) };
     let before = &text[..at];

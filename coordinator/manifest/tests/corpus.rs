@@ -2,33 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests")]
 
-use std::path::PathBuf;
+mod common;
 
 use everynode_manifest::{Rejected, admit, needed_features, normal_form, read};
 
-/// The folder of manifests; `None`, with a message, where there is none.
-fn corpus() -> Option<PathBuf> {
-    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus");
-    let folder = std::env::var_os("EVERYNODE_CORPUS").map_or(beside, PathBuf::from);
-    if !folder.is_dir() {
-        println!("skipped: no corpus at {}; set EVERYNODE_CORPUS", folder.display());
-        return None;
-    }
-    Some(folder)
-}
-
 fn manifests() -> Vec<(String, Vec<u8>)> {
-    let Some(folder) = corpus() else { return Vec::new() };
-    let mut files: Vec<_> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
-        .map(|path| {
-            (path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(path).unwrap())
-        })
-        .collect();
-    files.sort();
-    files
+    common::corpus().unwrap_or_default()
 }
 
 #[test]
@@ -89,7 +68,7 @@ fn well_known_ones_are_admitted() {
 
 #[test]
 fn the_definition_that_the_project_began_with_is_admitted() {
-    let Some(folder) = corpus() else { return };
+    let Some(folder) = common::corpus_folder() else { return };
     let Ok(bytes) = std::fs::read(folder.join("../seed/daemon-set-definition.yaml")) else {
         return println!("skipped: no definition beside the corpus");
     };

@@ -5,8 +5,11 @@
     unreachable_pub,
     clippy::unwrap_used,
     clippy::panic,
+    clippy::print_stdout,
     reason = "helpers of tests"
 )]
+
+use std::path::PathBuf;
 
 use everynode_manifest::{Admitted, admit, read};
 use serde_json::Value;
@@ -68,4 +71,29 @@ pub fn admitted(object: &Value) -> Admitted {
 #[track_caller]
 pub fn refused(pointer: &str, value: Value, expected: &[&str]) {
     assert_eq!(errors(&with(&[(pointer, value)])), expected);
+}
+
+/// The folder of published manifests; `None`, with a message, where there is none.
+pub fn corpus_folder() -> Option<PathBuf> {
+    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus");
+    let folder = std::env::var_os("EVERYNODE_CORPUS").map_or(beside, PathBuf::from);
+    if !folder.is_dir() {
+        println!("skipped: no corpus at {}; set EVERYNODE_CORPUS", folder.display());
+        return None;
+    }
+    Some(folder)
+}
+
+/// The published manifests, by name.
+pub fn corpus() -> Option<Vec<(String, Vec<u8>)>> {
+    let mut files: Vec<_> = std::fs::read_dir(corpus_folder()?)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .map(|path| {
+            (path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(path).unwrap())
+        })
+        .collect();
+    files.sort();
+    Some(files)
 }
