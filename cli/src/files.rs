@@ -15,8 +15,17 @@ use crate::args::FileArgs;
 use crate::error::{Error, Refusal};
 use crate::out::Out;
 
-/// How deep directories are followed: a bound for links that lead in circles.
+/// How deep directories are followed: trees of manifests have a handful of levels.
 const MAX_DEPTH: usize = 16;
+
+/// The most files of one command: ten for each of the largest fleets' DaemonSets.
+const MAX_FILES: usize = 10_000;
+
+/// The most text of one command; all of it is checked before anything is sent, and kept till then.
+const MAX_TOTAL_BYTES: usize = 64 * 1024 * 1024;
+
+/// How many objects' or files' faults are shown: more than anyone mends in one go.
+const MAX_SHOWN: usize = 100;
 
 /// A document that is a valid DaemonSet, as far as can be told without the coordinator.
 #[derive(Debug)]
@@ -28,12 +37,16 @@ pub(crate) struct Manifest {
 }
 
 /// Reads the files and checks that every document is a DaemonSet; other kinds are passed over
-/// with a note each.
-pub(crate) fn daemon_sets(files: &FileArgs, out: &mut Out) -> Result<Vec<Manifest>, Error> {
+/// with a note each. `verb` is what is to be done with them.
+pub(crate) fn daemon_sets(
+    files: &FileArgs,
+    verb: &str,
+    out: &mut Out,
+) -> Result<Vec<Manifest>, Error> {
     let mut manifests = Vec::new();
     let mut skipped = 0;
     let mut errors = Vec::new();
-    for documents in documents(files)? {
+    for documents in documents(files, verb)? {
         let alone = documents.len() == 1;
         for document in documents {
             let admitted = admit(&document.value);
@@ -50,7 +63,7 @@ pub(crate) fn daemon_sets(files: &FileArgs, out: &mut Out) -> Result<Vec<Manifes
         }
     }
     if !errors.is_empty() {
-        return Err(Error::Manifest(errors.join("\n")));
+        return Err(several(&errors));
     }
     if manifests.is_empty() && skipped > 0 {
         return Err(Error::Usage("there is no DaemonSet among them".into()));
@@ -62,7 +75,7 @@ pub(crate) fn daemon_sets(files: &FileArgs, out: &mut Out) -> Result<Vec<Manifes
 /// what is to be deleted need not be valid.
 pub(crate) fn named_daemon_sets(files: &FileArgs, out: &mut Out) -> Result<Vec<Document>, Error> {
     let mut named = Vec::new();
-    for document in documents(files)?.into_iter().flatten() {
+    for document in documents(files, "delete")?.into_iter().flatten() {
         if document.kind == "DaemonSet" && !document.name.is_empty() {
             named.push(document);
         } else {
@@ -78,11 +91,15 @@ pub(crate) fn named_daemon_sets(files: &FileArgs, out: &mut Out) -> Result<Vec<D
 
 /// What a coordinator's refusal means for the file: each field with its place and its line.
 pub(crate) fn explain(document: &Document, refusal: &Refusal) -> Option<String> {
-    let lines: Vec<String> = refusal
+    let mut lines: Vec<String> = refusal
         .fields
         .iter()
         .map(|(field, description)| explain_field(document, field, description))
         .collect();
+    if lines.len() > 1 {
+        // As for what is found here: several faults are told under the object's name.
+        lines.insert(0, refusal.message.lines().next().unwrap_or_default().trim_end().to_owned());
+    }
     (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
@@ -107,44 +124,67 @@ fn explain_field(document: &Document, field: &str, description: &str) -> String 
 }
 
 /// The documents of each file.
-fn documents(files: &FileArgs) -> Result<Vec<Vec<Document>>, Error> {
+fn documents(files: &FileArgs, verb: &str) -> Result<Vec<Vec<Document>>, Error> {
     let mut found = Vec::new();
     let mut errors = Vec::new();
-    for (name, bytes) in contents(files)? {
+    let mut total = 0;
+    for path in paths(files)? {
+        let (name, bytes) = content(&path)?;
+        total += bytes.len();
+        if total > MAX_TOTAL_BYTES {
+            let most = MAX_TOTAL_BYTES / (1024 * 1024);
+            let rule =
+                format!("more than the {most} MiB that one command may read; do it in parts");
+            return Err(Error::Usage(rule));
+        }
         match read(&name, &bytes) {
             Ok(documents) => found.push(documents),
             Err(error) => errors.push(error.to_string()),
         }
     }
     if !errors.is_empty() {
-        return Err(Error::Manifest(errors.join("\n")));
+        return Err(several(&errors));
     }
     if found.iter().all(Vec::is_empty) {
-        return Err(Error::Usage("no objects in the files given".into()));
+        return Err(Error::Usage(format!("no objects passed to {verb}")));
     }
     Ok(found)
 }
 
-/// The name and the bytes of each file.
-fn contents(files: &FileArgs) -> Result<Vec<(String, Vec<u8>)>, Error> {
-    let mut contents = Vec::new();
+/// Faults of several objects or files; of very many, the first.
+fn several(errors: &[String]) -> Error {
+    let mut text = errors[..errors.len().min(MAX_SHOWN)].join("\n");
+    if let more @ 1.. = errors.len().saturating_sub(MAX_SHOWN) {
+        text += &format!("\nand {more} more with faults");
+    }
+    Error::Manifest(text)
+}
+
+/// The files that are meant, in the order given.
+fn paths(files: &FileArgs) -> Result<Vec<PathBuf>, Error> {
+    let mut paths = Vec::new();
     for path in &files.filename {
-        if path == Path::new("-") {
-            let bytes =
-                bounded(io::stdin().lock()).map_err(|source| file("standard input", source))?;
-            contents.push(("<stdin>".into(), bytes));
-        } else if path.is_dir() {
-            for path in in_directory(path, files.recursive, 0)? {
-                contents.push(content(&path)?);
+        if path.is_dir() {
+            let before = paths.len();
+            in_directory(path, files.recursive, 0, &mut paths)?;
+            if paths.len() == before {
+                return Err(Error::Usage(format!(
+                    "error reading [{}]: recognized file extensions are [.json .yaml .yml]",
+                    path.display()
+                )));
             }
         } else {
-            contents.push(content(path)?);
+            paths.push(path.clone());
         }
     }
-    Ok(contents)
+    Ok(paths)
 }
 
 fn content(path: &Path) -> Result<(String, Vec<u8>), Error> {
+    if path == Path::new("-") {
+        let bytes = bounded(io::stdin().lock()).map_err(|source| file("standard input", source))?;
+        return Ok(("<stdin>".into(), bytes));
+    }
     let name = path.display().to_string();
     if name.starts_with("http://") || name.starts_with("https://") {
         return Err(Error::Usage(format!(
@@ -162,27 +202,35 @@ fn bounded(from: impl io::Read) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The manifests in a directory, by name.
-fn in_directory(path: &Path, recursive: bool, depth: usize) -> Result<Vec<PathBuf>, Error> {
+/// Adds the manifests in a directory, by name. Links to directories are not followed, as they may
+/// lead in circles; kubectl does not, either.
+fn in_directory(
+    path: &Path,
+    recursive: bool,
+    depth: usize,
+    found: &mut Vec<PathBuf>,
+) -> Result<(), Error> {
     let failed = |source| file(&path.display().to_string(), source);
-    let mut entries: Vec<PathBuf> = fs::read_dir(path)
-        .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect())
-        .map_err(failed)?;
-    entries.sort();
-    let mut found = Vec::new();
+    let mut entries: Vec<fs::DirEntry> =
+        fs::read_dir(path).and_then(Iterator::collect).map_err(failed)?;
+    entries.sort_by_key(fs::DirEntry::path);
     for entry in entries {
-        if entry.is_dir() {
+        let path = entry.path();
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             if recursive && depth < MAX_DEPTH {
-                found.extend(in_directory(&entry, recursive, depth + 1)?);
+                in_directory(&path, recursive, depth + 1, found)?;
             }
-        } else if entry
-            .extension()
-            .is_some_and(|end| end == "yaml" || end == "yml" || end == "json")
+        } else if path.extension().is_some_and(|end| end == "yaml" || end == "yml" || end == "json")
+            && !path.is_dir()
         {
-            found.push(entry);
+            if found.len() == MAX_FILES {
+                let rule = format!("more than the {MAX_FILES} files that one command may read");
+                return Err(Error::Usage(rule));
+            }
+            found.push(path);
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 fn file(path: &str, source: io::Error) -> Error {
@@ -236,7 +284,8 @@ mod tests {
         let text = GOOD.replace("image:", "imagee:");
         let files = Files::new("place", &[("d.yaml", &text)]);
         let (mut out, _, _) = captured();
-        let error = daemon_sets(&files.args(&["d.yaml"]), &mut out).unwrap_err().to_string();
+        let error =
+            daemon_sets(&files.args(&["d.yaml"]), "create", &mut out).unwrap_err().to_string();
         let first = "d.yaml:12:9: spec.template.spec.containers[0].imagee: Unknown field: did you \
                      mean \"image\"?\n  12 |         imagee: nginx\n     |         ^";
         assert!(files.bare(&error).contains(first), "{error}");
@@ -247,7 +296,8 @@ mod tests {
         let text = GOOD.replace("kind: DaemonSet", "kind: ReplicaSet");
         let files = Files::new("kind", &[("d.yaml", &text)]);
         let (mut out, _, _) = captured();
-        let error = daemon_sets(&files.args(&["d.yaml"]), &mut out).unwrap_err().to_string();
+        let error =
+            daemon_sets(&files.args(&["d.yaml"]), "create", &mut out).unwrap_err().to_string();
         let error = files.bare(&error);
         assert!(
             error.starts_with("d.yaml:2:1: kind: Unsupported value: \"ReplicaSet\""),
@@ -262,11 +312,11 @@ mod tests {
         let both = format!("{service}---\n{GOOD}");
         let files = Files::new("other", &[("a.yaml", &both), ("b.yml", service), ("c.txt", "x")]);
         let (mut out, _, notes) = captured();
-        let found = daemon_sets(&files.args(&[""]), &mut out).unwrap();
+        let found = daemon_sets(&files.args(&[""]), "create", &mut out).unwrap();
         assert_eq!(found.len(), 1);
         assert_eq!(notes.text().lines().count(), 2);
         assert!(notes.text().starts_with("Service/s skipped"));
-        assert!(daemon_sets(&files.args(&["b.yml"]), &mut out).is_err());
+        assert!(daemon_sets(&files.args(&["b.yml"]), "create", &mut out).is_err());
     }
 
     #[test]
@@ -274,7 +324,8 @@ mod tests {
         let second = GOOD.replace("name: a\n", "name: A_\n");
         let files = Files::new("last", &[("a.yaml", GOOD), ("b.yaml", &second)]);
         let (mut out, _, _) = captured();
-        let error = daemon_sets(&files.args(&["a.yaml", "b.yaml"]), &mut out).unwrap_err();
+        let error =
+            daemon_sets(&files.args(&["a.yaml", "b.yaml"]), "create", &mut out).unwrap_err();
         assert!(files.bare(&error.to_string()).starts_with("b.yaml:4:"), "{error}");
     }
 
@@ -282,7 +333,7 @@ mod tests {
     fn a_refusal_is_mapped_back_to_the_file() {
         let files = Files::new("back", &[("a.yaml", GOOD)]);
         let (mut out, _, _) = captured();
-        let found = daemon_sets(&files.args(&["a.yaml"]), &mut out).unwrap();
+        let found = daemon_sets(&files.args(&["a.yaml"]), "create", &mut out).unwrap();
         let field = "spec.template.spec.containers[0].image";
         let refusal = |description: &str| Refusal {
             reason: "Invalid".into(),
@@ -297,6 +348,85 @@ mod tests {
             let shown = explain(&found[0].document, &refusal(&description)).unwrap();
             assert_eq!(files.bare(&shown), expected);
         }
+    }
+
+    #[test]
+    fn several_faults_stand_under_the_name_of_their_object() {
+        let text = GOOD.replace("image:", "imagee:").replace("name: main", "name: Main");
+        let files = Files::new("several", &[("d.yaml", &text)]);
+        let (mut out, _, _) = captured();
+        let error = daemon_sets(&files.args(&["d.yaml"]), "apply", &mut out).unwrap_err();
+        let error = files.bare(&error.to_string());
+        let heads: Vec<&str> = error.lines().filter(|line| !line.starts_with(' ')).collect();
+        assert_eq!(heads[0], "The DaemonSet \"a\" is invalid:");
+        for (line, place) in heads[1..].iter().zip(["d.yaml:12:9:", "d.yaml:12:9:", "d.yaml:11:9:"])
+        {
+            assert!(line.starts_with(place) || line.starts_with("d.yaml:11:9:"), "{line}");
+        }
+        assert_eq!(heads.len(), 4, "{error}");
+    }
+
+    #[test]
+    fn files_that_say_nothing_are_no_objects() {
+        let files =
+            Files::new("empty", &[("a.yaml", ""), ("b.yaml", "---\n# nothing\n---\nnull\n")]);
+        let (mut out, _, _) = captured();
+        for names in [&["a.yaml"][..], &["b.yaml"], &[""]] {
+            let error = daemon_sets(&files.args(names), "apply", &mut out).unwrap_err();
+            assert_eq!(error.to_string(), "error: no objects passed to apply");
+        }
+    }
+
+    #[test]
+    fn a_directory_without_manifests_says_what_it_looked_for() {
+        let files = Files::new("none", &[("a.txt", GOOD), ("b", GOOD)]);
+        let (mut out, _, _) = captured();
+        let error = daemon_sets(&files.args(&[""]), "create", &mut out).unwrap_err().to_string();
+        assert!(error.contains("recognized file extensions are [.json .yaml .yml]"), "{error}");
+        // By its own name any file is read.
+        assert_eq!(daemon_sets(&files.args(&["b"]), "create", &mut out).unwrap().len(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_that_lead_in_circles_are_not_followed() {
+        let files = Files::new("links", &[("a.yaml", GOOD)]);
+        for name in ["b", "c.yaml"] {
+            std::os::unix::fs::symlink(&files.0, files.0.join(name)).unwrap();
+        }
+        let (mut out, _, _) = captured();
+        let args = FileArgs { recursive: true, ..files.args(&[""]) };
+        assert_eq!(daemon_sets(&args, "create", &mut out).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn one_bad_file_among_good_ones_sends_none_and_each_fault_is_told() {
+        let files = Files::new(
+            "bad",
+            &[("a.yaml", GOOD), ("b.yaml", "a:\n\t- b\n"), ("c.json", "{\"a\": \"\0\"}")],
+        );
+        let (mut out, _, _) = captured();
+        let error = daemon_sets(&files.args(&[""]), "create", &mut out).unwrap_err();
+        let error = files.bare(&error.to_string());
+        assert!(error.starts_with("b.yaml:2:1: a tab where"), "{error}");
+        assert!(error.contains("\nc.json:1:8: the control character U+0000"), "{error}");
+    }
+
+    #[test]
+    fn of_very_many_faults_the_first_are_shown() {
+        let bad = "kind: DaemonSet\napiVersion: apps/v1\n---\n".repeat(MAX_SHOWN + 20);
+        let files = Files::new("many", &[("a.yaml", &bad)]);
+        let (mut out, _, _) = captured();
+        let error = daemon_sets(&files.args(&["a.yaml"]), "create", &mut out).unwrap_err();
+        assert!(error.to_string().ends_with("\nand 20 more with faults"), "{error}");
+    }
+
+    #[test]
+    fn a_file_without_an_end_is_read_to_its_bound() {
+        let args = FileArgs { filename: vec!["/dev/zero".into()], recursive: false };
+        let (mut out, _, _) = captured();
+        let error = daemon_sets(&args, "create", &mut out).unwrap_err().to_string();
+        assert!(error.contains("larger than the 3 MiB (3145728 bytes)"), "{error}");
     }
 
     #[test]

@@ -21,6 +21,16 @@ pub(crate) enum Way {
     Replace,
 }
 
+impl Way {
+    const fn verb(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Apply => "apply",
+            Self::Replace => "replace",
+        }
+    }
+}
+
 /// Checks all manifests, then sends each; one that is refused does not hold up the others.
 pub(crate) async fn run(
     way: Way,
@@ -28,7 +38,7 @@ pub(crate) async fn run(
     context: &Context,
     out: &mut Out,
 ) -> Result<(), Error> {
-    let manifests = files::daemon_sets(&args.files, out)?;
+    let manifests = files::daemon_sets(&args.files, way.verb(), out)?;
     let namespace = match context.namespace() {
         // What is only checked here needs no coordinator.
         Err(Error::Config(_)) if args.dry_run.dry_run == DryRun::Client => "default".into(),

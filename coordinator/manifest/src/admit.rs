@@ -2,6 +2,7 @@
 
 use everynode_model::{Digest, PodKey};
 use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::{Map, Value};
 
 use crate::check::Check;
@@ -9,7 +10,7 @@ use crate::defaults::fill_in;
 use crate::honour::warn_of_ignored;
 use crate::kinds::{Role, exact_kind, nearest_kind};
 use crate::normal::normal_form;
-use crate::selector::selector;
+use crate::selector::selector as selector_of;
 use crate::typed::read_typed;
 use crate::{ErrorKind, FieldError, FieldPath, Rejected, Warning, validate};
 
@@ -83,30 +84,55 @@ pub fn admit(value: &Value) -> Result<Admitted, Rejected> {
 ///
 /// # Errors
 /// As [`admit`], and when it changes what may not change: the namespace, the name, the selector.
+/// All of it is told together.
 pub fn admit_update(old: &Value, new: &Value) -> Result<Admitted, Rejected> {
-    let admitted = admit(new)?;
+    let admitted = admit(new);
+    let mut errors = match &admitted {
+        Ok(admitted) => changes_of_the_immutable(old, &admitted.object),
+        // What was not admitted is judged as it was written; of another kind there is no more to say.
+        Err(Rejected::Invalid { .. }) => changes_of_the_immutable(old, new),
+        Err(Rejected::OtherKind { .. }) => return admitted,
+    };
+    match admitted {
+        Ok(admitted) if errors.is_empty() => Ok(admitted),
+        Ok(_) => Err(Identity::of(new).invalid(errors)),
+        Err(rejected) => {
+            errors.extend_from_slice(rejected.errors());
+            Err(Identity::of(new).invalid(errors))
+        }
+    }
+}
+
+fn changes_of_the_immutable(old: &Value, new: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let immutable = |path: &str, value: Option<&Value>| FieldError {
-        path: FieldPath::fields(path),
-        at: None,
-        kind: ErrorKind::Invalid,
-        value: value.cloned(),
-        detail: "field is immutable".into(),
+    let mut immutable = |path: &str, value: Option<&Value>| {
+        errors.push(FieldError {
+            path: FieldPath::fields(path),
+            at: None,
+            kind: ErrorKind::Invalid,
+            value: value.cloned(),
+            detail: "field is immutable".into(),
+        });
     };
     for (path, pointer) in
         [("metadata.name", "/metadata/name"), ("metadata.namespace", "/metadata/namespace")]
     {
-        let after = admitted.object.pointer(pointer);
-        if old.pointer(pointer) != after {
-            errors.push(immutable(path, after));
+        let after = new.pointer(pointer);
+        // What is not given is no change, but an error of its own or a default.
+        if after.is_some_and(|after| Some(after) != old.pointer(pointer)) {
+            immutable(path, after);
         }
     }
-    let meaning =
-        |object| read_typed::<DaemonSet>(object).value.map(|set| selector(&set.spec.selector));
-    if meaning(old) != meaning(&admitted.object) {
-        errors.push(immutable("spec.selector", admitted.object.pointer("/spec/selector")));
+    let selects = |object: &Value| {
+        let selector = object.pointer("/spec/selector")?;
+        read_typed::<LabelSelector>(selector).value.map(|read| selector_of(&read))
+    };
+    if let Some(after) = selects(new)
+        && selects(old) != Some(after)
+    {
+        immutable("spec.selector", new.pointer("/spec/selector"));
     }
-    if errors.is_empty() { Ok(admitted) } else { Err(Identity::of(new).invalid(errors)) }
+    errors
 }
 
 /// Whether the spec of `new` differs from that of `old` (both canonical), so that its generation

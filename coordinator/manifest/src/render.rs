@@ -8,14 +8,17 @@ use crate::{Document, FieldError, Place, Rejected, Warning};
 const MAX_COLUMNS: usize = 120;
 
 impl Document {
-    /// A refusal as lines for people, each error with its place in the file.
+    /// A refusal as lines for people, each error with its place in the file; several stand under
+    /// the name of their object.
     pub fn explain(&self, rejected: &Rejected) -> String {
-        if rejected.errors().is_empty() {
-            return rejected.to_string();
-        }
-        let errors: Vec<String> =
+        let mut lines: Vec<String> =
             rejected.errors().iter().map(|error| self.explain_error(error)).collect();
-        errors.join("\n")
+        if lines.len() != 1 {
+            // Its first line is kubectl's; of what is only skipped it is the whole.
+            let told = rejected.to_string();
+            lines.insert(0, told.lines().next().unwrap_or_default().trim_end().to_owned());
+        }
+        lines.join("\n")
     }
 
     /// One error with its place in the file.

@@ -231,6 +231,29 @@ fn an_update_keeps_what_is_immutable() {
     );
     let spelled = with(&[("/spec/selector/matchExpressions", json!([]))]);
     assert!(admit_update(&old, &spelled).is_ok());
+
+    let all = with(&[
+        ("/metadata/namespace", json!("other")),
+        ("/spec/selector/matchLabels", json!({"app": "monitoring-agent", "tier": "x"})),
+        ("/spec/minReadySeconds", json!(-1)),
+        ("/spec/unheardOf", json!(1)),
+    ]);
+    let rejected = admit_update(&old, &all).unwrap_err();
+    let told: Vec<String> = rejected.errors().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "metadata.namespace: Invalid value: \"other\": field is immutable",
+            "spec.minReadySeconds: Invalid value: -1: must be greater than or equal to 0",
+            "spec.selector: Invalid value: {\"matchLabels\":{\"app\":\"monitoring-agent\",\"tier\":\"x\"}}: field is immutable",
+            "spec.template.metadata.labels: Invalid value: {\"app\":\"monitoring-agent\"}: `selector` does not match template `labels`",
+            "spec.unheardOf: Unknown field",
+        ]
+    );
+    let without = with(&[("/spec/selector", json!(null))]);
+    assert_eq!(admit_update(&old, &without).unwrap_err().errors().len(), 1);
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}});
+    assert!(matches!(admit_update(&old, &service), Err(Rejected::OtherKind { .. })));
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use everynode_coordinator_core::{Command, Fleet, Outcome, PutMode, Refusal, SetRecord};
 use everynode_manifest::{
-    Admitted, NORMAL_FORM, admit, admit_update, daemon_set_from, normal_form, spec_changed,
+    Admitted, NORMAL_FORM, Rejected, admit, admit_update, daemon_set_from, normal_form,
+    spec_changed,
 };
 use everynode_model::{Digest, Features, PodKey, SetUid};
 use everynode_proto::convert::json::from_struct;
@@ -58,12 +59,17 @@ pub(super) async fn put(
     let meta = sent.metadata.clone().unwrap_or_default();
     let seen = version(VERSION, &meta.resource_version)?;
     if mode == PutMode::Create && seen.is_some() {
-        return Err(status::invalid(VERSION, "must not be set on objects to be created"));
+        let rule = "resourceVersion should not be set on objects to be created";
+        return Err(status::invalid(VERSION, rule));
     }
+    let meant = meta.uid.clone();
     let object = object(&sent, meta, &request.api_version)?;
-    let admitted = admit(&object).map_err(|rejected| status::rejected(&rejected))?;
+    let admitted = match admit(&object) {
+        Ok(admitted) => admitted,
+        Err(rejected) => return Err(not_admitted(api, mode, &object, &rejected).await),
+    };
     let uid = SetUid::new(api.parts.entropy.uuid().map_err(no_entropy)?);
-    let put = Put { mode, object: &object, admitted: &admitted, seen, uid };
+    let put = Put { mode, object: &object, admitted: &admitted, seen, meant, uid };
     let mut tries = 1;
     loop {
         match put.attempt(api, request.dry_run).await {
@@ -77,6 +83,22 @@ pub(super) async fn put(
     }
 }
 
+/// Why an object may not be put: all that is wrong with it, and all that it would change of a set
+/// that is there and may not be changed.
+async fn not_admitted(api: &Api, mode: PutMode, object: &Value, rejected: &Rejected) -> Status {
+    let text = |pointer| object.pointer(pointer).and_then(Value::as_str);
+    let namespace = text("/metadata/namespace").unwrap_or("default");
+    let key = PodKey::new(namespace, text("/metadata/name").unwrap_or_default());
+    if let Ok(key) = key
+        && mode != PutMode::Create
+        && let Ok(Some(existing)) = api.read(move |fleet, _| existing(fleet, &key)).await
+        && let Err(both) = admit_update(&existing.object(), object)
+    {
+        return status::rejected(&both);
+    }
+    status::rejected(rejected)
+}
+
 /// One request, read and admitted.
 struct Put<'a> {
     mode: PutMode,
@@ -84,6 +106,8 @@ struct Put<'a> {
     admitted: &'a Admitted,
     /// The version that the caller has seen, where it insists on it.
     seen: Option<u64>,
+    /// The uid of the one that the caller means to change; empty where any will do.
+    meant: String,
     /// The uid it gets if it is new.
     uid: SetUid,
 }
@@ -126,6 +150,7 @@ impl Put<'_> {
         };
         let mut expected = self.seen;
         if let Some(existing) = existing.filter(|_| self.mode != PutMode::Create) {
+            self.check_meant(existing)?;
             put = put.against(existing, self.object, admitted)?;
             mode = PutMode::Replace;
             // Whoever has seen any version since the last stored change has seen that change.
@@ -150,6 +175,29 @@ impl Put<'_> {
     }
 }
 
+impl Put<'_> {
+    /// Checks that what is there is not another one of the same name.
+    fn check_meant(&self, existing: &Existing) -> Result<(), Status> {
+        let present = existing.record.set.uid.to_string();
+        if self.meant.is_empty() || self.meant == present {
+            return Ok(());
+        }
+        let what = format!("daemonsets.apps {:?}", self.admitted.key.name());
+        let detail = format!(
+            "Precondition failed: UID in precondition: {}, UID in object meta: {present}",
+            self.meant
+        );
+        Err(status::refused(&Refusal::Conflict { what, detail }))
+    }
+}
+
+impl Existing {
+    /// The canonical object.
+    fn object(&self) -> Value {
+        serde_json::from_slice(&self.record.object).unwrap_or_default()
+    }
+}
+
 /// What a put does to the template.
 struct Changed {
     revision: Digest,
@@ -169,7 +217,7 @@ impl Changed {
         object: &Value,
         admitted: &Admitted,
     ) -> Result<Self, Status> {
-        let stored: Value = serde_json::from_slice(&existing.record.object).unwrap_or_default();
+        let stored = existing.object();
         admit_update(&stored, object).map_err(|rejected| status::rejected(&rejected))?;
         self.spec_changed = spec_changed(&stored, &admitted.object);
         let template = stored.pointer("/spec/template").unwrap_or(&Value::Null);
