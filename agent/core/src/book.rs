@@ -97,6 +97,9 @@ impl Book {
     }
 
     pub(crate) fn put_order(&mut self, order: Order) {
+        if mutated!(FollowBeforeWritten) {
+            self.disk.assignment.clone_from(&order.assignment);
+        }
         self.order = Some(order);
     }
 
@@ -137,7 +140,7 @@ impl Book {
         is_empty: impl Fn(&PodKey) -> bool,
     ) -> Option<Ledger> {
         let too_early = self.order.is_none() && now.steady < self.retry_at;
-        if self.writing.is_some() || too_early {
+        if (self.writing.is_some() && !mutated!(WriteTwiceAtOnce)) || too_early {
             return None;
         }
         let mut ledger = self.draft();

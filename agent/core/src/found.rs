@@ -45,7 +45,7 @@ pub(crate) fn leftovers(found: &[Found], ledger: &Ledger) -> Vec<PodRef> {
 
 fn adopt(found: &Found, ledger: &Ledger, policy: &Policy, now: Now) -> Option<Life> {
     let (uid, supervised) = (found.pod?, found.supervised.as_ref()?);
-    if Whose::of(found.marks, ledger) != Whose::Ours {
+    if Whose::of(found.marks, ledger) != Whose::Ours || mutated!(NeverAdopt) {
         return None;
     }
     let pod = Pod::adopted(pod_ref(&found.key, uid), supervised, policy, now);

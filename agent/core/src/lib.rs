@@ -8,6 +8,9 @@
 //! ledger on disk and the one write in flight), `place` (one place's life, drawn), `reconcile`
 //! (what is wanted against what is there), `check` (the promises as functions).
 
+#[macro_use]
+pub mod mutation;
+
 pub mod check;
 pub mod event;
 pub mod ledger;

@@ -67,7 +67,7 @@ impl Node {
     ) -> Vec<Action> {
         let mut out = Vec::new();
         self.take_in(event, now, ids, &mut out);
-        if self.looked {
+        if self.looked || mutated!(StartBeforeLooking) {
             let mut turn = turn(&self.policy, &self.book, now, ids, &mut out);
             reconcile(&mut self.places, &mut self.book, &mut turn);
             self.depart(&mut out);
@@ -77,7 +77,9 @@ impl Node {
             looked && places.get(key).is_none_or(|place| matches!(place.life, Life::Empty))
         };
         out.extend(self.book.next_write(now, seen_empty).map(Box::new).map(Action::Persist));
-        out.sort_by_key(rank);
+        if !mutated!(Disorder) {
+            out.sort_by_key(rank);
+        }
         self.notice_changes(now);
         out
     }
@@ -276,7 +278,12 @@ impl Node {
         let stamp = order.stamp;
         let mut answer = |refused: Option<Reason>| out.push(Action::Acknowledge { stamp, refused });
         match self.book.fence().judge(&order) {
-            Verdict::Write => self.book.put_order(order),
+            Verdict::Write => {
+                if mutated!(AnswerBeforeWritten) {
+                    answer(None);
+                }
+                self.book.put_order(order);
+            }
             Verdict::AlreadyAccepted => answer(None),
             Verdict::AlreadyComing => {}
             Verdict::Refused(refusal) => answer(Some(refusal.into())),
@@ -294,7 +301,8 @@ impl Node {
     }
 
     fn confirmed(&mut self) {
-        if matches!(self.ledger().standing, Standing::Leaving(_)) && self.is_empty_here() {
+        let empty = self.is_empty_here() || mutated!(WipeEarly);
+        if matches!(self.ledger().standing, Standing::Leaving(_)) && empty {
             self.book.put_standing(Standing::Left);
         }
     }
@@ -302,7 +310,8 @@ impl Node {
     /// The last steps of leaving, each by what is on disk: a machine that said it is empty and then
     /// forgot that it leaves would start everything again.
     fn depart(&mut self, out: &mut Vec<Action>) {
-        if !self.is_empty_here() {
+        let early = mutated!(ConfirmEarly) || mutated!(WipeEarly);
+        if !self.is_empty_here() && !early {
             return;
         }
         match (self.book.disk().standing, self.book.standing()) {

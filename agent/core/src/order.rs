@@ -77,7 +77,7 @@ impl Fence {
     /// What becomes of `order`.
     pub(crate) fn judge(&self, order: &Order) -> Verdict {
         let stamp = &order.stamp;
-        if stamp.cluster != self.cluster {
+        if stamp.cluster != self.cluster && !mutated!(AcceptOtherCluster) {
             return Verdict::Refused(Refusal::OtherCluster { cluster: stamp.cluster });
         }
         if self.leaving {
@@ -88,14 +88,14 @@ impl Fence {
                 let coming = self.coming.is_some();
                 return if coming { Verdict::AlreadyComing } else { Verdict::AlreadyAccepted };
             }
-            if stamp.contradicts(&known) {
+            if stamp.contradicts(&known) && !mutated!(AcceptContradiction) {
                 return Verdict::Refused(Refusal::ContradictoryOrder { known });
             }
-            if !stamp.is_newer_than(&known) {
+            if !stamp.is_newer_than(&known) && !mutated!(AcceptOlder) {
                 return Verdict::Refused(Refusal::StaleOrder { known });
             }
         }
-        if order.assignment.is_empty() && !order.empty_is_meant {
+        if order.assignment.is_empty() && !order.empty_is_meant && !mutated!(AcceptUnmeantEmpty) {
             return Verdict::Refused(Refusal::UnmarkedEmpty);
         }
         Verdict::Write

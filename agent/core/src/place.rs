@@ -141,6 +141,7 @@ impl Place {
             Life::Empty => self.waits.as_ref().and_then(|wait| wait.until),
             Life::Creating(_) => None,
             Life::Running(pod) => pod.due(),
+            Life::Stopping(..) if mutated!(ForgetToKill) => None,
             Life::Stopping(_, stop) => Some(stop.due()),
             Life::Held(held) => held.stop.as_ref().map(Stop::due),
         }
@@ -223,7 +224,11 @@ impl Place {
             Life::Creating(mut pod) | Life::Running(mut pod) if pod.at.uid == uid => {
                 let why = Reason::new("SupervisorLost", "the pod's supervisor died");
                 self.died(&mut pod, &why, turn);
-                Life::Stopping(pod, Stop::by_force(why, turn.now))
+                if mutated!(TakeLostForDead) {
+                    Life::Empty
+                } else {
+                    Life::Stopping(pod, Stop::by_force(why, turn.now))
+                }
             }
             Life::Stopping(pod, mut stop) if pod.at.uid == uid => {
                 stop.hurry(turn.now);
@@ -287,6 +292,7 @@ impl Place {
 
     /// `KillFailed`.
     pub(crate) fn kill_failed(&mut self, reason: Reason) {
+        assert!(!mutated!(Panic), "as it was told to");
         match &mut self.life {
             Life::Stopping(_, stop) => stop.failed(reason),
             Life::Held(Held { stop: Some(stop), .. }) => stop.failed(reason),
@@ -317,6 +323,9 @@ impl Place {
             replace: item.replace,
             restarts: self.memory.restarts,
         });
+        if mutated!(CreateTwice) {
+            turn.out.extend(turn.out.last().cloned());
+        }
         Life::Creating(Box::new(Pod::new(at, Identity::of(item), &self.memory)))
     }
 
@@ -334,6 +343,9 @@ impl Place {
     fn take_down(&mut self, pod: Box<Pod>, cause: Reason, turn: &mut Turn<'_>) -> Life {
         self.memory = Memory::default();
         turn.out.push(Action::Terminate(pod.at.clone()));
+        if mutated!(CreateBeforeEmpty) {
+            return Life::Empty;
+        }
         let stop = Stop::after(pod.grace, cause, turn.now);
         Life::Stopping(pod, stop)
     }
@@ -345,7 +357,7 @@ impl Memory {
         self.restarts = pod.restarts_when_made_anew();
         self.times_unready = pod.times_unready;
         self.last_failure.clone_from(&pod.last_failure);
-        if !retry {
+        if (!retry && !mutated!(RetryRefused)) || mutated!(NeverRetry) {
             self.refused = Some(why.clone());
             return;
         }

@@ -200,8 +200,10 @@ impl Pod {
             if let Doing::Due { at, reason } = &container.doing
                 && *at <= now
             {
-                container.doing = Doing::Asked { reason: reason.clone() };
                 due.push(container.name.clone());
+                if !mutated!(StartTwice) {
+                    container.doing = Doing::Asked { reason: reason.clone() };
+                }
             }
         }
         due

@@ -46,13 +46,14 @@ pub(crate) fn wanted<'a>(book: &'a Book, key: &PodKey) -> Result<&'a Item, Reaso
     let leaving = |line: &str| Err(Reason::new("Leaving", line));
     match book.standing() {
         Standing::Active => {}
+        Standing::Leaving(_) if mutated!(StartWhileLeaving) => {}
         Standing::Leaving(Departure::Deregistered) => return leaving("the node was deleted"),
         Standing::Leaving(Departure::Requested) => {
             return leaving("this machine was told to leave");
         }
         Standing::Left => return leaving("this machine has left its cluster"),
     }
-    if book.is_going_down() {
+    if book.is_going_down() && !mutated!(StartWhileGoingDown) {
         return Err(Reason::new("NodeShutdown", "this machine is going down"));
     }
     match book.disk().assignment.get(key) {

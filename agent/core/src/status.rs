@@ -105,6 +105,7 @@ fn of_container(container: &Container, pod: &Pod, stopping: bool) -> ContainerSt
 
 fn reason(place: &Place) -> Option<Reason> {
     match &place.life {
+        Life::Empty if mutated!(HideReason) => None,
         Life::Empty => place.waits.as_ref().map(|wait| wait.reason.clone()),
         Life::Creating(_) => Some(Reason::new("ContainerCreating", "the pod is being made")),
         Life::Running(pod) => pod.containers.iter().find_map(|container| match &container.doing {

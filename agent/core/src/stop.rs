@@ -216,7 +216,8 @@ impl Held {
     ) {
         let touchable = |holder: &Holder| holder.whose == Whose::Ours || strays_too;
         let due = self.stop.is_none() && !(wanted && self.may_be_adopted());
-        if due && self.any_of_our_cluster() && self.of_our_cluster().all(touchable) {
+        let ours = self.any_of_our_cluster() && self.of_our_cluster().all(touchable);
+        if due && (ours || mutated!(StopForeign)) {
             self.stop = Some(self.begin(key, now, out));
         }
         if let Some(stop) = &mut self.stop {

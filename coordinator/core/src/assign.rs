@@ -46,6 +46,9 @@ impl Desk {
     /// Takes the place of `former`: what that one handed out may still be on its way, and must not be
     /// contradicted.
     pub(crate) fn succeed(&mut self, former: &Self) {
+        if mutated!(ForgetGenerations) {
+            return;
+        }
         self.floors.clone_from(&former.floors);
         let handed = former.handed.iter().map(|(node, order)| (*node, order.stamp.generation));
         self.floors.extend(handed);
@@ -69,7 +72,7 @@ impl Fleet {
         for node in std::mem::take(&mut self.desk.gone) {
             self.desk.floors.remove(&node);
         }
-        if self.records.hold.is_some() {
+        if self.records.hold.is_some() && !mutated!(OrderWhileHeld) {
             return Vec::new();
         }
         let stale = std::mem::take(&mut self.desk.stale);
@@ -90,7 +93,9 @@ impl Fleet {
     /// Whether the node belongs; `None` where no such node is known. A session tells a leaving or
     /// removed node to tear down, and refuses an unknown one.
     pub fn standing(&self, node: NodeUid) -> Option<NodeStanding> {
-        self.records.nodes.get(&node).map(|record| record.standing)
+        let unknown = mutated!(TearDownUnknown)
+            .then_some(NodeStanding::Removed { confirmed_at: self.now.wall });
+        self.records.nodes.get(&node).map(|record| record.standing).or(unknown)
     }
 
     fn hand_out(
@@ -99,11 +104,14 @@ impl Fleet {
         greeted: &BTreeSet<NodeUid>,
     ) -> Option<(NodeUid, Arc<Order>)> {
         let connected = self.seen.get(&node).is_some_and(|seen| seen.session.is_some());
-        if !connected || self.records.active(node).is_none() {
+        if !connected || (self.records.active(node).is_none() && !mutated!(OrderWhoLeaves)) {
             // Nothing is lost: its next session begins with whatever is right then.
             return None;
         }
-        let assignment = self.records.assignment(node);
+        let assignment = match mutated!(OrderNothing) {
+            true => Assignment::default(),
+            false => self.records.assignment(node),
+        };
         let digest = assignment.digest();
         let cluster = self.records.cluster;
         let former = self.desk.handed.get(&node);
@@ -130,6 +138,9 @@ impl Fleet {
     /// The generation of the node's next order: above all that this reign handed out to it. What a
     /// restored fleet hands out again is not new if nothing was handed out after it.
     fn next_generation(&self, node: NodeUid, digest: Digest) -> Generation {
+        if mutated!(RepeatGenerations) {
+            return Generation(1);
+        }
         let cluster = self.records.cluster;
         let handed = self.desk.handed.get(&node).map(|order| order.stamp.generation);
         let floor = handed.max(self.desk.floors.get(&node).copied());

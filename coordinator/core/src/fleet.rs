@@ -129,7 +129,9 @@ impl Fleet {
             self.refresh_node(node);
         }
         for (set, node) in touched.grants {
-            self.desk.doubt(node);
+            if !mutated!(ForgetToOrder) {
+                self.desk.doubt(node);
+            }
             if !touched.sets.contains(&set) {
                 self.refresh_cell(set, node);
             }

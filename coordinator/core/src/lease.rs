@@ -14,7 +14,7 @@
 
 use everynode_model::{NodeUid, Now, PodKey, Timestamp};
 
-use crate::record::{EventType, NodeStanding, Write};
+use crate::record::{EventType, NodeStanding, Record, Write};
 use crate::seen::Seen;
 use crate::view::Readiness;
 use crate::{Changed, Fleet};
@@ -42,7 +42,11 @@ impl Fleet {
         {
             self.ripen(node, &key);
         }
-        self.events.take_writes()
+        let mut writes = self.events.take_writes();
+        if mutated!(StoreHeartbeats) {
+            writes.push(Write::put(Record::Cluster(self.records.cluster)));
+        }
+        writes
     }
 
     /// The shell was frozen for longer than one heartbeat interval: what it missed meanwhile says
@@ -103,6 +107,9 @@ impl Fleet {
         let Some(seen) = self.seen.get_mut(&node) else { return };
         seen.heard = seen.heard.max(told);
         let ends = seen.heard.map(|heard| heard.after(self.config.lease));
+        if mutated!(NeverLose) {
+            return self.set_deadline(node, now.after(self.config.lease));
+        }
         match (ends, seen.session, seen.heard) {
             (Some(ends), _, _) if ends > now => {
                 self.set_deadline(node, ends);
@@ -125,7 +132,9 @@ impl Fleet {
         if let Some(seen) = self.seen.get_mut(&node) {
             self.leases.remove(&(seen.deadline, node));
             seen.deadline = deadline;
-            self.leases.insert((deadline, node));
+            if !mutated!(ForgetDeadline) {
+                self.leases.insert((deadline, node));
+            }
         }
     }
 

@@ -15,6 +15,9 @@
 //!
 //! No I/O, no clock, no randomness: time and ids are arguments, waiting is [`Fleet::wake_at`].
 
+#[macro_use]
+pub mod mutation;
+
 mod assign;
 pub mod command;
 pub mod config;

@@ -177,6 +177,7 @@ impl Records {
                 self.sets.entry(*set).or_default().head = None;
                 touched.sets.insert(*set);
             }
+            RecordKey::GrantChunk(..) if mutated!(KeepDeletedGrants) => {}
             RecordKey::GrantChunk(set, number) => {
                 self.put_chunk(*set, *number, &Chunk::new(), touched);
                 touched.sets.extend(self.leftover(*set));

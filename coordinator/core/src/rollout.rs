@@ -43,7 +43,7 @@ impl Fleet {
         if !swept.is_empty() {
             return swept;
         }
-        if now.steady < self.window_ends {
+        if now.steady < self.window_ends && !mutated!(IgnoreWindow) {
             return Vec::new();
         }
         let sets = self.records.sets.iter();
@@ -145,7 +145,8 @@ pub(crate) fn leftovers(uid: SetUid, records: &SetRecords) -> impl Iterator<Item
 /// Nodes whose pod is not available anyway are moved at once, as in Kubernetes; then available
 /// ones, in order, while the budget lasts.
 fn grant_step(uid: SetUid, records: &SetRecords, head: &GrantHead, tally: &Tally) -> Vec<Write> {
-    let spare = Fleet::budget(records, tally).saturating_sub(tally.spending());
+    let budget = if mutated!(IgnoreBudget) { usize::MAX } else { Fleet::budget(records, tally) };
+    let spare = budget.saturating_sub(tally.spending());
     let chosen = tally.broken.iter().chain(tally.waiting.iter().take(spare));
     let mut edits = ChunkEdits::new(uid, records);
     let grant = Grant { revision: head.target, replace: 0 };
@@ -188,7 +189,8 @@ fn surplus_revisions(uid: SetUid, records: &SetRecords, limit: usize) -> Vec<Wri
         return Vec::new();
     }
     let in_use = |digest| {
-        digest == head.stable || digest == head.target || records.uses.contains_key(&digest)
+        let named = digest == head.stable || digest == head.target;
+        (named || records.uses.contains_key(&digest)) && !mutated!(DropRevisionsInUse)
     };
     let old = records.revisions.values().filter(|revision| !in_use(revision.digest));
     let mut old: Vec<_> = old.map(|revision| (revision.number, revision.digest)).collect();

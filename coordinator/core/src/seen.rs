@@ -221,7 +221,9 @@ impl Fleet {
             } else {
                 self.tell_of_pods(node, &key, &former, &[], live);
             }
-            self.refresh(node, &key);
+            if !mutated!(Miscount) {
+                self.refresh(node, &key);
+            }
             self.changed.insert(Changed::Pod(node, key));
         }
     }

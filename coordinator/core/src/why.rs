@@ -123,7 +123,7 @@ impl Fleet {
             .absence(seen, active)
             .or_else(|| self.not_told(records, uid, head, grant, pod, active))
             .or_else(|| self.not_running(records, seen, grant, pod, node));
-        let fine = fault.is_none();
+        let fine = fault.is_none() || mutated!(HideReason);
         let reason = fault.unwrap_or_else(|| {
             Reason::new("Running", format!("revision {} is available", grant.revision.short()))
         });

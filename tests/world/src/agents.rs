@@ -264,6 +264,8 @@ impl World {
             let found = one.machine.look(one.now(at));
             let ledger = one.ledger_of(node, &found);
             one.agent = Some(Agent::new(ledger, at));
+            // Whatever comes before, nothing may come of it.
+            self.apply(seat, Event::Woke);
             self.apply(seat, Event::Looked(found));
         }
         self.seats[seat].agent.is_some()

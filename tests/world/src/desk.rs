@@ -323,12 +323,12 @@ impl Desk {
             return self.start_over(&fleet, &groups, answers, at, dice, log);
         }
         let mut answers: Vec<Answer> = answers.into_iter().map(|(_, answer)| answer).collect();
-        if risky && dice.one_in(60) {
+        if risky && dice.one_in(120) {
             log.fault("coordinator killed before its commit", 0);
             return Turned::Died { given: Vec::new(), lost: answers };
         }
         groups.iter().for_each(|group| self.store.take(group));
-        if risky && dice.one_in(60) {
+        if risky && dice.one_in(120) {
             log.fault("coordinator killed after its commit", 0);
             let lost = answers.split_off(dice.below(answers.len() + 1));
             return Turned::Died { given: answers, lost };
@@ -372,7 +372,7 @@ impl Desk {
         if !orders.is_empty() {
             let replayed = self.replayed(at);
             for (node, order) in orders {
-                if self.faulty && dice.one_in(150) {
+                if self.faulty && dice.one_in(300) {
                     log.fault("coordinator killed between orders", 0);
                     return true;
                 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use everynode_agent_core::{Event, Marks};
 use everynode_model::{Assignment, Generation, NodeUid, PodUid, ReignId, SetUid, Stamp, WallTime};
 
+use crate::dice::Dice;
 use crate::names::{ELSEWHERE, SETS, key, runtime_of};
 use crate::people;
 use crate::seat::OnDisk;
@@ -13,59 +14,82 @@ use crate::world::World;
 /// One kind of thing to do, and how often it comes, against the others.
 type Kind = (usize, fn(&mut World));
 
-const KINDS: &[Kind] = &[
+/// What makes things worse. Each walk knows some of them only, so that none keeps another from
+/// leading anywhere.
+const BAD: &[Kind] = &[
     // The network.
     (5, cut),
-    (8, mend),
     (4, break_agents_end),
     (4, break_coordinators_end),
     (4, repeat_order),
     (4, forge_order),
     // Processes, machines and clocks.
     (4, kill_agent),
-    (12, start_agent),
     (3, reboot),
-    (1, go_down),
+    (2, go_down),
     (3, kill_coordinator),
-    (14, start_coordinator),
     (2, freeze_agent),
     (2, freeze_coordinator),
     (3, jump_wall_clock),
     // Disks.
     (3, fail_commits),
     (2, fail_disk),
-    (4, mend_disks),
     (1, damage_ledger),
-    (3, back_up),
-    (1, restore_backup),
+    (3, restore_backup),
     // Identities.
     (1, lose_data),
     (1, image_anew),
     (1, copy_machine),
     (2, another_cluster_moves_in),
     // People.
-    (9, people::apply),
-    (3, people::delete_set),
-    (2, people::recreate_set),
-    (3, people::delete_pod),
-    (4, people::mark_node),
     (2, people::delete_node),
     (1, people::forget_node),
     (1, people::forget_uid),
     (2, people::leave),
-    (12, people::give_token),
-    (6, people::resume),
     (1, people::revoke_token),
-    (1, people::add_machine),
 ];
+
+/// What comes in every walk.
+const USUAL: &[Kind] = &[
+    (8, mend),
+    (8, start_agent),
+    (10, start_coordinator),
+    (4, mend_disks),
+    (3, back_up),
+    (9, people::apply),
+    (2, people::delete_set),
+    (1, people::recreate_set),
+    (3, people::delete_pod),
+    (6, people::mark_node),
+    (8, people::give_token),
+    (1, people::add_machine),
+    (5, people::resume),
+];
+
+/// What one walk is like.
+#[derive(Debug)]
+pub(crate) struct Temper {
+    kinds: Vec<Kind>,
+    /// How many of a hundred steps do something to the world.
+    pub(crate) restless: usize,
+}
+
+impl Temper {
+    pub(crate) fn new(dice: &mut Dice) -> Self {
+        let known = BAD.iter().filter(|_| dice.one_in(2)).copied();
+        let kinds = known.chain(USUAL.iter().copied()).collect();
+        Self { kinds, restless: 1 + dice.below(8) }
+    }
+}
 
 impl World {
     /// Does one thing.
     pub(crate) fn disturb(&mut self) {
-        let total: usize = KINDS.iter().map(|(weight, _)| weight).sum();
+        let total: usize = self.temper.kinds.iter().map(|(weight, _)| weight).sum();
         let mut drawn = self.dice.below(total);
-        for (weight, kind) in KINDS {
-            if drawn < *weight {
+        for at in 0..self.temper.kinds.len() {
+            let (weight, kind) = self.temper.kinds[at];
+            if drawn < weight {
                 return kind(self);
             }
             drawn -= weight;

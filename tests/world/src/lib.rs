@@ -15,6 +15,8 @@
 
 pub mod law;
 pub mod log;
+#[cfg(feature = "mutations")]
+pub mod mutations;
 pub mod run;
 pub mod world;
 

@@ -16,6 +16,7 @@ use crate::account::Account;
 use crate::desk::{Desk, Input};
 use crate::dice::Dice;
 use crate::ending::IN_THE_END;
+use crate::faults::Temper;
 use crate::invariants as ours;
 use crate::law::Law;
 use crate::log::Log;
@@ -61,6 +62,7 @@ pub struct World {
     /// Empty orders that nobody meant, and for whom.
     pub(crate) hollow: Vec<(NodeUid, Stamp)>,
     pub(crate) ids: u128,
+    pub(crate) temper: Temper,
     judged: u64,
 }
 
@@ -69,6 +71,7 @@ impl World {
     pub fn new(seed: u64, plan: Plan) -> Self {
         let mut dice = Dice::new(seed);
         let at = Duration::from_secs(1000);
+        let temper = Temper::new(&mut dice);
         let seats = (0..2 + dice.below(4)).map(|number| Seat::new(number as u64, at)).collect();
         let mut world = Self {
             dice,
@@ -84,6 +87,7 @@ impl World {
             account: Account::default(),
             hollow: Vec::new(),
             ids: 1000,
+            temper,
             judged: 0,
         };
         world.log.now = at;
@@ -113,6 +117,9 @@ impl World {
 
     /// One step of the storm.
     fn storm(&mut self) {
+        if self.dice.below(100) < self.temper.restless {
+            return self.disturb();
+        }
         let seat = self.dice.below(self.seats.len());
         match self.dice.below(100) {
             0..14 => self.someone(seat, Self::work),
@@ -130,7 +137,7 @@ impl World {
                 self.pass(Duration::from_millis(millis));
             }
             92..95 => self.late(),
-            _ => self.disturb(),
+            _ => self.turn(),
         }
     }
 

@@ -85,7 +85,11 @@ impl Fleet {
         let holder = self.records.names.get(name).and_then(|uid| self.records.active(*uid));
         match holder {
             None => Ok(Vec::new()),
-            Some(former) if token.replace && token.node_name.as_ref() == Some(name) => {
+            Some(_) if mutated!(TakeNameTwice) => Ok(Vec::new()),
+            Some(former)
+                if (token.replace && token.node_name.as_ref() == Some(name))
+                    || mutated!(ReplaceUnasked) =>
+            {
                 Ok(vec![Write::put(Record::Node(self.leaving(former, now)))])
             }
             Some(_) => Err(Refusal::NameTaken { name: name.clone() }),

@@ -115,7 +115,10 @@ impl Fleet {
 
     /// The record of a node that is told to leave.
     pub(super) fn leaving(&self, node: &NodeRecord, now: Now) -> NodeRecord {
-        let standing = NodeStanding::Leaving { since: now.wall };
+        let standing = match mutated!(RemoveAtOnce) {
+            true => NodeStanding::Removed { confirmed_at: now.wall },
+            false => NodeStanding::Leaving { since: now.wall },
+        };
         self.changed_node(node, |node| node.standing = standing)
     }
 

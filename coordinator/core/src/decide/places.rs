@@ -34,7 +34,7 @@ pub(super) fn exception_after(
         (_, true, _) => None,
         (Place::Run, false, true) if held.is_none() => Some(records.grant(node.uid)),
         (Place::Run | Place::Keep, false, true) => None,
-        (_, false, _) => held.map(|_| None),
+        (_, false, _) => held.filter(|_| !mutated!(KeepStrays)).map(|_| None),
     }
 }
 

@@ -136,6 +136,7 @@ impl Fleet {
             resource_version: self.decided_version(),
         };
         let mut writes = vec![Write::put(Record::Set(record.clone()))];
+        writes.truncate(usize::from(!mutated!(LoseWrite)));
         writes.extend(put.changed_revision(uid, records, now));
         writes.extend(changed_head(uid, records, &record.set));
         writes.extend(self.changed_places(uid, records, former, &record.set));
