@@ -19,6 +19,9 @@ const EXAMPLES: &str = "Examples:
   # Stop everything and leave the cluster
   everynode-agent leave
 
+  # Go on under a coordinator that was built anew (apply its DaemonSets first), pods running on
+  everynode-agent rejoin --coordinator coordinator.example:7443 --join-token-file /run/token
+
   # Stop everything because this machine goes down (its service manager runs this)
   everynode-agent shutdown";
 
@@ -59,7 +62,7 @@ pub(crate) struct Common {
     pub(crate) cgroup_root: PathBuf,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub(crate) struct Start {
     /// Where coordinators are; remembered, and changed by giving it again
     #[arg(
@@ -127,7 +130,7 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub(crate) enum Command {
     /// Show who this machine is and whether it has a coordinator
     Status,
@@ -137,6 +140,9 @@ pub(crate) enum Command {
     Why,
     /// Stop every pod and leave the cluster
     Leave,
+    /// Take this machine to a coordinator that was built anew, or to another one: what runs goes on,
+    /// and what the first order from there does not name is stopped
+    Rejoin(Box<Start>),
     /// Stop every pod, and the agent, because this machine goes down; the agent's next start
     /// brings them back
     Shutdown,

@@ -13,15 +13,15 @@ use everynode_agent_core::Policy;
 use everynode_model::{InvalidName, NodeName};
 use everynode_runtime::process::{self, ProcessRuntime};
 use everynode_runtime::{OpenError, Runtime as _};
-use everynode_transport::TcpDial;
+use everynode_transport::{Dial, TcpDial};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::check::check;
 use crate::cli::{Cli, Command, LogFormat};
-use crate::clock::BootClock;
-use crate::config::{Config, ConfigError};
+use crate::clock::{BootClock, Clock};
+use crate::config::{Config, ConfigError, TokenSource};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::facts::Machine;
 use crate::identity::{Identity, IdentityError, IdentityFiles};
@@ -29,6 +29,7 @@ use crate::join::{self, JoinError, Wish};
 use crate::ledger::{DiskLedger, LedgerStore as _};
 use crate::local::{self, Question, client};
 use crate::random::Random;
+use crate::rejoin::{self, RejoinError};
 use crate::run::{Outcome, Parts, RunError, go_down, run};
 
 /// Requests of people that wait for the loop.
@@ -73,6 +74,10 @@ enum Failure {
          --join-token-file FILE (`everynode token create --print-join-command` prints the command)"
     )]
     NotJoined,
+    #[error(transparent)]
+    Rejoin(#[from] RejoinError),
+    #[error("--join-token-file: needed to rejoin (`everynode token create` makes a token)")]
+    NoToken,
     #[error("--coordinator: needed to join: where is the coordinator (HOST:PORT)?")]
     NoCoordinator,
     #[error("--node-name: needed, because this host's name {0:?} can't be a node's: {1}")]
@@ -122,7 +127,7 @@ pub fn main_with_args(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 async fn dispatch(cli: Cli) -> Result<bool, Failure> {
     let mut out = io::stdout();
-    let question = match cli.command {
+    let question = match cli.command.clone() {
         None => return start(Config::from_cli(cli)?, Task::Serve).await,
         Some(Command::Shutdown) => {
             // Through the running agent; where there is none, by one that does nothing else.
@@ -134,6 +139,10 @@ async fn dispatch(cli: Cli) -> Result<bool, Failure> {
                 asked => Ok(asked?),
             };
         }
+        Some(Command::Rejoin(start)) => {
+            let cli = Cli { command: None, start: *start, ..cli };
+            return rejoin(&Config::from_cli(cli)?, &mut out).await;
+        }
         Some(Command::Check) => {
             return Ok(check(&cli.common.data_dir, &cli.common.cgroup_root, &mut out)?);
         }
@@ -143,6 +152,39 @@ async fn dispatch(cli: Cli) -> Result<bool, Failure> {
         Some(Command::Leave) => Question::Leave,
     };
     Ok(client::ask(&cli.common.data_dir, question, &mut out).await?)
+}
+
+/// Takes this machine to another coordinator, through its running agent or, where none runs, alone.
+async fn rejoin(config: &Config, out: &mut io::Stdout) -> Result<bool, Failure> {
+    start_logging(config);
+    let present = IdentityFiles::new(&config.data_dir).load()?.ok_or(Failure::NotJoined)?;
+    let machine = Machine::look(&config.ids);
+    let token = config.token.as_ref().ok_or(Failure::NoToken)?;
+    let name = config.node_name.clone().unwrap_or_else(|| present.name.clone());
+    let wish = wish(config, token, &machine, name)?;
+    let mut random = Random::from_system()?;
+    let world = (&TcpDial as &dyn Dial, &BootClock as &dyn Clock);
+    Ok(rejoin::rejoin(&config.data_dir, &present, &wish, world, &mut random, out).await?)
+}
+
+/// What is asked for when joining.
+fn wish(
+    config: &Config,
+    token: &TokenSource,
+    machine: &Machine,
+    name: NodeName,
+) -> Result<Wish, Failure> {
+    if config.coordinators.is_empty() {
+        return Err(Failure::NoCoordinator);
+    }
+    Ok(Wish {
+        token: token.token()?,
+        labels: join::labels(machine.labels(&name), config.labels.clone()),
+        name,
+        taints: config.taints.clone(),
+        machine_id: machine.machine_id.clone(),
+        addresses: config.coordinators.clone(),
+    })
 }
 
 /// Runs an agent to its end; whether it did what it was started for.
@@ -253,22 +295,12 @@ async fn identity(
         return Ok(identity);
     }
     let Some(token) = &config.token else { return Err(Failure::NotJoined) };
-    if config.coordinators.is_empty() {
-        return Err(Failure::NoCoordinator);
-    }
     let host = machine.hostname.to_lowercase();
     let name = match &config.node_name {
         Some(name) => name.clone(),
         None => NodeName::new(&host).map_err(|error| Failure::HostName(host, error))?,
     };
-    let wish = Wish {
-        token: token.token()?,
-        labels: join::labels(machine.labels(&name), config.labels.clone()),
-        name,
-        taints: config.taints.clone(),
-        machine_id: machine.machine_id.clone(),
-        addresses: config.coordinators.clone(),
-    };
+    let wish = wish(config, token, machine, name)?;
     let identity = join::join(&TcpDial, &BootClock, &wish, &files.key()?, random).await?;
     files.save(&identity)?;
     tracing::info!(node = %identity.name, uid = %identity.node, "joined");

@@ -111,6 +111,15 @@ pub fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
     sync_parent(path)
 }
 
+/// Puts one file in another's place, durably.
+///
+/// # Errors
+/// When the file system refuses; both are as before then.
+pub fn rename_durably(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    sync_parent(to)
+}
+
 /// Removes a file durably; one that is not there is removed.
 ///
 /// # Errors

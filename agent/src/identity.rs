@@ -3,15 +3,23 @@
 //! ```text
 //!   <data-dir>/node.key        the key, from before the first attempt at joining
 //!   <data-dir>/identity.json   cluster, uid, name, certificates, addresses; there once joined
+//!   <data-dir>/identity.next   the same for another coordinator, not in force yet
 //! ```
 //!
-//! The key stays the same for life; the certificate is renewed.
+//! The key stays the same for life; the certificate is renewed. A machine that is taken to another
+//! coordinator has the next identity written beside the present one, and becomes it in one step: at
+//! any moment one of the two is whole and in force. It remembers who it was before, because what it
+//! started then is still its own.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use everynode_agent_core::Marks;
+use everynode_agent_core::ledger::formers;
 use everynode_model::{ClusterId, NodeName, NodeUid};
 use everynode_transport::{ClientIdentity, Trust, Validity};
 use futures_util::FutureExt as _;
@@ -20,7 +28,7 @@ use rcgen::KeyPair;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
 
-use crate::data_dir::{read_bounded, remove_durably, write_durably};
+use crate::data_dir::{read_bounded, remove_durably, rename_durably, write_durably};
 
 /// Keys and certificates of a few CAs are some kilobytes.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -42,18 +50,26 @@ pub struct Identity {
     pub authorities: Vec<CertificateDer<'static>>,
     /// Where coordinators are, `host:port`.
     pub addresses: Vec<String>,
+    /// Who it was before, oldest first.
+    pub formers: Vec<Marks>,
 }
 
-/// Keeps an identity whose certificate was renewed.
+/// Keeps an identity through renewals and successions.
 pub trait IdentityStore: Send + Sync + 'static {
-    /// Writes it durably in the place of the former one, which is still there on an error.
+    /// Writes one whose certificate was renewed durably in the place of the former, which is still
+    /// there on an error.
     fn save(&self, identity: Identity) -> BoxFuture<'static, Result<(), IdentityError>>;
+
+    /// Becomes the next one, in one durable step, if there is one that follows.
+    fn succeed(&self) -> BoxFuture<'static, Result<Identity, IdentityError>>;
 }
 
 /// Where an identity is kept.
 #[derive(Clone, Debug)]
 pub struct IdentityFiles {
     directory: PathBuf,
+    /// One write at a time, with what is looked at before it.
+    writing: Arc<Mutex<()>>,
 }
 
 /// Why there is no identity to work with.
@@ -86,6 +102,18 @@ pub enum IdentityError {
         /// Its format.
         found: u32,
     },
+    /// What is there is another identity's.
+    #[error("{path} is another identity's by now: this one is not written over it")]
+    Superseded {
+        /// Which.
+        path: PathBuf,
+    },
+    /// There is no next identity, or it does not follow the present one.
+    #[error("{path} is not there, or does not follow the present identity: rejoin again")]
+    NoSuccessor {
+        /// Which.
+        path: PathBuf,
+    },
     /// No key could be made.
     #[error("cannot make a key: {0}")]
     Key(#[source] rcgen::Error),
@@ -101,6 +129,9 @@ struct Record {
     chain: Vec<String>,
     authorities: Vec<String>,
     addresses: Vec<String>,
+    /// Clusters and nodes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    formers: Vec<(String, String)>,
 }
 
 #[derive(Deserialize)]
@@ -112,6 +143,22 @@ impl Identity {
     /// Which coordinators it believes.
     pub fn trust(&self) -> Trust {
         Trust::Authorities(self.authorities.clone())
+    }
+
+    /// What everything that it starts bears.
+    pub const fn marks(&self) -> Marks {
+        Marks { cluster: self.cluster, node: self.node }
+    }
+
+    /// Every cluster that it is or was of.
+    pub fn clusters(&self) -> BTreeSet<ClusterId> {
+        self.formers.iter().map(|former| former.cluster).chain([self.cluster]).collect()
+    }
+
+    /// The same machine as this one, in the hands of another coordinator.
+    #[must_use]
+    pub fn following(self, former: &Self) -> Self {
+        Self { formers: formers(&former.formers, former.marks(), self.marks()), ..self }
     }
 
     /// When its certificate is valid.
@@ -127,12 +174,19 @@ impl IdentityStore for IdentityFiles {
         let failed = |error| IdentityError::Io { path, source: io::Error::other(error) };
         async move { saved.await.map_err(failed)? }.boxed()
     }
+
+    fn succeed(&self) -> BoxFuture<'static, Result<Identity, IdentityError>> {
+        let (files, path) = (self.clone(), self.path());
+        let succeeded = tokio::task::spawn_blocking(move || files.succeed());
+        let failed = |error| IdentityError::Io { path, source: io::Error::other(error) };
+        async move { succeeded.await.map_err(failed)? }.boxed()
+    }
 }
 
 impl IdentityFiles {
     /// Those in `directory`, which is there and locked.
     pub fn new(directory: &Path) -> Self {
-        Self { directory: directory.to_owned() }
+        Self { directory: directory.to_owned(), writing: Arc::default() }
     }
 
     /// The machine's key; made and written down where there is none yet, so that an answer to
@@ -158,7 +212,10 @@ impl IdentityFiles {
     /// # Errors
     /// When it can't be read.
     pub fn load(&self) -> Result<Option<Identity>, IdentityError> {
-        let path = self.path();
+        self.load_from(self.path())
+    }
+
+    fn load_from(&self, path: PathBuf) -> Result<Option<Identity>, IdentityError> {
         let Some(content) = self.read(&path)? else { return Ok(None) };
         let damaged = |why: &str| IdentityError::Damaged { path: path.clone(), why: why.into() };
         let head: Head =
@@ -176,14 +233,45 @@ impl IdentityFiles {
         record.into_identity(key).map(Some).ok_or_else(|| damaged("a field has no valid value"))
     }
 
-    /// Writes an identity, of which the key is there already.
+    /// Writes an identity, of which the key is there already. Never over another one.
+    ///
+    /// # Errors
+    /// When it can't be written, or another one is there.
+    pub fn save(&self, identity: &Identity) -> Result<(), IdentityError> {
+        let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(Some(present)) = self.load()
+            && present.marks() != identity.marks()
+        {
+            return Err(IdentityError::Superseded { path: self.path() });
+        }
+        self.write(&self.path(), &json(identity))
+    }
+
+    /// Writes who this machine is to be next; nothing comes of it before [`Self::succeed`].
     ///
     /// # Errors
     /// When it can't be written.
-    pub fn save(&self, identity: &Identity) -> Result<(), IdentityError> {
-        // Serialising strings can't fail.
-        let json = serde_json::to_vec_pretty(&Record::from_identity(identity)).unwrap_or_default();
-        self.write(&self.path(), &json)
+    pub fn save_next(&self, identity: &Identity) -> Result<(), IdentityError> {
+        self.write(&self.next_path(), &json(identity))
+    }
+
+    /// Becomes whom [`Self::save_next`] has written, if that follows who this machine is now.
+    ///
+    /// # Errors
+    /// When it does not, or can't be read or put in the other's place; all is as before then.
+    pub fn succeed(&self) -> Result<Identity, IdentityError> {
+        let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = self.next_path();
+        let (present, next) = (self.load()?, self.load_from(path.clone())?);
+        let (Some(present), Some(next)) = (present, next) else {
+            return Err(IdentityError::NoSuccessor { path });
+        };
+        if next.formers != formers(&present.formers, present.marks(), next.marks()) {
+            return Err(IdentityError::NoSuccessor { path });
+        }
+        let moved = rename_durably(&path, &self.path());
+        moved.map_err(|source| IdentityError::Io { path, source })?;
+        Ok(next)
     }
 
     /// Forgets who this machine was; the certificate before the key, so that no half is left that
@@ -192,7 +280,7 @@ impl IdentityFiles {
     /// # Errors
     /// When a file can't be removed.
     pub fn wipe(&self) -> Result<(), IdentityError> {
-        for path in [self.path(), self.key_path()] {
+        for path in [self.next_path(), self.path(), self.key_path()] {
             remove_durably(&path).map_err(|source| IdentityError::Io { path, source })?;
         }
         Ok(())
@@ -200,6 +288,10 @@ impl IdentityFiles {
 
     fn path(&self) -> PathBuf {
         self.directory.join("identity.json")
+    }
+
+    fn next_path(&self) -> PathBuf {
+        self.directory.join("identity.next")
     }
 
     fn key_path(&self) -> PathBuf {
@@ -230,6 +322,7 @@ impl Record {
             chain: text(&identity.client.chain),
             authorities: text(&identity.authorities),
             addresses: identity.addresses.clone(),
+            formers: identity.formers.iter().map(pair).collect(),
         }
     }
 
@@ -237,6 +330,9 @@ impl Record {
         let ders = |texts: &[String]| -> Option<Vec<CertificateDer<'static>>> {
             let der = |text: &String| BASE64.decode(text).ok().map(CertificateDer::from);
             texts.iter().map(der).collect()
+        };
+        let marks = |(cluster, node): &(String, String)| {
+            Some(Marks { cluster: cluster.parse().ok()?, node: node.parse().ok()? })
         };
         let chain = ders(&self.chain).filter(|chain| !chain.is_empty())?;
         Some(Identity {
@@ -246,8 +342,18 @@ impl Record {
             client: ClientIdentity { chain, key },
             authorities: ders(&self.authorities)?,
             addresses: self.addresses,
+            formers: self.formers.iter().map(marks).collect::<Option<_>>()?,
         })
     }
+}
+
+fn pair(marks: &Marks) -> (String, String) {
+    (marks.cluster.to_string(), marks.node.to_string())
+}
+
+fn json(identity: &Identity) -> Vec<u8> {
+    // Serialising strings can't fail.
+    serde_json::to_vec_pretty(&Record::from_identity(identity)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -264,6 +370,7 @@ mod tests {
             client: ClientIdentity { chain: vec![vec![1, 2].into()], key },
             authorities: vec![vec![3].into()],
             addresses: vec!["a:1".into()],
+            formers: Vec::new(),
         }
     }
 
@@ -291,6 +398,34 @@ mod tests {
         assert_eq!((loaded.authorities, loaded.addresses), (saved.authorities, saved.addresses));
         files.wipe().unwrap();
         assert!(files.load().unwrap().is_none());
+    }
+
+    #[test]
+    fn one_identity_follows_another_in_one_step_and_is_not_written_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = IdentityFiles::new(directory.path());
+        let first = identity(&files);
+        files.save(&first).unwrap();
+        assert!(matches!(files.succeed(), Err(IdentityError::NoSuccessor { .. })));
+        let to = |node: u128| {
+            let node = NodeUid::new(uuid::Uuid::from_u128(node));
+            Identity { node, ..identity(&files) }
+        };
+        // Written, and not in force: whoever starts now is still the first.
+        let second = to(2).following(&first);
+        files.save_next(&second).unwrap();
+        assert_eq!(files.load().unwrap().unwrap().node, first.node);
+        assert_eq!(files.succeed().unwrap().node, second.node);
+        let loaded = files.load().unwrap().unwrap();
+        assert_eq!((loaded.node, &*loaded.formers), (second.node, &[first.marks()][..]));
+        // A renewal of the first that comes late.
+        assert!(matches!(files.save(&first), Err(IdentityError::Superseded { .. })));
+        // One that was meant to follow the first.
+        files.save_next(&to(3).following(&first)).unwrap();
+        assert!(matches!(files.succeed(), Err(IdentityError::NoSuccessor { .. })));
+        assert_eq!(files.load().unwrap().unwrap().node, second.node);
+        files.wipe().unwrap();
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 
     #[test]

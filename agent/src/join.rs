@@ -151,6 +151,7 @@ fn accept(answer: v1::JoinResponse, wish: &Wish, key: &KeyPair) -> Result<Identi
         client: ClientIdentity { chain, key },
         authorities,
         addresses: wish.addresses.clone(),
+        formers: Vec::new(),
     })
 }
 

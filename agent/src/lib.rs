@@ -19,6 +19,7 @@ pub mod join;
 pub mod ledger;
 pub mod local;
 pub mod random;
+mod rejoin;
 pub mod run;
 mod session;
 

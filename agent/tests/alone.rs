@@ -60,6 +60,7 @@ impl Machine {
             client: ClientIdentity { chain, key },
             // The discard port: nothing listens.
             addresses: vec!["127.0.0.1:9".into()],
+            formers: Vec::new(),
         };
         files.save(&identity).unwrap();
     }

@@ -1,6 +1,7 @@
 //! A machine, as its agent's runtime. Every call takes a moment before and after its effect, so that
 //! crashes fall between.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use everynode_agent_core::{Found, PodRef};
@@ -95,14 +96,14 @@ impl Runtime for SimRuntime {
     fn kill<'a>(
         &'a self,
         key: &'a PodKey,
-        cluster: ClusterId,
+        clusters: &'a BTreeSet<ClusterId>,
     ) -> BoxFuture<'a, Result<(), KillError>> {
         async move {
             moment().await;
             let mut state = self.machine.state();
             let ours = |pod: &&Pod| {
                 pod.request.pod.key == *key
-                    && pod.request.marks.cluster == cluster
+                    && clusters.contains(&pod.request.marks.cluster)
                     && pod.populated()
             };
             let ours: Vec<PodRef> =

@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use everynode_model::{Now, PodKey, SessionNonce, Stamp, Timestamp};
 
 use crate::backoff::Policy;
+use crate::event::Marks;
 use crate::ledger::{Ledger, Standing};
 use crate::order::{Fence, Order};
 
@@ -43,6 +44,8 @@ pub(crate) struct Book {
 struct Writing {
     ledger: Ledger,
     order: Option<(Stamp, BTreeMap<PodKey, String>)>,
+    /// Whether somebody waits to hear of the order.
+    answer: bool,
 }
 
 impl Book {
@@ -83,7 +86,8 @@ impl Book {
     }
 
     pub(crate) fn fence(&self) -> Fence {
-        let written = self.writing.as_ref().and_then(|writing| writing.order.as_ref());
+        let written = self.writing.as_ref().filter(|writing| writing.answer);
+        let written = written.and_then(|writing| writing.order.as_ref());
         Fence {
             cluster: self.disk.cluster,
             leaving: self.standing != Standing::Active,
@@ -107,6 +111,19 @@ impl Book {
     pub(crate) fn put_standing(&mut self, standing: Standing) -> Option<Stamp> {
         self.standing = standing;
         self.order.take().map(|order| order.stamp)
+    }
+
+    /// This machine is another coordinator's now. What is being written is still the former ledger,
+    /// which a later start would turn into the same; an order that waits is nobody's.
+    pub(crate) fn rejoin(&mut self, to: Marks) {
+        self.disk = self.disk.clone().rejoined(to);
+        if let Some(writing) = &mut self.writing {
+            writing.ledger = writing.ledger.clone().rejoined(to);
+            writing.answer = false;
+        }
+        self.order = None;
+        self.standing = Standing::Active;
+        self.session = None;
     }
 
     pub(crate) fn put_session(&mut self, session: SessionNonce) {
@@ -154,6 +171,7 @@ impl Book {
                     ledger.places.entry(item.key.clone()).or_insert_with(|| runtime.clone());
                 }
             }
+            ledger.heirs = ledger.heirs_under(&order.assignment);
             ledger.accepted = Some(order.stamp);
             ledger.assignment = order.assignment;
             (order.stamp, runtimes)
@@ -161,7 +179,7 @@ impl Book {
         if ledger == self.disk {
             return None;
         }
-        self.writing = Some(Writing { ledger: ledger.clone(), order });
+        self.writing = Some(Writing { ledger: ledger.clone(), order, answer: true });
         Some(ledger)
     }
 
@@ -173,7 +191,7 @@ impl Book {
         self.retry_at = Timestamp::ZERO;
         let (stamp, runtimes) = writing.order?;
         self.runtimes = runtimes;
-        Some(stamp)
+        Some(stamp).filter(|_| writing.answer)
     }
 
     /// The write failed; gives the order that was in it.
@@ -181,7 +199,7 @@ impl Book {
         let writing = self.writing.take()?;
         self.retry_at = now.steady.after(policy.write.nth(self.failures));
         self.failures = self.failures.saturating_add(1);
-        writing.order.map(|(stamp, _)| stamp)
+        writing.order.map(|(stamp, _)| stamp).filter(|_| writing.answer)
     }
 
     /// When a failed write is to be tried again.

@@ -7,9 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use everynode_model::{Generation, Intent, PodKey, PodUid, Term};
+use everynode_model::{Digest, Generation, Intent, PodKey, PodUid, SetUid, Term};
 
-use crate::event::{Action, Event};
+use crate::event::{Action, Event, Found, Supervised};
 use crate::ledger::{Ledger, Standing};
 use crate::node::{Node, rank};
 use crate::place::Life;
@@ -40,6 +40,8 @@ pub enum Violation {
     WroteTwiceAtOnce,
     /// Something of another cluster, or of nobody knows whom, is stopped.
     TouchedForeign(PodKey),
+    /// P3: a machine that was taken to another coordinator stops what it runs as it is ordered.
+    StoppedThoughOrdered(PodKey),
     /// P4: departure is confirmed, or the identity wiped, before it is on disk and all is empty.
     DepartedTooEarly,
     /// P8: a wanted pod does not run and nothing says why.
@@ -62,9 +64,23 @@ pub struct Checker {
     foreign: BTreeSet<PodKey>,
     /// Where something of our cluster was found: that may be stopped, by its own mark.
     ours_found: BTreeSet<PodKey>,
+    /// The pods that nobody has told to end, as they were made.
+    running: BTreeMap<PodKey, Running>,
+    /// Those that must go on, because this machine was taken to another coordinator, which has not
+    /// ordered otherwise.
+    inherited: BTreeSet<PodKey>,
     making: BTreeMap<PodKey, PodUid>,
     down: BTreeSet<(PodRef, String)>,
     starting: BTreeSet<(PodRef, String)>,
+}
+
+/// A pod, and what it was made from.
+#[derive(Clone, Debug)]
+struct Running {
+    uid: PodUid,
+    set: SetUid,
+    revision: Digest,
+    replace: u64,
 }
 
 impl Checker {
@@ -78,6 +94,8 @@ impl Checker {
             unproven: BTreeSet::new(),
             foreign: BTreeSet::new(),
             ours_found: BTreeSet::new(),
+            running: BTreeMap::new(),
+            inherited: BTreeSet::new(),
             making: BTreeMap::new(),
             down: BTreeSet::new(),
             starting: BTreeSet::new(),
@@ -87,10 +105,10 @@ impl Checker {
     /// Every promise that was broken by answering `event` with `actions`, after which the node is
     /// `node`.
     pub fn check(&mut self, event: &Event, actions: &[Action], node: &Node) -> Vec<Violation> {
-        let accepted = accepted(&self.disk);
+        let (whose, accepted) = (self.disk.marks(), accepted(&self.disk));
         self.note_event(event);
         let mut broken = Vec::new();
-        if accepted > self::accepted(&self.disk) {
+        if whose == self.disk.marks() && accepted > self::accepted(&self.disk) {
             broken.push(Violation::OrderWentBack);
         }
         if !actions.is_sorted_by_key(rank) {
@@ -124,19 +142,28 @@ impl Checker {
                 self.looked = true;
                 for one in found.iter().filter(|one| one.populated) {
                     self.unproven.insert(one.key.clone());
-                    let cluster = one.marks.map(|marks| marks.cluster);
-                    let ours = cluster == Some(self.disk.cluster);
+                    let ours = one.marks.is_some_and(|marks| self.disk.knows(marks.cluster));
                     let set = if ours { &mut self.ours_found } else { &mut self.foreign };
                     set.insert(one.key.clone());
                     self.note_found_down(one);
                 }
+                self.note_running(found);
+                self.inherit();
+            }
+            Event::Rejoined(to) => {
+                self.disk = self.disk.clone().rejoined(*to);
+                self.in_flight = self.in_flight.take().map(|ledger| ledger.rejoined(*to));
+                self.inherit();
             }
             Event::Persisted => {
+                let first = self.disk.accepted.is_none();
                 self.disk = self.in_flight.take().unwrap_or_else(|| self.disk.clone());
+                self.note_orders(first);
             }
             Event::PersistFailed(_) => self.in_flight = None,
             Event::GoingDown => self.going_down = true,
             Event::PlaceEmpty(key) if !self.making.contains_key(key) => {
+                self.no_longer_runs(key);
                 self.unproven.remove(key);
                 self.foreign.remove(key);
             }
@@ -144,7 +171,64 @@ impl Checker {
         }
     }
 
+    /// What was found alive, ours, alone in its place, and not told to end.
+    fn note_running(&mut self, found: &[Found]) {
+        let alone = |one: &&Found| {
+            found.iter().filter(|other| other.populated && other.key == one.key).count() == 1
+        };
+        let ours = |one: &&Found| one.marks.is_some_and(|marks| self.disk.is_ours(marks));
+        let running = |one: &Found| {
+            let supervised = one.supervised.as_ref().filter(|said| !said.terminating)?;
+            let Supervised { set, revision, replace, .. } = *supervised;
+            Some((one.key.clone(), Running { uid: one.pod?, set, revision, replace }))
+        };
+        let alive = found.iter().filter(|one| one.populated);
+        self.running = alive.filter(alone).filter(ours).filter_map(running).collect();
+    }
+
+    /// What runs as it is ordered, on a machine that has a new coordinator without an order yet.
+    fn inherit(&mut self) {
+        let taken = self.disk.accepted.is_none() && !self.disk.formers.is_empty();
+        let ordered = |(key, running): &(&PodKey, &Running)| self.is_as_ordered(key, running);
+        let keys = self.running.iter().filter(|_| taken).filter(ordered);
+        self.inherited = keys.map(|(key, _)| key.clone()).collect();
+    }
+
+    fn is_as_ordered(&self, key: &PodKey, running: &Running) -> bool {
+        let (set, replace) = self.disk.counts_as(key, running.set, running.replace);
+        let is = (set, running.revision, replace);
+        self.disk.assignment.get(key).is_some_and(|item| {
+            item.intent == Intent::Run && (item.set, item.revision, item.replace) == is
+        })
+    }
+
+    /// The first order of a new coordinator may leave out what was inherited, or want another
+    /// revision; later ones are as any other. Before it, the former one's last may still be written.
+    fn note_orders(&mut self, first: bool) {
+        let mut inherited = std::mem::take(&mut self.inherited);
+        inherited.retain(|key| {
+            let (item, running) = (self.disk.assignment.get(key), self.running.get(key));
+            let (Some(item), Some(running)) = (item, running) else { return false };
+            match item.intent {
+                _ if self.disk.accepted.is_none() => self.is_as_ordered(key, running),
+                Intent::Run => first && item.revision == running.revision,
+                Intent::Keep => first,
+                Intent::Stop => false,
+            }
+        });
+        self.inherited = inherited;
+    }
+
     fn note_word(&mut self, event: &Event) {
+        match event {
+            Event::OursGone(key) => self.no_longer_runs(key),
+            Event::SupervisorLost(pod) | Event::CreateFailed { pod, .. }
+                if self.running.get(&pod.key).is_some_and(|one| one.uid == pod.uid) =>
+            {
+                self.no_longer_runs(&pod.key);
+            }
+            _ => {}
+        }
         match event {
             Event::Created { pod, containers, .. } if self.made(pod) => {
                 self.down.extend(containers.iter().map(|name| (pod.clone(), name.clone())));
@@ -181,6 +265,12 @@ impl Checker {
         }
     }
 
+    /// Whoever has died, or was told to, need not go on.
+    fn no_longer_runs(&mut self, key: &PodKey) {
+        self.running.remove(key);
+        self.inherited.remove(key);
+    }
+
     /// Whether this answers a `Create`, which is then no longer awaited.
     fn made(&mut self, pod: &PodRef) -> bool {
         let ours = self.making.get(&pod.key) == Some(&pod.uid);
@@ -193,7 +283,12 @@ impl Checker {
     fn note_action(&mut self, action: &Action) {
         match action {
             Action::Persist(ledger) => self.in_flight = Some((**ledger).clone()),
-            Action::Create { pod, .. } => {
+            Action::Terminate(PodRef { key, .. }) | Action::Kill(key) => {
+                self.no_longer_runs(&key.clone());
+            }
+            Action::Create { pod, set, revision, replace, .. } => {
+                let (uid, set, revision, replace) = (pod.uid, *set, *revision, *replace);
+                self.running.insert(pod.key.clone(), Running { uid, set, revision, replace });
                 self.unproven.insert(pod.key.clone());
                 self.making.insert(pod.key.clone(), pod.uid);
             }
@@ -208,6 +303,12 @@ impl Checker {
 
     fn check_action(&self, action: &Action, node: &Node) -> Vec<Violation> {
         let mut broken = Vec::new();
+        if let Action::Terminate(PodRef { key, .. }) | Action::Kill(key) = action
+            && self.inherited.contains(key)
+            && self.stays(node)
+        {
+            broken.push(Violation::StoppedThoughOrdered(key.clone()));
+        }
         match action {
             Action::Create { pod, set, revision, replace, .. } => {
                 broken.extend(self.check_start(&pod.key, node));

@@ -36,6 +36,9 @@ pub enum Event {
     /// The machine is about to go down: everything is stopped, and this node starts nothing any
     /// more. Nothing of it is written: the next agent starts what the ledger says.
     GoingDown,
+    /// This machine was taken to another coordinator, as whom; that is written down. Whoever it was
+    /// of before says nothing any more.
+    Rejoined(Marks),
     /// The coordinator has taken note that this machine is empty (or nobody waits to hear it).
     DepartureConfirmed,
     /// The ledger last handed out in [`Action::Persist`] is on disk.
@@ -145,7 +148,8 @@ pub enum Action {
     },
     /// Ask every process of the pod to end (SIGTERM), and its supervisor to end after them.
     Terminate(PodRef),
-    /// Force the place empty: everything in it that bears our cluster's mark. Repeated until
+    /// Force the place empty: everything in it that bears the mark of a cluster that the ledger
+    /// [knows](Ledger::knows). Repeated until
     /// [`Event::PlaceEmpty`].
     Kill(PodKey),
     /// Remove what is left of a dead pod: directories, sockets.

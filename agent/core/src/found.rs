@@ -48,7 +48,8 @@ fn adopt(found: &Found, ledger: &Ledger, policy: &Policy, now: Now) -> Option<Li
     if Whose::of(found.marks, ledger) != Whose::Ours || mutated!(NeverAdopt) {
         return None;
     }
-    let pod = Pod::adopted(pod_ref(&found.key, uid), supervised, policy, now);
+    let mut pod = Pod::adopted(pod_ref(&found.key, uid), supervised, policy, now);
+    pod.inherit(ledger);
     Some(if supervised.terminating {
         let cause = Reason::new("Terminating", "it was told to end before the agent started");
         let stop = Stop::after(supervised.grace, cause, now);

@@ -202,10 +202,15 @@ impl Node {
             Event::LeaveRequested => self.leave(Departure::Requested, out),
             Event::GoingDown => self.book.put_going_down(),
             Event::DepartureConfirmed => self.confirmed(),
+            Event::Rejoined(to) => {
+                self.said_empty = false;
+                self.book.rejoin(to);
+            }
             Event::Persisted => {
                 out.extend(
                     self.book.written().map(|stamp| Action::Acknowledge { stamp, refused: None }),
                 );
+                self.inherit();
             }
             Event::PersistFailed(why) => {
                 let refused = Some(Reason::new("LedgerNotWritten", why.to_string()));
@@ -304,6 +309,14 @@ impl Node {
         let empty = self.is_empty_here() || mutated!(WipeEarly);
         if matches!(self.ledger().standing, Standing::Leaving(_)) && empty {
             self.book.put_standing(Standing::Left);
+        }
+    }
+
+    /// What lives here counts as the ledger on disk says.
+    fn inherit(&mut self) {
+        let ledger = self.book.disk();
+        if !ledger.heirs.is_empty() {
+            self.places.iter_mut().for_each(|(key, place)| place.inherit(key, ledger));
         }
     }
 

@@ -159,6 +159,15 @@ impl Place {
         }
     }
 
+    /// What lives here, and what is remembered of it, counts as the ledger says from now on.
+    pub(crate) fn inherit(&mut self, key: &PodKey, ledger: &Ledger) {
+        if let Life::Creating(pod) | Life::Running(pod) | Life::Stopping(pod, _) = &mut self.life {
+            pod.inherit(ledger);
+        }
+        let identity = &mut self.memory.identity;
+        *identity = identity.map(|identity| identity.inherited(key, ledger));
+    }
+
     /// The pod here, in whatever part of its life.
     pub(crate) fn pod(&self) -> Option<&Pod> {
         match &self.life {

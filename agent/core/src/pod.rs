@@ -14,10 +14,13 @@
 
 use std::time::Duration;
 
-use everynode_model::{Digest, Exit, Failure, Item, Now, Reason, SetUid, Timestamp, WallTime};
+use everynode_model::{
+    Digest, Exit, Failure, Item, Now, PodKey, Reason, SetUid, Timestamp, WallTime,
+};
 
 use crate::backoff::{Backoff, Policy};
 use crate::event::{Supervised, SupervisedContainer};
+use crate::ledger::Ledger;
 use crate::place::Memory;
 use crate::spec::PodRef;
 use crate::status::rfc3339;
@@ -75,6 +78,12 @@ impl Identity {
     pub(crate) fn of(item: &Item) -> Self {
         Self { set: item.set, revision: item.revision, replace: item.replace }
     }
+
+    /// What it counts as in this place.
+    pub(crate) fn inherited(self, key: &PodKey, ledger: &Ledger) -> Self {
+        let (set, replace) = ledger.counts_as(key, self.set, self.replace);
+        Self { set, replace, ..self }
+    }
 }
 
 impl Pod {
@@ -126,6 +135,11 @@ impl Pod {
         };
         pod.ready_since = pod.up_since();
         pod
+    }
+
+    /// From now on it counts as the ledger says, if it was made for a former coordinator's DaemonSet.
+    pub(crate) fn inherit(&mut self, ledger: &Ledger) {
+        self.identity = self.identity.inherited(&self.at.key, ledger);
     }
 
     pub(crate) fn created(&mut self, names: Vec<String>, grace: Duration, now: Now) {

@@ -54,10 +54,10 @@ pub(crate) struct Holder {
 /// Whose something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Whose {
-    /// This node's, in this cluster.
+    /// This node's, in this cluster or in a former one.
     Ours,
-    /// This cluster's, under another node uid: of a data directory that was lost, or of a former
-    /// registration of this machine.
+    /// One of these clusters', under another node uid: of a data directory that was lost, or of a
+    /// former registration of this machine.
     Stray,
     /// Another cluster's: never touched.
     OtherCluster,
@@ -69,13 +69,13 @@ impl Whose {
     pub(crate) fn of(marks: Option<Marks>, ledger: &Ledger) -> Self {
         match marks {
             None => Self::Unknown,
-            Some(marks) if marks.cluster != ledger.cluster => Self::OtherCluster,
-            Some(marks) if marks.node != ledger.node => Self::Stray,
-            Some(_) => Self::Ours,
+            Some(marks) if ledger.is_ours(marks) => Self::Ours,
+            Some(marks) if ledger.knows(marks.cluster) => Self::Stray,
+            Some(_) => Self::OtherCluster,
         }
     }
 
-    /// Whether it bears our cluster's mark, which is what a kill goes by.
+    /// Whether it bears the mark of a cluster of ours, which is what a kill goes by.
     pub(crate) fn of_our_cluster(self) -> bool {
         matches!(self, Self::Ours | Self::Stray)
     }

@@ -175,7 +175,7 @@ pub async fn what_ignores_sigterm_is_killed(factory: &dyn Factory) {
 pub async fn killing_an_empty_place_says_so(factory: &dyn Factory) {
     let mut machine = Machine::open(factory).await;
     let key = PodKey::new("contract", "empty").expect("a good name");
-    machine.runtime.kill(&key, marks().cluster).await.expect("there is nothing to kill");
+    machine.runtime.kill(&key, &[marks().cluster].into()).await.expect("there is nothing to kill");
     machine.expect(RuntimeEvent::PlaceEmpty(key)).await;
 }
 
@@ -184,8 +184,8 @@ pub async fn only_the_given_cluster_is_killed(factory: &dyn Factory) {
     let mut machine = Machine::open(factory).await;
     let pod = machine.create(request("foreign", spec_of(factory, &[("a", Does::Run)]))).await;
     let pid = machine.start(&pod, "a").await;
-    let other = ClusterId::new(Uuid::new_v4());
-    machine.runtime.kill(&pod.key, other).await.expect_err("the place is not empty");
+    let others = [ClusterId::new(Uuid::new_v4()), ClusterId::new(Uuid::new_v4())].into();
+    machine.runtime.kill(&pod.key, &others).await.expect_err("the place is not empty");
     let supervised = machine.found(&pod).await.and_then(|found| found.supervised);
     assert_eq!(supervised.expect("it is alive").containers[0].pid, Some(pid));
     machine.end(&pod).await;
@@ -275,7 +275,9 @@ impl<'a> Machine<'a> {
 
     /// Kills a pod, hears of its place's end, and removes what is left.
     pub async fn end(&mut self, pod: &PodRef) {
-        self.runtime.kill(&pod.key, self.cluster_of(pod).await).await.expect("it can be killed");
+        // Among others: a machine may have been of several clusters.
+        let clusters = [ClusterId::new(Uuid::new_v4()), self.cluster_of(pod).await].into();
+        self.runtime.kill(&pod.key, &clusters).await.expect("it can be killed");
         loop {
             match self.next().await {
                 RuntimeEvent::PlaceEmpty(key) if key == pod.key => break,

@@ -17,6 +17,8 @@ pub mod shim;
 mod sys;
 mod watch;
 
+use std::collections::BTreeSet;
+
 use everynode_agent_core::{Found, Marks, PodRef, PodSpec};
 use everynode_model::{ClusterId, Digest, Exit, PodKey, SetUid, WallTime};
 use futures_util::future::BoxFuture;
@@ -57,7 +59,7 @@ pub use machine::{Capabilities, probe};
 /// dropped future may have had its effect. Each call is bounded in time.
 ///
 /// **Marks.** Whatever is made bears cluster, node and pod for as long as anything of it lives;
-/// `kill` touches only what bears the given cluster's.
+/// `kill` touches only what bears one of the given clusters'.
 pub trait Runtime: Send + Sync + 'static {
     /// The `runtimeClassName` that asks for it.
     fn name(&self) -> &'static str;
@@ -83,12 +85,12 @@ pub trait Runtime: Send + Sync + 'static {
     /// any more, and its supervisor ends after the last container. Answers when that is under way.
     fn terminate<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Result<(), TerminateError>>;
 
-    /// Forces the place empty: kills all that bears this cluster's mark. Always followed by a
+    /// Forces the place empty: kills all that bears one of these clusters' marks. Always followed by a
     /// `PlaceEmpty` unless it fails, also for a place that was empty.
     fn kill<'a>(
         &'a self,
         key: &'a PodKey,
-        cluster: ClusterId,
+        clusters: &'a BTreeSet<ClusterId>,
     ) -> BoxFuture<'a, Result<(), KillError>>;
 
     /// Removes what is left of a dead pod, logs included. Done before is done.

@@ -224,7 +224,7 @@ async fn one_that_hangs_can_be_killed() {
     let pod = machine.create(request("hanging", spec_of([bed.container("a", Does::Run)]))).await;
     machine.start(&pod, "a").await;
     bed::kill(bed.shim_of(&pod), "STOP");
-    machine.runtime.kill(&pod.key, contract::marks().cluster).await.unwrap();
+    machine.runtime.kill(&pod.key, &[contract::marks().cluster].into()).await.unwrap();
     machine.expect(RuntimeEvent::PlaceEmpty(pod.key.clone())).await;
     machine.runtime.remove(&pod).await.unwrap();
     bed.is_clean();
@@ -358,7 +358,8 @@ async fn a_stranger_in_a_place_is_seen_and_not_touched() {
     assert_eq!(found.len(), 1);
     assert!(found[0].populated && found[0].pod.is_none() && found[0].marks.is_none());
     assert!(machine.runtime.create(request.clone()).await.unwrap_err().in_doubt());
-    let error = machine.runtime.kill(&request.pod.key, request.marks.cluster).await.unwrap_err();
+    let error =
+        machine.runtime.kill(&request.pod.key, &[request.marks.cluster].into()).await.unwrap_err();
     assert!(error.ours_gone());
     assert!(matches!(error, KillError::NotOurs(path) if path == odd));
     assert_eq!(pids(&odd), [stranger.id()]);

@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 
+use everynode_agent_core::ledger::Heir;
 use everynode_agent_core::{Departure, Ledger, Standing};
 use everynode_model::{Assignment, Digest, Generation, Intent, Item, PodKey, Stamp, Term};
 use serde::{Deserialize, Serialize};
@@ -95,6 +96,8 @@ struct Record {
     places: Vec<PlaceRecord>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     session: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    heirs: Vec<HeirRecord>,
     #[serde(flatten)]
     unknown: Map<String, Value>,
 }
@@ -128,6 +131,15 @@ struct PlaceRecord {
     runtime: String,
 }
 
+#[derive(Serialize, Deserialize)]
+struct HeirRecord {
+    namespace: String,
+    name: String,
+    of: Vec<String>,
+    set: String,
+    replace: u64,
+}
+
 const STANDINGS: [(&str, Standing); 4] = [
     ("active", Standing::Active),
     ("leaving-deregistered", Standing::Leaving(Departure::Deregistered)),
@@ -152,6 +164,7 @@ impl Record {
             items: ledger.assignment.items().map(ItemRecord::from).collect(),
             places: ledger.places.iter().map(place).collect(),
             session: ledger.session.map(|session| session.to_string()),
+            heirs: ledger.heirs.iter().map(HeirRecord::from).collect(),
             unknown,
         }
     }
@@ -177,7 +190,33 @@ impl Record {
                 Some(session) => Some(session.parse().ok()?),
                 None => None,
             },
+            // Of the identity, which says it.
+            formers: Vec::new(),
+            heirs: self.heirs.iter().map(HeirRecord::heir).collect::<Option<_>>()?,
         })
+    }
+}
+
+impl From<(&PodKey, &Heir)> for HeirRecord {
+    fn from((key, heir): (&PodKey, &Heir)) -> Self {
+        Self {
+            namespace: key.namespace().into(),
+            name: key.name().into(),
+            of: heir.of.iter().map(ToString::to_string).collect(),
+            set: heir.set.to_string(),
+            replace: heir.replace,
+        }
+    }
+}
+
+impl HeirRecord {
+    fn heir(&self) -> Option<(PodKey, Heir)> {
+        let heir = Heir {
+            of: self.of.iter().map(|set| set.parse().ok()).collect::<Option<_>>()?,
+            set: self.set.parse().ok()?,
+            replace: self.replace,
+        };
+        Some((PodKey::new(&self.namespace, &self.name).ok()?, heir))
     }
 }
 
@@ -268,6 +307,9 @@ pub(super) mod tests {
         ledger.assignment = assignment;
         ledger.places = [(key("a"), "process".to_owned())].into();
         ledger.session = Some(everynode_model::SessionNonce::new(Uuid::from_u128(7)));
+        let set = |number| everynode_model::SetUid::new(Uuid::from_u128(number));
+        let heir = Heir { of: vec![set(8), set(9)], set: set(3), replace: 4 };
+        ledger.heirs = [(key("a"), heir)].into();
         ledger
     }
 

@@ -41,6 +41,8 @@ pub enum Question {
     Leave,
     /// Stop everything, because the machine goes down, and end.
     Shutdown,
+    /// Become whom the next identity says; it is written beside the present one.
+    Rejoin,
 }
 
 /// A part of an answer.

@@ -1,18 +1,19 @@
 //! What the core decided, done. Each call of the runtime is a task of its own, whose refusal comes
 //! back as an event; what succeeds is told by the runtime itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use everynode_agent_core::{Action, Event, Marks, PodRef};
-use everynode_model::{Digest, Now, PodKey, Reason, SetUid};
+use everynode_model::{ClusterId, Digest, Now, PodKey, Reason, SetUid};
 use everynode_runtime::{CreateError, CreateRequest, Runtime};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::{Agent, Parts};
 use crate::body::{self, Surroundings};
+use crate::identity::Identity;
 use crate::ledger::LedgerStore;
 
 /// Container names and grace period of a pod that is being created.
@@ -25,6 +26,8 @@ pub(super) struct Doer {
     store: Arc<dyn LedgerStore>,
     answers: mpsc::Sender<Event>,
     marks: Marks,
+    /// Of which this machine is or was: what is killed bears the mark of one of them.
+    clusters: Arc<BTreeSet<ClusterId>>,
     around: Arc<Around>,
     shapes: Arc<Mutex<BTreeMap<PodRef, Shape>>>,
     /// Those under way, by place; each ends within seconds.
@@ -32,6 +35,7 @@ pub(super) struct Doer {
 }
 
 /// What all pods here have around them.
+#[derive(Clone)]
 struct Around {
     node_name: everynode_model::NodeName,
     hostname: String,
@@ -91,7 +95,8 @@ impl Doer {
             runtime: Arc::clone(&parts.runtime),
             store: Arc::clone(&parts.ledger),
             answers,
-            marks: Marks { cluster: parts.identity.cluster, node: parts.identity.node },
+            marks: parts.identity.marks(),
+            clusters: Arc::new(parts.identity.clusters()),
             around: Arc::new(Around {
                 node_name: parts.identity.name.clone(),
                 hostname: parts.machine.hostname.clone(),
@@ -101,6 +106,14 @@ impl Doer {
             shapes: Arc::default(),
             kills: Arc::default(),
         }
+    }
+
+    /// From now on this machine is somebody else; what is under way ends as it began.
+    pub(super) fn become_another(&mut self, identity: &Identity) {
+        self.marks = identity.marks();
+        self.clusters = Arc::new(identity.clusters());
+        let node_name = identity.name.clone();
+        self.around = Arc::new(Around { node_name, ..Around::clone(&self.around) });
     }
 
     /// What a pod that was just created is made of; asked for once.
@@ -181,7 +194,7 @@ impl Doer {
     fn kill(&self, key: PodKey) {
         let (this, place) = (self.clone(), key.clone());
         let task = tokio::spawn(async move {
-            if let Err(error) = this.runtime.kill(&key, this.marks.cluster).await {
+            if let Err(error) = this.runtime.kill(&key, &this.clusters).await {
                 tracing::warn!(place = %key, "not empty yet: {error}");
                 this.say(match error.ours_gone() {
                     true => Event::OursGone(key),

@@ -24,20 +24,25 @@ pub(super) async fn look(runtime: &dyn Runtime) -> Vec<Found> {
 }
 
 /// The ledger to begin with. Where there was one that can't be read, what runs is kept as it is,
-/// until an order says what ought to run.
+/// until an order says what ought to run. One of who this machine was before it was taken to another
+/// coordinator is turned into that one's.
 pub(super) fn ledger_of(
     loaded: Loaded,
     identity: &Identity,
     found: &[Found],
     runtime: &str,
 ) -> Ledger {
-    let new = Ledger::joined(identity.cluster, identity.node);
+    let formers = identity.formers.clone();
+    let new =
+        Ledger { formers: formers.clone(), ..Ledger::joined(identity.cluster, identity.node) };
     match loaded {
         Loaded::Nothing => new,
-        Loaded::Ledger(ledger)
-            if (ledger.cluster, ledger.node) == (identity.cluster, identity.node) =>
-        {
-            *ledger
+        Loaded::Ledger(ledger) if ledger.marks() == identity.marks() => {
+            Ledger { formers, ..*ledger }
+        }
+        Loaded::Ledger(ledger) if formers.contains(&ledger.marks()) => {
+            tracing::info!(node = %ledger.node, "going on with what the former coordinator ordered");
+            Ledger { formers, ..ledger.rejoined(identity.marks()) }
         }
         Loaded::Ledger(ledger) => {
             tracing::warn!(node = %ledger.node, "the ledger is of an earlier identity: ignored");
@@ -54,10 +59,8 @@ pub(super) fn ledger_of(
 }
 
 fn kept_as_found(mut ledger: Ledger, found: &[Found], runtime: &str) -> Ledger {
-    let whose = (ledger.cluster, ledger.node);
-    let ours = |found: &&Found| {
-        found.populated && found.marks.is_some_and(|marks| (marks.cluster, marks.node) == whose)
-    };
+    let ours =
+        |found: &&Found| found.populated && found.marks.is_some_and(|marks| ledger.is_ours(marks));
     let keep = |found: &Found| {
         found.supervised.as_ref().map(|supervised| Item {
             key: found.key.clone(),

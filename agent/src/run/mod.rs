@@ -17,6 +17,7 @@ mod disk;
 mod down;
 mod hear;
 mod leave;
+mod rejoin;
 mod show;
 
 use std::collections::BTreeSet;
@@ -43,6 +44,7 @@ use begin::{ledger_of, look};
 use disk::Disk;
 use down::Waiters;
 use leave::Leavers;
+use rejoin::Rejoining;
 
 /// Everything that the loop needs of the world.
 pub struct Parts {
@@ -136,9 +138,11 @@ async fn run_after(
     for event in first.into_iter().chain([Event::Looked(found)]) {
         agent.apply(event);
     }
-    let line = agent.dial();
+    agent.dial();
     let outcome = agent.serve(&mut sources, shutdown).await;
-    line.abort();
+    if let Some(line) = agent.line {
+        line.abort();
+    }
     Ok(outcome)
 }
 
@@ -169,6 +173,9 @@ struct Agent {
     leavers: Leavers,
     /// Those who wait for the machine to be ready to go down.
     waiters: Waiters,
+    rejoining: Rejoining,
+    /// The task that holds the session.
+    line: Option<tokio::task::AbortHandle>,
     wiped: bool,
 }
 
@@ -194,6 +201,8 @@ impl Agent {
             named: BTreeSet::new(),
             leavers: Leavers::default(),
             waiters: Waiters::default(),
+            rejoining: Rejoining::default(),
+            line: None,
             wiped: false,
         };
         (agent, sources)
@@ -210,7 +219,7 @@ impl Agent {
         self.node.know_runtimes(known);
     }
 
-    fn dial(&mut self) -> tokio::task::AbortHandle {
+    fn dial(&mut self) {
         let line = Line {
             dial: Arc::clone(&self.dial),
             identity: self.identity.clone(),
@@ -218,7 +227,8 @@ impl Agent {
             clock: Arc::clone(&self.clock),
         };
         let random = self.random.fork();
-        tokio::spawn(session::keep(line, Arc::clone(&self.shared), random)).abort_handle()
+        let session = session::keep(line, Arc::clone(&self.shared), random);
+        self.line = Some(tokio::spawn(session).abort_handle());
     }
 
     /// Inputs are taken in before time passes; of the inputs, what only ends or answers something
@@ -228,8 +238,8 @@ impl Agent {
         sources: &mut Sources,
         mut shutdown: impl Future<Output = ()> + Unpin,
     ) -> Outcome {
-        let shared = Arc::clone(&self.shared);
         loop {
+            let shared = Arc::clone(&self.shared);
             if self.wiped {
                 self.leavers.left().await;
                 return Outcome::Left;
@@ -243,6 +253,7 @@ impl Agent {
                 biased;
                 () = &mut shutdown => return Outcome::Stopped,
                 done = self.disk.done() => self.written(done),
+                (request, outcome) = self.rejoining.done() => self.rejoined(request, outcome),
                 Some(event) = sources.answers.recv() => self.apply(event),
                 () = shared.inbox.arrived() => self.hear(shared.inbox.take()),
                 Some(request) = ask(&mut sources.requests) => self.answer(request),
@@ -316,6 +327,7 @@ impl Agent {
                 self.waiters.add(request);
                 self.apply(Event::GoingDown);
             }
+            local::Question::Rejoin => self.rejoin(request),
             local::Question::Leave => {
                 tracing::warn!("somebody at this machine wants it to leave: stopping all pods");
                 self.leavers.add(request);

@@ -63,6 +63,10 @@ pub(super) enum Next {
     Gone,
 }
 
+/// What to do where another coordinator is found than the one that was joined.
+const REBUILT: &str = "what runs here runs on; if the coordinator was built anew, this machine is \
+                       taken to it by `everynode-agent rejoin`";
+
 /// The longest wait that a coordinator may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
@@ -77,6 +81,7 @@ pub(super) async fn hold(
     let options = Options { date: Some(line.clock.now().wall), ..Options::default() };
     let never = |(why, next): (String, Next)| End { welcomed_for: None, why, next };
     match connect(&*line.dial, addresses, &trust, client, options).await {
+        Err(error) if error.is_not_trusted() => never((format!("{error}; {REBUILT}"), Next::Dial)),
         Err(error) => never((error.to_string(), Next::Dial)),
         Ok(connected) => match open(connected, shared).await {
             Ok(mut session) => session.run(line, shared, random).await,
@@ -310,7 +315,11 @@ impl Ended {
                     Some("NodeInUse") => Next::InUse,
                     _ => Next::Dial,
                 };
-                (format!("{} ({:?})", status.message(), status.code()), next)
+                let line = format!("{} ({:?})", status.message(), status.code());
+                match next {
+                    Next::Unknown => (format!("{line}; {REBUILT}"), next),
+                    _ => (line, next),
+                }
             }
         }
     }

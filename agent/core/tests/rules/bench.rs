@@ -45,8 +45,12 @@ pub fn item(name: &str, text: &str) -> Item {
 }
 
 pub fn stamp(generation: u64, assignment: &Assignment) -> Stamp {
+    stamp_of(CLUSTER, generation, assignment)
+}
+
+pub fn stamp_of(cluster: ClusterId, generation: u64, assignment: &Assignment) -> Stamp {
     Stamp {
-        cluster: CLUSTER,
+        cluster,
         term: Term(1),
         reign: ReignId::new(Uuid::from_u128(5)),
         generation: Generation(generation),
@@ -152,11 +156,22 @@ impl Bench {
     /// A newer order, written; gives what follows the answer.
     pub fn accept(&mut self, items: impl IntoIterator<Item = Item>) -> Vec<Action> {
         self.generation += 1;
-        let actions = self.apply(order(self.generation, items));
+        let assignment = Assignment::new(items);
+        let cluster = self.node.ledger().cluster;
+        let stamp = stamp_of(cluster, self.generation, &assignment);
+        let actions = self.apply(order_in("process", stamp, assignment));
         assert!(matches!(actions.as_slice(), [Action::Persist(_)]), "{actions:?}");
         let mut actions = self.apply(Event::Persisted);
         assert!(matches!(actions.remove(0), Action::Acknowledge { refused: None, .. }));
         actions
+    }
+
+    /// The agent is started anew on the ledger that is on disk.
+    pub fn restarted(&self, found: Vec<Found>) -> (Self, Vec<Action>) {
+        let mut bench = Self::unseen(self.node.ledger().clone());
+        bench.ids = self.ids;
+        let actions = bench.apply(Event::Looked(found));
+        (bench, actions)
     }
 
     /// Answers every `Create` and `Start` among `actions` with success, until there are no more.

@@ -7,3 +7,4 @@ mod leaving;
 mod looking;
 mod orders;
 mod places;
+mod rejoin;

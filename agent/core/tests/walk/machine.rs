@@ -1,11 +1,13 @@
 //! A pretended machine: what truly lives in each place, and a runtime that does as it is told, late,
 //! in order for each place, and not always with success.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use everynode_agent_core::{Action, Event, Found, Marks, PodRef, Supervised, SupervisedContainer};
-use everynode_model::{Digest, Exit, Now, PodKey, PodUid, Reason, SetUid, Timestamp, WallTime};
+use everynode_model::{
+    ClusterId, Digest, Exit, Now, PodKey, PodUid, Reason, SetUid, Timestamp, WallTime,
+};
 
 use crate::rng::Rng;
 
@@ -51,6 +53,8 @@ impl Body {
 #[derive(Debug)]
 pub struct Machine {
     pub ours: Marks,
+    /// Those of which this machine is or was.
+    pub clusters: BTreeSet<ClusterId>,
     /// The revision that this machine can't honour.
     pub bad: Digest,
     /// Whether things go wrong.
@@ -63,7 +67,8 @@ pub struct Machine {
 impl Machine {
     pub fn new(ours: Marks, bad: Digest) -> Self {
         let (bodies, jobs, words) = Default::default();
-        Self { ours, bad, faulty: true, bodies, jobs, words }
+        let clusters = [ours.cluster].into();
+        Self { ours, clusters, bad, faulty: true, bodies, jobs, words }
     }
 
     pub fn order(&mut self, key: &PodKey, action: Action) {
@@ -101,13 +106,13 @@ impl Machine {
         let keys: Vec<PodKey> = self.bodies.keys().cloned().collect();
         let Some(key) = rng.pick(&keys).cloned() else { return };
         let faulty = self.faulty;
-        let marks = self.ours;
+        let clusters = &self.clusters;
         let bodies = self.bodies.entry(key.clone()).or_default();
         let Some(at) = rng.index(bodies.len()) else { return };
         let body = &mut bodies[at];
         let was = body.populated();
         let mut words = Vec::new();
-        if body.marks.map(|it| it.cluster) != Some(marks.cluster) {
+        if !body.marks.is_some_and(|it| clusters.contains(&it.cluster)) {
             if faulty && rng.one_in(40) {
                 body.die();
             }
@@ -248,9 +253,10 @@ impl Machine {
             let reason = Reason::new("KillFailed", "pretended");
             return self.say(&key.clone(), Event::KillFailed { key, reason });
         }
-        let cluster = self.ours.cluster;
+        let clusters = &self.clusters;
         let bodies = self.bodies.entry(key.clone()).or_default();
-        let ours = |body: &&mut Body| body.marks.is_some_and(|marks| marks.cluster == cluster);
+        let ours =
+            |body: &&mut Body| body.marks.is_some_and(|marks| clusters.contains(&marks.cluster));
         bodies.iter_mut().filter(ours).for_each(Body::die);
         let word = match bodies.iter().any(Body::populated) {
             true => Event::OursGone(key.clone()),

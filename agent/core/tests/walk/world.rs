@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use everynode_agent_core::check::Checker;
+use everynode_agent_core::ledger::formers;
 use everynode_agent_core::{Action, Event, Ledger, Marks, Node, Policy, Standing};
 use everynode_model::{
     Assignment, ClusterId, Digest, Generation, Intent, Item, NodeUid, Now, PodKey, PodStatus,
@@ -24,12 +25,16 @@ pub struct World {
     machine: Machine,
     disk: Ledger,
     writing: Option<Ledger>,
+    /// Who the machine is and was, as its identity has it: that is written first.
+    identity: (Marks, Vec<Marks>),
     looked: bool,
     wiped: bool,
     next_id: u128,
     sent: Vec<Event>,
     term: u64,
     generation: u64,
+    /// Which DaemonSets are ordered: every coordinator has its own.
+    sets: u128,
     /// What the dirty marks let an observer know.
     reported: BTreeMap<PodKey, Vec<PodStatus>>,
     /// The highest (restarts, times unready) said of a pod.
@@ -65,12 +70,14 @@ impl World {
             machine: Machine::new(OURS, revision(2)),
             disk: ledger,
             writing: None,
+            identity: (OURS, Vec::new()),
             looked: false,
             wiped: false,
             next_id: 1000,
             sent: Vec::new(),
             term: 1,
             generation: 0,
+            sets: 0,
             reported: BTreeMap::new(),
             counted: BTreeMap::new(),
             log: None,
@@ -118,6 +125,7 @@ impl World {
             8..12 => self.welcome(),
             12 => self.apply(Event::DepartureConfirmed),
             14 => self.apply(Event::GoingDown),
+            15 | 16 => self.rejoin(),
             13 => {
                 self.term += 1;
                 self.generation = 0;
@@ -216,11 +224,40 @@ impl World {
             self.write(ledger)?;
         }
         self.machine.agent_died();
+        let (whose, formers) = self.identity.clone();
+        if self.disk.marks() != whose {
+            self.disk = self.disk.clone().rejoined(whose);
+        }
+        self.disk.formers = formers;
         self.node = Node::new(self.disk.clone(), Policy::default());
         self.checker = Checker::new(&self.disk);
         self.looked = false;
         self.reported.clear();
         Ok(())
+    }
+
+    /// The machine is taken to another coordinator, which may be one that it was of before; while
+    /// its agent runs, or before it is started anew.
+    fn rejoin(&mut self) -> Outcome {
+        let number = u128::try_from(self.rng.below(4)).unwrap_or(0);
+        let to = match number {
+            0 => OURS,
+            _ => Marks { cluster: ClusterId::new(id(200 + number)), node: NodeUid::new(id(2)) },
+        };
+        if to == self.identity.0 || self.node.standing() == Standing::Left {
+            return Ok(());
+        }
+        let (last, earlier) = self.identity.clone();
+        self.identity = (to, formers(&earlier, last, to));
+        self.machine.clusters.insert(to.cluster);
+        self.machine.ours = to;
+        // No order of the former one is heard of any more.
+        self.sent.clear();
+        self.sets += 2;
+        if self.rng.one_in(3) {
+            return self.restart_agent();
+        }
+        self.apply(Event::Rejoined(to))
     }
 
     fn settle_write(&mut self, may_fail: bool) -> Outcome {
@@ -234,7 +271,7 @@ impl World {
 
     fn write(&mut self, ledger: Ledger) -> Outcome {
         let place = |ledger: &Ledger| ledger.accepted.map(|it| (it.term, it.generation));
-        if place(&ledger) < place(&self.disk) {
+        if ledger.marks() == self.disk.marks() && place(&ledger) < place(&self.disk) {
             return Err("the accepted order went back on disk".into());
         }
         self.disk = ledger;
@@ -266,7 +303,7 @@ impl World {
             [Intent::Run, Intent::Run, Intent::Run, Intent::Keep, Intent::Stop][rng.below(5)];
         (!rng.one_in(5)).then(|| Item {
             key: key(n),
-            set: SetUid::new(id(10 + u128::from(rng.one_in(4)))),
+            set: SetUid::new(id(10 + self.sets + u128::from(rng.one_in(4)))),
             revision: revision([0, 0, 1, 1, 2][rng.below(5)]),
             replace: u64::from(rng.one_in(4)),
             intent,
@@ -276,7 +313,7 @@ impl World {
 
     fn stamp(&self, assignment: &Assignment) -> Stamp {
         Stamp {
-            cluster: OURS.cluster,
+            cluster: self.identity.0.cluster,
             term: Term(self.term),
             reign: ReignId::new(id(u128::from(self.term))),
             generation: Generation(self.generation),
@@ -404,7 +441,7 @@ impl World {
     }
 
     fn of_our_cluster(&self, body: &Body) -> bool {
-        body.marks.is_some_and(|marks| marks.cluster == OURS.cluster)
+        body.marks.is_some_and(|marks| self.machine.clusters.contains(&marks.cluster))
     }
 
     /// Whether the machine is as the ledger has it.
@@ -435,9 +472,18 @@ impl World {
                 Ok(())
             }
             (Some(_), []) if why == "WaitingFor" => self.waits_for_good_cause(key),
-            (Some(item), [one]) if fits(item, one) => Ok(()),
+            (Some(item), [one]) if self.fits(item, one) => Ok(()),
             _ => Err(format!("{key} never came right: {item:?}, {why}, {bodies:?}")),
         }
+    }
+
+    fn fits(&self, item: &Item, body: &Body) -> bool {
+        let (set, replace) = self.disk.counts_as(&item.key, body.set, body.replace);
+        let same = (item.revision, item.replace) == (body.revision, replace);
+        item.set == set
+            && (same || item.intent == Intent::Keep)
+            && body.supervisor
+            && body.procs.values().all(|one| one.alive)
     }
 
     /// Only something that this machine can't run may be waited for to the end.
@@ -488,12 +534,4 @@ impl World {
             log.push(line.to_owned());
         }
     }
-}
-
-fn fits(item: &Item, body: &Body) -> bool {
-    let same = (item.revision, item.replace) == (body.revision, body.replace);
-    item.set == body.set
-        && (same || item.intent == Intent::Keep)
-        && body.supervisor
-        && body.procs.values().all(|one| one.alive)
 }

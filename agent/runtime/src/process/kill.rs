@@ -1,5 +1,6 @@
-//! Forces a place empty: everything in it that bears a cluster's mark, and nothing else.
+//! Forces a place empty: everything in it that bears certain clusters' marks, and nothing else.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,16 +19,16 @@ const NAMED: usize = 3;
 pub(super) async fn kill(
     inner: &Arc<Inner>,
     key: &PodKey,
-    cluster: ClusterId,
+    clusters: &BTreeSet<ClusterId>,
 ) -> Result<(), KillError> {
     // First, so that its end is told once, and told also where it has come already.
     inner.watch.arm_stopping(key, inner.root.place(key)).await;
-    let (shared, place) = (Arc::clone(inner), key.clone());
-    blocking(move || shared.kill_place(&place, cluster)).await
+    let (shared, place, clusters) = (Arc::clone(inner), key.clone(), clusters.clone());
+    blocking(move || shared.kill_place(&place, &clusters)).await
 }
 
 impl Inner {
-    fn kill_place(&self, key: &PodKey, cluster: ClusterId) -> Result<(), KillError> {
+    fn kill_place(&self, key: &PodKey, clusters: &BTreeSet<ClusterId>) -> Result<(), KillError> {
         let place = self.root.place(key);
         let at = |source| KillError::io(place.path(), source);
         let start = Instant::now();
@@ -35,7 +36,7 @@ impl Inner {
         let mut failed = None;
         let mut strangers = Vec::new();
         for (pod, mark) in &pods {
-            let Some(mark) = mark.filter(|mark| mark.marks.cluster == cluster) else {
+            let Some(mark) = mark.filter(|mark| clusters.contains(&mark.marks.cluster)) else {
                 strangers.push(pod);
                 continue;
             };

@@ -156,9 +156,9 @@ impl Runtime for ProcessRuntime {
     fn kill<'a>(
         &'a self,
         key: &'a PodKey,
-        cluster: ClusterId,
+        clusters: &'a BTreeSet<ClusterId>,
     ) -> BoxFuture<'a, Result<(), KillError>> {
-        Box::pin(kill::kill(&self.inner, key, cluster))
+        Box::pin(kill::kill(&self.inner, key, clusters))
     }
 
     fn remove<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Result<(), RemoveError>> {

@@ -181,6 +181,12 @@ impl Session {
         self.say.send(Ok(message)).await.unwrap();
     }
 
+    /// To somebody who may have gone.
+    pub(super) async fn say_in_vain(&self, message: Message) {
+        let message = v1::CoordinatorMessage { message: Some(message) };
+        let _gone = self.say.send(Ok(message)).await;
+    }
+
     pub(super) async fn refuse(self, status: Status) {
         self.say.send(Err(status)).await.unwrap();
     }
@@ -278,6 +284,26 @@ fn acceptor(
         .unwrap();
     config.alpn_protocols = vec![b"h2".to_vec()];
     Arc::new(config).into()
+}
+
+/// A way that may come to lead somewhere else.
+#[derive(Clone)]
+pub(super) struct Switch(Arc<Mutex<Arc<dyn Dial>>>);
+
+impl Switch {
+    pub(super) fn to(way: Arc<dyn Dial>) -> Self {
+        Self(Arc::new(Mutex::new(way)))
+    }
+
+    pub(super) fn point_to(&self, way: Arc<dyn Dial>) {
+        *self.0.lock().unwrap() = way;
+    }
+}
+
+impl Dial for Switch {
+    fn dial(&self, address: &str) -> BoxFuture<'static, io::Result<Box<dyn Io>>> {
+        self.0.lock().unwrap().dial(address)
+    }
 }
 
 struct Way(Arc<Network>);

@@ -3,6 +3,7 @@
 
 mod clocks;
 mod coordinator;
+mod rejoin;
 mod renewal;
 mod runtime;
 
@@ -34,7 +35,7 @@ use crate::identity::IdentityError;
 use crate::join::{JoinError, Wish, join};
 use crate::ledger::{Loaded, MemoryLedger};
 use crate::local::{Answer, Question, Request};
-use coordinator::Coordinator;
+use coordinator::{Coordinator, Switch};
 use runtime::Machine as TestMachine;
 
 const BODY: &[u8] =
@@ -48,12 +49,15 @@ struct World {
     identity: Identity,
     /// Identities with a renewed certificate, as they were written down.
     kept: Kept,
+    dial: Switch,
+    /// Of which everything ordered is.
+    set: SetUid,
     clock: TokioClock,
 }
 
-/// Where identities are written.
+/// Where identities are written, and the next one.
 #[derive(Clone, Default)]
-struct Kept(Arc<Mutex<Vec<Identity>>>);
+struct Kept(Arc<Mutex<Vec<Identity>>>, Arc<Mutex<Option<Identity>>>);
 
 impl Kept {
     fn all(&self) -> Vec<Identity> {
@@ -65,6 +69,12 @@ impl IdentityStore for Kept {
     fn save(&self, identity: Identity) -> BoxFuture<'static, Result<(), IdentityError>> {
         self.0.lock().unwrap().push(identity);
         async { Ok(()) }.boxed()
+    }
+
+    fn succeed(&self) -> BoxFuture<'static, Result<Identity, IdentityError>> {
+        let next = self.1.lock().unwrap().take();
+        let none = || IdentityError::NoSuccessor { path: "next".into() };
+        async move { next.ok_or_else(none) }.boxed()
     }
 }
 
@@ -90,10 +100,13 @@ impl World {
             client: coordinator.client(cluster, node),
             authorities: vec![coordinator.authority()],
             addresses: vec!["coordinator:1".into()],
+            formers: Vec::new(),
         };
         let (machine, disk) = (TestMachine::default(), MemoryLedger::default());
         let clock = TokioClock::starting_at(WallTime::from_unix_millis(0));
-        Self { coordinator, machine, disk, identity, kept: Kept::default(), clock }
+        let (kept, set) = (Kept::default(), SetUid::new(Uuid::from_u128(3)));
+        let dial = Switch::to(coordinator.network());
+        Self { coordinator, machine, disk, identity, kept, dial, set, clock }
     }
 
     fn start(&self) -> Running {
@@ -109,7 +122,7 @@ impl World {
         let (runtime, events) = self.machine.open();
         let (ask, requests) = mpsc::channel(1);
         let parts = Parts {
-            dial: self.coordinator.network(),
+            dial: Arc::new(self.dial.clone()),
             runtime,
             events,
             ledger: Arc::new(self.disk.clone()),
@@ -142,7 +155,7 @@ impl World {
     fn order(&self, generation: u64, names: &[&str], with_body: bool) -> Message {
         let assignment = Assignment::new(names.iter().map(|name| Item {
             key: PodKey::new("default", name).unwrap(),
-            set: SetUid::new(Uuid::from_u128(3)),
+            set: self.set,
             revision: Digest::of(BODY),
             replace: 0,
             intent: Intent::Run,
@@ -354,6 +367,8 @@ async fn unknown_is_not_removed_but_nobody_waits_for_a_leaver() {
     world.coordinator.session().await.refuse(unknown()).await;
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert_eq!(world.machine.running().len(), 1);
+    let (_, status) = last(agent.ask(Question::Status).await).await;
+    assert!(status.contains("who? (FailedPrecondition); what runs here runs on"), "{status}");
 
     let answers = agent.ask(Question::Leave).await;
     let refused = async {

@@ -138,7 +138,7 @@ impl Runtime for Machine {
     fn kill<'a>(
         &'a self,
         key: &'a PodKey,
-        _cluster: ClusterId,
+        _clusters: &'a BTreeSet<ClusterId>,
     ) -> BoxFuture<'a, Result<(), KillError>> {
         async move {
             let take = self.0.lock().unwrap().kills_take;
