@@ -62,7 +62,15 @@ impl Daemon {
     /// # Errors
     /// When it goes on.
     pub fn ended(&mut self) -> Outcome<ExitStatus> {
-        wait::soon("the program ends", || self.child.try_wait()?.ok_or_else(|| failure!("it runs")))
+        wait::soon("the program ends", || self.ended_already()?.ok_or_else(|| failure!("it runs")))
+    }
+
+    /// How it ended by itself, if it has already.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn ended_already(&mut self) -> Outcome<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
     }
 }
 

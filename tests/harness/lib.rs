@@ -3,7 +3,7 @@
 //! Read in this order: [`net`] (a switch and what is plugged into it), [`machine`] (a node: its
 //! namespace, directory, cgroup root and agent), [`coordinator`], [`fleet`] (all of them, from the
 //! first to the last, with a dump when something goes wrong). [`proc`], [`cgroups`] and [`witness`]
-//! see by the machine's own means what runs; [`wait`] is the only way to wait; [`runner`] runs
+//! see by the machine's own means what runs, and [`seen`] on machines elsewhere; [`wait`] is the only way to wait; [`runner`] runs
 //! scenarios as `cargo test` runs tests.
 //!
 //! Nothing here asks Everynode what it does: what it shows to people is looked at by the scenarios
@@ -22,6 +22,7 @@ pub mod net;
 pub mod proc;
 pub mod runner;
 pub mod said;
+pub mod seen;
 pub mod wait;
 pub mod witness;
 

@@ -4,13 +4,14 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
 use rustix::process::{Pid, Signal};
+use serde::{Deserialize, Serialize};
 
 use crate::failure::{Context as _, Outcome};
 use crate::{ensure, failure, wait};
 
 /// A living process. It is the same one as another of the same pid and start, whoever its parent
 /// has become meanwhile.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Process {
     /// Its id.
     pub pid: u32,

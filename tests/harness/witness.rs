@@ -5,7 +5,7 @@
 //! leaves a trace also when it was shorter than the time between two looks at `/proc`.
 //!
 //! ```text
-//!   MICROSECONDS PID MARK started|locked|overlap|stopping
+//!   MICROSECONDS PID MARK started|locked|overlap|stopping|ended
 //! ```
 
 use std::fs;
@@ -38,6 +38,8 @@ pub enum What {
     Overlap,
     /// It was asked to end and will in a moment.
     Stopping,
+    /// It ends by itself: nobody killed it while it was stopping.
+    Ended,
 }
 
 /// The time in which a node had no instance.
@@ -94,7 +96,7 @@ pub fn gaps(dir: &Path, nodes: &[String]) -> Outcome<Vec<Gap>> {
                     let gap = |from| Gap { node: node.clone(), from, to: line.micros };
                     gaps.extend(from.take().map(gap));
                 }
-                What::Started | What::Overlap => {}
+                What::Started | What::Overlap | What::Ended => {}
             }
         }
     }
@@ -110,6 +112,7 @@ fn parse(line: &str) -> Option<Line> {
         "locked" => What::Locked,
         "overlap" => What::Overlap,
         "stopping" => What::Stopping,
+        "ended" => What::Ended,
         _ => return None,
     };
     Some(Line { micros: micros.parse().ok()?, pid: pid.parse().ok()?, mark: mark.into(), what })

@@ -43,7 +43,7 @@ async fn main() -> io::Result<()> {
     ending.recv().await;
     witness.say("stopping")?;
     tokio::time::sleep(ENDING).await;
-    Ok(())
+    witness.say("ended")
 }
 
 /// Leaves everything to a child and waits for its end.
