@@ -97,6 +97,7 @@ pub(crate) fn manifests(ground: &Ground) -> Outcome {
             &["Required value"],
         )?;
         no_file(fleet)?;
+        hostile(fleet)?;
         others_are_skipped(fleet)
     })
 }
@@ -120,6 +121,37 @@ fn no_file(fleet: &Fleet<'_>) -> Outcome {
     fleet.tool(&["create", "-f", "/no/such.yaml"])?.refused(&["/no/such.yaml"])?;
     let empty = fleet.write("empty.yaml", "# nothing\n")?;
     fleet.tool(&["create", "-f", &empty])?.refused(&["no objects"])?;
+    Ok(())
+}
+
+/// Files that are no manifests, or meant to break their reader: one line with the place, exit code
+/// 1, and the good object beside them is not made either.
+fn hostile(fleet: &Fleet<'_>) -> Outcome {
+    let deep = "[".repeat(10_000);
+    let bomb = format!("a: &a {}\nb: [{}]\n", "x".repeat(100_000), "*a,".repeat(1000));
+    let long = "#".repeat(10 * 1024 * 1024);
+    let cases: [(&str, &[u8], &[&str]); 9] = [
+        ("nul", b"a: x\0y\n", &[":1:5:", "U+0000"]),
+        ("bytes", b"a: 1\nb: \xff\n", &[":2:4:", "offset 8"]),
+        ("tab", b"a:\n\t- b\n", &[":2:1:", "indent with spaces"]),
+        ("twice", b"a: 1\na: 2\n", &[":2:1:", "there twice, first in line 1"]),
+        ("anchor", b"a: *b\n", &[":1:4:", "no anchor &b"]),
+        ("template", b"a: {{ .Values.a }}\n", &[":1:5:", "template"]),
+        ("deep", deep.as_bytes(), &[":1:101:", "deeper than 100 levels"]),
+        ("bomb", bomb.as_bytes(), &[":2:", "3145728 bytes allowed"]),
+        ("long", long.as_bytes(), &["3 MiB (3145728 bytes)"]),
+    ];
+    let good = fleet.write("good.yaml", DAEMON_SET)?;
+    for (name, bytes, words) in cases {
+        let file = fleet.path("hostile.yaml");
+        std::fs::write(&file, bytes)?;
+        let file = file.display().to_string();
+        for verb in ["create", "apply", "delete"] {
+            let said = fleet.tool(&[verb, "-f", &good, "-f", &file])?.refused(words)?;
+            ensure!(said.contains("hostile.yaml:"), "{name}: the file is not named: {said}");
+        }
+        ensure!(there(fleet)?.is_empty(), "{name}: something was stored");
+    }
     Ok(())
 }
 

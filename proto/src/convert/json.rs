@@ -107,6 +107,33 @@ mod tests {
         assert_eq!(from_struct(&outer).unwrap_err().field, "a.b");
     }
 
+    /// Bytes of a Struct with this many lists in one another, as no client would make them.
+    fn nested(levels: usize) -> Vec<u8> {
+        let framed = |tag: u8, inner: &[u8]| {
+            let mut bytes = vec![tag];
+            prost::encoding::encode_varint(inner.len() as u64, &mut bytes);
+            bytes.extend_from_slice(inner);
+            bytes
+        };
+        // ListValue.values and Value.list_value, in one another.
+        let mut value = Vec::new();
+        for _ in 0..levels {
+            value = framed(0x32, &framed(0x0a, &value));
+        }
+        let entry = [framed(0x0a, b"a"), framed(0x12, &value)].concat();
+        framed(0x0a, &entry)
+    }
+
+    #[test]
+    fn bytes_that_nest_without_end_are_refused_before_they_are_values() {
+        use prost::Message as _;
+        let levels = |count| Struct::decode(nested(count).as_slice());
+        // A DaemonSet has about 20.
+        let shallow = levels(30).unwrap();
+        assert!(from_struct(&shallow).is_ok());
+        assert!(levels(10_000).unwrap_err().to_string().contains("recursion limit"));
+    }
+
     #[test]
     fn nesting_is_bounded() {
         let mut object = Struct::default();
