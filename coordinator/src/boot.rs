@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use everynode_coordinator_core::{ClusterRecord, Config, Fleet, Record, RestoreError, Write};
 use everynode_model::{ClusterId, ReignId, Term};
-use everynode_store::{KeyValue, Op, Outcome, Store, StoreError, Txn};
+use everynode_store::{KeyValue, Listing, Op, Outcome, Revision, Store, StoreError, Txn};
 
 use crate::clock::Clock;
 use crate::driver::Fence;
@@ -100,16 +100,17 @@ pub async fn boot_again(
     clock: &Arc<dyn Clock>,
     entropy: &Arc<Entropy>,
 ) -> Result<Booted, BootError> {
-    let (cluster, fence) = begin_reign(store, witness, clock, entropy).await?;
-    let pki = pki::store::load(store, Arc::clone(clock), Arc::clone(entropy)).await?;
-    let stored = records::load(store).await?;
-    if let Some(fault) = stored.iter().find_map(verify::fault) {
-        return Err(BootError::Unsound(fault));
-    }
-    let fleet = Fleet::restore(stored, config, clock.now()).map_err(BootError::Fleet)?;
-    if let Some(fault) = verify::together(&fleet).into_iter().next() {
-        return Err(BootError::Unsound(fault));
-    }
+    let stored = store.list("/", None).await?;
+    let Reign { cluster, txn } = next_reign(&stored, witness, clock, entropy)?;
+    // All of it is looked at before anything is written: a store that is not sound stays as it is.
+    let fleet = fleet_of(&stored, cluster, config, clock)?;
+    let load = || pki::store::load(store, Arc::clone(clock), Arc::clone(entropy));
+    let known = if stored.items.is_empty() { None } else { Some(load().await?) };
+    let fence = begin(store, txn, stored.revision).await?;
+    let pki = match known {
+        Some(pki) => pki,
+        None => load().await?,
+    };
     tracing::debug!(cluster = %cluster.id, term = %cluster.term, "a reign begins");
     Ok(Booted { fleet, fence, pki, cluster })
 }
@@ -128,16 +129,22 @@ pub async fn look(
     Ok((read(&item)?, pki))
 }
 
-async fn begin_reign(
-    store: &dyn Store,
+/// A reign that is not stored yet.
+struct Reign {
+    cluster: ClusterRecord,
+    txn: Txn,
+}
+
+fn next_reign(
+    stored: &Listing,
     witness: Option<&Witness>,
     clock: &Arc<dyn Clock>,
     entropy: &Entropy,
-) -> Result<(ClusterRecord, Fence), BootError> {
+) -> Result<Reign, BootError> {
     let reign = ReignId::new(entropy.uuid()?);
-    let item = store.get(CLUSTER_KEY).await?;
-    let former = item.as_ref().map(read).transpose()?;
-    let empty = former.is_none() && store.list("/", None).await?.items.is_empty();
+    let empty = stored.items.is_empty();
+    let item = stored.items.iter().find(|item| item.key == CLUSTER_KEY);
+    let former = item.map(read).transpose()?;
     if let Some(witness) = witness.filter(|_| former.is_some() || empty) {
         witness.check(former.as_ref())?;
     }
@@ -156,9 +163,34 @@ async fn begin_reign(
         None => return Err(BootError::NoCluster),
     };
     txn.ops.push(put(cluster));
+    Ok(Reign { cluster, txn })
+}
+
+/// What is stored, under the new reign, if it belongs together.
+fn fleet_of(
+    stored: &Listing,
+    cluster: ClusterRecord,
+    config: Config,
+    clock: &Arc<dyn Clock>,
+) -> Result<Fleet, BootError> {
+    let mut found = records::load_listing(stored)?;
+    if let Some(fault) = found.iter().find_map(verify::fault) {
+        return Err(BootError::Unsound(fault));
+    }
+    found.retain(|record| !matches!(record, Record::Cluster(_)));
+    found.push(Record::Cluster(cluster));
+    let fleet = Fleet::restore(found, config, clock.now()).map_err(BootError::Fleet)?;
+    match verify::together(&fleet).into_iter().next() {
+        Some(fault) => Err(BootError::Unsound(fault)),
+        None => Ok(fleet),
+    }
+}
+
+/// Stores a reign over what was read at `revision`, and nothing that came since.
+async fn begin(store: &dyn Store, txn: Txn, revision: Revision) -> Result<Fence, BootError> {
     match store.txn(txn).await? {
-        Outcome::Committed { revision } => Ok((cluster, Fence(revision))),
-        Outcome::CompareFailed { .. } => Err(BootError::Overtaken),
+        Outcome::Committed { revision: began } if began == revision + 1 => Ok(Fence(began)),
+        Outcome::Committed { .. } | Outcome::CompareFailed { .. } => Err(BootError::Overtaken),
     }
 }
 

@@ -19,6 +19,7 @@ mod kills;
 mod leaving;
 mod main_job;
 mod recreate;
+mod restored;
 mod updates;
 
 use std::process::ExitCode;
@@ -37,6 +38,7 @@ const SCENARIOS: &[Scenario] = &[
     ("kills::a_killed_coordinator_loses_nothing", kills::a_killed_coordinator_loses_nothing),
     ("kills::a_killed_agent_finds_its_pods", kills::a_killed_agent_finds_its_pods),
     ("kills::a_killed_shim_is_no_proof_of_death", kills::a_killed_shim_is_no_proof_of_death),
+    ("restored::onto_yesterdays_copy", restored::onto_yesterdays_copy),
     ("recreate::gone_then_one_everywhere", recreate::gone_then_one_everywhere),
     ("identity::one_agent_per_identity", identity::one_agent_per_identity),
     ("identity::a_lost_data_directory", identity::a_lost_data_directory),

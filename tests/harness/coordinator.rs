@@ -105,6 +105,16 @@ impl Coordinator {
         fs::read_to_string(self.dir.join("log")).unwrap_or_default()
     }
 
+    /// Looks after what is stored: `store` with these words, run to its end.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn keep(&self, words: &[&str]) -> Outcome<Said> {
+        let mut command = self.command(&self.program);
+        command.arg("store").args(words).arg("--data-dir").arg(self.data_dir());
+        Said::by(command)
+    }
+
     /// The command line tool, as the administrator, not yet run.
     pub fn tool_command(&self, arguments: &[&str]) -> Command {
         let mut command = self.command(&self.tool);

@@ -9,7 +9,7 @@ mod encode;
 mod key;
 
 use everynode_coordinator_core::{Record, Write};
-use everynode_store::{KeyValue, Op, Store, StoreError};
+use everynode_store::{KeyValue, Listing, Op, Store, StoreError};
 
 pub use decode::DecodeError;
 pub use key::CLUSTER_KEY;
@@ -47,7 +47,14 @@ pub fn encode(write: &Write) -> Op {
 /// When the store does not answer or one record can't be read: a fleet with a hole in it would take
 /// what is missing for deleted.
 pub async fn load(store: &dyn Store) -> Result<Vec<Record>, LoadError> {
-    let listing = store.list("/", None).await?;
+    load_listing(&store.list("/", None).await?)
+}
+
+/// The same of a listing of everything.
+///
+/// # Errors
+/// When one record can't be read.
+pub fn load_listing(listing: &Listing) -> Result<Vec<Record>, LoadError> {
     let mut records = Vec::with_capacity(listing.items.len());
     for item in &listing.items {
         records.extend(

@@ -1,5 +1,6 @@
 //! The whole coordinator over sockets in memory: real TLS, real HTTP/2, the real services.
 
+mod held;
 mod identity;
 
 use std::io;

@@ -9,8 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use everynode_coordinator_core::{ClusterRecord, HoldRecord};
-use everynode_store::sqlite::{Draft, read_file};
-use everynode_store::{Revision, StoreError};
+use everynode_store::sqlite::{Draft, Summary, read_file};
+use everynode_store::{KeyValue, Revision, StoreError};
 
 pub use restore::{MARGIN, Restore, RestoreError, Restored};
 use verify::verify;
@@ -70,7 +70,11 @@ const TOLD: usize = 3;
 /// # Errors
 /// What is wrong with it.
 pub fn look(path: &Path) -> Result<Held, LookError> {
-    let (summary, items) = read_file(path)?;
+    held(path, read_file(path)?)
+}
+
+/// What was read of a store, if it is sound.
+fn held(path: &Path, (summary, items): (Summary, Vec<KeyValue>)) -> Result<Held, LookError> {
     let verified = verify(&items);
     match verified.cluster {
         Some(cluster) if verified.faults.is_empty() => Ok(Held {

@@ -10,7 +10,7 @@ use everynode_store::sqlite::{Draft, Options, Place};
 use everynode_store::{Outcome, SqliteStore, Store as _, StoreError, Txn};
 
 use super::witness::{Witness, WitnessError};
-use super::{Held, LookError, look};
+use super::{Held, LookError, held, look};
 use crate::admin;
 use crate::entropy::{Entropy, NoEntropy};
 use crate::records;
@@ -119,10 +119,14 @@ impl Restore<'_> {
             error => error.into(),
         })?;
         let copy = look(self.file)?;
-        let former = self.former();
+        let former = self.former(&place);
         let witness = self.witness()?;
         self.check_cluster(copy.cluster.id, witness, former.as_ref())?;
-        if let Some(former) = former.as_ref().filter(|_| !self.force) {
+        // One that was not served from here, or not last, is none to be careful with.
+        let right = |former: &&Held| {
+            witness.is_none_or(|witness| witness.check(Some(&former.cluster)).is_ok())
+        };
+        if let Some(former) = former.as_ref().filter(right).filter(|_| !self.force) {
             return Err(RestoreError::Sound {
                 path: self.store.into(),
                 revision: former.revision,
@@ -146,8 +150,9 @@ impl Restore<'_> {
     }
 
     /// The present store, if it is sound.
-    fn former(&self) -> Option<Held> {
-        match look(self.store) {
+    fn former(&self, place: &Place) -> Option<Held> {
+        let read = place.read().map_err(LookError::from);
+        match read.and_then(|read| held(self.store, read)) {
             Ok(held) => Some(held),
             Err(error) => {
                 tracing::debug!(%error, "the present store is not sound");

@@ -342,7 +342,7 @@ async fn a_second_name_that_a_killed_restore_left_is_taken_away() {
 
 /// Where the log of a store that was not closed is gone, acknowledged writes are gone with it.
 #[tokio::test]
-async fn a_missing_log_is_not_taken_for_a_closed_store() {
+async fn a_log_that_is_missing_or_anothers_is_told_from_one_that_belongs() {
     let (directory, path) = place();
     let killed = directory.path().join("killed");
     fs::create_dir(&killed).unwrap();
@@ -353,8 +353,17 @@ async fn a_missing_log_is_not_taken_for_a_closed_store() {
     }
     let error = refused(&killed.join("store.db"));
     assert!(matches!(&error, StoreError::Corrupt { detail, .. } if detail.contains("-wal")));
+    // One of another store beside one that was closed would be folded in.
+    let log = fs::read(directory.path().join("store.db-wal")).unwrap();
     drop(store);
     drop(open(&path));
+    let before = fs::read(&path).unwrap();
+    fs::write(directory.path().join("store.db-wal"), log).unwrap();
+    let error = refused(&path);
+    assert!(matches!(&error, StoreError::Corrupt { detail, .. } if detail.contains("another")));
+    assert!(matches!(read_file(&path), Err(StoreError::Corrupt { .. })), "looking, too");
+    assert_eq!(fs::read(&path).unwrap(), before);
+    fs::write(directory.path().join("store.db-wal"), "").unwrap();
     drop(open(&path));
     // A lock file of an earlier version says nothing.
     fs::write(directory.path().join("store.db.lock"), "").unwrap();

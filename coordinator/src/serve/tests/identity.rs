@@ -11,14 +11,14 @@ use super::*;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A machine that has joined.
-struct Node {
+pub(super) struct Node {
     key: KeyPair,
-    uid: String,
+    pub(super) uid: String,
     chain: Vec<Vec<u8>>,
 }
 
 /// Its session, from its side.
-struct Session {
+pub(super) struct Session {
     say: mpsc::Sender<v1::AgentMessage>,
     hears: Streaming<v1::CoordinatorMessage>,
 }
@@ -45,7 +45,7 @@ impl Coordinator {
         tokens.create(asked).await.unwrap().into_inner().secret.parse().unwrap()
     }
 
-    async fn join(&self, name: &str) -> Node {
+    pub(super) async fn join(&self, name: &str) -> Node {
         let token = self.token(v1::CreateTokenRequest::default()).await;
         self.join_with(&token, name, name).await.unwrap()
     }
@@ -82,7 +82,7 @@ impl Coordinator {
         Ok(answer)
     }
 
-    async fn open(&self, node: &Node) -> Result<Session, Status> {
+    pub(super) async fn open(&self, node: &Node) -> Result<Session, Status> {
         self.open_with(node, v1::Hello::default()).await
     }
 
@@ -95,7 +95,7 @@ impl Coordinator {
         Ok(Session { say, hears })
     }
 
-    async fn delete(&self, node: &Node) {
+    pub(super) async fn delete(&self, node: &Node) {
         let mut nodes = NodesClient::new(self.user(Role::Admin).await);
         let delete = v1::DeleteNodeRequest { uid: node.uid.clone(), ..Default::default() };
         nodes.delete(delete).await.unwrap();
@@ -108,7 +108,7 @@ impl Coordinator {
         tokio::time::sleep(LOOK + Duration::from_secs(5)).await;
     }
 
-    async fn events(&self, reason: &str) -> Vec<v1::Event> {
+    pub(super) async fn events(&self, reason: &str) -> Vec<v1::Event> {
         let mut events = EventsClient::new(self.user(Role::Admin).await);
         let all = events.list(v1::ListRequest::default()).await.unwrap().into_inner().items;
         all.into_iter().filter(|event| event.reason == reason).collect()
@@ -116,11 +116,11 @@ impl Coordinator {
 }
 
 impl Session {
-    async fn next(&mut self) -> Message {
+    pub(super) async fn next(&mut self) -> Message {
         self.hears.message().await.unwrap().unwrap().message.unwrap()
     }
 
-    async fn welcome(&mut self) -> v1::Welcome {
+    pub(super) async fn welcome(&mut self) -> v1::Welcome {
         match self.next().await {
             Message::Welcome(welcome) => welcome,
             other => panic!("{other:?}"),
@@ -141,7 +141,7 @@ impl Session {
     }
 }
 
-fn reason<T>(outcome: Result<T, Status>) -> String {
+pub(super) fn reason<T>(outcome: Result<T, Status>) -> String {
     outcome.err().and_then(|status| reason_of(&status)).unwrap_or_default()
 }
 

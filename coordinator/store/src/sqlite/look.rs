@@ -10,9 +10,9 @@ use std::path::Path;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::open::{beside, check_pragmas, connect, exists};
+use super::open::{HEADER, beside, check_log, check_pragmas, connect, corrupt, exists};
 use super::{failure, read};
-use crate::{KeyValue, Result, Revision, StoreError};
+use crate::{KeyValue, Result, Revision};
 
 /// What a store holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,14 +45,22 @@ impl Look {
 /// Errors: those of opening a store.
 pub fn read_file(path: impl AsRef<Path>) -> Result<(Summary, Vec<KeyValue>)> {
     let path = path.as_ref();
-    let look = look(path)?;
+    read_all(&look(path)?, path)
+}
+
+/// The same of a store that nobody serves, which the holder of its lock has seen to.
+pub(super) fn read_held(lock: &File, path: &Path) -> Result<(Summary, Vec<KeyValue>)> {
+    read_all(&look_held(Some(lock), path)?, path)
+}
+
+fn read_all(look: &Look, path: &Path) -> Result<(Summary, Vec<KeyValue>)> {
     let named = |error| failure::sqlite(path, "verifying", error);
     // One read transaction, so that all of it is of one revision.
     let snapshot = look.connection.unchecked_transaction().map_err(named)?;
     let found: String =
         snapshot.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)).map_err(named)?;
     if found != "ok" {
-        return Err(StoreError::Corrupt { path: path.to_path_buf(), detail: found });
+        return Err(corrupt(path, &found));
     }
     let window = read::window(&snapshot).map_err(named)?;
     let items = read::list(&snapshot, "", window.head).map_err(named)?;
@@ -62,18 +70,33 @@ pub fn read_file(path: impl AsRef<Path>) -> Result<(Summary, Vec<KeyValue>)> {
 
 /// Opens the store at `path` for looking.
 pub(super) fn look(path: &Path) -> Result<Look> {
-    if !exists(path)? {
-        let source = std::io::Error::from(std::io::ErrorKind::NotFound);
-        return Err(failure::io(path, "opening", source));
+    let file = std::fs::metadata(path).map_err(|error| failure::io(path, "opening", error))?;
+    if file.len() < HEADER {
+        // SQLite takes an empty file for an empty database.
+        return Err(corrupt(path, "it is shorter than its header"));
     }
-    let served = Served::of(path)?;
-    if let Served::By(Nobody(lock)) = served
-        && !exists(&beside(path, "-wal"))?
-    {
-        return Ok(Look { connection: unchanging(path)?, _lock: lock });
+    match Served::of(path)? {
+        Served::ByNobody(lock) => {
+            let look = look_held(lock.as_ref(), path)?;
+            Ok(Look { _lock: lock, ..look })
+        }
+        Served::BySomebody => logged(path),
     }
+}
+
+fn look_held(lock: Option<&File>, path: &Path) -> Result<Look> {
+    if let Some(lock) = lock {
+        check_log(lock, path)?;
+    }
+    if exists(&beside(path, "-wal"))? {
+        return logged(path);
+    }
+    Ok(Look { connection: unchanging(path)?, _lock: None })
+}
+
+/// Through the log, which stays where it is: what is looked at is not tidied up.
+fn logged(path: &Path) -> Result<Look> {
     let connection = connect(path)?;
-    // What is looked at is not tidied up: the log stays where it is.
     connection
         .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
         .map_err(|error| failure::sqlite(path, "opening", error))?;
@@ -82,24 +105,22 @@ pub(super) fn look(path: &Path) -> Result<Look> {
 
 /// Who has a store open.
 enum Served {
-    By(Nobody),
-    Somebody,
+    /// Nobody; then its lock, if it ever had one.
+    ByNobody(Option<File>),
+    BySomebody,
 }
-
-/// Nobody: then its lock, if it ever had one.
-struct Nobody(Option<File>);
 
 impl Served {
     fn of(path: &Path) -> Result<Self> {
         let name = beside(path, ".lock");
         if !exists(&name)? {
-            return Ok(Self::By(Nobody(None)));
+            return Ok(Self::ByNobody(None));
         }
         let file = File::open(&name).map_err(|error| failure::io(&name, "opening", error))?;
         // Shared: those who look don't disturb each other.
         match file.try_lock_shared() {
-            Ok(()) => Ok(Self::By(Nobody(Some(file)))),
-            Err(TryLockError::WouldBlock) => Ok(Self::Somebody),
+            Ok(()) => Ok(Self::ByNobody(Some(file))),
+            Err(TryLockError::WouldBlock) => Ok(Self::BySomebody),
             Err(TryLockError::Error(error)) => Err(failure::io(&name, "locking", error)),
         }
     }

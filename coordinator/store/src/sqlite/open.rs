@@ -4,8 +4,14 @@
 //! the header's application id and version read as plain bytes, then modes, then SQLite, then the
 //! check of the structure.
 //!
-//! The lock file also says whether the store was closed. One that was not has its log beside it,
-//! always; where the log is gone, so are changes that were acknowledged, and it is not served.
+//! The lock file also says whether the store was closed, so that a log that is missing, and one that
+//! is another store's, are told from those that belong:
+//!
+//! ```text
+//!             served        closing: the log is folded in and removed        closed
+//!   "open" ───────────▶ "closing" ────────────────────────────────────▶ "closed"
+//!   its log is there    its log may be there                            no log is there
+//! ```
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read};
@@ -29,16 +35,20 @@ const BUSY: Duration = Duration::from_secs(5);
 /// The log is cut back to this once it was checkpointed, after a burst let it grow.
 const WAL_BYTES: u32 = 16 * 1024 * 1024;
 
+/// How long SQLite's header is.
+pub(super) const HEADER: u64 = 100;
+
 /// SQLite's default page size, which new stores get.
 const PAGE_BYTES: u64 = 4096;
 
-/// An open, checked database. Fields drop in this order: the lock goes last.
+/// An open, checked database. Fields drop in this order: the connection, which folds the log in and
+/// removes it, then the lock.
 #[derive(Debug)]
 pub(super) struct Database {
     pub(super) connection: Connection,
     pub(super) path: PathBuf,
     pub(super) window: Window,
-    lock: File,
+    lock: Lock,
 }
 
 /// What the lock file says of the store.
@@ -46,16 +56,35 @@ pub(super) struct Database {
 pub(super) enum Mark {
     /// It is served, or its server was killed: its log is beside it.
     Open,
-    /// It is all in one file, or about to be.
+    /// Its log may be beside it.
+    Closing,
+    /// It is all in one file.
     Closed,
 }
 
+/// A held lock file.
+#[derive(Debug)]
+pub(super) struct Lock {
+    pub(super) file: File,
+    /// The store's path.
+    path: PathBuf,
+}
+
 impl Drop for Database {
-    /// Before the connection folds the log in and removes it: killed in between, there is a log that
-    /// need not be, which does no harm.
     fn drop(&mut self) {
-        if let Err(error) = mark(&self.lock, &self.path, Mark::Closed) {
-            tracing::warn!(%error, "the store could not be marked as closed");
+        if let Err(error) = self.lock.mark(Mark::Closing) {
+            tracing::warn!(%error, "the store could not be marked as closing");
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A log that is left is one that could not be folded in, and belongs.
+        if says(&self.file, Mark::Closing)
+            && exists(&beside(&self.path, "-wal")).is_ok_and(|log| !log)
+        {
+            let _still_closing = self.mark(Mark::Closed);
         }
     }
 }
@@ -64,7 +93,7 @@ impl Drop for Database {
 pub(super) fn open(path: &Path, options: Options) -> Result<Database> {
     let lock = lock(path)?;
     super::place::unlink_unfinished(path)?;
-    check_log(&lock, path)?;
+    check_log(&lock.file, path)?;
     if !exists(path)? {
         create(path)?;
     }
@@ -102,10 +131,18 @@ pub(super) fn check_pragmas(connection: &Connection, path: &Path) -> Result<()> 
     check_identity(path, pragma("application_id")?, pragma("user_version")?)
 }
 
-/// Writes down whether the store is served.
-pub(super) fn mark(lock: &File, path: &Path, mark: Mark) -> Result<()> {
-    let written = lock.write_all_at(mark.word(), 0).and_then(|()| lock.sync_data());
-    written.map_err(|error| failure::io(&beside(path, ".lock"), "writing", error))
+impl Lock {
+    /// Writes down whether the store is served.
+    pub(super) fn mark(&self, mark: Mark) -> Result<()> {
+        let written = self.file.write_all_at(mark.word(), 0).and_then(|()| self.file.sync_data());
+        written.map_err(|error| failure::io(&beside(&self.path, ".lock"), "writing", error))
+    }
+}
+
+/// Whether that is what is written; in an earlier version's lock file nothing is.
+fn says(lock: &File, mark: Mark) -> bool {
+    let mut word = [0; Mark::LENGTH];
+    lock.read_at(&mut word, 0).is_ok_and(|read| word.get(..read) == Some(mark.word()))
 }
 
 /// Syncs a directory, so that a file created or renamed in it is there after a power cut.
@@ -130,7 +167,7 @@ pub(super) fn exists(path: &Path) -> Result<bool> {
     path.try_exists().map_err(|error| failure::io(path, "looking for", error))
 }
 
-pub(super) fn lock(path: &Path) -> Result<File> {
+pub(super) fn lock(path: &Path) -> Result<Lock> {
     let name = beside(path, ".lock");
     let file = OpenOptions::new()
         .read(true)
@@ -141,7 +178,7 @@ pub(super) fn lock(path: &Path) -> Result<File> {
         .open(&name)
         .map_err(|error| failure::io(&name, "opening", error))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock { file, path: path.to_path_buf() }),
         Err(TryLockError::WouldBlock) => Err(StoreError::Locked { path: path.to_path_buf() }),
         Err(TryLockError::Error(error)) => Err(failure::io(&name, "locking", error)),
     }
@@ -149,36 +186,40 @@ pub(super) fn lock(path: &Path) -> Result<File> {
 
 /// A store that was not closed without its log: what was acknowledged since the log was last folded
 /// in is gone.
-fn check_log(lock: &File, path: &Path) -> Result<()> {
-    let mut word = [0; Mark::LENGTH];
-    let read = lock.read_at(&mut word, 0);
-    let read = read.map_err(|error| failure::io(&beside(path, ".lock"), "reading", error))?;
+/// And one that was closed with a log, whose changes were made to another store.
+pub(super) fn check_log(lock: &File, path: &Path) -> Result<()> {
     let log = beside(path, "-wal");
-    if word.get(..read) == Some(Mark::Open.word()) && !exists(&log)? {
-        let detail = format!("it was not closed, and its log {} is gone", log.display());
-        return Err(StoreError::Corrupt { path: path.to_path_buf(), detail });
+    let shown = log.display();
+    if says(lock, Mark::Open) && !exists(&log)? {
+        return Err(corrupt(path, &format!("it was not closed, and its log {shown} is gone")));
+    }
+    // One without content was left by somebody who only looked.
+    if says(lock, Mark::Closed) && fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
+        let detail = format!("it was closed, and {shown} is the log of another: move that away");
+        return Err(corrupt(path, &detail));
     }
     Ok(())
 }
 
 /// Says that the log counts, once it is sure to be there: its name must be on disk before the mark.
-fn mark_open(lock: &File, path: &Path) -> Result<()> {
+fn mark_open(lock: &Lock, path: &Path) -> Result<()> {
     if !exists(&beside(path, "-wal"))? {
         // A file system without shared memory has no log.
-        return mark(lock, path, Mark::Closed);
+        return lock.mark(Mark::Closing);
     }
     sync_parent(path)?;
-    mark(lock, path, Mark::Open)
+    lock.mark(Mark::Open)
 }
 
 impl Mark {
-    /// Both words have one length, so that one replaces the other.
-    const LENGTH: usize = 7;
+    /// All words have one length, so that one replaces the other.
+    const LENGTH: usize = 8;
 
     const fn word(self) -> &'static [u8] {
         match self {
-            Self::Open => b"open  \n",
-            Self::Closed => b"closed\n",
+            Self::Open => b"open   \n",
+            Self::Closing => b"closing\n",
+            Self::Closed => b"closed \n",
         }
     }
 }
@@ -284,6 +325,8 @@ fn quick_check(connection: &Connection, path: &Path) -> Result<()> {
     if found == "ok" { Ok(()) } else { Err(corrupt(path, &found)) }
 }
 
-fn corrupt(path: &Path, detail: &str) -> StoreError {
-    StoreError::Corrupt { path: path.to_path_buf(), detail: detail.to_owned() }
+pub(super) fn corrupt(path: &Path, detail: &str) -> StoreError {
+    // SQLite tells of damage on several lines.
+    let detail = detail.lines().collect::<Vec<_>>().join(" ");
+    StoreError::Corrupt { path: path.to_path_buf(), detail }
 }

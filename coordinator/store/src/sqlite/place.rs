@@ -7,15 +7,16 @@
 //! Killed at any moment, the file in the place is the former store whole, or the new one whole. A log
 //! never stands beside a store that it is not of: SQLite would fold it in.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::draft::Draft;
 use super::failure;
-use super::open::{Mark, beside, connect, exists, lock, mark, remove_if_there, sync_parent};
-use crate::{Result, StoreError};
+use super::look::{Summary, read_held};
+use super::open::{Lock, Mark, beside, connect, exists, lock, remove_if_there, sync_parent};
+use crate::{KeyValue, Result, StoreError};
 
 /// What names of kept stores go on with.
 pub(super) const KEPT: &str = ".before-restore-";
@@ -24,7 +25,7 @@ pub(super) const KEPT: &str = ".before-restore-";
 #[derive(Debug)]
 pub struct Place {
     path: PathBuf,
-    lock: File,
+    lock: Lock,
 }
 
 impl Place {
@@ -38,15 +39,22 @@ impl Place {
         Ok(Self { path, lock })
     }
 
+    /// What is there, as [`super::read_file`] reads it.
+    ///
+    /// Errors: those of opening a store.
+    pub fn read(&self) -> Result<(Summary, Vec<KeyValue>)> {
+        read_held(&self.lock.file, &self.path)
+    }
+
     /// Folds the log into a sound store, so that its file is the whole of it.
     ///
     /// Errors: those of opening a store.
     pub fn fold_log(&self) -> Result<()> {
         let named = |error| failure::sqlite(&self.path, "folding the log into", error);
+        self.lock.mark(Mark::Closing)?;
         let connection = connect(&self.path)?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(named)?;
         connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(named)?;
-        mark(&self.lock, &self.path, Mark::Closed)?;
         connection.close().map_err(|(_, error)| named(error))
     }
 
@@ -59,7 +67,7 @@ impl Place {
         if exists(&kept)? {
             return Err(StoreError::Exists { path: kept });
         }
-        mark(&self.lock, &self.path, Mark::Closed)?;
+        self.lock.mark(Mark::Closing)?;
         let log = beside(&self.path, "-wal");
         if exists(&log)? {
             let kept = beside(&kept, "-wal");
