@@ -11,6 +11,7 @@
 
 mod bad_input;
 mod bad_start;
+mod chaos;
 mod demo;
 mod grpc;
 mod identity;
@@ -28,6 +29,7 @@ use everynode_tests::runner::{self, Scenario};
 
 /// The long ones first: they are played some at a time.
 const SCENARIOS: &[Scenario] = &[
+    ("chaos::everything_is_killed", chaos::everything_is_killed),
     ("leaving::a_removed_machine_tears_down", leaving::a_removed_machine_tears_down),
     ("kills::a_killed_exporter_comes_back", kills::a_killed_exporter_comes_back),
     ("updates::one_node_at_a_time", updates::one_node_at_a_time),

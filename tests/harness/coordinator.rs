@@ -8,6 +8,7 @@ use crate::daemon::Daemon;
 use crate::failure::{Context as _, Outcome};
 use crate::ground::Ground;
 use crate::net::{Address, Family, Namespace, Switch};
+use crate::proc::{self, Process};
 use crate::said::Said;
 use crate::{ensure, failure, wait};
 
@@ -86,10 +87,37 @@ impl Coordinator {
     /// # Errors
     /// When it does not.
     pub fn start(&mut self) -> Outcome {
+        self.launch()?;
+        self.answers()
+    }
+
+    /// Starts it, and waits for nothing.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn launch(&mut self) -> Outcome {
         ensure!(self.process.is_none(), "the coordinator runs already");
         let command = self.coordinator_command(&self.data_dir(), PORT);
         self.process = Some(Daemon::start(command, &self.dir.join("log"))?);
+        Ok(())
+    }
+
+    /// Waits until it answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn answers(&self) -> Outcome {
         wait::soon("the coordinator answers", || self.tool(&["version"])?.ok().map(drop))
+    }
+
+    /// The running program.
+    pub fn process_mut(&mut self) -> Option<&mut Daemon> {
+        self.process.as_mut()
+    }
+
+    /// Every living process in its network.
+    pub fn processes(&self) -> Vec<Process> {
+        proc::in_network(self.namespace.inode())
     }
 
     /// Ends it with no chance to do anything.

@@ -57,6 +57,14 @@ impl Daemon {
         self.ended()
     }
 
+    /// How it ended by itself, if it has.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn has_ended(&mut self) -> Outcome<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
     /// How it ended by itself, once it has.
     ///
     /// # Errors

@@ -147,6 +147,11 @@ impl<'g> Fleet<'g> {
         self.switch.heal(self.machine(name)?.address())
     }
 
+    /// The path of one of the programs.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.ground.program(name)
+    }
+
     /// Where the lock witnesses write.
     pub fn witness_dir(&self) -> PathBuf {
         self.dir.join("witness")

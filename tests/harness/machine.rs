@@ -183,10 +183,20 @@ impl Machine {
         Ok(())
     }
 
+    /// The running agent.
+    pub fn agent_mut(&mut self) -> Option<&mut Daemon> {
+        self.agent.as_mut()
+    }
+
+    /// Every living process on it: in its network, wherever its cgroup.
+    pub fn processes(&self) -> Vec<Process> {
+        proc::in_network(self.namespace.inode())
+    }
+
     /// The instances of a program on it: in its network, wherever their cgroup.
     pub fn running(&self, program: &str) -> Vec<Process> {
-        let here = proc::in_network(self.namespace.inode());
-        here.into_iter().filter(|process| process.program() == program).collect()
+        let here = self.processes().into_iter();
+        here.filter(|process| process.program() == program).collect()
     }
 
     /// The only instance of a program on it, which is in a container's cgroup below its root.

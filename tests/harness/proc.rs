@@ -90,6 +90,37 @@ pub fn in_network(network: u64) -> Vec<Process> {
     all().into_iter().filter(|process| process.network() == Some(network)).collect()
 }
 
+/// The ids of dead children that these have not waited for.
+pub fn zombies_of(parents: &[u32]) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let is_zombie = |pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+        let mut fields = fields.split_whitespace();
+        let (state, parent) = (fields.next(), fields.next().and_then(|pid| pid.parse().ok()));
+        state == Some("Z") && parent.is_some_and(|parent| parents.contains(&parent))
+    };
+    pids.filter(is_zombie).collect()
+}
+
+/// What a process has open, each as `/proc/PID/fd` names it, without the numbers of sockets and
+/// pipes.
+pub fn open_files(pid: u32) -> Vec<String> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let targets = entries.filter_map(|entry| fs::read_link(entry.path()).ok());
+    let name = |target: std::path::PathBuf| {
+        let target = target.to_string_lossy().into_owned();
+        match target.split_once(":[") {
+            Some((kind @ ("socket" | "pipe"), _)) => kind.to_owned(),
+            _ => target,
+        }
+    };
+    let mut names: Vec<String> = targets.map(name).collect();
+    names.sort();
+    names
+}
+
 /// Sends a signal to the process of this id, which the caller knows to be its own.
 ///
 /// # Errors
@@ -115,6 +146,8 @@ mod tests {
         let me = Process::of(std::process::id()).unwrap();
         assert!(me.lives() && !me.program().is_empty());
         assert!(me.network().is_some_and(|network| in_network(network).contains(&me)));
+        assert!(!open_files(me.pid).is_empty());
+        assert_eq!(zombies_of(&[me.pid]), Vec::<u32>::new());
         let earlier = Process { started: me.started - 1, ..me };
         assert!(!earlier.lives());
     }

@@ -133,7 +133,7 @@ fn close(
 }
 
 /// A line on standard output; a reader that went away is no reason to stop testing.
-fn say(line: &str) {
+pub fn say(line: &str) {
     let _ = writeln!(io::stdout().lock(), "{line}");
 }
 

@@ -51,9 +51,14 @@ pub fn throughout(time: Duration, what: &str, mut look: impl FnMut() -> Outcome)
     Ok(())
 }
 
+/// Lets so much time pass: for moments drawn at random, and for nothing that anybody relies on.
 #[expect(clippy::disallowed_methods, reason = "scenarios are plain threads, without a runtime")]
+pub fn idle(time: Duration) {
+    std::thread::sleep(time);
+}
+
 fn pause() {
-    std::thread::sleep(BETWEEN);
+    idle(BETWEEN);
 }
 
 #[cfg(test)]

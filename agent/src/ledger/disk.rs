@@ -102,6 +102,7 @@ impl LedgerStore for DiskLedger {
 
     fn bodies(&self) -> BoxFuture<'static, BTreeSet<Digest>> {
         let listed = self.blocking(|inner| {
+            inner.remove_unfinished_bodies();
             let names = inner.body_names();
             names.into_iter().filter(|digest| inner.read_body(*digest).is_some()).collect()
         });
@@ -179,6 +180,16 @@ impl Inner {
         let Ok(entries) = fs::read_dir(self.bodies()) else { return Vec::new() };
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         names.filter_map(|name| name.parse().ok()).collect()
+    }
+
+    /// Those that an agent which was killed had begun to write. To be called when none is written.
+    fn remove_unfinished_bodies(&self) {
+        let entries = fs::read_dir(self.bodies()).into_iter().flatten().flatten();
+        let paths = entries.map(|entry| entry.path());
+        for path in paths.filter(|path| path.extension().is_some_and(|end| end == "tmp")) {
+            // One that stays costs its bytes until the next time.
+            let _ = fs::remove_file(path);
+        }
     }
 
     fn wipe(&self) -> io::Result<()> {
@@ -294,7 +305,10 @@ mod tests {
         assert_eq!(store.body(digest).await, None);
         store.put_bodies(vec![(digest, b"body".to_vec())]).await.unwrap();
         assert_eq!(store.body(digest).await.as_deref(), Some(b"body".as_slice()));
+        let unfinished = directory.path().join(format!("bodies/{digest}.tmp"));
+        fs::write(&unfinished, "bo").unwrap();
         assert_eq!(store.bodies().await, [digest].into());
+        assert!(!unfinished.exists(), "what was cut off is cleared away");
         fs::write(directory.path().join(format!("bodies/{digest}")), "bodY").unwrap();
         assert_eq!(store.body(digest).await, None);
         assert_eq!(store.bodies().await, BTreeSet::new());
