@@ -1,69 +1,109 @@
-//! `everynode-agent check`: what this machine can honour, tried and printed line by line.
+//! `everynode-agent check`: what this machine can honour, tried and told line by line.
+//!
+//! A line is `FAIL` where pods can't run here, or a machine can't join, until somebody has acted; it
+//! says what to do. `warn` is what will be missed later. Each try is undone; a running agent is not
+//! disturbed.
+
+mod coordinator;
+mod files;
+mod host;
 
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::data_dir::{make_private, remove_durably, write_durably};
+use serde_json::{Value, json};
 
-/// One thing that was tried: its name, and what was found or what is wrong.
-struct Line(&'static str, Result<String, String>);
+use crate::cli::{CheckArgs, Json};
+use crate::config::ConfigError;
+use crate::identity::{Identity, IdentityFiles};
+
+/// Why nothing was tried.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CheckError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// How one try went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Pass,
+    Warn,
+    Fail,
+    Note,
+}
+
+/// One thing that was tried: its name, how it went, and what was found or what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Line {
+    name: &'static str,
+    verdict: Verdict,
+    detail: String,
+}
 
 /// Tries everything; says whether pods of host processes can run here.
 ///
 /// # Errors
-/// When the result can't be printed.
-pub(crate) fn check(data_dir: &Path, cgroup_root: &Path, out: &mut dyn Write) -> io::Result<bool> {
-    let mut lines = machine(cgroup_root);
-    lines.push(Line("data directory", durable(data_dir)));
-    lines.push(Line("user", user()));
-    for Line(name, found) in &lines {
-        match found {
-            Ok(detail) => writeln!(out, "pass  {name}: {detail}")?,
-            Err(problem) => writeln!(out, "FAIL  {name}: {problem}")?,
+/// When what was given can't be used, or the result can't be printed.
+pub(crate) async fn check(
+    args: &CheckArgs,
+    data_dir: &Path,
+    cgroup_root: &Path,
+    out: &mut (dyn Write + Send),
+) -> Result<bool, CheckError> {
+    let identity = IdentityFiles::new(data_dir).load();
+    let known = identity.as_ref().ok().and_then(Option::as_ref);
+    let mut lines = host::lines(cgroup_root, known.map(|identity| &identity.name));
+    lines.extend(files::lines(data_dir, identity.as_ref()));
+    lines.push(coordinator::line(args, known).await?);
+    let images = "this agent has no container runtime yet".to_owned();
+    lines.push(Line { name: "containers with images", verdict: Verdict::Note, detail: images });
+    let fine = lines.iter().all(|line| line.verdict != Verdict::Fail);
+    match args.output {
+        None => lines.iter().try_for_each(|line| {
+            writeln!(out, "{}  {}: {}", line.verdict.as_str(), line.name, line.detail)
+        })?,
+        Some(Json::Json) => {
+            let checks: Vec<Value> = lines.iter().map(Line::json).collect();
+            let all = json!({"ok": fine, "checks": checks});
+            // Serialising a value to memory can't fail.
+            writeln!(out, "{}", serde_json::to_string_pretty(&all).unwrap_or_default())?;
         }
     }
-    writeln!(out, "note  containers with images: this agent has no container runtime yet")?;
-    Ok(lines.iter().all(|Line(_, found)| found.is_ok()))
+    Ok(fine)
 }
 
-fn machine(cgroup_root: &Path) -> Vec<Line> {
-    match everynode_runtime::probe(cgroup_root) {
-        Ok(found) => {
-            let or_else =
-                |there: bool, yes: &str, no: &str| Ok((if there { yes } else { no }).into());
-            vec![
-                Line("cgroup v2", Ok(found.mount.display().to_string())),
-                Line("cgroup root", Ok(format!("{} is writable", found.root.display()))),
-                Line(
-                    "forced stop",
-                    or_else(
-                        found.cgroup_kill,
-                        "cgroup.kill",
-                        "freeze, kill and thaw (before 5.14)",
-                    ),
-                ),
-                Line(
-                    "start in a cgroup",
-                    or_else(found.clone_into_cgroup, "clone3", "moved before exec (before 5.7)"),
-                ),
-            ]
-        }
-        Err(error) => vec![Line("host processes", Err(error.to_string()))],
+impl Line {
+    fn pass(name: &'static str, detail: impl Into<String>) -> Self {
+        Self { name, verdict: Verdict::Pass, detail: detail.into() }
+    }
+
+    fn warn(name: &'static str, detail: impl Into<String>) -> Self {
+        Self { name, verdict: Verdict::Warn, detail: detail.into() }
+    }
+
+    fn fail(name: &'static str, detail: impl Into<String>) -> Self {
+        Self { name, verdict: Verdict::Fail, detail: detail.into() }
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "name": self.name,
+            "result": self.verdict.as_str().to_lowercase(),
+            "detail": self.detail,
+        })
     }
 }
 
-fn durable(data_dir: &Path) -> Result<String, String> {
-    let trial = data_dir.join("check.trial");
-    make_private(data_dir)
-        .and_then(|()| write_durably(&trial, b"trial"))
-        .and_then(|()| remove_durably(&trial))
-        .map(|()| format!("{} takes durable writes", data_dir.display()))
-        .map_err(|error| format!("{}: {error}", data_dir.display()))
-}
-
-fn user() -> Result<String, String> {
-    match rustix::process::geteuid().as_raw() {
-        0 => Ok("root: pods may run as any user".into()),
-        uid => Ok(format!("uid {uid}: pods run as this user only")),
+impl Verdict {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Warn => "warn",
+            Self::Fail => "FAIL",
+            Self::Note => "note",
+        }
     }
 }

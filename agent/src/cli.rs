@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -12,9 +13,18 @@ const EXAMPLES: &str = "Examples:
   # Once joined, the data directory is all it needs
   everynode-agent --data-dir /var/lib/everynode-agent
 
-  # What runs here, and why not
-  everynode-agent pods
+  # What this machine can honour: the first thing to run on it
+  everynode-agent check
+
+  # What runs here, why not, and what it prints; no coordinator is needed for any of these
+  everynode-agent status
+  everynode-agent pods -o wide
   everynode-agent why
+  everynode-agent logs node-exporter --tail 20 -f
+
+  # Keep a daemon as it is, or down, whatever is ordered
+  everynode-agent hold node-exporter --stop --for 2h --reason 'replacing a disk'
+  everynode-agent release node-exporter
 
   # Stop everything and leave the cluster
   everynode-agent leave
@@ -132,12 +142,90 @@ pub(crate) enum LogFormat {
 
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub(crate) enum Command {
-    /// Show who this machine is and whether it has a coordinator
-    Status,
+    /// Show who this machine is, whether it has a coordinator, and what is held
+    ///
+    /// Without a running agent it shows what identity and ledger say.
+    #[command(after_help = "Examples:
+  everynode-agent status
+  everynode-agent status -o json")]
+    Status {
+        /// In which form, if not as text
+        #[arg(short, long, value_enum, value_name = "FORMAT")]
+        output: Option<Json>,
+    },
     /// Show the pods of this machine
-    Pods,
+    ///
+    /// Without a running agent it shows what the ledger wants and what lives in the cgroups.
+    #[command(after_help = "Examples:
+  everynode-agent pods
+  everynode-agent pods -o wide
+  everynode-agent pods -n monitoring -o json")]
+    Pods {
+        /// Only those of this namespace
+        #[arg(short, long)]
+        namespace: Option<String>,
+        /// In which form, if not as a table
+        #[arg(short, long, value_enum, value_name = "FORMAT")]
+        output: Option<PodsFormat>,
+    },
     /// Show why pods do not run as they ought to
-    Why,
+    #[command(after_help = "Examples:
+  # Everything that does not simply run
+  everynode-agent why
+  # One DaemonSet's pod
+  everynode-agent why node-exporter -n monitoring")]
+    Why {
+        /// The DaemonSet; all without one
+        name: Option<String>,
+        /// The DaemonSet's namespace [default: default]
+        #[arg(short, long)]
+        namespace: Option<String>,
+    },
+    /// Print what a pod here has printed
+    ///
+    /// Read from the files in the data directory, so that it needs neither coordinator nor agent;
+    /// also of a pod that is gone, as long as its files are there.
+    #[command(after_help = "Examples:
+  everynode-agent logs node-exporter
+  # The last 20 lines, and what comes
+  everynode-agent logs node-exporter -n monitoring --tail 20 -f
+  # What it printed before it was restarted
+  everynode-agent logs node-exporter --previous")]
+    Logs(LogsArgs),
+    /// Keep a pod as it is, whatever is ordered, until it is released
+    ///
+    /// What runs runs on at its revision, and is restarted when it dies; what does not run is not
+    /// started. Orders are accepted, and take effect on release. It holds across restarts of the
+    /// agent and the machine; a machine that leaves its cluster heeds no hold.
+    #[command(after_help = "Examples:
+  # No update while somebody looks into it
+  everynode-agent hold node-exporter -n monitoring --reason 'looking into a leak'
+  # Down for two hours, for work on the machine
+  everynode-agent hold node-exporter --stop --for 2h
+  # The machine as it is
+  everynode-agent hold --all")]
+    Hold {
+        #[command(flatten)]
+        what: What,
+        /// Stop it, too, and keep it down; waits until it is down
+        #[arg(long)]
+        stop: bool,
+        /// Release it by itself after so long, as 90s, 30m or 2h
+        #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+        lasting: Option<Duration>,
+        /// What for: shown here and by the coordinator
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        reason: String,
+    },
+    /// Let a pod that is held follow its orders again
+    #[command(after_help = "Examples:
+  everynode-agent release node-exporter -n monitoring
+  # Everything that is held here
+  everynode-agent release --all")]
+    Release {
+        #[command(flatten)]
+        what: What,
+    },
     /// Stop every pod and leave the cluster
     Leave,
     /// Take this machine to a coordinator that was built anew, or to another one: what runs goes on,
@@ -146,8 +234,92 @@ pub(crate) enum Command {
     /// Stop every pod, and the agent, because this machine goes down; the agent's next start
     /// brings them back
     Shutdown,
-    /// Show what this machine can honour
-    Check,
+    /// Show what this machine can honour, and what keeps it from running pods
+    ///
+    /// Exits with 1 when something essential is missing. To be run before a machine is joined, and
+    /// whenever something is odd.
+    #[command(after_help = "Examples:
+  everynode-agent check
+  # Whether the coordinator is in reach, too
+  everynode-agent check --coordinator coordinator.example:7443 --join-token-file /run/token")]
+    Check(CheckArgs),
+}
+
+/// Which pods.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub(crate) struct What {
+    /// The DaemonSet
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) name: Option<String>,
+    /// Everything on this node, also what is not ordered yet
+    #[arg(long, conflicts_with = "namespace")]
+    pub(crate) all: bool,
+    /// The DaemonSet's namespace [default: default]
+    #[arg(short, long)]
+    pub(crate) namespace: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub(crate) struct LogsArgs {
+    /// The DaemonSet, or a pod's name or uid
+    pub(crate) name: String,
+    /// The DaemonSet's namespace [default: default]
+    #[arg(short, long)]
+    pub(crate) namespace: Option<String>,
+    /// The container; the first without one
+    #[arg(short, long)]
+    pub(crate) container: Option<String>,
+    /// Only so many of the last lines; -1: all
+    #[arg(long, value_name = "LINES", default_value_t = -1, allow_negative_numbers = true)]
+    pub(crate) tail: i64,
+    /// Go on with what comes, until the pod is gone
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Only what was printed before the container was started the last time
+    #[arg(short, long, conflicts_with = "follow")]
+    pub(crate) previous: bool,
+    /// With the time of each line
+    #[arg(long)]
+    pub(crate) timestamps: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub(crate) struct CheckArgs {
+    /// Where coordinators are, if no machine has joined here yet
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
+    pub(crate) coordinator: Vec<String>,
+    /// A file with the token to join with: by it a coordinator is trusted
+    #[arg(long, value_name = "FILE")]
+    pub(crate) join_token_file: Option<PathBuf>,
+    /// In which form, if not as text
+    #[arg(short, long, value_enum, value_name = "FORMAT")]
+    pub(crate) output: Option<Json>,
+}
+
+/// The form that programs read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Json {
+    /// JSON.
+    Json,
+}
+
+/// Forms of a list of pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PodsFormat {
+    /// With more columns.
+    Wide,
+    /// As Kubernetes has them.
+    Json,
+    /// `pod/NAME`, one a line.
+    Name,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration < Duration::from_secs(1) => Err("less than a second".into()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(format!("{error}; such as 90s, 30m or 2h")),
+    }
 }
 
 #[cfg(test)]
@@ -166,6 +338,30 @@ mod tests {
             let cli = Cli::try_parse_from(line).unwrap();
             assert_eq!(cli.command, Some(Command::Leave));
             assert_eq!(cli.common.data_dir, PathBuf::from("/d"));
+        }
+    }
+
+    #[test]
+    fn a_hold_is_of_one_or_of_all() {
+        let parse = |words: &[&str]| Cli::try_parse_from([&["x"], words].concat());
+        let held = parse(&["hold", "a", "-n", "b", "--stop", "--for", "2h"]).unwrap().command;
+        let Some(Command::Hold { what, stop: true, lasting, .. }) = held else {
+            panic!("{held:?}")
+        };
+        assert_eq!((what.name.as_deref(), what.namespace.as_deref()), (Some("a"), Some("b")));
+        assert_eq!(lasting, Some(Duration::from_secs(7200)));
+        assert!(parse(&["hold", "--all"]).is_ok());
+        for bad in [
+            &["hold"][..],
+            &["hold", "a", "--all"],
+            &["hold", "--all", "-n", "b"],
+            &["hold", "a", "--for", "0s"],
+            &["hold", "a", "--for", "soon"],
+            &["release"],
+            &["logs"],
+            &["logs", "a", "-f", "-p"],
+        ] {
+            assert!(parse(bad).is_err(), "{bad:?}");
         }
     }
 

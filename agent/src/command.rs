@@ -18,7 +18,6 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::check::check;
 use crate::cli::{Cli, Command, LogFormat};
 use crate::clock::{BootClock, Clock};
 use crate::config::{Config, ConfigError, TokenSource};
@@ -27,7 +26,8 @@ use crate::facts::Machine;
 use crate::identity::{Identity, IdentityError, IdentityFiles};
 use crate::join::{self, JoinError, Wish};
 use crate::ledger::{DiskLedger, LedgerStore as _};
-use crate::local::{self, Question, client};
+use crate::local::{self, client::AskError};
+use crate::people::{self, PeopleError, run_dir};
 use crate::random::Random;
 use crate::rejoin::{self, RejoinError};
 use crate::run::{Outcome, Parts, RunError, go_down, run};
@@ -68,7 +68,7 @@ enum Failure {
     #[error(transparent)]
     Run(#[from] RunError),
     #[error(transparent)]
-    Ask(#[from] client::AskError),
+    People(#[from] PeopleError),
     #[error(
         "this machine has not joined a cluster: start the agent with --coordinator HOST:PORT and \
          --join-token-file FILE (`everynode token create --print-join-command` prints the command)"
@@ -127,31 +127,21 @@ pub fn main_with_args(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 async fn dispatch(cli: Cli) -> Result<bool, Failure> {
     let mut out = io::stdout();
-    let question = match cli.command.clone() {
-        None => return start(Config::from_cli(cli)?, Task::Serve).await,
-        Some(Command::Shutdown) => {
-            // Through the running agent; where there is none, by one that does nothing else.
-            let asked = client::ask(&cli.common.data_dir, Question::Shutdown, &mut out).await;
-            return match asked {
-                Err(client::AskError::NotRunning(_)) => {
-                    start(Config::from_cli(cli)?, Task::GoDown).await
-                }
-                asked => Ok(asked?),
-            };
-        }
-        Some(Command::Rejoin(start)) => {
-            let cli = Cli { command: None, start: *start, ..cli };
-            return rejoin(&Config::from_cli(cli)?, &mut out).await;
-        }
-        Some(Command::Check) => {
-            return Ok(check(&cli.common.data_dir, &cli.common.cgroup_root, &mut out)?);
-        }
-        Some(Command::Status) => Question::Status,
-        Some(Command::Pods) => Question::Pods,
-        Some(Command::Why) => Question::Why,
-        Some(Command::Leave) => Question::Leave,
+    let Some(command) = cli.command.clone() else {
+        return start(Config::from_cli(cli)?, Task::Serve).await;
     };
-    Ok(client::ask(&cli.common.data_dir, question, &mut out).await?)
+    if let Command::Rejoin(start) = command {
+        let cli = Cli { command: None, start: *start, ..cli };
+        return rejoin(&Config::from_cli(cli)?, &mut out).await;
+    }
+    let goes_down = command == Command::Shutdown;
+    match people::follow(command, &cli.common, &mut out).await {
+        // Where no agent runs, by one that does nothing else.
+        Err(PeopleError::Ask(AskError::NotRunning(_))) if goes_down => {
+            start(Config::from_cli(cli)?, Task::GoDown).await
+        }
+        done => Ok(done?),
+    }
 }
 
 /// Takes this machine to another coordinator, through its running agent or, where none runs, alone.
@@ -204,7 +194,7 @@ async fn start(config: Config, task: Task) -> Result<bool, Failure> {
         return Ok(true);
     }
     let directory = DataDir::open(&config.data_dir).await?;
-    let run_dir = directory.path().join("run");
+    let run_dir = run_dir(directory.path());
     let (runtime, events) = ProcessRuntime::open(process::Config {
         cgroup_root: config.cgroup_root.clone(),
         run_dir: run_dir.clone(),

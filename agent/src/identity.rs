@@ -150,6 +150,11 @@ impl Identity {
         Marks { cluster: self.cluster, node: self.node }
     }
 
+    /// What everything that it ever started bears; first, what it starts now.
+    pub fn ever(&self) -> Vec<Marks> {
+        std::iter::once(self.marks()).chain(self.formers.iter().copied()).collect()
+    }
+
     /// Every cluster that it is or was of.
     pub fn clusters(&self) -> BTreeSet<ClusterId> {
         self.formers.iter().map(|former| former.cluster).chain([self.cluster]).collect()

@@ -18,8 +18,11 @@ pub mod identity;
 pub mod join;
 pub mod ledger;
 pub mod local;
+mod logs;
+mod people;
 pub mod random;
 mod rejoin;
+pub mod report;
 pub mod run;
 mod session;
 

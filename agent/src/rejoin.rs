@@ -79,11 +79,14 @@ pub(crate) async fn rejoin(
 /// With no agent that could do it.
 async fn become_next(data_dir: &Path) -> Result<(), RejoinError> {
     let directory = DataDir::open(data_dir).await?;
-    if let Loaded::Ledger(ledger) = DiskLedger::new(directory.path()).load().await?
+    let files = IdentityFiles::new(directory.path());
+    if let Some(present) = files.load()?
+        && let Loaded::Ledger(ledger) | Loaded::Recovered(ledger, _) =
+            DiskLedger::new(directory.path()).load(present.ever()).await?
         && ledger.standing != Standing::Active
     {
         return Err(RejoinError::Leaving);
     }
-    IdentityFiles::new(directory.path()).succeed()?;
+    files.succeed()?;
     Ok(())
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   order accepted ─┐
+//!   hold, release ──┤
 //!   leaving, left ──┤  draft   next_write()   in flight   written()   on disk: what counts
 //!   session ────────┼────────▶ ─────────────▶ ─────────▶ ──────────▶
 //!   place moves ────┘                             │
@@ -10,17 +11,22 @@
 //! ```
 //!
 //! One order waits at most: a newer one takes the place of the one waiting, and its answer stands
-//! for both. An order whose write fails is refused, so that the coordinator knows; everything else
-//! is this machine's own wish and is tried until it succeeds.
+//! for both. An order whose write fails is refused, so that the coordinator knows, and so is what
+//! somebody wanted of holds; everything else is this machine's own wish and is tried until it
+//! succeeds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use everynode_model::{Now, PodKey, SessionNonce, Stamp, Timestamp};
+use everynode_model::{Assignment, Item, Now, PodKey, SessionNonce, Stamp, Timestamp};
 
 use crate::backoff::Policy;
 use crate::event::Marks;
+use crate::hold::{Ends, Holds, Waiting};
 use crate::ledger::{Ledger, Standing};
 use crate::order::{Fence, Order};
+
+/// Wishes about holds that may wait: people at one machine, several times over.
+const WAITING: usize = 16;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -32,6 +38,11 @@ pub(crate) struct Book {
     /// Not for the disk: it is over with the next boot.
     going_down: bool,
     session: Option<SessionNonce>,
+    /// What somebody wants of holds, in the order in which it came.
+    changes: VecDeque<Waiting>,
+    ends: Ends,
+    /// What was found to run while nobody knew what ought to.
+    found: BTreeMap<PodKey, Item>,
     /// Places whose entry must name another runtime before anything is made there.
     moves: BTreeMap<PodKey, String>,
     /// Which runtime each item on disk asks for, as far as it was said.
@@ -46,6 +57,14 @@ struct Writing {
     order: Option<(Stamp, BTreeMap<PodKey, String>)>,
     /// Whether somebody waits to hear of the order.
     answer: bool,
+    requests: Vec<u64>,
+}
+
+/// What a write was for, apart from this machine's own wishes.
+#[derive(Debug, Default)]
+pub(crate) struct Settled {
+    pub(crate) order: Option<Stamp>,
+    pub(crate) requests: Vec<u64>,
 }
 
 impl Book {
@@ -56,6 +75,9 @@ impl Book {
             standing: disk.standing,
             going_down: false,
             session: disk.session,
+            changes: VecDeque::new(),
+            ends: Ends::default(),
+            found: BTreeMap::new(),
             moves: BTreeMap::new(),
             runtimes: disk.places.clone(),
             failures: 0,
@@ -126,6 +148,37 @@ impl Book {
         self.session = None;
     }
 
+    /// Takes in what somebody wants of holds; `false` when too much waits already.
+    pub(crate) fn put_change(&mut self, waiting: Waiting) -> bool {
+        let room = self.changes.len() < WAITING;
+        if room {
+            self.changes.push_back(waiting);
+        }
+        room
+    }
+
+    /// Gives back what somebody wanted of holds and was not handed out to be written.
+    pub(crate) fn take_changes(&mut self) -> Vec<u64> {
+        self.changes.drain(..).map(|waiting| waiting.request).collect()
+    }
+
+    /// What was found to run here, to be kept until an order says otherwise.
+    pub(crate) fn keep_found(&mut self, item: Item) {
+        if self.disk.accepted.is_none() {
+            self.found.insert(item.key.clone(), item);
+        }
+    }
+
+    /// Which holds are in force, and looks whose time is over.
+    pub(crate) fn follow_holds(&mut self, now: Now) {
+        self.ends.follow(&self.disk.holds, now);
+    }
+
+    /// The holds in force.
+    pub(crate) fn holds(&self) -> &Holds {
+        &self.disk.holds
+    }
+
     pub(crate) fn put_session(&mut self, session: SessionNonce) {
         self.session = Some(session);
     }
@@ -150,17 +203,21 @@ impl Book {
         self.moves = keys.into_iter().filter_map(wanted).collect();
     }
 
-    /// The ledger to write now, if any. `is_empty` knows the places that were seen empty.
+    /// The ledger to write now, if any. `is_empty` knows the places that were seen empty, `to_run`
+    /// what is to run in each place where nobody has it held.
     pub(crate) fn next_write(
         &mut self,
         now: Now,
         is_empty: impl Fn(&PodKey) -> bool,
+        to_run: impl FnOnce(&Self) -> BTreeMap<PodKey, Item>,
     ) -> Option<Ledger> {
-        let too_early = self.order.is_none() && now.steady < self.retry_at;
+        let asked = self.order.is_some() || !self.changes.is_empty();
+        let too_early = !asked && now.steady < self.retry_at;
         if (self.writing.is_some() && !mutated!(WriteTwiceAtOnce)) || too_early {
             return None;
         }
         let mut ledger = self.draft();
+        let requests = self.draft_holds(&mut ledger, now, to_run);
         let order = self.order.take().map(|order| {
             let runtimes: BTreeMap<_, _> = order.runtimes.into_iter().collect();
             let unsaid =
@@ -172,40 +229,51 @@ impl Book {
                 }
             }
             ledger.heirs = ledger.heirs_under(&order.assignment);
+            // What is held goes on under the name that its pods count under.
+            for (key, item) in std::mem::take(&mut ledger.holds.kept) {
+                let (set, replace) = ledger.counts_as(&key, item.set, item.replace);
+                ledger.holds.kept.insert(key, Item { set, replace, ..item });
+            }
             ledger.accepted = Some(order.stamp);
             ledger.assignment = order.assignment;
             (order.stamp, runtimes)
         });
-        if ledger == self.disk {
+        if ledger == self.disk && requests.is_empty() {
             return None;
         }
-        self.writing = Some(Writing { ledger: ledger.clone(), order, answer: true });
+        self.writing = Some(Writing { ledger: ledger.clone(), order, answer: true, requests });
         Some(ledger)
     }
 
-    /// The write succeeded; gives the order that counts from now on, if it held one.
-    pub(crate) fn written(&mut self) -> Option<Stamp> {
-        let writing = self.writing.take()?;
+    /// The write succeeded; gives what counts from now on.
+    pub(crate) fn written(&mut self) -> Settled {
+        let Some(writing) = self.writing.take() else { return Settled::default() };
         self.disk = writing.ledger;
         self.failures = 0;
         self.retry_at = Timestamp::ZERO;
-        let (stamp, runtimes) = writing.order?;
-        self.runtimes = runtimes;
-        Some(stamp).filter(|_| writing.answer)
+        let order = writing.order.map(|(stamp, runtimes)| {
+            self.runtimes = runtimes;
+            self.found.clear();
+            stamp
+        });
+        let order = order.filter(|_| writing.answer);
+        Settled { order, requests: writing.requests }
     }
 
-    /// The write failed; gives the order that was in it.
-    pub(crate) fn failed(&mut self, policy: &Policy, now: Now) -> Option<Stamp> {
-        let writing = self.writing.take()?;
+    /// The write failed; gives what was in it and is not tried again.
+    pub(crate) fn failed(&mut self, policy: &Policy, now: Now) -> Settled {
+        let Some(writing) = self.writing.take() else { return Settled::default() };
         self.retry_at = now.steady.after(policy.write.nth(self.failures));
         self.failures = self.failures.saturating_add(1);
-        writing.order.map(|(stamp, _)| stamp).filter(|_| writing.answer)
+        let order = writing.order.map(|(stamp, _)| stamp).filter(|_| writing.answer);
+        Settled { order, requests: writing.requests }
     }
 
-    /// When a failed write is to be tried again.
+    /// When a failed write is to be tried again, or a hold is over.
     pub(crate) fn due(&self) -> Option<Timestamp> {
-        (self.writing.is_none() && self.failures > 0 && self.draft() != self.disk)
-            .then_some(self.retry_at)
+        let again = (self.writing.is_none() && self.failures > 0 && self.draft() != self.disk)
+            .then_some(self.retry_at);
+        again.into_iter().chain(self.ends.next()).min()
     }
 
     fn draft(&self) -> Ledger {
@@ -213,6 +281,35 @@ impl Book {
         ledger.standing = self.standing;
         ledger.session = self.session;
         ledger.places.extend(self.moves.clone());
+        for scope in self.ends.over() {
+            ledger.holds.end(scope);
+        }
+        if ledger.accepted.is_none() && !self.found.is_empty() {
+            let known = ledger.assignment.items().map(|item| item.key.clone());
+            let known: BTreeSet<PodKey> = known.collect();
+            let new = self.found.values().filter(|item| !known.contains(&item.key));
+            let all = ledger.assignment.items().chain(new).cloned();
+            ledger.assignment = Assignment::new(all.collect::<Vec<_>>());
+        }
         ledger
+    }
+
+    /// Follows what somebody wants of holds; gives the requests to answer.
+    fn draft_holds(
+        &mut self,
+        ledger: &mut Ledger,
+        now: Now,
+        to_run: impl FnOnce(&Self) -> BTreeMap<PodKey, Item>,
+    ) -> Vec<u64> {
+        if self.changes.is_empty() {
+            return Vec::new();
+        }
+        let to_run = to_run(self);
+        let changes = std::mem::take(&mut self.changes).into_iter();
+        let follow = |Waiting { request, change }| {
+            ledger.holds.change(change, &to_run, now.wall);
+            request
+        };
+        changes.map(follow).collect()
     }
 }

@@ -7,13 +7,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use everynode_model::{Digest, Generation, Intent, PodKey, PodUid, SetUid, Term};
+use everynode_model::{
+    Digest, Generation, HELD_ON_NODE, Intent, Item, PodKey, PodUid, SetUid, Term,
+};
 
 use crate::event::{Action, Event, Found, Supervised};
 use crate::ledger::{Ledger, Standing};
 use crate::node::{Node, rank};
 use crate::place::Life;
 use crate::spec::PodRef;
+use crate::status;
 
 /// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +45,12 @@ pub enum Violation {
     TouchedForeign(PodKey),
     /// P3: a machine that was taken to another coordinator stops what it runs as it is ordered.
     StoppedThoughOrdered(PodKey),
+    /// A pod is stopped that somebody at the machine holds as it is.
+    StoppedWhileHeld(PodRef),
+    /// Something of ours is stopped although nobody has ever said what is to run here.
+    StoppedWithoutOrder(PodRef),
+    /// A hold or release is said to count, and is not on disk; or an answer nobody waits for.
+    AnsweredUnwritten(u64),
     /// P4: departure is confirmed, or the identity wiped, before it is on disk and all is empty.
     DepartedTooEarly,
     /// P8: a wanted pod does not run and nothing says why.
@@ -72,6 +81,12 @@ pub struct Checker {
     making: BTreeMap<PodKey, PodUid>,
     down: BTreeSet<(PodRef, String)>,
     starting: BTreeSet<(PodRef, String)>,
+    /// What each pod was made from, as far as that was seen.
+    made_from: BTreeMap<PodUid, (SetUid, Digest, u64)>,
+    /// Pods that end, or of which several were found in one place: no hold saves those.
+    ending: BTreeSet<PodUid>,
+    /// Wishes about holds: whether a write that has them is done.
+    asked: BTreeMap<u64, bool>,
 }
 
 /// A pod, and what it was made from.
@@ -99,6 +114,9 @@ impl Checker {
             making: BTreeMap::new(),
             down: BTreeSet::new(),
             starting: BTreeSet::new(),
+            made_from: BTreeMap::new(),
+            ending: BTreeSet::new(),
+            asked: BTreeMap::new(),
         }
     }
 
@@ -120,9 +138,10 @@ impl Checker {
         }
         broken.extend(created_twice(actions));
         if self.looked {
-            broken.extend(self.disk.assignment.items().flat_map(|item| {
-                let wanted = item.intent != Intent::Stop && self.stays(node);
-                if wanted { self.check_wanted(&item.key, node) } else { Vec::new() }
+            let keys: Vec<&PodKey> = if self.stays(node) { self.wanted() } else { Vec::new() };
+            broken.extend(keys.into_iter().flat_map(|key| match self.to_run(key) {
+                Some(_) => self.check_wanted(key, node),
+                None => self.check_held(key, node),
             }));
         }
         broken
@@ -136,10 +155,32 @@ impl Checker {
         self.disk.standing == Standing::Active && node.standing() == Standing::Active
     }
 
+    /// The places in which something is ordered or kept.
+    fn wanted(&self) -> Vec<&PodKey> {
+        let ordered = self.disk.assignment.items().filter(|item| item.intent != Intent::Stop);
+        let keys = ordered.map(|item| &item.key).chain(self.disk.holds.kept.keys());
+        keys.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// What the ledger on disk has run in a place.
+    fn to_run(&self, key: &PodKey) -> Option<&Item> {
+        match self.disk.holds.of(key) {
+            Some(hold) if hold.stop => None,
+            Some(_) => self.disk.holds.kept.get(key),
+            None => self.disk.assignment.get(key).filter(|item| item.intent != Intent::Stop),
+        }
+    }
+
     fn note_event(&mut self, event: &Event) {
         match event {
             Event::Looked(found) if !self.looked => {
                 self.looked = true;
+                let mut alive = BTreeMap::<_, u32>::new();
+                for one in found.iter().filter(|one| one.populated) {
+                    *alive.entry(&one.key).or_default() += 1;
+                }
+                let crowded = |one: &&crate::Found| alive.get(&one.key).is_some_and(|n| *n > 1);
+                self.ending.extend(found.iter().filter(crowded).filter_map(|one| one.pod));
                 for one in found.iter().filter(|one| one.populated) {
                     self.unproven.insert(one.key.clone());
                     let ours = one.marks.is_some_and(|marks| self.disk.knows(marks.cluster));
@@ -159,9 +200,11 @@ impl Checker {
                 let first = self.disk.accepted.is_none();
                 self.disk = self.in_flight.take().unwrap_or_else(|| self.disk.clone());
                 self.note_orders(first);
+                self.asked.values_mut().for_each(|written| *written = true);
             }
             Event::PersistFailed(_) => self.in_flight = None,
             Event::GoingDown => self.going_down = true,
+            Event::HoldRequested { request, .. } => _ = self.asked.insert(*request, false),
             Event::PlaceEmpty(key) if !self.making.contains_key(key) => {
                 self.no_longer_runs(key);
                 self.unproven.remove(key);
@@ -259,6 +302,10 @@ impl Checker {
 
     fn note_found_down(&mut self, found: &crate::Found) {
         let (Some(uid), Some(supervised)) = (found.pod, &found.supervised) else { return };
+        if supervised.terminating {
+            self.ending.insert(uid);
+        }
+        self.made_from.insert(uid, (supervised.set, supervised.revision, supervised.replace));
         for container in supervised.containers.iter().filter(|one| one.pid.is_none()) {
             let pod = PodRef { key: found.key.clone(), uid };
             self.down.insert((pod, container.name.clone()));
@@ -281,6 +328,9 @@ impl Checker {
     }
 
     fn note_action(&mut self, action: &Action) {
+        if let Action::Terminate(pod) = action {
+            self.ending.insert(pod.uid);
+        }
         match action {
             Action::Persist(ledger) => self.in_flight = Some((**ledger).clone()),
             Action::Terminate(PodRef { key, .. }) | Action::Kill(key) => {
@@ -289,6 +339,7 @@ impl Checker {
             Action::Create { pod, set, revision, replace, .. } => {
                 let (uid, set, revision, replace) = (pod.uid, *set, *revision, *replace);
                 self.running.insert(pod.key.clone(), Running { uid, set, revision, replace });
+                self.made_from.insert(pod.uid, (set, revision, replace));
                 self.unproven.insert(pod.key.clone());
                 self.making.insert(pod.key.clone(), pod.uid);
             }
@@ -297,6 +348,7 @@ impl Checker {
                 self.down.remove(&one);
                 self.starting.insert(one);
             }
+            Action::Answer { request, .. } => _ = self.asked.remove(request),
             _ => {}
         }
     }
@@ -305,6 +357,7 @@ impl Checker {
         let mut broken = Vec::new();
         if let Action::Terminate(PodRef { key, .. }) | Action::Kill(key) = action
             && self.inherited.contains(key)
+            && self.disk.holds.of(key).is_none()
             && self.stays(node)
         {
             broken.push(Violation::StoppedThoughOrdered(key.clone()));
@@ -315,7 +368,7 @@ impl Checker {
                 if self.unproven.contains(&pod.key) {
                     broken.push(Violation::CreatedInUnprovenPlace(pod.clone()));
                 }
-                let item = self.disk.assignment.get(&pod.key);
+                let item = self.to_run(&pod.key);
                 let ordered = item.map(|item| (item.set, item.revision, item.replace));
                 if ordered != Some((*set, *revision, *replace)) {
                     broken.push(Violation::StartedUnordered(pod.key.clone()));
@@ -338,6 +391,15 @@ impl Checker {
             {
                 broken.push(Violation::TouchedForeign(key.clone()));
             }
+            Action::Terminate(pod) if self.stays(node) && !self.ending.contains(&pod.uid) => {
+                broken.extend(self.check_stop(pod));
+            }
+            Action::Answer { request, refused } => {
+                let written = self.asked.get(request);
+                if written.is_none_or(|written| !written && refused.is_none()) {
+                    broken.push(Violation::AnsweredUnwritten(*request));
+                }
+            }
             Action::ConfirmDeparture if !self.gone() => {
                 broken.push(Violation::DepartedTooEarly);
             }
@@ -350,18 +412,40 @@ impl Checker {
     }
 
     fn check_start(&self, key: &PodKey, node: &Node) -> Option<Violation> {
-        let item = self.disk.assignment.get(key);
         if !self.looked {
             Some(Violation::StartedBeforeLooking(key.clone()))
         } else if !self.standing_is_active(node) {
             Some(Violation::StartedWhileLeaving(key.clone()))
         } else if self.going_down {
             Some(Violation::StartedWhileGoingDown(key.clone()))
-        } else if item.is_none_or(|item| item.intent == Intent::Stop) {
+        } else if self.to_run(key).is_none() && !self.left_as_it_is(key) {
             Some(Violation::StartedUnordered(key.clone()))
         } else {
             None
         }
+    }
+
+    /// Whether what lives in a place is left as it is although nothing orders it: its containers
+    /// are restarted, and no pod is made.
+    fn left_as_it_is(&self, key: &PodKey) -> bool {
+        let hold = self.disk.holds.of(key);
+        hold.is_some_and(|hold| !hold.stop) || (hold.is_none() && self.disk.accepted.is_none())
+    }
+
+    /// A pod that was not ending before is told to.
+    fn check_stop(&self, pod: &PodRef) -> Option<Violation> {
+        let (set, revision, replace) = *self.made_from.get(&pod.uid)?;
+        let (set, replace) = self.disk.counts_as(&pod.key, set, replace);
+        let made_from = (set, revision, replace);
+        let hold = self.disk.holds.of(&pod.key);
+        let kept = self.disk.holds.kept.get(&pod.key);
+        let kept = kept.map(|item| (item.set, item.revision, item.replace));
+        if hold.is_some_and(|hold| !hold.stop) && kept == Some(made_from) {
+            return Some(Violation::StoppedWhileHeld(pod.clone()));
+        }
+        let unordered = self.disk.assignment.get(&pod.key).is_none();
+        let unknown = hold.is_none() && self.disk.accepted.is_none() && unordered;
+        unknown.then(|| Violation::StoppedWithoutOrder(pod.clone()))
     }
 
     /// Whether the disk says that this machine leaves, and nothing but foreign life is left.
@@ -371,6 +455,12 @@ impl Checker {
             && self.unproven.is_subset(&self.foreign)
     }
 
+    /// What does not run because it is held says so.
+    fn check_held(&self, key: &PodKey, node: &Node) -> Vec<Violation> {
+        let said = node.why(key).is_some_and(|reason| reason.code == HELD_ON_NODE);
+        if said { Vec::new() } else { vec![Violation::Unexplained(key.clone())] }
+    }
+
     fn check_wanted(&self, key: &PodKey, node: &Node) -> Vec<Violation> {
         let mut broken = Vec::new();
         let reason = node.why(key);
@@ -378,7 +468,9 @@ impl Checker {
             if reason.is_none() {
                 broken.push(Violation::Unexplained(key.clone()));
             }
-            if !self.moves_on(key, node, reason.as_ref().map_or("", |reason| &reason.code)) {
+            // What a hold's line has as its second part.
+            let cause = node.place(key).and_then(|place| status::why(place, None, None)).or(reason);
+            if !self.moves_on(key, node, cause.as_ref().map_or("", |reason| &reason.code)) {
                 broken.push(Violation::Stuck(key.clone()));
             }
         }

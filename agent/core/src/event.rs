@@ -7,6 +7,7 @@ use everynode_model::{
     Stamp, WallTime,
 };
 
+use crate::hold::HoldChange;
 use crate::ledger::Ledger;
 use crate::spec::PodRef;
 
@@ -39,6 +40,13 @@ pub enum Event {
     /// This machine was taken to another coordinator, as whom; that is written down. Whoever it was
     /// of before says nothing any more.
     Rejoined(Marks),
+    /// Somebody at the machine wants something held, or released.
+    HoldRequested {
+        /// For [`Action::Answer`].
+        request: u64,
+        /// What is wanted.
+        change: HoldChange,
+    },
     /// The coordinator has taken note that this machine is empty (or nobody waits to hear it).
     DepartureConfirmed,
     /// The ledger last handed out in [`Action::Persist`] is on disk.
@@ -124,6 +132,13 @@ pub enum Action {
         /// The order.
         stamp: Stamp,
         /// `None`: accepted and on disk. Else why it was refused.
+        refused: Option<Reason>,
+    },
+    /// Answer somebody at the machine who wanted something held or released.
+    Answer {
+        /// The request.
+        request: u64,
+        /// `None`: it counts, and is on disk. Else why it was refused.
         refused: Option<Reason>,
     },
     /// Make the pod's supervisor, and no container yet.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use everynode_model::{Assignment, ClusterId, NodeUid, PodKey, SessionNonce, SetUid, Stamp};
 
 use crate::event::Marks;
+use crate::hold::Holds;
 
 /// How often a machine may be taken to another coordinator and still answer for what it started under
 /// the first: more often than anybody rebuilds one. Beyond that the oldest is nobody's, and never
@@ -22,9 +23,10 @@ pub struct Ledger {
     pub node: NodeUid,
     /// Whether it stays.
     pub standing: Standing,
-    /// The newest order accepted; `None` before the first.
+    /// The newest order accepted; `None` before the first, and where the ledger that had it was
+    /// lost. Until there is one, nobody knows what this machine ought to run: what runs is left.
     pub accepted: Option<Stamp>,
-    /// That order's content.
+    /// That order's content; without one, what was found here and is kept as it was.
     pub assignment: Assignment,
     /// Which runtime holds each place, so that a death is confirmed where the life was. Entries
     /// outlive their item until the place was seen empty.
@@ -36,6 +38,8 @@ pub struct Ledger {
     pub formers: Vec<Marks>,
     /// By place, which DaemonSets of former coordinators the present one goes on with.
     pub heirs: BTreeMap<PodKey, Heir>,
+    /// What somebody at the machine keeps as it is, whatever is ordered.
+    pub holds: Holds,
 }
 
 /// A DaemonSet that goes on with those that former coordinators had in the same place: a pod made for
@@ -83,6 +87,7 @@ impl Ledger {
             session: None,
             formers: Vec::new(),
             heirs: BTreeMap::new(),
+            holds: Holds::default(),
         }
     }
 

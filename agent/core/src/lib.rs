@@ -5,14 +5,16 @@
 //! number, so the same code runs a real machine and a million simulated steps.
 //!
 //! Read in this order: `node` (one event, start to end), `order` (which orders count), `book` (the
-//! ledger on disk and the one write in flight), `place` (one place's life, drawn), `reconcile`
-//! (what is wanted against what is there), `check` (the promises as functions).
+//! ledger on disk and the one write in flight), `hold` (what somebody at the machine keeps as it is),
+//! `place` (one place's life, drawn), `reconcile` (what is wanted against what is there), `check` (the
+//! promises as functions).
 
 #[macro_use]
 pub mod mutation;
 
 pub mod check;
 pub mod event;
+pub mod hold;
 pub mod ledger;
 pub mod spec;
 
@@ -30,6 +32,7 @@ mod stop;
 
 pub use backoff::{Doubling, Policy};
 pub use event::{Action, Event, Found, Marks, Supervised, SupervisedContainer};
+pub use hold::{Hold, HoldChange, Holds, Scope};
 pub use ledger::{Departure, Ledger, Standing};
 pub use node::Node;
 pub use order::Refusal;

@@ -2,16 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use everynode_model::{Now, PodKey, PodStatus, PodUid, Reason, Stamp, Timestamp};
+use everynode_model::{Intent, Item, Now, PodKey, PodStatus, PodUid, Reason, Stamp, Timestamp};
 
 use crate::backoff::Policy;
-use crate::book::Book;
+use crate::book::{Book, Settled};
 use crate::event::{Action, Event, Found};
 use crate::found;
+use crate::hold::{HoldChange, Scope, Waiting};
 use crate::ledger::{Departure, Ledger, Standing};
 use crate::order::{Order, Refusal, Verdict};
 use crate::place::{Life, Place, Turn};
-use crate::reconcile::{reconcile, wanted};
+use crate::reconcile::{hold, reconcile, told, wanted};
 use crate::spec::PodRef;
 use crate::status;
 
@@ -57,7 +58,8 @@ impl Node {
     /// Before [`Event::Looked`] orders are accepted and nothing is started or stopped. Each
     /// [`Action::Create`] must be answered by `Created`, `CreateFailed` or `SupervisorLost`, each
     /// [`Action::Start`] by `Started`, `StartFailed` or `SupervisorLost`, each [`Action::Persist`]
-    /// by `Persisted` or `PersistFailed`; words about one place must come in the order in which
+    /// by `Persisted` or `PersistFailed`; each [`Event::HoldRequested`] is answered by one
+    /// [`Action::Answer`]; words about one place must come in the order in which
     /// things happened there.
     pub fn apply(
         &mut self,
@@ -67,6 +69,7 @@ impl Node {
     ) -> Vec<Action> {
         let mut out = Vec::new();
         self.take_in(event, now, ids, &mut out);
+        self.book.follow_holds(now);
         if self.looked || mutated!(StartBeforeLooking) {
             let mut turn = turn(&self.policy, &self.book, now, ids, &mut out);
             reconcile(&mut self.places, &mut self.book, &mut turn);
@@ -76,7 +79,9 @@ impl Node {
         let seen_empty = |key: &PodKey| {
             looked && places.get(key).is_none_or(|place| matches!(place.life, Life::Empty))
         };
-        out.extend(self.book.next_write(now, seen_empty).map(Box::new).map(Action::Persist));
+        let to_run = |book: &Book| to_run(book, places);
+        let write = self.book.next_write(now, seen_empty, to_run);
+        out.extend(write.map(Box::new).map(Action::Persist));
         if !mutated!(Disorder) {
             out.sort_by_key(rank);
         }
@@ -112,16 +117,15 @@ impl Node {
 
     /// Every place in which something is wanted or lives, sorted.
     pub fn keys(&self) -> impl Iterator<Item = &PodKey> {
-        let wanted = self.book.disk().assignment.items().map(|item| &item.key);
-        let wanted = wanted.filter(|key| wanted_here(&self.book, key));
-        self.places.keys().chain(wanted).collect::<BTreeSet<_>>().into_iter()
+        self.places.keys().chain(told(&self.book)).collect::<BTreeSet<_>>().into_iter()
     }
 
     /// What to report of a place: usually one status. None where nothing is wanted and no pod of
     /// this node lives, and none before the machine was looked at.
     pub fn statuses(&self, key: &PodKey, now: Now) -> Vec<PodStatus> {
         let Some(place) = self.places.get(key) else { return Vec::new() };
-        status::status(key, place, wanted(&self.book, key).ok(), now).into_iter().collect()
+        let (item, hold) = (wanted(&self.book, key).item(), hold(&self.book, key));
+        status::status(key, place, item, hold, now).into_iter().collect()
     }
 
     /// The places whose statuses have changed since the last call; that one has been ready for
@@ -130,12 +134,12 @@ impl Node {
         std::mem::take(&mut self.dirty)
     }
 
-    /// Why a place is not simply running the revision that the ledger names; `None` when it is, or
-    /// when nothing is wanted and nothing is there.
+    /// Why a place is not simply running the revision that the ledger names, or would not if another
+    /// were ordered; `None` when it is, or when nothing is wanted and nothing is there.
     pub fn why(&self, key: &PodKey) -> Option<Reason> {
-        let item = wanted(&self.book, key).ok();
+        let item = wanted(&self.book, key).item();
         match self.places.get(key) {
-            Some(place) => status::why(place, item),
+            Some(place) => status::why(place, item, hold(&self.book, key)),
             None if self.looked => None,
             None => item.map(|_| {
                 Reason::new(
@@ -149,6 +153,11 @@ impl Node {
     /// Whether nothing of our cluster is left here. `false` before the machine was looked at.
     pub fn is_empty_here(&self) -> bool {
         self.looked && self.occupied().next().is_none()
+    }
+
+    /// Whether nothing of our cluster lives in a place. `false` before the machine was looked at.
+    pub fn is_down(&self, key: &PodKey) -> bool {
+        self.looked && !self.occupied().any(|occupied| occupied == key)
     }
 
     /// Why a machine that is to leave has not left; `None` when it stays or has left.
@@ -198,24 +207,29 @@ impl Node {
                 self.said_empty = false;
                 self.book.put_session(session);
             }
+            Event::HoldRequested { request, change } => self.hold_requested(request, change, out),
             Event::Deregistered => self.leave(Departure::Deregistered, out),
             Event::LeaveRequested => self.leave(Departure::Requested, out),
-            Event::GoingDown => self.book.put_going_down(),
+            Event::GoingDown => {
+                self.book.put_going_down();
+                let requests = self.book.take_changes();
+                let settled = Settled { order: None, requests };
+                out.extend(answers(settled, Some(&going_down())));
+            }
             Event::DepartureConfirmed => self.confirmed(),
             Event::Rejoined(to) => {
                 self.said_empty = false;
                 self.book.rejoin(to);
             }
             Event::Persisted => {
-                out.extend(
-                    self.book.written().map(|stamp| Action::Acknowledge { stamp, refused: None }),
-                );
+                let settled = self.book.written();
+                out.extend(answers(settled, None));
                 self.inherit();
             }
             Event::PersistFailed(why) => {
                 let refused = Some(Reason::new("LedgerNotWritten", why.to_string()));
-                let order = self.book.failed(&self.policy, now);
-                out.extend(order.map(|stamp| Action::Acknowledge { stamp, refused }));
+                let settled = self.book.failed(&self.policy, now);
+                out.extend(answers(settled, refused.as_ref()));
             }
             Event::Woke => {}
             of_a_place => self.take_in_word(of_a_place, now, ids, out),
@@ -241,7 +255,12 @@ impl Node {
                 place.create_failed(pod.uid, reason, (retry, in_doubt), &mut turn);
             }
             Event::SupervisorLost(pod) => place.supervisor_lost(pod.uid, &mut turn),
-            Event::Answered(found) => place.answered(&found, self.book.disk(), &mut turn),
+            Event::Answered(found) => {
+                place.answered(&found, self.book.disk(), &mut turn);
+                if let Some(item) = as_found(place) {
+                    self.book.keep_found(item);
+                }
+            }
             Event::PlaceEmpty(key) => place.seen_empty(&key, &mut turn),
             Event::OursGone(key) => place.ours_gone(&key, &mut turn),
             Event::KillFailed { reason, .. } => place.kill_failed(reason),
@@ -272,10 +291,58 @@ impl Node {
         for one in found {
             by_place.entry(one.key.clone()).or_default().push(one);
         }
-        let ledger = self.book.disk();
         for (key, found) in by_place {
+            let ledger = self.book.disk();
             out.extend(found::leftovers(&found, ledger).into_iter().map(Action::Remove));
-            self.places.insert(key, Place::new(found::life(&found, ledger, &self.policy, now)));
+            let place = Place::new(found::life(&found, ledger, &self.policy, now));
+            if let Some(item) = as_found(&place) {
+                self.book.keep_found(item);
+            }
+            self.places.insert(key, place);
+        }
+    }
+
+    /// Whether the wish can be followed; then it is written, and answered once that is done.
+    fn hold_requested(&mut self, request: u64, change: HoldChange, out: &mut Vec<Action>) {
+        let refused = self.judge_hold(&change).or_else(|| {
+            let busy = !self.book.put_change(Waiting { request, change });
+            busy.then(|| Reason::new("Busy", "too many requests wait for the disk"))
+        });
+        out.extend(refused.map(|reason| Action::Answer { request, refused: Some(reason) }));
+    }
+
+    fn judge_hold(&self, change: &HoldChange) -> Option<Reason> {
+        let holds = self.book.holds();
+        let known = |key: &PodKey| {
+            self.places.contains_key(key)
+                || self.book.disk().assignment.get(key).is_some()
+                || holds.places.contains_key(key)
+        };
+        let (HoldChange::Hold { scope, .. } | HoldChange::Release(scope)) = change;
+        let releases = matches!(change, HoldChange::Release(_));
+        match scope {
+            _ if self.book.standing() != Standing::Active => Some(Refusal::Leaving.into()),
+            _ if self.is_going_down() => Some(going_down()),
+            _ if !self.looked => {
+                let line = "the agent has not yet looked at what lives on this machine";
+                Some(Reason::new("NotLooked", line))
+            }
+            Scope::Node if releases && holds.is_empty() => {
+                Some(Reason::new("NotHeld", "nothing is held on this node"))
+            }
+            Scope::Place(key) if !known(key) => {
+                Some(Reason::new("NotFound", format!("no pod {key} is here or ordered")))
+            }
+            Scope::Place(key) if releases && !holds.places.contains_key(key) => {
+                Some(match &holds.node {
+                    Some(_) => Reason::new(
+                        "HeldWithNode",
+                        format!("{key} is held with all that is on this node: release --all"),
+                    ),
+                    None => Reason::new("NotHeld", format!("{key} is not held")),
+                })
+            }
+            _ => None,
         }
     }
 
@@ -299,9 +366,9 @@ impl Node {
     fn leave(&mut self, departure: Departure, out: &mut Vec<Action>) {
         self.said_empty = false;
         if self.book.standing() == Standing::Active {
-            let overtaken: Option<Stamp> = self.book.put_standing(Standing::Leaving(departure));
-            let refused = Some(Refusal::Leaving.into());
-            out.extend(overtaken.map(|stamp| Action::Acknowledge { stamp, refused }));
+            let order: Option<Stamp> = self.book.put_standing(Standing::Leaving(departure));
+            let overtaken = Settled { order, requests: self.book.take_changes() };
+            out.extend(answers(overtaken, Some(&Refusal::Leaving.into())));
         }
     }
 
@@ -381,15 +448,47 @@ fn turn<'a>(
     Turn { now, policy, strays_too, ids, out }
 }
 
-fn wanted_here(book: &Book, key: &PodKey) -> bool {
-    wanted(book, key).is_ok()
+/// What each place is to run as things are: what lives there and stays, else what is wanted.
+fn to_run(book: &Book, places: &BTreeMap<PodKey, Place>) -> BTreeMap<PodKey, Item> {
+    let mut items = BTreeMap::new();
+    for key in places.keys().chain(told(book)) {
+        let wanted = wanted(book, key).item();
+        let alive = places.get(key).and_then(|place| match &place.life {
+            Life::Creating(pod) | Life::Running(pod) => Some(pod.identity),
+            Life::Empty | Life::Stopping(..) | Life::Held(_) => None,
+        });
+        let item = match alive {
+            Some(identity) => Some(identity.item(key, wanted)),
+            None => wanted.map(|item| Item { intent: Intent::Run, ..item.clone() }),
+        };
+        items.extend(item.map(|item| (key.clone(), item)));
+    }
+    items
+}
+
+fn going_down() -> Reason {
+    Reason::new("NodeShutdown", "this machine is going down")
+}
+
+/// What a place that was just looked at runs, as an item that keeps it.
+fn as_found(place: &Place) -> Option<Item> {
+    let Life::Running(pod) = &place.life else { return None };
+    Some(Item { intent: Intent::Keep, ..pod.identity.item(&pod.at.key, None) })
+}
+
+/// Tells those who waited for a write that it was done, or why not.
+fn answers(settled: Settled, refused: Option<&Reason>) -> impl Iterator<Item = Action> {
+    let refused = refused.cloned();
+    let order = settled.order.map(|stamp| Action::Acknowledge { stamp, refused: refused.clone() });
+    let answer = move |request| Action::Answer { request, refused: refused.clone() };
+    order.into_iter().chain(settled.requests.into_iter().map(answer))
 }
 
 /// The ledger first, then answers, stops, what clears the way, starts, and last what ends it all.
 pub(crate) fn rank(action: &Action) -> u8 {
     match action {
         Action::Persist(_) => 0,
-        Action::Acknowledge { .. } => 1,
+        Action::Acknowledge { .. } | Action::Answer { .. } => 1,
         Action::Terminate(_) | Action::Kill(_) => 2,
         Action::Remove(_) => 3,
         Action::Create { .. } => 4,

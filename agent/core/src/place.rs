@@ -84,10 +84,13 @@ pub(crate) struct Wait {
 
 /// What a place is for, by the ledger on disk.
 pub(crate) enum Want<'a> {
-    /// A pod of this item; `gate` is why it must not be made yet, if it is not there.
-    Pod { item: &'a Item, gate: Option<Reason> },
-    /// Nothing, and why.
-    Nothing(Reason),
+    /// A pod of this item; `gate` is why it must not be made yet, if it is not there. Where it is
+    /// `held`, what runs already is that pod, whatever it was made from.
+    Pod { item: &'a Item, gate: Option<Reason>, held: bool },
+    /// Nothing, and why; `item` is what would run here if nobody kept it down.
+    Nothing { item: Option<&'a Item>, reason: Reason },
+    /// What lives here, whatever it is; nothing is made, and why. `item` is what is ordered.
+    AsItIs { item: Option<&'a Item>, reason: Reason },
 }
 
 /// What a step may use.
@@ -100,6 +103,16 @@ pub(crate) struct Turn<'a> {
     pub(crate) out: &'a mut Vec<Action>,
 }
 
+impl<'a> Want<'a> {
+    /// What is to be told of the place where nothing lives in it.
+    pub(crate) fn item(&self) -> Option<&'a Item> {
+        match self {
+            Self::Pod { item, .. } => Some(item),
+            Self::Nothing { item, .. } | Self::AsItIs { item, .. } => *item,
+        }
+    }
+}
+
 impl Place {
     pub(crate) fn new(life: Life) -> Self {
         Self { life, memory: Memory::default(), next: None, waits: None }
@@ -109,9 +122,9 @@ impl Place {
     pub(crate) fn step(&mut self, key: &PodKey, want: &Want<'_>, turn: &mut Turn<'_>) {
         self.waits = None;
         self.life = match (std::mem::replace(&mut self.life, Life::Empty), want) {
-            (Life::Empty, Want::Pod { item, gate }) => self.make(item, gate.as_ref(), turn),
-            (Life::Empty, Want::Nothing(_)) => {
-                *self = Self::new(Life::Empty);
+            (Life::Empty, Want::Pod { item, gate, .. }) => self.make(item, gate.as_ref(), turn),
+            (Life::Empty, Want::Nothing { item, reason } | Want::AsItIs { item, reason }) => {
+                self.stay_empty(*item, reason, turn);
                 Life::Empty
             }
             (Life::Creating(pod), _) => Life::Creating(pod),
@@ -124,12 +137,15 @@ impl Place {
                 Life::Stopping(pod, stop)
             }
             (Life::Held(mut held), want) => {
-                match want {
-                    Want::Pod { item, .. } => _ = self.expect(item, turn),
-                    Want::Nothing(_) => self.next = None,
+                match want.item() {
+                    Some(item) => _ = self.expect(item, turn),
+                    None => self.next = None,
                 }
-                let wanted = matches!(want, Want::Pod { .. });
-                held.step(key, (wanted, turn.strays_too), turn.policy, turn.now, turn.out);
+                if !matches!(want, Want::AsItIs { .. }) {
+                    let wanted = matches!(want, Want::Pod { .. });
+                    held.begin_if_due(key, (wanted, turn.strays_too), turn.now, turn.out);
+                }
+                held.step(key, turn.policy, turn.now, turn.out);
                 Life::Held(held)
             }
         };
@@ -338,6 +354,17 @@ impl Place {
         Life::Creating(Box::new(Pod::new(at, Identity::of(item), &self.memory)))
     }
 
+    /// Nothing is made here; where an item is told of, it has an id and waits for a reason.
+    fn stay_empty(&mut self, item: Option<&Item>, reason: &Reason, turn: &mut Turn<'_>) {
+        match item {
+            Some(item) => {
+                self.expect(item, turn);
+                self.waits = Some(Wait { reason: reason.clone(), until: None });
+            }
+            None => *self = Self::new(Life::Empty),
+        }
+    }
+
     /// The id of the pod that `item` will have here. Every attempt has its own, so that a late word
     /// about one can't be taken for a word about the next.
     fn expect(&mut self, item: &Item, turn: &mut Turn<'_>) -> PodUid {
@@ -395,7 +422,8 @@ fn start_due(mut pod: Box<Pod>, turn: &mut Turn<'_>) -> Life {
 /// Why what runs is not what is wanted, if it is not.
 fn misfit(pod: &Pod, want: &Want<'_>) -> Option<Reason> {
     let item = match want {
-        Want::Nothing(reason) => return Some(reason.clone()),
+        Want::Nothing { reason, .. } => return Some(reason.clone()),
+        Want::AsItIs { .. } | Want::Pod { held: true, .. } => return None,
         Want::Pod { item, .. } => item,
     };
     let (is, wanted) = (pod.identity, Identity::of(item));

@@ -15,7 +15,7 @@
 use std::time::Duration;
 
 use everynode_model::{
-    Digest, Exit, Failure, Item, Now, PodKey, Reason, SetUid, Timestamp, WallTime,
+    Digest, Exit, Failure, Intent, Item, Now, PodKey, Reason, SetUid, Timestamp, WallTime,
 };
 
 use crate::backoff::{Backoff, Policy};
@@ -83,6 +83,18 @@ impl Identity {
     pub(crate) fn inherited(self, key: &PodKey, ledger: &Ledger) -> Self {
         let (set, replace) = ledger.counts_as(key, self.set, self.replace);
         Self { set, replace, ..self }
+    }
+
+    /// The item that runs a pod made from this in the place `key`; in the rest like `other`.
+    pub(crate) fn item(self, key: &PodKey, other: Option<&Item>) -> Item {
+        Item {
+            key: key.clone(),
+            set: self.set,
+            revision: self.revision,
+            replace: self.replace,
+            intent: Intent::Run,
+            after: other.map(|item| item.after.clone()).unwrap_or_default(),
+        }
     }
 }
 

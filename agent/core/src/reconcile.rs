@@ -9,6 +9,7 @@ use everynode_model::{Intent, Item, PodKey, Reason};
 
 use crate::after;
 use crate::book::Book;
+use crate::hold::Hold;
 use crate::ledger::{Departure, Standing};
 use crate::place::{Life, Place, Turn, Want};
 
@@ -18,32 +19,30 @@ pub(crate) fn reconcile(
     book: &mut Book,
     turn: &mut Turn<'_>,
 ) {
-    for item in book.disk().assignment.items() {
-        if wanted(book, &item.key).is_ok() {
-            places.entry(item.key.clone()).or_insert_with(|| Place::new(Life::Empty));
-        }
+    let keys: Vec<PodKey> = told(book).cloned().collect();
+    for key in keys {
+        places.entry(key).or_insert_with(|| Place::new(Life::Empty));
     }
     let ready = ready(places);
     let mut moves = BTreeSet::new();
     for (key, place) in &mut *places {
-        let want = match wanted(book, key) {
-            Err(reason) => Want::Nothing(reason),
-            Ok(item) => {
-                if matches!(place.life, Life::Empty) && !book.names_runtime(key) {
-                    moves.insert(key.clone());
-                }
-                Want::Pod { item, gate: gate(book, item, &ready) }
+        let mut want = wanted(book, key);
+        if let Want::Pod { item, gate, .. } = &mut want {
+            if matches!(place.life, Life::Empty) && !names_runtime(book, key) {
+                moves.insert(key.clone());
             }
-        };
+            *gate = self::gate(book, item, &ready);
+        }
         place.step(key, &want, turn);
     }
-    places.retain(|key, place| !matches!(place.life, Life::Empty) || wanted(book, key).is_ok());
+    let told: BTreeSet<&PodKey> = told(book).collect();
+    places.retain(|key, place| !matches!(place.life, Life::Empty) || told.contains(key));
     book.set_moves(moves);
 }
 
-/// The item that wants a pod in this place, or why none is wanted.
-pub(crate) fn wanted<'a>(book: &'a Book, key: &PodKey) -> Result<&'a Item, Reason> {
-    let leaving = |line: &str| Err(Reason::new("Leaving", line));
+/// What is wanted in this place, and why nothing is if so.
+pub(crate) fn wanted<'a>(book: &'a Book, key: &PodKey) -> Want<'a> {
+    let leaving = |line: &str| Want::Nothing { item: None, reason: Reason::new("Leaving", line) };
     match book.standing() {
         Standing::Active => {}
         Standing::Leaving(_) if mutated!(StartWhileLeaving) => {}
@@ -54,20 +53,66 @@ pub(crate) fn wanted<'a>(book: &'a Book, key: &PodKey) -> Result<&'a Item, Reaso
         Standing::Left => return leaving("this machine has left its cluster"),
     }
     if book.is_going_down() && !mutated!(StartWhileGoingDown) {
-        return Err(Reason::new("NodeShutdown", "this machine is going down"));
+        let reason = Reason::new("NodeShutdown", "this machine is going down");
+        return Want::Nothing { item: None, reason };
     }
+    match hold(book, key) {
+        Some(hold) => held(book, key, hold),
+        None => ordered(book, key),
+    }
+}
+
+/// Who holds this place as it is, if somebody does.
+pub(crate) fn hold<'a>(book: &'a Book, key: &PodKey) -> Option<&'a Hold> {
+    let heeded = book.standing() == Standing::Active && !book.is_going_down();
+    book.holds().of(key).filter(|_| heeded)
+}
+
+/// The places of which something is to be told although nothing may be there.
+pub(crate) fn told(book: &Book) -> impl Iterator<Item = &PodKey> {
+    let ordered = book.disk().assignment.items().map(|item| &item.key);
+    let all = ordered.chain(book.holds().kept.keys());
+    all.filter(|key| wanted(book, key).item().is_some())
+}
+
+/// A held place goes on with what it had. Of one that has nothing, what was ordered meanwhile is
+/// told, so that nobody waits for it in vain.
+fn held<'a>(book: &'a Book, key: &PodKey, hold: &Hold) -> Want<'a> {
+    let ordered = || book.disk().assignment.get(key).filter(|item| item.intent != Intent::Stop);
+    match book.holds().kept.get(key) {
+        Some(item) if !hold.stop => Want::Pod { item, gate: None, held: true },
+        kept if hold.stop => Want::Nothing { item: kept.or_else(ordered), reason: hold.why() },
+        _ => Want::AsItIs { item: ordered(), reason: hold.why() },
+    }
+}
+
+fn ordered<'a>(book: &'a Book, key: &PodKey) -> Want<'a> {
+    let nothing = |code: &str, line: &str| {
+        let reason = Reason::new(code, line);
+        Want::Nothing { item: None, reason }
+    };
     match book.disk().assignment.get(key) {
-        None => Err(Reason::new("NotAssigned", "it is not among what this node is to run")),
         Some(item) if item.intent == Intent::Stop => {
-            Err(Reason::new("Stopped", "it is ordered to stop on this node"))
+            nothing("Stopped", "it is ordered to stop on this node")
         }
-        Some(item) => Ok(item),
+        Some(item) => Want::Pod { item, gate: None, held: false },
+        None if book.disk().accepted.is_none() => {
+            let line = "no order is known here; what runs is left until one comes";
+            Want::AsItIs { item: None, reason: Reason::new("NoOrderKnown", line) }
+        }
+        None => nothing("NotAssigned", "it is not among what this node is to run"),
     }
+}
+
+/// Whether the ledger names the runtime in which this place's pod is to be made. One that is held
+/// goes on in the one it had.
+fn names_runtime(book: &Book, key: &PodKey) -> bool {
+    hold(book, key).is_some() || book.names_runtime(key)
 }
 
 /// Why a wanted pod that is not there must not be made yet.
 fn gate(book: &Book, item: &Item, ready: &BTreeSet<PodKey>) -> Option<Reason> {
-    if !book.names_runtime(&item.key) {
+    if !names_runtime(book, &item.key) {
         let line = "the ledger has to name this pod's runtime before it is made";
         return Some(Reason::new("LedgerNotWritten", line));
     }

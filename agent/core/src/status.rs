@@ -7,6 +7,7 @@ use everynode_model::{
     WallTime,
 };
 
+use crate::hold::Hold;
 use crate::place::{Life, Place};
 use crate::pod::{Container, Doing, Pod};
 
@@ -18,24 +19,41 @@ pub(crate) fn status(
     key: &PodKey,
     place: &Place,
     item: Option<&Item>,
+    hold: Option<&Hold>,
     now: Now,
 ) -> Option<PodStatus> {
-    match place.pod() {
-        Some(pod) => Some(of_pod(place, pod, now)),
-        None => of_wanted(key, place, item?),
-    }
+    let mut status = match place.pod() {
+        Some(pod) => of_pod(place, pod, now),
+        None => of_wanted(key, place, item?)?,
+    };
+    status.reason = with_hold(hold, status.reason);
+    Some(status)
 }
 
-/// Why a place is not simply running what is wanted.
-pub(crate) fn why(place: &Place, item: Option<&Item>) -> Option<Reason> {
-    reason(place).or_else(|| {
-        let (item, pod) = (item?, place.pod()?);
-        (item.intent == Intent::Keep && item.revision != pod.identity.revision).then(|| {
-            let (is, other) = (pod.identity.revision.short(), item.revision.short());
-            let line =
-                format!("revision {is} is left as it is until {other} is ordered to run here");
-            Reason::new("Kept", line)
-        })
+/// Why a place is not simply running what is wanted: also where somebody keeps it from following
+/// what may be wanted next.
+pub(crate) fn why(place: &Place, item: Option<&Item>, hold: Option<&Hold>) -> Option<Reason> {
+    with_hold(hold, reason(place).or_else(|| kept(place, item)))
+}
+
+/// A hold is what people have to know first, and what else keeps a pod from running is part of its
+/// line.
+fn with_hold(hold: Option<&Hold>, reason: Option<Reason>) -> Option<Reason> {
+    let Some(held) = hold.map(Hold::why) else { return reason };
+    Some(match reason {
+        Some(reason) if reason.code != held.code => {
+            Reason::new(held.code, format!("{}; {reason}", held.message))
+        }
+        _ => held,
+    })
+}
+
+fn kept(place: &Place, item: Option<&Item>) -> Option<Reason> {
+    let (item, pod) = (item?, place.pod()?);
+    (item.intent == Intent::Keep && item.revision != pod.identity.revision).then(|| {
+        let (is, other) = (pod.identity.revision.short(), item.revision.short());
+        let line = format!("revision {is} is left as it is until {other} is ordered to run here");
+        Reason::new("Kept", line)
     })
 }
 

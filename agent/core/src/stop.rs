@@ -206,11 +206,10 @@ impl Held {
     /// Stops what may be touched: ours at once, strays when `strays_too`. A kill goes by the
     /// cluster's mark and would take both, so one that may not be touched protects the other. A pod
     /// that may yet be adopted is left as it is where one is `wanted`.
-    pub(crate) fn step(
+    pub(crate) fn begin_if_due(
         &mut self,
         key: &PodKey,
         (wanted, strays_too): (bool, bool),
-        policy: &Policy,
         now: Now,
         out: &mut Vec<Action>,
     ) {
@@ -220,6 +219,10 @@ impl Held {
         if due && (ours || mutated!(StopForeign)) {
             self.stop = Some(self.begin(key, now, out));
         }
+    }
+
+    /// Goes on with a stop that was begun.
+    pub(crate) fn step(&mut self, key: &PodKey, policy: &Policy, now: Now, out: &mut Vec<Action>) {
         if let Some(stop) = &mut self.stop {
             stop.step(key, policy, now, out);
         }
@@ -263,7 +266,7 @@ impl Held {
             ),
             Some(Whose::Ours) | None => Reason::new(
                 "UnsupervisedPod",
-                "what an earlier pod left alive without a supervisor is being stopped",
+                "an earlier pod left this alive without a supervisor; it ends before anything runs here",
             ),
         }
     }

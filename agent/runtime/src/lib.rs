@@ -4,11 +4,13 @@
 //! A runtime does as it is told and says what it sees. It decides nothing: when to start again,
 //! how long to wait before killing, what may live here is the agent's core's business.
 
+mod alive;
 mod cgroup;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod error;
 mod lock;
+mod logs;
 mod machine;
 mod mounts;
 mod place;
@@ -23,10 +25,12 @@ use everynode_agent_core::{Found, Marks, PodRef, PodSpec};
 use everynode_model::{ClusterId, Digest, Exit, PodKey, SetUid, WallTime};
 use futures_util::future::BoxFuture;
 
+pub use alive::{Alive, alive};
 pub use error::{
     CreateError, KillError, ListError, MachineError, OpenError, RemoveError, StartError,
     TerminateError,
 };
+pub use logs::{PodLogs, logs};
 pub use machine::{Capabilities, probe};
 
 /// Runs pods, each in its place: at most one pod alive per namespace and name.

@@ -45,9 +45,12 @@ pub(crate) const SHIM: &str = "shim";
 /// What stands before a DaemonSet's name in its place's.
 const DAEMON_SET: &str = "d-";
 
+/// What stands before a container's name in its cgroup's.
+pub(crate) const CONTAINER: &str = "c-";
+
 /// The name of a container's cgroup in its pod's; no container's is the supervisor's.
 pub(crate) fn container_leaf(container: &str) -> String {
-    format!("c-{container}")
+    format!("{CONTAINER}{container}")
 }
 
 impl Root {

@@ -12,8 +12,10 @@
 use std::collections::BTreeMap;
 
 use everynode_agent_core::ledger::Heir;
-use everynode_agent_core::{Departure, Ledger, Standing};
-use everynode_model::{Assignment, Digest, Generation, Intent, Item, PodKey, Stamp, Term};
+use everynode_agent_core::{Departure, Hold, Holds, Ledger, Standing};
+use everynode_model::{
+    Assignment, Digest, Generation, Intent, Item, PodKey, Stamp, Term, WallTime,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -98,6 +100,8 @@ struct Record {
     session: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     heirs: Vec<HeirRecord>,
+    #[serde(default, skip_serializing_if = "HoldsRecord::is_empty")]
+    holds: HoldsRecord,
     #[serde(flatten)]
     unknown: Map<String, Value>,
 }
@@ -140,6 +144,35 @@ struct HeirRecord {
     replace: u64,
 }
 
+#[derive(Default, Serialize, Deserialize)]
+struct HoldsRecord {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    node: Option<HoldRecord>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    places: Vec<HeldRecord>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    kept: Vec<ItemRecord>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct HeldRecord {
+    namespace: String,
+    name: String,
+    hold: HoldRecord,
+}
+
+/// Dates in milliseconds since 1970.
+#[derive(Serialize, Deserialize)]
+struct HoldRecord {
+    stop: bool,
+    by: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    reason: String,
+    since: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    until: Option<i64>,
+}
+
 const STANDINGS: [(&str, Standing); 4] = [
     ("active", Standing::Active),
     ("leaving-deregistered", Standing::Leaving(Departure::Deregistered)),
@@ -165,6 +198,7 @@ impl Record {
             places: ledger.places.iter().map(place).collect(),
             session: ledger.session.map(|session| session.to_string()),
             heirs: ledger.heirs.iter().map(HeirRecord::from).collect(),
+            holds: (&ledger.holds).into(),
             unknown,
         }
     }
@@ -193,6 +227,7 @@ impl Record {
             // Of the identity, which says it.
             formers: Vec::new(),
             heirs: self.heirs.iter().map(HeirRecord::heir).collect::<Option<_>>()?,
+            holds: self.holds.holds()?,
         })
     }
 }
@@ -209,6 +244,21 @@ impl From<(&PodKey, &Heir)> for HeirRecord {
     }
 }
 
+impl From<&Holds> for HoldsRecord {
+    fn from(holds: &Holds) -> Self {
+        let held = |(key, hold): (&PodKey, &Hold)| HeldRecord {
+            namespace: key.namespace().into(),
+            name: key.name().into(),
+            hold: hold.into(),
+        };
+        Self {
+            node: holds.node.as_ref().map(Into::into),
+            places: holds.places.iter().map(held).collect(),
+            kept: holds.kept.values().map(Into::into).collect(),
+        }
+    }
+}
+
 impl HeirRecord {
     fn heir(&self) -> Option<(PodKey, Heir)> {
         let heir = Heir {
@@ -217,6 +267,48 @@ impl HeirRecord {
             replace: self.replace,
         };
         Some((PodKey::new(&self.namespace, &self.name).ok()?, heir))
+    }
+}
+
+impl HoldsRecord {
+    fn is_empty(&self) -> bool {
+        self.node.is_none() && self.places.is_empty()
+    }
+
+    fn holds(self) -> Option<Holds> {
+        let place = |held: HeldRecord| {
+            Some((PodKey::new(&held.namespace, &held.name).ok()?, held.hold.hold()))
+        };
+        let kept: Option<Vec<Item>> = self.kept.iter().map(ItemRecord::item).collect();
+        Some(Holds {
+            node: self.node.map(HoldRecord::hold),
+            places: self.places.into_iter().map(place).collect::<Option<_>>()?,
+            kept: kept?.into_iter().map(|item| (item.key.clone(), item)).collect(),
+        })
+    }
+}
+
+impl From<&Hold> for HoldRecord {
+    fn from(hold: &Hold) -> Self {
+        Self {
+            stop: hold.stop,
+            by: hold.by.clone(),
+            reason: hold.reason.clone(),
+            since: hold.since.unix_millis,
+            until: hold.until.map(|until| until.unix_millis),
+        }
+    }
+}
+
+impl HoldRecord {
+    fn hold(self) -> Hold {
+        Hold {
+            stop: self.stop,
+            by: self.by,
+            reason: self.reason,
+            since: WallTime::from_unix_millis(self.since),
+            until: self.until.map(WallTime::from_unix_millis),
+        }
     }
 }
 
@@ -310,6 +402,14 @@ pub(super) mod tests {
         let set = |number| everynode_model::SetUid::new(Uuid::from_u128(number));
         let heir = Heir { of: vec![set(8), set(9)], set: set(3), replace: 4 };
         ledger.heirs = [(key("a"), heir)].into();
+        let since = WallTime::from_unix_millis(-9);
+        let hold = Hold { stop: true, by: "root".into(), reason: "x".into(), since, until: None };
+        let until = Some(WallTime::from_unix_millis(10));
+        ledger.holds = Holds {
+            places: [(key("a"), hold.clone())].into(),
+            node: Some(Hold { stop: false, reason: String::new(), until, ..hold }),
+            kept: [(key("a"), item("a", Intent::Run))].into(),
+        };
         ledger
     }
 

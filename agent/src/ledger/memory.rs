@@ -5,8 +5,8 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use everynode_agent_core::Ledger;
-use everynode_model::Digest;
+use everynode_agent_core::{Ledger, Marks};
+use everynode_model::{Digest, Reason};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
@@ -69,10 +69,13 @@ impl MemoryLedger {
 }
 
 impl LedgerStore for MemoryLedger {
-    fn load(&self) -> BoxFuture<'static, Result<Loaded, LoadError>> {
-        let ledger = self.synced();
-        async move { Ok(ledger.map_or(Loaded::Nothing, |ledger| Loaded::Ledger(Box::new(ledger)))) }
-            .boxed()
+    fn load(&self, whose: Vec<Marks>) -> BoxFuture<'static, Result<Loaded, LoadError>> {
+        let loaded = match self.synced() {
+            None => Loaded::Nothing,
+            Some(ledger) if whose.contains(&ledger.marks()) => Loaded::Ledger(Box::new(ledger)),
+            Some(_) => Loaded::Lost(Reason::new("LedgerOfAnother", "it is of another identity")),
+        };
+        async move { Ok(loaded) }.boxed()
     }
 
     fn save(&self, ledger: Ledger) -> BoxFuture<'static, io::Result<()>> {

@@ -3,7 +3,7 @@
 //! - [`disk`] keeps them in the data directory, as [`mod@format`] writes them.
 //! - [`memory`] is a simulation's: it forgets what was not synced.
 
-pub mod disk;
+pub(crate) mod disk;
 mod format;
 pub mod memory;
 
@@ -11,8 +11,9 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 
-use everynode_agent_core::Ledger;
-use everynode_model::Digest;
+use everynode_agent_core::{Ledger, Marks};
+use everynode_model::{Digest, Reason};
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 pub use disk::DiskLedger;
@@ -20,11 +21,17 @@ pub use memory::MemoryLedger;
 
 /// Keeps a ledger and bodies. Calls are made one after the other.
 pub trait LedgerStore: Send + Sync + 'static {
-    /// What is there.
-    fn load(&self) -> BoxFuture<'static, Result<Loaded, LoadError>>;
+    /// What is there of one of `whose`; what is another's does not count.
+    fn load(&self, whose: Vec<Marks>) -> BoxFuture<'static, Result<Loaded, LoadError>>;
 
     /// Writes a ledger durably; on an error the former one is still there.
     fn save(&self, ledger: Ledger) -> BoxFuture<'static, io::Result<()>>;
+
+    /// Makes every copy that is kept one of the newest. Until that is done, damage to the newest
+    /// costs the last write; nothing waits for it.
+    fn mirror(&self) -> BoxFuture<'static, io::Result<()>> {
+        async { Ok(()) }.boxed()
+    }
 
     /// Writes bodies durably, each under its digest. Done before the ledger that names them.
     fn put_bodies(&self, bodies: Vec<(Digest, Vec<u8>)>) -> BoxFuture<'static, io::Result<()>>;
@@ -49,27 +56,16 @@ pub enum Loaded {
     Nothing,
     /// The newest one.
     Ledger(Box<Ledger>),
-    /// There was one, and neither copy can be read: why.
-    Corrupt(String),
+    /// The newest one that can be used, where a copy can't be: which, and why.
+    Recovered(Box<Ledger>, Reason),
+    /// There was one, and no copy of it can be used: why. One of a newer agent is not written over.
+    Lost(Reason),
 }
 
-/// Why a ledger must not be touched.
+/// Why a ledger can't be looked at now; perhaps later.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// A newer agent wrote it.
-    #[error(
-        "{path} has format {found}, written by a newer agent; this one knows up to {known}: \
-         run the newer agent again (nothing was changed)"
-    )]
-    Newer {
-        /// The copy.
-        path: PathBuf,
-        /// Its format.
-        found: u32,
-        /// The newest known.
-        known: u32,
-    },
-    /// The file system does not give it.
+    /// The file system does not give it, which says nothing of its content.
     #[error("{path}: {source}")]
     Io {
         /// The file.

@@ -27,7 +27,8 @@ pub(crate) enum AskError {
     Io(#[from] io::Error),
 }
 
-/// Asks, shows what is answered, and says whether it was done.
+/// Asks, shows what is answered, and says whether it was done. Why a hold was refused is shown as
+/// errors are.
 pub(crate) async fn ask(
     directory: &Path,
     question: Question,
@@ -40,6 +41,7 @@ pub(crate) async fn ask(
         io::ErrorKind::PermissionDenied => AskError::Denied(directory.to_owned()),
         _ => error.into(),
     })?;
+    let of_holds = matches!(question, Question::Hold { .. } | Question::Release { .. });
     let (read, mut write) = stream.into_split();
     let mut line = serde_json::to_vec(&question).map_err(io::Error::from)?;
     line.push(b'\n');
@@ -48,6 +50,10 @@ pub(crate) async fn ask(
     while let Some(line) = lines.next_line().await? {
         match serde_json::from_str(&line).map_err(io::Error::from)? {
             Answer::Text(text) => show(out, &text)?,
+            Answer::End { done: false, text } if of_holds => {
+                show(&mut io::stderr(), &text)?;
+                return Ok(false);
+            }
             Answer::End { done, text } => {
                 show(out, &text)?;
                 return Ok(done);
@@ -91,7 +97,7 @@ mod tests {
     #[tokio::test]
     async fn without_an_agent_it_is_said_so() {
         let directory = tempfile::tempdir().unwrap();
-        let ask = async || ask(directory.path(), Question::Status, &mut Vec::new()).await;
+        let ask = async || ask(directory.path(), Question::Report, &mut Vec::new()).await;
         assert!(matches!(ask().await, Err(AskError::NotRunning(_))));
         // Left behind by one that was killed.
         drop(socket::listen(directory.path()).unwrap());

@@ -17,8 +17,8 @@ pub(crate) use server::serve;
 
 /// The socket's name in the data directory.
 const NAME: &str = "agent.sock";
-/// The longest question: a word in JSON.
-const MAX_QUESTION: usize = 1024;
+/// The longest question: names, a reason, and JSON around them.
+const MAX_QUESTION: usize = 4096;
 /// For a question to come once connected.
 const ASKING: Duration = Duration::from_secs(5);
 /// People at one machine.
@@ -28,21 +28,46 @@ const CONNECTIONS: usize = 8;
 const LINES: usize = 64;
 
 /// What may be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "lowercase")]
 pub enum Question {
-    /// Who this machine is, and whether it has a coordinator.
-    Status,
-    /// Its pods.
-    Pods,
-    /// Why any of them does not run as it ought to.
-    Why,
+    /// Who this machine is, what runs here, and why not: a [`Report`](crate::report::Report) as
+    /// JSON.
+    Report,
+    /// Keep a place, or all of them, as it is.
+    Hold {
+        /// What.
+        target: Target,
+        /// Whether it is to be stopped and kept down.
+        stop: bool,
+        /// Who wants it, for people.
+        by: String,
+        /// What for, for people.
+        reason: String,
+        /// For how many seconds; else until it is released.
+        seconds: Option<u64>,
+    },
+    /// Let it follow its orders again.
+    Release {
+        /// What.
+        target: Target,
+    },
     /// Stop everything and leave the cluster.
     Leave,
     /// Stop everything, because the machine goes down, and end.
     Shutdown,
     /// Become whom the next identity says; it is written beside the present one.
     Rejoin,
+}
+
+/// What somebody wants held or released.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Target {
+    /// Everything here.
+    All,
+    /// One DaemonSet's pod, by namespace and name.
+    Pod(String, String),
 }
 
 /// A part of an answer.

@@ -69,6 +69,9 @@ impl Agent {
                 tracing::info!(term = %stamp.term, generation = %stamp.generation, "order accepted");
                 self.shared.outbox.acknowledge(&stamp, None);
             }
+            Action::Answer { request, refused } => {
+                self.holders.answer(request, refused.as_ref(), &self.node);
+            }
             Action::Create { pod, set, revision, replace, restarts } => {
                 tracing::info!(%pod, revision = revision.short(), "creating");
                 self.doer.create(Wanted { pod, set, revision, replace, restarts, now });

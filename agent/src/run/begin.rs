@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use everynode_agent_core::{Found, Ledger};
-use everynode_model::{Assignment, Intent, Item};
+use everynode_model::Reason;
 use everynode_runtime::Runtime;
 
 use crate::identity::Identity;
@@ -23,56 +23,35 @@ pub(super) async fn look(runtime: &dyn Runtime) -> Vec<Found> {
     }
 }
 
-/// The ledger to begin with. Where there was one that can't be read, what runs is kept as it is,
-/// until an order says what ought to run. One of who this machine was before it was taken to another
-/// coordinator is turned into that one's.
+/// The ledger to begin with, and what is wrong with it. Where there is none that can be used, what
+/// runs here is all that is known: it is kept as it is until an order says what ought to run, and
+/// the first one counts, whatever its number.
 pub(super) fn ledger_of(
     loaded: Loaded,
     identity: &Identity,
     found: &[Found],
-    runtime: &str,
-) -> Ledger {
+) -> (Ledger, Option<Reason>) {
     let formers = identity.formers.clone();
     let new =
         Ledger { formers: formers.clone(), ..Ledger::joined(identity.cluster, identity.node) };
-    match loaded {
-        Loaded::Nothing => new,
-        Loaded::Ledger(ledger) if ledger.marks() == identity.marks() => {
-            Ledger { formers, ..*ledger }
-        }
-        Loaded::Ledger(ledger) if formers.contains(&ledger.marks()) => {
+    let present = |ledger: Ledger| match ledger.marks() == identity.marks() {
+        true => Ledger { formers: formers.clone(), ..ledger },
+        // Of who this machine was before it was taken to another coordinator.
+        false => {
             tracing::info!(node = %ledger.node, "going on with what the former coordinator ordered");
-            Ledger { formers, ..ledger.rejoined(identity.marks()) }
+            Ledger { formers: formers.clone(), ..ledger.rejoined(identity.marks()) }
         }
-        Loaded::Ledger(ledger) => {
-            tracing::warn!(node = %ledger.node, "the ledger is of an earlier identity: ignored");
-            new
-        }
-        Loaded::Corrupt(why) => {
-            tracing::error!(
-                "both copies of the ledger are damaged ({why}): what runs here is left running, \
-                 until the coordinator says what ought to"
-            );
-            kept_as_found(new, found, runtime)
-        }
-    }
-}
-
-fn kept_as_found(mut ledger: Ledger, found: &[Found], runtime: &str) -> Ledger {
-    let ours =
-        |found: &&Found| found.populated && found.marks.is_some_and(|marks| ledger.is_ours(marks));
-    let keep = |found: &Found| {
-        found.supervised.as_ref().map(|supervised| Item {
-            key: found.key.clone(),
-            set: supervised.set,
-            revision: supervised.revision,
-            replace: supervised.replace,
-            intent: Intent::Keep,
-            after: Vec::new(),
-        })
     };
-    ledger.assignment = Assignment::new(found.iter().filter(ours).filter_map(keep));
-    let held = |item: &Item| (item.key.clone(), runtime.to_owned());
-    ledger.places = ledger.assignment.items().map(held).collect();
-    ledger
+    let ours =
+        |found: &Found| found.populated && found.marks.is_some_and(|marks| new.is_ours(marks));
+    match loaded {
+        Loaded::Ledger(ledger) => (present(*ledger), None),
+        Loaded::Recovered(ledger, trouble) => (present(*ledger), Some(trouble)),
+        Loaded::Lost(trouble) => (new, Some(trouble)),
+        Loaded::Nothing if found.iter().any(ours) => {
+            let line = "pods of this node run here, and there is no ledger of them";
+            (new, Some(Reason::new("LedgerMissing", line)))
+        }
+        Loaded::Nothing => (new, None),
+    }
 }

@@ -15,7 +15,7 @@ use crate::session::assemble::Order;
 use crate::session::inbox::keep_needed;
 
 /// At most one ledger (the core waits for its answer), one order (a newer one takes the place of
-/// one that waits) and one clearing away wait here.
+/// one that waits), one clearing away and one mirroring wait here.
 pub(super) struct Disk {
     store: Arc<dyn LedgerStore>,
     waiting: VecDeque<Job>,
@@ -26,6 +26,7 @@ enum Job {
     Ledger(Box<Ledger>),
     Order(Box<Order>),
     Keep(BTreeSet<Digest>),
+    Mirror,
 }
 
 /// What was done.
@@ -36,11 +37,14 @@ pub(super) enum Done {
     Order(Box<Order>, io::Result<Vec<(PodKey, String)>>),
     /// Bodies were cleared away.
     Kept,
+    /// All copies of the ledger are the newest, or not.
+    Mirrored(io::Result<()>),
 }
 
 impl Disk {
     pub(super) fn new(store: Arc<dyn LedgerStore>) -> Self {
-        Self { store, waiting: VecDeque::new(), running: None }
+        // What an agent's end, or damage, has left different.
+        Self { store, waiting: [Job::Mirror].into(), running: None }
     }
 
     pub(super) fn put_ledger(&mut self, ledger: Box<Ledger>) {
@@ -72,6 +76,10 @@ impl Disk {
             None => return std::future::pending().await,
         };
         self.running = None;
+        if matches!(done, Done::Ledger(Ok(()))) {
+            self.waiting.retain(|job| !matches!(job, Job::Mirror));
+            self.waiting.push_back(Job::Mirror);
+        }
         done
     }
 }
@@ -85,6 +93,7 @@ impl Job {
                 Done::Order(order, runtimes)
             }
             .boxed(),
+            Self::Mirror => store.mirror().map(Done::Mirrored).boxed(),
             Self::Keep(keep) => store.keep_bodies(keep).map(|()| Done::Kept).boxed(),
         }
     }

@@ -35,6 +35,8 @@ impl Agent {
             let _ = ask.send(self.opening());
         }
         if let Some(session) = news.welcomed {
+            // They were in the Hello.
+            self.untold.clear();
             self.apply(Event::Welcomed(session));
             if self.node.standing() == Standing::Leaving(Departure::Requested)
                 && !self.node.is_empty_here()
@@ -93,7 +95,10 @@ impl Agent {
                 let reason = Reason::new("LedgerNotWritten", error.to_string());
                 self.refuse(order.stamp, &reason);
             }
-            Done::Kept => {}
+            Done::Kept | Done::Mirrored(Ok(())) => {}
+            Done::Mirrored(Err(error)) => {
+                tracing::warn!("the ledger has only one good copy: {error}");
+            }
         }
     }
 
@@ -109,14 +114,21 @@ impl Agent {
 
     fn opening(&mut self) -> Opening {
         self.drop_unneeded_bodies();
-        let hello = show::hello(&self.node, &self.machine, &self.held, self.clock.now());
+        let now = self.clock.now();
+        let hello = show::hello(&self.node, &self.machine, &self.held, &self.untold, now);
         Opening { hello, accepted: self.node.ledger().assignment.clone() }
     }
 
     /// Removes the bodies that nothing names any more. Only between sessions: within one the
     /// coordinator takes all that it sent for held.
     fn drop_unneeded_bodies(&mut self) {
-        let named = self.node.ledger().assignment.items().map(|item| item.revision);
+        let ledger = self.node.ledger();
+        if ledger.accepted.is_none() {
+            // Nobody knows what is needed.
+            return;
+        }
+        let items = ledger.assignment.items().chain(ledger.holds.kept.values());
+        let named = items.map(|item| item.revision);
         let needed: BTreeSet<Digest> = named.chain(self.named.iter().copied()).collect();
         if !self.held.is_subset(&needed) {
             self.held.retain(|digest| needed.contains(digest));

@@ -16,6 +16,7 @@ mod begin;
 mod disk;
 mod down;
 mod hear;
+mod hold;
 mod leave;
 mod rejoin;
 mod show;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everynode_agent_core::{Event, Ledger, Node, Policy};
-use everynode_model::{Digest, Now, PodKey};
+use everynode_model::{Digest, Now, PodKey, Reason};
 use everynode_runtime::{Runtime, RuntimeEvent};
 use everynode_transport::Dial;
 use tokio::sync::mpsc;
@@ -37,12 +38,14 @@ use crate::identity::{Identity, IdentityStore};
 use crate::ledger::{LedgerStore, LoadError};
 use crate::local;
 use crate::random::Random;
+use crate::report;
 use crate::session::inbox::Link;
 use crate::session::{self, Line, Shared};
 use act::Doer;
 use begin::{ledger_of, look};
 use disk::Disk;
 use down::Waiters;
+use hold::Holders;
 use leave::Leavers;
 use rejoin::Rejoining;
 
@@ -86,7 +89,7 @@ pub enum Outcome {
 /// Why it could not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The ledger must not be touched.
+    /// The ledger can't be looked at.
     #[error(transparent)]
     Ledger(#[from] LoadError),
 }
@@ -101,7 +104,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// Runs until told to stop, or until the machine has left.
 ///
 /// # Errors
-/// When the ledger was written by a newer agent or can't be read.
+/// When the file system does not give the ledger for now.
 pub async fn run(
     parts: Parts,
     shutdown: impl Future<Output = ()> + Send,
@@ -125,15 +128,16 @@ async fn run_after(
     parts: Parts,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<Outcome, RunError> {
-    let loaded = parts.ledger.load().await?;
+    let loaded = parts.ledger.load(parts.identity.ever()).await?;
     let held = parts.ledger.bodies().await;
     let mut shutdown = std::pin::pin!(shutdown);
     let found = tokio::select! {
         () = &mut shutdown => return Ok(Outcome::Stopped),
         found = look(&*parts.runtime) => found,
     };
-    let ledger = ledger_of(loaded, &parts.identity, &found, parts.runtime.name());
+    let (ledger, trouble) = ledger_of(loaded, &parts.identity, &found);
     let (mut agent, mut sources) = Agent::begin(parts, ledger, held);
+    agent.trouble(trouble);
     agent.know_runtimes().await;
     for event in first.into_iter().chain([Event::Looked(found)]) {
         agent.apply(event);
@@ -176,6 +180,11 @@ struct Agent {
     rejoining: Rejoining,
     /// The task that holds the session.
     line: Option<tokio::task::AbortHandle>,
+    holders: Holders,
+    /// What is wrong with this agent's own memory, for people.
+    troubles: Vec<Reason>,
+    /// Those of them that the coordinator has not heard of.
+    untold: Vec<Reason>,
     wiped: bool,
 }
 
@@ -203,13 +212,34 @@ impl Agent {
             waiters: Waiters::default(),
             rejoining: Rejoining::default(),
             line: None,
+            holders: Holders::default(),
+            troubles: Vec::new(),
+            untold: Vec::new(),
             wiped: false,
         };
         (agent, sources)
     }
 
+    /// Says what is wrong: in one line here, and to the coordinator.
+    fn trouble(&mut self, trouble: Option<Reason>) {
+        let Some(reason) = trouble else { return };
+        if reason.code == "LedgerCopyDamaged" {
+            tracing::warn!("{reason}");
+        } else {
+            tracing::error!(
+                "{reason}: what runs here is left running, and nothing is started that is not \
+                 known, until the coordinator says what ought to run"
+            );
+        }
+        self.troubles.push(reason.clone());
+        self.untold.push(reason);
+    }
+
     async fn know_runtimes(&mut self) {
-        let items: Vec<_> = self.node.ledger().assignment.items().cloned().collect();
+        let ledger = self.node.ledger();
+        // Of a place that is held, what was ordered meanwhile does not matter yet.
+        let ordered = ledger.assignment.items().filter(|item| ledger.holds.of(&item.key).is_none());
+        let items: Vec<_> = ordered.chain(ledger.holds.kept.values()).cloned().collect();
         let mut known = Vec::new();
         for item in items {
             let body = self.store.body(item.revision).await;
@@ -264,6 +294,7 @@ impl Agent {
             }
             self.leavers.look(&self.node, &self.link);
             self.waiters.look(&self.node);
+            self.holders.look(&self.node);
         }
     }
 
@@ -316,12 +347,15 @@ impl Agent {
     fn answer(&mut self, request: local::Request) {
         let now = self.clock.now();
         match request.question {
-            local::Question::Status => {
-                let text = show::status(&self.node, &self.identity, &self.link);
-                request.finish(true, text);
+            local::Question::Report => {
+                let (identity, link) = (&self.identity, &self.link);
+                let report = report::of_node(&self.node, identity, link, &self.troubles, now);
+                // Serialising it can't fail: plain fields, and no writer but memory.
+                request.finish(true, serde_json::to_string(&report).unwrap_or_default());
             }
-            local::Question::Pods => request.finish(true, show::pods(&self.node, now)),
-            local::Question::Why => request.finish(true, show::why(&self.node)),
+            local::Question::Hold { .. } | local::Question::Release { .. } => {
+                self.change_holds(request);
+            }
             local::Question::Shutdown => {
                 tracing::warn!("this machine goes down: stopping all pods");
                 self.waiters.add(request);

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use everynode_proto::v1::{DaemonSet, DaemonSetStatus, GetRequest, Revision, WatchRequest};
+use everynode_model::HELD_ON_NODE;
+use everynode_proto::v1::{
+    Condition, DaemonSet, DaemonSetStatus, GetRequest, Revision, WatchRequest,
+};
 use serde_json::{Value, json};
 
 use super::describe::template_text;
@@ -128,17 +131,30 @@ fn progress(name: &str, set: &DaemonSet) -> Progress {
     if let Some(reason) = failure(&status) {
         return Progress::Failed(format!("daemon set {name:?}: {reason}"));
     }
+    let held = held(name, &status);
     Progress::Waits(if updated < desired {
         format!(
             "Waiting for daemon set {name:?} rollout to finish: {updated} out of {desired} new pods \
-             have been updated..."
+             have been updated{held}..."
         )
     } else {
         format!(
             "Waiting for daemon set {name:?} rollout to finish: {available} of {desired} updated \
-             pods are available..."
+             pods are available{held}..."
         )
     })
+}
+
+/// Says so where nothing else is to do, and people at nodes hold what is left: they may release it
+/// at any time, so it is no failure.
+fn held(name: &str, status: &DaemonSetStatus) -> String {
+    let says = |condition: &Condition| {
+        condition.r#type == "Progressing" && condition.reason == HELD_ON_NODE
+    };
+    match status.conditions.iter().any(says) {
+        true => format!(" (held at their nodes; `everynode why daemonset {name}` says by whom)"),
+        false => String::new(),
+    }
 }
 
 /// Why it will not go on by itself, if so.
@@ -199,7 +215,7 @@ fn print_history(name: &str, revisions: &[Revision], out: &mut Out) -> Result<()
 
 #[cfg(test)]
 mod tests {
-    use everynode_proto::v1::{Condition, ObjectMeta};
+    use everynode_proto::v1::ObjectMeta;
 
     use super::*;
     use crate::out::testing::captured;
@@ -259,6 +275,22 @@ mod tests {
         let expected =
             "daemon set \"d\": ProgressDeadlineExceeded: n2 has not become available for 10m";
         assert_eq!(progress("d", &set), Progress::Failed(expected.into()));
+    }
+
+    #[test]
+    fn what_people_hold_is_waited_for_and_explained() {
+        let mut set = set(1, 3, 2, 3);
+        if let Some(status) = &mut set.status {
+            status.conditions = vec![Condition {
+                r#type: "Progressing".into(),
+                status: "False".into(),
+                reason: HELD_ON_NODE.into(),
+                message: String::new(),
+            }];
+        }
+        let expected = "Waiting for daemon set \"d\" rollout to finish: 2 out of 3 new pods have been \
+                        updated (held at their nodes; `everynode why daemonset d` says by whom)...";
+        assert_eq!(progress("d", &set), Progress::Waits(expected.into()));
     }
 
     #[test]

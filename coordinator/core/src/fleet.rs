@@ -253,9 +253,10 @@ impl Fleet {
         let (cell, ripens) = self.cell(records, set, node);
         let key = records.record.as_ref().map(|record| record.set.key.clone());
         let tally = self.tallies.entry(set).or_default();
-        let (status, spending) = (tally.status, tally.spending());
+        let (status, spending, held) = (tally.status, tally.spending(), tally.held);
         let former = tally.replace(node, cell);
-        let counts_changed = tally.status != status || tally.spending() != spending;
+        let counts_changed =
+            (tally.status, tally.spending(), tally.held) != (status, spending, held);
         let Some(key) = key else { return };
         if former.place != cell.place || former.stand != cell.stand {
             self.changed.insert(Changed::Pod(node, key.clone()));

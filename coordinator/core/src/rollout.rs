@@ -17,7 +17,8 @@
 //! The budget is Kubernetes' `maxUnavailable` of the desired nodes, at least one. A node spends it
 //! while it is reachable and its pod is not available, and also while it is dark but was granted
 //! the target ([`crate::status::Stand`]). One that was away before its turn neither spends nor
-//! blocks. With OnDelete nothing is granted by steps: `delete pod` grants, and a node that gets a
+//! blocks, nor does one whose pod is held at the machine, whatever it was granted; it is not done
+//! either. With OnDelete nothing is granted by steps: `delete pod` grants, and a node that gets a
 //! place gets the newest revision at once; the rule follows when all have it.
 //!
 //! So that the two can be told apart, no step is taken before a registration window has
@@ -74,7 +75,7 @@ impl Fleet {
             if !grants.is_empty() {
                 return Some(grants);
             }
-        } else if tally.absent > 0 {
+        } else if tally.absent + tally.held > 0 {
             // With OnDelete no node catches up by itself, so that it can't be left behind.
             return None;
         }

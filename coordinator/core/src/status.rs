@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use everynode_model::{NodeUid, SetUid, Timestamp};
+use everynode_model::{NodeUid, PodStatus, SetUid, Timestamp};
 
 use crate::Fleet;
 use crate::grants::rank;
@@ -57,6 +57,9 @@ pub(crate) enum Stand {
     Waiting,
     /// It is not on the target and can't be reached: neither spends nor blocks.
     Absent,
+    /// Somebody at the machine holds its pod, and it is not an available one of the target: it
+    /// says no until it is released, and is as one that is absent, whatever it was granted.
+    Held,
 }
 
 /// The sum of a set's cells. Nodes that a rollout may move are kept in its order ([`rank`]).
@@ -66,9 +69,10 @@ pub(crate) struct Tally {
     pub(crate) moving: usize,
     pub(crate) limping: usize,
     pub(crate) absent: usize,
+    pub(crate) held: usize,
     pub(crate) broken: BTreeSet<(u64, NodeUid)>,
     pub(crate) waiting: BTreeSet<(u64, NodeUid)>,
-    /// The absent ones whose grant is only the rule's.
+    /// The absent and the held ones whose grant is only the rule's.
     pub(crate) unpinned: BTreeSet<(u64, NodeUid)>,
     /// Nodes whose exception says what the rule says.
     pub(crate) redundant: BTreeSet<(u64, NodeUid)>,
@@ -114,8 +118,9 @@ impl Tally {
             Stand::Limping => step(&mut self.limping, more),
             Stand::Broken => keep(&mut self.broken, place, more),
             Stand::Waiting => keep(&mut self.waiting, place, more),
-            Stand::Absent => {
-                step(&mut self.absent, more);
+            Stand::Absent | Stand::Held => {
+                let held = cell.stand == Stand::Held;
+                step(if held { &mut self.held } else { &mut self.absent }, more);
                 if !cell.exception {
                     keep(&mut self.unpinned, place, more);
                 }
@@ -173,6 +178,8 @@ impl Fleet {
             stand: match (place, on_target) {
                 (Place::None | Place::Keep, _) => Stand::Done,
                 (Place::Run, true) if available && as_granted => Stand::Done,
+                // Also where it has gone dark since: it is no failure of what it was granted.
+                (Place::Run, _) if pod.is_some_and(PodStatus::is_held) => Stand::Held,
                 (Place::Run, true) => short_of_target(head, grant, exception, seen.is_ready()),
                 (Place::Run, false) if !seen.is_ready() => Stand::Absent,
                 (Place::Run, false) if available => Stand::Waiting,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use everynode_model::{
-    Digest, NodeName, NodeUid, PodKey, PodStatus, Reason, SetUid, Strategy, pod_name,
+    Digest, HELD_ON_NODE, NodeName, NodeUid, PodKey, PodStatus, Reason, SetUid, Strategy, pod_name,
 };
 
 use crate::Fleet;
@@ -143,6 +143,7 @@ impl Fleet {
     ) -> PodView {
         let reason = match self.records.sets.contains_key(&pod.set) {
             true => self.reason(pod.set, node.uid),
+            false if pod.is_held() => None,
             false if self.hold().is_some() => {
                 Some(orders_held("the store does not know its DaemonSet"))
             }
@@ -221,10 +222,12 @@ fn conditions(
     let status = tally.status;
     let (updated, desired) = (status.updated, status.desired);
     let moved = format!("{updated} of {desired} pods are of the newest revision");
+    let held = format!("{} of the others are held at their nodes", tally.held);
     let to_move = tally.waiting.len() + tally.broken.len() + tally.moving;
     let on_delete =
         records.record.as_ref().is_some_and(|record| record.set.strategy == Strategy::OnDelete);
     let progressing = match (head.marks.first_key_value(), to_move) {
+        (_, 0) if tally.held > 0 => (false, Reason::new(HELD_ON_NODE, format!("{moved}; {held}"))),
         (_, 0) => (false, Reason::new("Complete", moved)),
         (Some((mark, why)), _) => (false, Reason::new("Held", format!("{moved}; {mark}: {why}"))),
         (None, _) if on_delete => (false, Reason::new("OnDelete", moved)),
@@ -238,6 +241,7 @@ fn conditions(
     };
     let bad = tally.spending();
     let degraded = match bad {
+        0 if tally.held > 0 => (false, Reason::new(HELD_ON_NODE, held)),
         0 => (false, Reason::new("AsExpected", "no reachable node lacks its pod")),
         _ => (true, Reason::new("PodsUnavailable", format!("{bad} nodes lack an available pod"))),
     };

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use everynode_model::{NodeUid, PodKey, PodStatus, Reason, SetUid, Strategy};
+use everynode_model::{HELD_ON_NODE, NodeUid, PodKey, PodStatus, Reason, SetUid, Strategy};
 
 use crate::Fleet;
 use crate::hold::higher_term;
@@ -113,16 +113,20 @@ impl Fleet {
             return Some(match (kept, pod) {
                 (true, _) => (true, kept_reason(&why.reason()), pod),
                 (false, None) => (true, why.reason(), pod),
+                (false, Some(pod)) if pod.is_held() => (false, held(pod), Some(pod)),
                 (false, Some(_)) if self.records.hold.is_some() => {
                     (false, orders_held(&why.reason().message), pod)
                 }
                 (false, Some(_)) => (false, being_removed(&why.reason()), pod),
             });
         }
+        let cell = self.tallies.get(&uid).and_then(|tally| tally.cells.get(&node));
+        let done = cell.is_some_and(|cell| cell.available && cell.stand == Stand::Done);
         let fault = self
             .absence(seen, active)
+            .or_else(|| pod.filter(|pod| pod.is_held() && !done).map(held))
             .or_else(|| self.not_told(records, uid, head, grant, pod, active))
-            .or_else(|| self.not_running(records, seen, grant, pod, node));
+            .or_else(|| self.not_running(records, seen, grant, pod, done));
         let fine = fault.is_none() || mutated!(HideReason);
         let reason = fault.unwrap_or_else(|| {
             Reason::new("Running", format!("revision {} is available", grant.revision.short()))
@@ -225,7 +229,7 @@ impl Fleet {
         seen: &Seen,
         grant: Grant,
         pod: Option<&PodStatus>,
-        node: NodeUid,
+        done: bool,
     ) -> Option<Reason> {
         let record = records.record.as_ref()?;
         let Some(pod) = pod else {
@@ -247,10 +251,8 @@ impl Fleet {
             let message = format!("the pod is {} and not ready", pod.phase.as_str());
             return Some(pod.reason.clone().unwrap_or_else(|| Reason::new("NotReady", message)));
         }
-        let cell = self.tallies.get(&record.set.uid).and_then(|tally| tally.cells.get(&node));
-        let available = cell.is_some_and(|cell| cell.available && cell.stand == Stand::Done);
         let message = format!("ready for less than {} s", record.set.min_ready.as_secs());
-        (!available).then(|| Reason::new("MinReadySeconds", message))
+        (!done).then(|| Reason::new("MinReadySeconds", message))
     }
 }
 
@@ -260,6 +262,11 @@ pub(crate) fn orders_held(what: &str) -> Reason {
         "{what}; orders are held since the store was restored: see everynode cluster status"
     );
     Reason::new("OrdersHeld", message)
+}
+
+/// What the agent says of a pod that is held; it names who, since when, and what for.
+fn held(pod: &PodStatus) -> Reason {
+    pod.reason.clone().unwrap_or_else(|| Reason::new(HELD_ON_NODE, ""))
 }
 
 fn kept_reason(why: &Reason) -> Reason {

@@ -273,3 +273,51 @@ fn a_step_is_cut_to_what_one_transaction_holds() {
     while world.step() {}
     assert_eq!(world.granted_count(nodes, "a", "2"), 14_000);
 }
+
+#[test]
+fn a_node_whose_pod_is_held_neither_blocks_nor_spends_nor_counts_as_done() {
+    for (stop, granted_first) in [(false, false), (true, false), (false, true), (true, true)] {
+        let set = rolling(IntOrPercent::Int(1));
+        let mut world = running(4, &set);
+        let first = if granted_first {
+            // The rollout has just come to one when somebody there holds it.
+            world.put(set.clone(), "2");
+            assert!(world.step());
+            let granted = |node: &u64| world.granted(*node, "a").unwrap().revision == revision("2");
+            (1..=4).find(granted).unwrap()
+        } else {
+            2
+        };
+        world.hold(id(first), "a", Some(stop));
+        world.work(id(first));
+        if !granted_first {
+            world.put(set, "2");
+        }
+        world.settle();
+        let status = world.status("a");
+        let available = if stop { 3 } else { 4 };
+        assert_eq!((status.updated, status.available, status.desired), (3, available, 4));
+        assert_eq!(world.runs(first, "a"), Some(revision("1")));
+        let lines = world.fleet.why(&WhyFilter::default());
+        let no: Vec<_> = lines.iter().filter(|line| !line.fine).collect();
+        assert_eq!(no.len(), 1, "{no:?}");
+        assert_eq!((no[0].node.uid, no[0].reason.code.as_str()), (id(first), "HeldOnNode"));
+        let view = world.fleet.set(&key("a")).unwrap();
+        let progressing = view.conditions.iter().find(|(name, ..)| name == "Progressing").unwrap();
+        assert_eq!((progressing.1, progressing.2.code.as_str()), (false, "HeldOnNode"));
+
+        world.hold(id(first), "a", None);
+        world.settle();
+        assert_eq!((world.status("a").updated, world.status("a").available), (4, 4));
+    }
+}
+
+#[test]
+fn a_held_pod_that_is_as_granted_is_simply_fine() {
+    let set = rolling(IntOrPercent::Int(1));
+    let mut world = running(2, &set);
+    world.hold(id(1), "a", Some(false));
+    world.settle();
+    assert!(world.fleet.why(&WhyFilter::default()).iter().all(|line| line.fine));
+    assert_eq!(world.status("a").available, 2);
+}

@@ -151,7 +151,7 @@ fn act(world: &mut World, dice: &mut Dice, next: &mut u64) {
     let nodes: Vec<NodeUid> = world.agents.keys().copied().collect();
     let node = if nodes.is_empty() { id(1) } else { dice.of(&nodes) };
     let set = dice.of(&SETS);
-    match dice.roll(24) {
+    match dice.roll(25) {
         0..=2 if (nodes.len() as u64) < NODES => {
             let name = name(dice.roll(NODES));
             if world.follow(&World::join_command(*next, name)).is_ok() {
@@ -188,6 +188,10 @@ fn act(world: &mut World, dice: &mut Dice, next: &mut u64) {
             }
         }
         23 if dice.chance(4) => world.fleet.frozen(world.now),
+        24 => {
+            let held = dice.of(&[None, Some(false), Some(true)]);
+            world.hold(node, set, held);
+        }
         _ => world.round(),
     }
 }
@@ -246,6 +250,7 @@ fn heal(world: &mut World) {
     world.bad.clear();
     let nodes: Vec<NodeUid> = world.agents.keys().copied().collect();
     for node in nodes {
+        SETS.iter().for_each(|set| world.hold(node, set, None));
         world.connect(node);
     }
     world.wait(LONG);

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use everynode_coordinator_core::{EventType, InvolvedObject, Observation};
-use everynode_model::{NodeUid, SessionNonce};
+use everynode_model::{NodeUid, Reason, SessionNonce};
 use everynode_proto::error::refusal;
 use tonic::{Code, Status};
 
@@ -53,6 +53,12 @@ pub(super) async fn claim(
 
 async fn notice(handle: &Handle, node: NodeUid, from: &str) {
     tracing::warn!(%node, from, "a second claim on a living node was refused");
+    let line = format!("a second agent at {from} claims to be this node; it was refused");
+    warn(handle, node, Reason::new("CloneRefused", line)).await;
+}
+
+/// Makes an event of something about a node that people should see.
+pub(super) async fn warn(handle: &Handle, node: NodeUid, reason: Reason) {
     let name = handle
         .read(move |fleet, _| fleet.node(node).map(|view| view.record.name.to_string()))
         .await
@@ -66,8 +72,8 @@ async fn notice(handle: &Handle, node: NodeUid, from: &str) {
             uid: node.to_string(),
         },
         event_type: EventType::Warning,
-        reason: "CloneRefused".into(),
-        message: format!("a second agent at {from} claims to be this node; it was refused"),
+        reason: reason.code,
+        message: reason.message,
     };
     // The loop has ended: then nobody could see the event either.
     let _ = handle.observe(noticed).await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everynode_coordinator_core::{Hello, NodeRecord, NodeStanding, Observation};
-use everynode_model::{ClusterId, Digest, NodeUid, SessionNonce, Stamp};
+use everynode_model::{ClusterId, Digest, NodeUid, Reason, SessionNonce, Stamp};
 use everynode_proto::convert::{digest, status as report};
 use everynode_proto::error::Invalid;
 use everynode_proto::v1;
@@ -42,6 +42,9 @@ const CLAIMS: usize = 3;
 /// The longest text that a Hello may have in any one place, and the most features and facts.
 const MAX_TEXT: usize = 1024;
 const MAX_WORDS: usize = 256;
+
+/// How many troubles of its own an agent may tell, by the contract.
+const MAX_TROUBLES: usize = 8;
 
 /// The version of the protocol that this side speaks.
 const PROTOCOL: u32 = 1;
@@ -151,6 +154,8 @@ impl AgentService {
             let detail = format!("this coordinator speaks version {PROTOCOL} only");
             return Err(Invalid::new("protocol_versions", detail).into());
         }
+        let troubles: Vec<Reason> =
+            hello.troubles.iter().take(MAX_TROUBLES).map(Into::into).collect();
         let (hello, bodies) = (parse(hello)?, held(hello)?);
         let nonce = SessionNonce::new(self.fresh()?);
         let session = Session::new(nonce, self.clock.now().steady);
@@ -162,6 +167,10 @@ impl AgentService {
         }
         let connected = Observation::Connected { node, session: nonce, hello: Box::new(hello) };
         self.handle.observe(connected).await.map_err(|error| status::command(&error))?;
+        for trouble in troubles {
+            tracing::warn!(%node, "its agent says: {trouble}");
+            claim::warn(&self.handle, node, trouble).await;
+        }
         let inbound = Inbound {
             node,
             session: Arc::clone(&session),

@@ -27,7 +27,8 @@ pub use id::{
     SetUid, Term,
 };
 pub use pod::{
-    ContainerState, ContainerStatus, Exit, Failure, PodPhase, PodStatus, Reason, pod_name,
+    ContainerState, ContainerStatus, Exit, Failure, HELD_ON_NODE, PodPhase, PodStatus, Reason,
+    pod_name,
 };
 pub use quantity::{IntOrPercent, InvalidIntOrPercent};
 pub use selector::{

@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use crate::{Digest, PodKey, PodUid, SetUid, WallTime};
 
+/// The word for a pod that somebody at its machine holds as it is, or stopped: it follows no order
+/// until it is released.
+pub const HELD_ON_NODE: &str = "HeldOnNode";
+
 /// Where a pod is in its life. `describe` and `why` show it; only the agent decides it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PodPhase {
@@ -124,6 +128,13 @@ pub fn pod_name(key: &PodKey, identity: &[u8]) -> String {
         number /= 27;
     }
     name
+}
+
+impl PodStatus {
+    /// Whether somebody at its machine holds it.
+    pub fn is_held(&self) -> bool {
+        self.reason.as_ref().is_some_and(|reason| reason.code == HELD_ON_NODE)
+    }
 }
 
 impl Reason {

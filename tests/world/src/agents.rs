@@ -333,6 +333,8 @@ impl World {
                 let key = key.clone();
                 one.machine.order(&key, marks, action);
             }
+            // Nobody at a machine wants anything of holds here.
+            Action::Answer { .. } => {}
             Action::ConfirmDeparture => agent.outbox.leave = Some(true),
             Action::Wipe => self.wipe(seat),
         }

@@ -84,6 +84,8 @@ fn another_clusters_pod_beside_ours_does_not_keep_the_machine() {
             holders.iter().zip(50..).map(|(marks, uid)| found(&item("a", "1"), uid, *marks));
         bench.apply(Event::Looked(found.collect()));
         bench.apply(Event::Deregistered);
+        // What was found, where it is kept, and then the departure.
+        bench.apply(Event::Persisted);
         bench.apply(Event::Persisted);
         assert!(!bench.node.is_empty_here());
         let actions = bench.apply(Event::OursGone(key("a")));

@@ -175,3 +175,30 @@ fn ours_that_die_beside_others_are_gone_and_the_place_stays_theirs() {
     assert_eq!(bench.pass_secs(1000), [], "nothing is killed or made there");
     made(&bench.empty("a"));
 }
+
+#[test]
+fn where_no_order_is_known_what_runs_is_kept_until_one_comes() {
+    let mut bench = Bench::unseen(Ledger::joined(CLUSTER, NODE));
+    let slow = Found { key: key("b"), ..silent(OURS) };
+    let orphan = Found { key: key("c"), ..unsupervised(Some(OURS)) };
+    let actions =
+        bench.apply(Event::Looked(vec![found(&item("a", "1"), 50, Some(OURS)), slow, orphan]));
+    assert!(matches!(actions.as_slice(), [Action::Persist(_)]), "{actions:?}");
+    assert_eq!(bench.apply(Event::Persisted), []);
+    assert_eq!(bench.pass_secs(100_000), [], "nothing is stopped, nothing is made");
+    assert_eq!(bench.exit("a", Exit::Code(1)).len(), 1, "but it is restarted");
+    // Even where all of it dies.
+    made(&bench.empty("a"));
+
+    let word = Found { key: key("b"), ..found(&item("b", "1"), 50, Some(OURS)) };
+    let actions = bench.apply(Event::Answered(word));
+    assert!(matches!(actions.as_slice(), [Action::Persist(_)]), "{actions:?}");
+    bench.apply(Event::Persisted);
+    let kept: Vec<_> = bench.node.ledger().assignment.items().map(|it| it.key.clone()).collect();
+    assert_eq!(kept, [key("a"), key("b")]);
+
+    // The first order counts, whatever its number.
+    let actions = bench.accept([item("b", "1")]);
+    assert!(actions.contains(&Action::Kill(key("c"))), "{actions:?}");
+    assert!(bench.status("b").ready);
+}

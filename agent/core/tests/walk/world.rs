@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use everynode_agent_core::check::Checker;
 use everynode_agent_core::ledger::formers;
-use everynode_agent_core::{Action, Event, Ledger, Marks, Node, Policy, Standing};
+use everynode_agent_core::{
+    Action, Event, HoldChange, Ledger, Marks, Node, Policy, Scope, Standing,
+};
 use everynode_model::{
-    Assignment, ClusterId, Digest, Generation, Intent, Item, NodeUid, Now, PodKey, PodStatus,
-    PodUid, Reason, ReignId, SessionNonce, SetUid, Stamp, Term, Timestamp, WallTime,
+    Assignment, ClusterId, Digest, Generation, HELD_ON_NODE, Intent, Item, NodeUid, Now, PodKey,
+    PodStatus, PodUid, Reason, ReignId, SessionNonce, SetUid, Stamp, Term, Timestamp, WallTime,
 };
 use uuid::Uuid;
 
@@ -99,7 +101,7 @@ impl World {
 
     fn stormy_step(&mut self) -> Outcome {
         self.pass_time();
-        match self.rng.below(24) {
+        match self.rng.below(25) {
             0..6 => self.machine.work(&mut self.rng, self.now),
             6..12 => self.hear(),
             12..15 => {
@@ -113,6 +115,7 @@ impl World {
             21 => self.bad_order(),
             22 if !self.looked => self.look(),
             22 => self.rare(),
+            23 if self.rng.one_in(4) => self.hold(),
             _ => self.apply(Event::Woke),
         }
     }
@@ -135,10 +138,37 @@ impl World {
         }
     }
 
+    /// Somebody at the machine wants something held or released.
+    fn hold(&mut self) -> Outcome {
+        let rng = &mut self.rng;
+        let scope = if rng.one_in(4) { Scope::Node } else { Scope::Place(key(rng.below(3))) };
+        let change = match rng.below(3) {
+            0 => HoldChange::Release(scope),
+            _ => HoldChange::Hold {
+                scope,
+                stop: rng.one_in(3),
+                by: "somebody".into(),
+                reason: String::new(),
+                lasting: rng.one_in(2).then(|| Duration::from_secs(30)),
+            },
+        };
+        self.ask(change)
+    }
+
+    fn ask(&mut self, change: HoldChange) -> Outcome {
+        self.next_id += 1;
+        let request = u64::try_from(self.next_id).unwrap_or(u64::MAX);
+        self.apply(Event::HoldRequested { request, change })
+    }
+
     fn calm(&mut self) -> Outcome {
         self.machine.faulty = false;
         if !self.looked {
             self.look()?;
+        }
+        self.settle_write(false)?;
+        if self.rng.one_in(2) {
+            self.ask(HoldChange::Release(Scope::Node))?;
         }
         self.order()?;
         self.come_right()?;
@@ -387,7 +417,7 @@ impl World {
             Action::Acknowledge { refused: None, stamp } if self.disk.accepted != Some(*stamp) => {
                 return Err("acknowledged what is not on disk".into());
             }
-            Action::Acknowledge { .. } => {}
+            Action::Acknowledge { .. } | Action::Answer { .. } => {}
         }
         Ok(())
     }
@@ -463,35 +493,53 @@ impl World {
         let alive: Vec<&Body> = bodies.iter().filter(|body| body.populated()).collect();
         let foreign = alive.iter().any(|body| !self.of_our_cluster(body));
         let ours: Vec<&&Body> = alive.iter().filter(|body| self.of_our_cluster(body)).collect();
-        let item = self.disk.assignment.get(key).filter(|item| item.intent != Intent::Stop);
-        let why = self.node.why(key).map(|reason| reason.code).unwrap_or_default();
+        let hold = self.disk.holds.of(key);
+        let item = match hold {
+            Some(hold) if hold.stop => None,
+            Some(_) => self.disk.holds.kept.get(key),
+            None => self.disk.assignment.get(key).filter(|item| item.intent != Intent::Stop),
+        };
+        let why = self.why(key);
         match (item, ours.as_slice()) {
+            // Nothing was ordered there when it was held: whatever lives there is left.
+            (None, _) if hold.is_some_and(|hold| !hold.stop) => Ok(()),
             (_, []) if foreign && (item.is_none() || !why.is_empty()) => Ok(()),
             (None, []) => Ok(()),
             (Some(item), []) if item.revision == self.machine.bad && why == "CreateFailed" => {
                 Ok(())
             }
-            (Some(_), []) if why == "WaitingFor" => self.waits_for_good_cause(key),
-            (Some(item), [one]) if self.fits(item, one) => Ok(()),
+            (Some(item), []) if why == "WaitingFor" => self.waits_for_good_cause(item),
+            (Some(item), [one]) if self.fits(item, one, hold.is_some()) => Ok(()),
             _ => Err(format!("{key} never came right: {item:?}, {why}, {bodies:?}")),
         }
     }
 
-    fn fits(&self, item: &Item, body: &Body) -> bool {
+    /// Of what is held, whatever it was made from does.
+    fn fits(&self, item: &Item, body: &Body, held: bool) -> bool {
         let (set, replace) = self.disk.counts_as(&item.key, body.set, body.replace);
         let same = (item.revision, item.replace) == (body.revision, replace);
-        item.set == set
-            && (same || item.intent == Intent::Keep)
+        (held || item.set == set)
+            && (held || same || item.intent == Intent::Keep)
             && body.supervisor
             && body.procs.values().all(|one| one.alive)
     }
 
+    /// Why a place is not as it should be; of a held one, why it is not even as it was.
+    fn why(&self, key: &PodKey) -> String {
+        let Some(reason) = self.node.why(key) else { return String::new() };
+        let cause = reason.message.split_once("; ").filter(|_| reason.code == HELD_ON_NODE);
+        let cause = cause.and_then(|(_, cause)| cause.split(':').next());
+        cause.map_or(reason.code, str::to_owned)
+    }
+
     /// Only something that this machine can't run may be waited for to the end.
-    fn waits_for_good_cause(&self, key: &PodKey) -> Outcome {
-        let after =
-            self.disk.assignment.get(key).map(|item| item.after.clone()).unwrap_or_default();
+    fn waits_for_good_cause(&self, item: &Item) -> Outcome {
         let down = |key: &PodKey| self.node.why(key).is_some_and(|reason| reason.code != "Kept");
-        if after.iter().any(down) { Ok(()) } else { Err(format!("{key} waits for nothing")) }
+        if item.after.iter().any(down) {
+            Ok(())
+        } else {
+            Err(format!("{} waits in vain", item.key))
+        }
     }
 
     /// What an agent may find when it comes to a machine.

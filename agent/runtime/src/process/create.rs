@@ -27,6 +27,7 @@ use super::{Inner, blocking, joined};
 use crate::CreateRequest;
 use crate::cgroup::Cgroup;
 use crate::error::CreateError;
+use crate::logs::POD;
 use crate::place::{self, Mark};
 use crate::shim::protocol::{self, Identity, LOGS, MAX_CONTAINERS, SOCKET, Spec, SpecContainer};
 use crate::sys::{self, Launch};
@@ -127,6 +128,8 @@ impl Inner {
         let directory = self.pod_directory(request.pod.uid);
         let at = |source: io::Error| CreateError::io(&directory, source);
         let listener = make_directory(&directory).map_err(at)?;
+        // For people who look for its logs when nothing else is left to say whose they are.
+        std::fs::write(directory.join(POD), request.pod.key.to_string()).map_err(at)?;
         let stderr = shim_log(&directory).map_err(at)?;
         let pod = self.root.pod(&request.pod.key, mark);
         let spec = self.spec_file(request, &pod, &directory).map_err(at)?;

@@ -112,6 +112,7 @@ impl Container {
         }
         self.clear_leaf()?;
         self.renew_leaf().map_err(|error| self.refusal("RunContainerError", &error.to_string()))?;
+        self.log.note_start(clock::wall());
         let pid = self.launch().map_err(|problem| {
             self.outputs.clear();
             self.refusal("RunContainerError", &problem.to_string())

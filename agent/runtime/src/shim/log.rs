@@ -15,6 +15,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::logs::STARTED;
+
 /// The longest piece of a line in one record, as in containerd and CRI-O.
 const MAX_RECORD: usize = 16 * 1024;
 
@@ -87,6 +89,12 @@ impl Log {
     /// The log at `path`, which is made with its first line.
     pub(super) fn new(path: PathBuf) -> Self {
         Self { path, file: None, max_file: MAX_FILE, dropped: 0 }
+    }
+
+    /// Notes that a run begins: what is dated before is of earlier ones. Only people ask, so a disk
+    /// that refuses keeps nothing from starting.
+    pub(super) fn note_start(&self, at: Duration) {
+        let _ = fs::write(self.path.with_extension(STARTED), Rfc3339(at).to_string());
     }
 
     /// Writes the records of one piece of output, all with this date (since 1970).

@@ -48,7 +48,7 @@ async fn a_date_that_is_years_off_is_named() {
     world.clock.set(WallTime::from_unix_millis(3 * NOW));
     let agent = world.start();
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let (_, status) = last(agent.ask(Question::Status).await).await;
+    let status = report::status_text(&report(&agent).await);
     assert!(status.contains("not valid by this machine's clock"), "{status}");
     agent.stop().await;
 }

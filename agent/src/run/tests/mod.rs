@@ -7,7 +7,7 @@ mod rejoin;
 mod renewal;
 mod runtime;
 
-use everynode_agent_core::{Found, Marks, Standing};
+use everynode_agent_core::Standing;
 use everynode_model::{
     Assignment, ClusterId, Generation, Intent, Item, NodeName, NodeUid, ReignId, SetUid, Stamp,
     Term, WallTime,
@@ -33,8 +33,8 @@ use super::*;
 use crate::clock::TokioClock;
 use crate::identity::IdentityError;
 use crate::join::{JoinError, Wish, join};
-use crate::ledger::{Loaded, MemoryLedger};
-use crate::local::{Answer, Question, Request};
+use crate::ledger::MemoryLedger;
+use crate::local::{Answer, Question, Request, Target};
 use coordinator::{Coordinator, Switch};
 use runtime::Machine as TestMachine;
 
@@ -367,7 +367,7 @@ async fn unknown_is_not_removed_but_nobody_waits_for_a_leaver() {
     world.coordinator.session().await.refuse(unknown()).await;
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert_eq!(world.machine.running().len(), 1);
-    let (_, status) = last(agent.ask(Question::Status).await).await;
+    let status = report::status_text(&report(&agent).await);
     assert!(status.contains("who? (FailedPrecondition); what runs here runs on"), "{status}");
 
     let answers = agent.ask(Question::Leave).await;
@@ -449,16 +449,89 @@ async fn an_order_that_can_not_be_written_is_refused_and_asked_for_again() {
     agent.stop().await;
 }
 
+async fn report(agent: &Running) -> report::Report {
+    let (done, text) = last(agent.ask(Question::Report).await).await;
+    assert!(done);
+    serde_json::from_str(&text).unwrap()
+}
+
 #[tokio::test(start_paused = true)]
 async fn people_are_told_what_runs() {
     let mut world = World::new();
     let (agent, _session) = world.with_pods(&["a"]).await;
-    let (done, status) = last(agent.ask(Question::Status).await).await;
-    assert!(done && status.contains("open, with coordinator:1"), "{status}");
-    let (_, pods) = last(agent.ask(Question::Pods).await).await;
+    let report = report(&agent).await;
+    let status = report::status_text(&report);
+    assert!(status.contains("open, with coordinator:1"), "{status}");
+    let pods = report::pods_table(report.pods.iter(), false, 0);
     assert!(pods.lines().nth(1).is_some_and(|line| line.starts_with("default     a")), "{pods}");
-    let (_, why) = last(agent.ask(Question::Why).await).await;
-    assert_eq!(why, "everything that is to run here runs\n");
+    assert_eq!(report::why_text(&report), "everything that is to run here runs\n");
+    agent.stop().await;
+}
+
+fn hold(name: &str, stop: bool) -> Question {
+    let target = Target::Pod("default".into(), name.into());
+    let (by, reason) = ("root".into(), "a\nlook".into());
+    Question::Hold { target, stop, by, reason, seconds: Some(60) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_held_follows_no_order_until_it_is_released() {
+    let mut world = World::new();
+    let (agent, mut session) = world.with_pods(&["a"]).await;
+    let before = world.machine.running();
+    let (done, text) = last(agent.ask(hold("a", false)).await).await;
+    assert!(done && text.starts_with("default/a held until "), "{text}");
+    assert_eq!(world.disk.synced().unwrap().holds.places.len(), 1, "said once it is written");
+    session.status(|pod| pod.reason.as_ref().is_some_and(|it| it.code == "HeldOnNode")).await;
+    let report = report(&agent).await;
+    assert!(report::status_text(&report).contains("default/a: held as it is at the node by root"));
+    assert!(report.why[0].words.message.ends_with(": a look"), "{:?}", report.why);
+
+    session.say(world.order(2, &[], false)).await;
+    assert_eq!(session.ack().await.refused, None, "an order is accepted");
+    // Across a restart, too; its template is still there for a reboot.
+    agent.stop().await;
+    let agent = world.start();
+    let session = world.coordinator.welcomed().await;
+    assert_eq!(session.hello.bodies.len(), 1);
+    assert_eq!(world.machine.running(), before);
+
+    let target = Target::Pod("default".into(), "a".into());
+    let (done, text) = last(agent.ask(Question::Release { target }).await).await;
+    assert_eq!((done, text.as_str()), (true, "default/a released"));
+    while !world.machine.running().is_empty() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_stops_is_answered_when_it_is_down() {
+    let mut world = World::new();
+    let (agent, _session) = world.with_pods(&["a", "b"]).await;
+    let (done, text) = last(agent.ask(hold("a", true)).await).await;
+    assert_eq!((done, text.as_str()), (true, "default/a stopped"));
+    assert_eq!(world.machine.running().len(), 1);
+    // It ends by itself.
+    while world.machine.running().len() < 2 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_that_can_not_be_written_or_is_of_nothing_is_refused() {
+    let mut world = World::new();
+    let (agent, _session) = world.with_pods(&["a"]).await;
+    let (done, text) = last(agent.ask(hold("typo", false)).await).await;
+    assert!(!done && text.contains("NotFound"), "{text}");
+    world.disk.set_failing(true);
+    let (done, text) = last(agent.ask(hold("a", true)).await).await;
+    assert!(!done && text.contains("LedgerNotWritten"), "{text}");
+    assert_eq!(world.machine.running().len(), 1, "and nothing was stopped");
+    world.disk.set_failing(false);
+    let (done, text) = last(agent.ask(Question::Release { target: Target::All }).await).await;
+    assert_eq!((done, text.as_str()), (true, "nothing is held on this node"));
     agent.stop().await;
 }
 
@@ -512,27 +585,47 @@ async fn joining_is_tried_until_it_is_answered_with_one_key_and_refusals_end_it(
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_a_damaged_ledger_what_runs_is_kept() {
+async fn with_no_usable_ledger_what_runs_is_kept_and_the_next_order_counts() {
     let mut world = World::new();
-    let (agent, _session) = world.with_pods(&["a"]).await;
+    let (agent, _session) = world.with_pods(&["a", "b"]).await;
     agent.stop().await;
-    let (runtime, _events) = world.machine.open();
-    let mut found = runtime.list().await.unwrap();
-    let stranger = Marks { node: NodeUid::new(Uuid::from_u128(9)), ..found[0].marks.unwrap() };
-    let key = PodKey::new("default", "stranger").unwrap();
-    found.push(Found { key, marks: Some(stranger), ..found[0].clone() });
-    let ledger = ledger_of(Loaded::Corrupt("both".into()), &world.identity, &found, "process");
-    assert_eq!((ledger.standing, ledger.accepted), (Standing::Active, None));
-    let items: Vec<_> =
-        ledger.assignment.items().map(|item| (item.key.name(), item.intent)).collect();
-    assert_eq!(items, [("a", Intent::Keep)]);
-
-    world.disk.save(ledger).await.unwrap();
+    world.disk.wipe().await.unwrap();
+    let before = world.machine.running();
     let agent = world.start();
     let mut session = world.coordinator.welcomed().await;
     assert_eq!(session.hello.accepted, None);
-    session.say(world.order(7, &["a"], false)).await;
+    assert_eq!(session.hello.troubles[0].code, "LedgerMissing");
+    assert_eq!(report(&agent).await.troubles[0].reason, "LedgerMissing");
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(world.machine.running(), before);
+    let kept = world.disk.synced().unwrap();
+    let kept: Vec<_> = kept.assignment.items().map(|item| (item.key.name(), item.intent)).collect();
+    assert_eq!(kept, [("a", Intent::Keep), ("b", Intent::Keep)], "written, for the next reboot");
+
+    session.say(world.order(7, &["a"], true)).await;
     assert_eq!(session.ack().await.refused, None);
-    assert_eq!(world.machine.created().len(), 1);
+    while world.machine.running().len() > 1 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(world.machine.created().len(), 2);
+    agent.stop().await;
+    // It was told once.
+    let agent = world.start();
+    assert!(world.coordinator.welcomed().await.hello.troubles.is_empty());
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ledger_of_another_machine_is_none() {
+    let mut world = World::new();
+    let (agent, _session) = world.with_pods(&["a"]).await;
+    agent.stop().await;
+    let ledger = world.disk.synced().unwrap();
+    let node = NodeUid::new(Uuid::from_u128(9));
+    world.disk.save(everynode_agent_core::Ledger { node, ..ledger }).await.unwrap();
+    let agent = world.start();
+    let session = world.coordinator.welcomed().await;
+    assert_eq!(session.hello.troubles[0].code, "LedgerOfAnother");
+    assert_eq!(world.machine.running().len(), 1);
     agent.stop().await;
 }

@@ -59,7 +59,7 @@ async fn a_running_agent_takes_its_pods_along_and_stops_what_is_not_wanted() {
     }
     assert_eq!(world.machine.running(), pods[..1]);
     assert_eq!(world.machine.created().len(), 2, "nothing was made anew");
-    let (_, status) = last(agent.ask(Question::Status).await).await;
+    let status = report::status_text(&report(&agent).await);
     assert!(status.contains(&rebuilt.identity.cluster.to_string()), "{status}");
     agent.stop().await;
 
@@ -99,20 +99,18 @@ async fn an_agent_that_starts_as_another_goes_on_with_the_former_ledger() {
 
 /// Without its ledger it still knows who it was, and keeps what runs.
 #[tokio::test(start_paused = true)]
-async fn with_a_damaged_ledger_what_the_former_one_started_is_kept() {
+async fn with_no_ledger_what_the_former_one_started_is_kept() {
     let mut world = World::new();
     let (agent, _session) = world.with_pods(&["a"]).await;
     agent.stop().await;
     let pods = world.machine.running();
     let mut rebuilt = world.rebuilt();
-    let (runtime, _events) = world.machine.open();
-    let found = runtime.list().await.unwrap();
-    let ledger = ledger_of(Loaded::Corrupt("both".into()), &rebuilt.identity, &found, "process");
-    assert_eq!((ledger.assignment.len(), &*ledger.formers), (1, &[world.identity.marks()][..]));
-    rebuilt.disk.save(ledger).await.unwrap();
+    rebuilt.disk.wipe().await.unwrap();
     let agent = rebuilt.start();
     let mut session = rebuilt.coordinator.welcomed().await;
-    session.say(rebuilt.order(1, &["a"], false)).await;
+    assert_eq!(session.hello.troubles[0].code, "LedgerMissing");
+    assert_eq!(world.machine.running(), pods);
+    session.say(rebuilt.order(1, &["a"], true)).await;
     assert_eq!(session.ack().await.refused, None);
     assert_eq!((world.machine.running(), world.machine.created().len()), (pods, 1));
     agent.stop().await;

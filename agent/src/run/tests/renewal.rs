@@ -96,7 +96,7 @@ async fn who_is_refused_a_renewal_runs_on_and_asks_again() {
     world.coordinator.session().await.refuse(expired()).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!((world.machine.running().len(), world.kept.all().len()), (1, 0));
-    let (_, status) = last(agent.ask(Question::Status).await).await;
+    let status = report::status_text(&report(&agent).await);
     assert!(status.contains("could not be renewed: who?"), "{status}");
     agent.stop().await;
 }

@@ -13,9 +13,9 @@ use everynode_coordinator_core::{
     Order, Outcome, PutMode, Record, RecordKey, Refusal, SetStatus, TokenRecord, Write, invariants,
 };
 use everynode_model::{
-    DaemonSet, Digest, Failure, IntOrPercent, Intent, Labels, NodeName, NodeUid, Now, Placement,
-    PodKey, PodPhase, PodStatus, Reason, Selector, SessionNonce, SetUid, Stamp, Strategy, Term,
-    Timestamp, WallTime,
+    DaemonSet, Digest, Failure, HELD_ON_NODE, IntOrPercent, Intent, Labels, NodeName, NodeUid, Now,
+    Placement, PodKey, PodPhase, PodStatus, Reason, Selector, SessionNonce, SetUid, Stamp,
+    Strategy, Term, Timestamp, WallTime,
 };
 
 /// The most that is ever waited for at once: well over the registration window.
@@ -83,6 +83,8 @@ pub struct Agent {
     pub ready_since: BTreeMap<PodKey, Timestamp>,
     /// Sends nothing, not even heartbeats.
     pub mute: bool,
+    /// What somebody there holds; `true`: stopped, too.
+    pub held: BTreeMap<PodKey, bool>,
 }
 
 pub struct World {
@@ -349,10 +351,25 @@ impl World {
     }
 
     fn obey(&mut self, agent: &mut Agent, order: &Order) {
-        agent
-            .pods
-            .retain(|key, pod| order.assignment.get(key).is_some_and(|item| item.set == pod.set));
+        let held = agent.held.clone();
+        agent.pods.retain(|key, pod| {
+            held.contains_key(key)
+                || order.assignment.get(key).is_some_and(|item| item.set == pod.set)
+        });
+        let on_hold = |pod: &mut PodStatus| {
+            pod.reason = Some(Reason::new(HELD_ON_NODE, "held at the node by root"));
+        };
+        for (key, stop) in &held {
+            let Some(pod) = agent.pods.get_mut(key) else { continue };
+            if *stop {
+                (pod.phase, pod.ready) = (PodPhase::Pending, false);
+            }
+            on_hold(pod);
+        }
         for item in order.assignment.items() {
+            if held.contains_key(&item.key) && agent.pods.contains_key(&item.key) {
+                continue;
+            }
             let keeps = |pod: &&PodStatus| {
                 item.intent == Intent::Keep
                     || (pod.revision, pod.replace) == (item.revision, item.replace)
@@ -362,10 +379,10 @@ impl World {
                 if pod.ready != ready {
                     agent.ready_since.insert(item.key.clone(), self.now.steady);
                 }
-                (pod.phase, pod.ready) = (PodPhase::Running, ready);
+                (pod.phase, pod.ready, pod.reason) = (PodPhase::Running, ready, None);
                 continue;
             }
-            let pod = PodStatus {
+            let mut pod = PodStatus {
                 key: item.key.clone(),
                 uid: id(self.draw()),
                 set: item.set,
@@ -381,7 +398,20 @@ impl World {
                 last_failure: None,
                 containers: Vec::new(),
             };
+            if held.contains_key(&item.key) {
+                on_hold(&mut pod);
+            }
             agent.pods.insert(item.key.clone(), pod);
+        }
+    }
+
+    /// Somebody at a node holds a pod as it is, or stopped; or releases it.
+    pub fn hold(&mut self, node: NodeUid, name: &str, held: Option<bool>) {
+        if let Some(agent) = self.agents.get_mut(&node) {
+            match held {
+                Some(stop) => _ = agent.held.insert(key(name), stop),
+                None => _ = agent.held.remove(&key(name)),
+            }
         }
     }
 

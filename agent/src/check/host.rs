@@ -1,0 +1,186 @@
+//! The machine: kernel, cgroups, user, clock, name.
+
+use std::fs::{self, File, TryLockError};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use everynode_model::NodeName;
+use everynode_runtime::{Capabilities, MachineError};
+
+use super::Line;
+
+/// 2026-01-01T00:00:00Z. This program is younger, so a clock before that is wrong.
+const FIRST_PLAUSIBLE: u64 = 1_767_225_600;
+/// Without `cgroup.freeze` and waiting by pidfd no death can be proved.
+const OLDEST_KERNEL: (u32, u32) = (5, 4);
+
+pub(super) fn lines(cgroup_root: &Path, node: Option<&NodeName>) -> Vec<Line> {
+    let system = rustix::system::uname();
+    let release = system.release().to_string_lossy().into_owned();
+    let host = system.nodename().to_string_lossy().into_owned();
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let mut lines = vec![kernel(&release)];
+    lines.extend(cgroups(everynode_runtime::probe(cgroup_root)));
+    lines.extend([user(), clock(seconds), name(&host, node)]);
+    lines
+}
+
+fn kernel(release: &str) -> Line {
+    const NAME: &str = "kernel";
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    let version = (numbers.next().and_then(Result::ok), numbers.next().and_then(Result::ok));
+    match version {
+        (Some(major), Some(minor)) if (major, minor) >= OLDEST_KERNEL => {
+            Line::pass(NAME, format!("Linux {release}"))
+        }
+        (Some(_), Some(_)) => Line::fail(
+            NAME,
+            format!("Linux {release} can't stop processes for certain: 5.4 or newer is needed"),
+        ),
+        _ => Line::warn(NAME, format!("{release:?} is no version of Linux that can be read")),
+    }
+}
+
+fn cgroups(found: Result<Capabilities, MachineError>) -> Vec<Line> {
+    let found = match found {
+        Ok(found) => found,
+        Err(error @ MachineError::NoCgroup2) => {
+            return vec![Line::fail("cgroup v2", error.to_string())];
+        }
+        Err(error) => return vec![Line::fail("cgroup root", error.to_string())],
+    };
+    let stop = match found.cgroup_kill {
+        true => "cgroup.kill",
+        false => "freeze, kill and thaw (before Linux 5.14)",
+    };
+    let start = match found.clone_into_cgroup {
+        true => "clone3",
+        false => "moved before exec (before Linux 5.7)",
+    };
+    vec![
+        Line::pass("cgroup v2", found.mount.display().to_string()),
+        Line::pass("cgroup root", format!("{} is delegated and writable", found.root.display())),
+        agents(&found.root),
+        Line::pass("forced stop", stop),
+        Line::pass("start in a cgroup", start),
+        controllers(&found.mount),
+    ]
+}
+
+/// Whether another agent manages the root; one of this data directory is told there, too.
+fn agents(root: &Path) -> Line {
+    const NAME: &str = "cgroup root's lock";
+    match File::open(root).map(|root| root.try_lock()) {
+        Ok(Ok(())) => Line::pass(NAME, "free: no agent runs with this cgroup root"),
+        Ok(Err(TryLockError::WouldBlock)) => {
+            Line::pass(NAME, "held: an agent runs with this cgroup root, and only one may")
+        }
+        Ok(Err(TryLockError::Error(error))) | Err(error) => {
+            Line::warn(NAME, format!("{}: {error}", root.display()))
+        }
+    }
+}
+
+/// Nothing needs them; people ask where they are.
+fn controllers(mount: &Path) -> Line {
+    const NAME: &str = "controllers";
+    let v2 = fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default();
+    let v2: Vec<&str> = v2.split_whitespace().collect();
+    let table = fs::read_to_string("/proc/cgroups").unwrap_or_default();
+    let v1 = in_v1(&table);
+    let mut parts = Vec::new();
+    if !v2.is_empty() {
+        parts.push(format!("v2: {}", v2.join(" ")));
+    }
+    if !v1.is_empty() {
+        parts.push(format!("v1: {}", v1.join(" ")));
+    }
+    match parts.is_empty() {
+        true => Line::pass(NAME, "none, and none is needed"),
+        false => Line::pass(NAME, format!("{} (none is needed)", parts.join("; "))),
+    }
+}
+
+/// The names in `/proc/cgroups` of those that are mounted by v1: of a hierarchy other than 0.
+fn in_v1(table: &str) -> Vec<&str> {
+    let of_v1 = |line: &&str| line.split_whitespace().nth(1).is_some_and(|number| number != "0");
+    let lines = table.lines().filter(|line| !line.starts_with('#')).filter(of_v1);
+    lines.filter_map(|line| line.split_whitespace().next()).collect()
+}
+
+fn user() -> Line {
+    match rustix::process::geteuid().as_raw() {
+        0 => Line::pass("user", "root: pods may run as any user"),
+        uid => Line::pass("user", format!("uid {uid}: pods run as this user only")),
+    }
+}
+
+fn clock(seconds: u64) -> Line {
+    const NAME: &str = "clock";
+    let millis = i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000);
+    let date = everynode_agent_core::rfc3339(everynode_model::WallTime::from_unix_millis(millis));
+    match seconds >= FIRST_PLAUSIBLE {
+        true => Line::pass(NAME, date),
+        false => Line::warn(
+            NAME,
+            format!(
+                "{date} can't be right: certificates are believed without their dates until it \
+                 is set (timedatectl set-ntp true)"
+            ),
+        ),
+    }
+}
+
+fn name(host: &str, node: Option<&NodeName>) -> Line {
+    const NAME: &str = "node name";
+    match (node, NodeName::new(&host.to_lowercase())) {
+        (Some(node), _) => Line::pass(NAME, format!("{node}, as it has joined")),
+        (None, Ok(name)) => Line::pass(NAME, format!("{name}, the host's")),
+        (None, Err(error)) => Line::warn(
+            NAME,
+            format!("the host's name {host:?} can't be a node's ({error}): join with --node-name"),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        let verdict = |release| kernel(release).verdict;
+        for fine in ["5.4.0-x", "5.10.0", "6.1.0-18-amd64", "10.0"] {
+            assert_eq!(verdict(fine), Verdict::Pass, "{fine}");
+        }
+        assert_eq!(verdict("5.3.18"), Verdict::Fail);
+        assert_eq!(verdict("4.19.0"), Verdict::Fail);
+        assert_eq!(verdict("next"), Verdict::Warn);
+    }
+
+    #[test]
+    fn an_odd_clock_or_name_warns_and_says_what_to_do() {
+        assert_eq!(clock(FIRST_PLAUSIBLE).verdict, Verdict::Pass);
+        let odd = clock(5);
+        assert_eq!(odd.verdict, Verdict::Warn);
+        assert!(odd.detail.starts_with("1970-01-01T00:00:05Z"), "{}", odd.detail);
+        assert_eq!(name("Host-1", None).detail, "host-1, the host's");
+        assert!(name("my_host", None).detail.contains("--node-name"));
+        let node = NodeName::new("n").unwrap();
+        assert_eq!(name("my_host", Some(&node)).verdict, Verdict::Pass);
+    }
+
+    #[test]
+    fn controllers_of_v1_are_those_with_a_hierarchy() {
+        let table = "#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpu\t2\t1\t1\npids\t0\t1\t1\n";
+        assert_eq!(in_v1(table), ["cpu"]);
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let lines = cgroups(Err(MachineError::NoCgroup2));
+        assert_eq!((lines[0].name, lines[0].verdict), ("cgroup v2", Verdict::Fail));
+        assert!(lines[0].detail.contains("mount -t cgroup2"));
+    }
+}
