@@ -25,6 +25,8 @@ pub struct Coordinator {
     program: PathBuf,
     tool: PathBuf,
     address: Address,
+    /// Beyond the usual ones.
+    flags: Vec<String>,
     process: Option<Daemon>,
     namespace: Namespace,
 }
@@ -43,6 +45,7 @@ impl Coordinator {
             program: ground.program("everynode-coordinator"),
             tool: ground.program("everynode"),
             address,
+            flags: Vec::new(),
             process: None,
             namespace: switch.plug(fleet, "coordinator", address)?,
         })
@@ -78,8 +81,25 @@ impl Coordinator {
         let mut command = self.command(&self.program);
         command.arg("--data-dir").arg(data);
         command.args(["--listen", &format!("[::]:{port}"), "--advertise", &self.addresses()]);
-        command.args(TIMES).env("EVERYNODE_LOG", "info,everynode_coordinator=debug");
         command
+            .args(TIMES)
+            .args(&self.flags)
+            .env("EVERYNODE_LOG", "info,everynode_coordinator=debug");
+        command
+    }
+
+    /// Further flags, from its next start on.
+    pub fn set_flags(&mut self, flags: &[&str]) {
+        self.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+    }
+
+    /// Loses all that it had stored: its next start makes another cluster.
+    ///
+    /// # Errors
+    /// When it runs, or what it has can't be removed.
+    pub fn lose_all(&mut self) -> Outcome {
+        ensure!(self.process.is_none(), "the coordinator runs");
+        fs::remove_dir_all(self.data_dir()).context(self.data_dir().display())
     }
 
     /// Starts it and waits until it answers.

@@ -131,6 +131,15 @@ impl Machine {
         command
     }
 
+    /// The command line that takes it to another coordinator.
+    pub fn rejoin_command(&self, joining: &Joining) -> Command {
+        let mut command = self.command(&self.program);
+        command.arg("rejoin").arg("--data-dir").arg(self.data_dir());
+        command.arg("--machine-id-file").arg(self.file("machine-id"));
+        command.args(["--coordinator", &joining.coordinator, "--join-token", &joining.token]);
+        command
+    }
+
     /// Starts the agent: with a token to join, else with what it knows.
     ///
     /// # Errors
