@@ -21,6 +21,7 @@ pub mod mutation;
 mod assign;
 pub mod command;
 pub mod config;
+mod copies;
 mod decide;
 mod events;
 mod fleet;

@@ -17,6 +17,14 @@ pub enum Observation {
         /// What it said.
         hello: Box<Hello>,
     },
+    /// The agent said something in that session, for the first time after its Hello: it was welcomed,
+    /// and has the session's mark.
+    Answered {
+        /// Which node.
+        node: NodeUid,
+        /// Which session.
+        session: SessionNonce,
+    },
     /// That session ended. Of a session that was replaced, nothing is heeded.
     Disconnected {
         /// Which node.
@@ -70,6 +78,8 @@ pub struct Hello {
     pub facts: std::collections::BTreeMap<String, String>,
     /// The newest order it has on disk.
     pub accepted: Option<Stamp>,
+    /// The mark of the newest session that it has on disk.
+    pub last_session: Option<SessionNonce>,
     /// All its places.
     pub places: Vec<(PodKey, Vec<PodStatus>)>,
 }

@@ -8,6 +8,7 @@ use everynode_model::{
     NodeUid, PodKey, PodPhase, PodStatus, Reason, SessionNonce, SetUid, Stamp, Timestamp,
 };
 
+use crate::copies::Marks;
 use crate::observe::{Hello, Observation};
 use crate::record::NodeStanding;
 use crate::view::Readiness;
@@ -23,6 +24,8 @@ pub(crate) struct Seen {
     pub(crate) heard: Option<Timestamp>,
     /// The session it has now.
     pub(crate) session: Option<SessionNonce>,
+    /// Of the sessions it had: tells a copy of its ledger.
+    pub(crate) marks: Marks,
     /// What it said first, without its places.
     pub(crate) hello: Option<Arc<Hello>>,
     pub(crate) acknowledged: Option<Stamp>,
@@ -51,6 +54,7 @@ impl Seen {
             deadline,
             heard: None,
             session: None,
+            marks: Marks::default(),
             hello: None,
             acknowledged: None,
             refused: None,
@@ -97,6 +101,7 @@ impl Fleet {
             Observation::Connected { node, session, hello } => {
                 self.connected(node, session, *hello);
             }
+            Observation::Answered { node, session } => self.answered(node, session),
             Observation::Disconnected { node, session } => self.disconnected(node, session),
             Observation::Status { node, session, places } => {
                 if self.hear(node, session) {
@@ -117,6 +122,7 @@ impl Fleet {
         if self.records.nodes.get(&node).is_none_or(|record| gone(record.standing)) {
             return;
         }
+        self.look_for_copies(node, session, hello.last_session, &hello.machine_id);
         let places = std::mem::take(&mut hello.places);
         let version = self.next_version();
         let Some(seen) = self.seen.get_mut(&node) else { return };

@@ -36,6 +36,8 @@ pub(super) struct Inbound {
 /// What has come in and was not handed on yet.
 #[derive(Default)]
 struct Gathered {
+    /// The first message after Hello has come, and was not told yet.
+    answered: bool,
     places: BTreeMap<PodKey, Vec<PodStatus>>,
     acknowledged: Option<(Stamp, Option<Reason>)>,
 }
@@ -44,6 +46,7 @@ impl Inbound {
     /// Reads until either side ends; then the node has no session any more.
     pub(super) async fn drain(self, mut stream: Streaming<v1::AgentMessage>) {
         let mut gathered = Gathered::default();
+        let mut silent = true;
         loop {
             // What was gathered goes first when there is room for it: news that keeps coming must
             // not keep it back.
@@ -59,6 +62,7 @@ impl Inbound {
                 message = stream.message() => match message {
                     Ok(Some(message)) => {
                         self.session.touch(self.clock.now().steady);
+                        gathered.answered |= std::mem::take(&mut silent);
                         if let Err(invalid) = self.take(message, &mut gathered) {
                             self.session.end(invalid.into());
                             break;
@@ -134,7 +138,7 @@ impl Inbound {
 
 impl Gathered {
     fn is_empty(&self) -> bool {
-        self.places.is_empty() && self.acknowledged.is_none()
+        self.places.is_empty() && self.acknowledged.is_none() && !self.answered
     }
 
     fn report(&mut self, report: &v1::Status) -> Result<(), Invalid> {
@@ -155,6 +159,9 @@ impl Gathered {
     }
 
     fn next(&mut self, node: NodeUid, session: &Session) -> Option<Observation> {
+        if std::mem::take(&mut self.answered) {
+            return Some(Observation::Answered { node, session: session.nonce() });
+        }
         if let Some((stamp, refused)) = self.acknowledged.take() {
             return Some(Observation::Acknowledged { node, stamp, refused });
         }

@@ -245,6 +245,8 @@ fn parse(hello: &v1::Hello) -> Result<Hello, Invalid> {
         features: hello.features.iter().cloned().collect(),
         facts: hello.facts.clone().into_iter().collect(),
         accepted: hello.accepted.as_ref().map(Stamp::try_from).transpose()?,
+        // Empty before the first; what is none tells nothing.
+        last_session: hello.last_session.parse().ok(),
         places: hello.places.iter().map(report::try_place).collect::<Result<_, _>>()?,
     })
 }

@@ -209,6 +209,7 @@ impl Agent {
             features: BTreeSet::new(),
             facts: BTreeMap::new(),
             accepted: self.node.ledger().accepted,
+            last_session: self.node.ledger().session,
             places: self.node.keys().map(place).collect(),
         }
     }

@@ -221,6 +221,7 @@ impl World {
             features: BTreeSet::new(),
             facts: BTreeMap::new(),
             accepted: agent.order.as_ref().map(|order| order.stamp),
+            last_session: None,
             places: Vec::new(),
         };
         let places = self.places(node);

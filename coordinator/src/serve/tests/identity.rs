@@ -355,6 +355,51 @@ async fn a_machine_that_rebooted_quickly_has_its_place_again_within_two_seconds(
     assert!(coordinator.events("CloneRefused").await.is_empty(), "that is no clone");
 }
 
+impl Coordinator {
+    /// A session of an agent whose ledger remembers that one; what it writes down then.
+    async fn call(&self, node: &Node, remembers: &str, machine: &str, speaks: bool) -> String {
+        let hello = v1::Hello {
+            last_session: remembers.into(),
+            machine_id: machine.into(),
+            ..Default::default()
+        };
+        let mut session = self.open_with(node, hello).await.unwrap();
+        let mark = session.welcome().await.session;
+        if speaks {
+            session.say(Said::Heartbeat(v1::Heartbeat {})).await;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        drop(session);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        mark
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_copy_is_told_by_the_session_it_remembers() {
+    let coordinator = coordinator(&MemoryStore::new()).await;
+    let node = coordinator.join("edge-1").await;
+    let copied = coordinator.call(&node, "", "edge-1", true).await;
+    // The original goes on; a link that breaks before its Welcome came is no copy's doing.
+    let second = coordinator.call(&node, &copied, "edge-1", true).await;
+    coordinator.call(&node, &second, "edge-1", false).await;
+    let last = coordinator.call(&node, &second, "edge-1", true).await;
+    for reason in ["StaleLedger", "MachineIdChanged"] {
+        assert_eq!(coordinator.events(reason).await, [], "the original is as it was");
+    }
+    // It is switched off, and a copy of how it was before calls, from wherever it is.
+    let ahead = coordinator.call(&node, &copied, "another", true).await;
+    for reason in ["StaleLedger", "MachineIdChanged"] {
+        let told = coordinator.events(reason).await;
+        assert_eq!(told.iter().map(|event| event.count).collect::<Vec<_>>(), [1], "{reason}");
+        assert!(told[0].r#type == "Warning" && told[0].involved_name == "edge-1");
+    }
+    // And when the original is back, it is the one that is behind.
+    coordinator.call(&node, &last, "edge-1", true).await;
+    assert_eq!(coordinator.events("StaleLedger").await[0].count, 2);
+    drop(ahead);
+}
+
 /// 2026-11-23.
 const NOW: i64 = 1_795_392_000_000;
 
