@@ -231,6 +231,7 @@ impl Debian {
     pub(crate) fn report(&self) -> String {
         let mut text = String::new();
         for script in [
+            "everynode-agent check",
             "systemctl --no-pager --failed",
             "systemctl --no-pager status 'everynode-*'",
             "systemd-cgls --no-pager --full",
