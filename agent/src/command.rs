@@ -308,8 +308,12 @@ async fn wipe(files: &IdentityFiles, ledger: &DiskLedger, run_dir: &Path) -> Res
 }
 
 fn start_logging(config: &Config) {
-    let builder =
-        tracing_subscriber::fmt().with_max_level(config.log_level).with_writer(io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_max_level(config.log_level)
+        .with_writer(io::stderr)
+        // Else a line that can't be written, as on a full disk, is told to the same stderr by a macro
+        // that panics where it can't.
+        .log_internal_errors(false);
     // One that is there already belongs to whoever runs agents within a program of its own.
     let _ = match config.log_format {
         LogFormat::Text => builder.with_target(false).with_ansi(false).try_init(),

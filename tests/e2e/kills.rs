@@ -1,6 +1,7 @@
 //! `kill -9` of everything, one after the other.
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use everynode_tests::daemon::Daemon;
@@ -107,6 +108,25 @@ pub(crate) fn a_killed_coordinator_loses_nothing(ground: &Ground) -> Outcome {
             let pod = fleet.pod("node-exporter", name)?;
             ensure!(pod["status"]["containerStatuses"][0]["restartCount"] == 0, "{pod}");
         }
+        Ok(())
+    })
+}
+
+/// An agent whose log can't be written, because the disk is full, does all its work without one.
+pub(crate) fn a_full_log_ends_no_agent(ground: &Ground) -> Outcome {
+    Fleet::play(ground, 1, |fleet| {
+        fleet.run_both()?;
+        fleet.machine_mut("n1")?.take_agent()?.kill()?;
+        let machine = fleet.machine("n1")?;
+        let before = machine.only(EXPORTER_PROGRAM)?;
+        let command = machine.agent_command(&machine.data_dir(), None);
+        let mut agent = Daemon::start(command, Path::new("/dev/full"))?;
+        // It has found its pod again when it makes another one of what is left of it.
+        machine.shim_of(&before)?.kill()?;
+        replaced(machine, EXPORTER_PROGRAM, &before)?;
+        fleet.ready("n1")?;
+        let ended = agent.has_ended()?;
+        ensure!(ended.is_none(), "the agent ended with {ended:?}");
         Ok(())
     })
 }

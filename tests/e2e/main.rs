@@ -41,6 +41,7 @@ const SCENARIOS: &[Scenario] = &[
     ("kills::a_killed_agent_finds_its_pods", kills::a_killed_agent_finds_its_pods),
     ("kills::a_killed_shim_is_no_proof_of_death", kills::a_killed_shim_is_no_proof_of_death),
     ("restored::onto_yesterdays_copy", restored::onto_yesterdays_copy),
+    ("kills::a_full_log_ends_no_agent", kills::a_full_log_ends_no_agent),
     ("recreate::gone_then_one_everywhere", recreate::gone_then_one_everywhere),
     ("identity::one_agent_per_identity", identity::one_agent_per_identity),
     ("identity::a_lost_data_directory", identity::a_lost_data_directory),
