@@ -101,14 +101,29 @@ pub(crate) fn refused(why: &Refusal) -> Status {
 
 /// Why the store did not take something. The caller may try again where the code is UNAVAILABLE.
 pub(crate) fn store(error: &StoreError) -> Status {
-    let (code, reason) = match error {
-        StoreError::Full { .. } => (Code::ResourceExhausted, "StoreFull"),
-        StoreError::ReadOnly { .. } => (Code::FailedPrecondition, "StoreReadOnly"),
-        StoreError::TooLarge { .. } => (Code::ResourceExhausted, "TooLarge"),
-        StoreError::Corrupt { .. } => (Code::DataLoss, "StoreCorrupt"),
-        _ => (Code::Unavailable, "StoreUnavailable"),
+    let (code, reason, why) = match error {
+        StoreError::Full { path } => (
+            Code::ResourceExhausted,
+            "StoreFull",
+            format!(
+                "the coordinator's disk is full: make room for {} there, and try again",
+                path.display()
+            ),
+        ),
+        StoreError::ReadOnly { path } => (
+            Code::FailedPrecondition,
+            "StoreReadOnly",
+            format!(
+                "the coordinator's disk is read-only: see there what became of the disk of {}, \
+                 and try again",
+                path.display()
+            ),
+        ),
+        StoreError::TooLarge { .. } => (Code::ResourceExhausted, "TooLarge", error.to_string()),
+        StoreError::Corrupt { .. } => (Code::DataLoss, "StoreCorrupt", error.to_string()),
+        _ => (Code::Unavailable, "StoreUnavailable", error.to_string()),
     };
-    refusal(code, reason, format!("nothing was changed: {error}"))
+    refusal(code, reason, format!("nothing was changed: {why}"))
 }
 
 /// Why an object was not admitted: every finding as a field violation.
@@ -231,5 +246,8 @@ mod tests {
         assert_eq!(store(&StoreError::Closed).code(), Code::Unavailable);
         let full = StoreError::Full { path: "/x".into() };
         assert_eq!(reason_of(&store(&full)).as_deref(), Some("StoreFull"));
+        assert!(store(&full).message().contains("the coordinator's disk is full"));
+        let read_only = StoreError::ReadOnly { path: "/x".into() };
+        assert_eq!(reason_of(&store(&read_only)).as_deref(), Some("StoreReadOnly"));
     }
 }

@@ -44,14 +44,20 @@ impl Desk {
     }
 
     /// Takes the place of `former`: what that one handed out may still be on its way, and must not be
-    /// contradicted.
-    pub(crate) fn succeed(&mut self, former: &Self) {
+    /// contradicted. Where it is still `right`, nothing has to be said anew.
+    pub(crate) fn succeed(&mut self, former: Self, right: impl Fn(NodeUid, &Order) -> bool) {
         if mutated!(ForgetGenerations) {
             return;
         }
-        self.floors.clone_from(&former.floors);
-        let handed = former.handed.iter().map(|(node, order)| (*node, order.stamp.generation));
-        self.floors.extend(handed);
+        self.floors = former.floors;
+        for (node, order) in former.handed {
+            self.floors.insert(node, order.stamp.generation);
+            if right(node, &order) {
+                self.handed.insert(node, order);
+            }
+        }
+        self.stale.extend(former.stale);
+        self.greeted.extend(former.greeted);
     }
 
     pub(crate) fn handed(&self) -> &BTreeMap<NodeUid, Arc<Order>> {

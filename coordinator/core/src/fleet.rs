@@ -12,7 +12,7 @@ use crate::record::{Record, RecordKey, Write};
 use crate::records::{Place, Records, Touched};
 use crate::seen::Seen;
 use crate::status::{Cell, Tally};
-use crate::view::Changed;
+use crate::view::{Changed, Order};
 
 /// The known world, and every decision about it. See the crate's documentation.
 #[derive(Clone, Debug)]
@@ -172,12 +172,39 @@ impl Fleet {
         self.version
     }
 
-    /// Takes the place of `former` within one reign: no `resourceVersion` that watchers have seen and
-    /// no generation that a node was given may be given away again. The version is a new one: what
-    /// agents had said is forgotten, and who has seen the last version does not know that.
-    pub fn succeed(&mut self, former: &Self) {
+    /// Takes the place of `former` within one reign, some of whose records were not stored. No
+    /// `resourceVersion` that watchers have seen and no generation that a node was given may be
+    /// given away again; and what agents said stays true, whatever becomes of records. The version
+    /// is a new one: what was told of lately may be gone, and who has seen the last version does not
+    /// know that.
+    ///
+    /// Returns the nodes that `former` had let go of already: nothing is known of what they said,
+    /// so that each must say it again.
+    #[must_use = "the sessions of these nodes must begin anew"]
+    pub fn succeed(&mut self, mut former: Self) -> Vec<NodeUid> {
+        self.advance(former.now);
         self.version = self.version.max(former.version) + 1;
-        self.desk.succeed(&former.desk);
+        self.window_ends = former.window_ends;
+        for (set, version) in former.status_versions {
+            let known = self.status_versions.get_mut(&set);
+            known.into_iter().for_each(|known| *known = version.max(*known));
+        }
+        let records = &self.records;
+        let right = |node, order: &Order| {
+            records.hold.is_none() && order.assignment == records.assignment(node)
+        };
+        self.desk.succeed(former.desk, right);
+        let nodes: Vec<NodeUid> = self.seen.keys().copied().collect();
+        let (known, lost) = nodes.into_iter().partition(|node| former.seen.contains_key(node));
+        let known: Vec<NodeUid> = known;
+        for node in &known {
+            if let Some(seen) = former.seen.remove(node) {
+                let leased = former.leases.contains(&(seen.deadline, *node));
+                self.go_on_from(*node, seen, leased);
+            }
+        }
+        known.into_iter().for_each(|node| self.refresh_node(node));
+        lost
     }
 
     /// Holding begins or ends: every node is shown otherwise, and an order is due to each that hears.

@@ -102,6 +102,20 @@ impl Fleet {
         }
     }
 
+    /// Takes over what a fleet before this one has seen of a node; `leased` where that one had a
+    /// deadline to look at.
+    pub(crate) fn go_on_from(&mut self, node: NodeUid, mut seen: Seen, leased: bool) {
+        if let Some(own) = self.seen.get(&node) {
+            self.leases.remove(&(own.deadline, node));
+        }
+        if leased {
+            self.leases.insert((seen.deadline, node));
+        }
+        // They are found again when the node is counted anew.
+        seen.places.values_mut().for_each(|place| place.ripens = None);
+        self.seen.insert(node, seen);
+    }
+
     fn look_at_lease(&mut self, node: NodeUid, told: Option<Timestamp>) {
         let now = self.now.steady;
         let Some(seen) = self.seen.get_mut(&node) else { return };

@@ -15,7 +15,7 @@ use everynode_coordinator_core::{
     Command, NodeChange, NodeStanding, Observation, Outcome, Readiness, Refusal, TokenRecord,
 };
 use everynode_model::{DaemonSet, Digest, Intent, Placement, WallTime};
-use world::{LONG, World, daemon_set, id, key, labels, name, token};
+use world::{LONG, World, daemon_set, id, key, labels, name, put, token};
 
 fn codes(world: &World) -> Vec<&str> {
     world.fleet.events().map(|event| event.reason.as_str()).collect()
@@ -313,8 +313,8 @@ fn a_restored_fleet_contradicts_nothing_that_may_still_be_on_its_way() {
     let unheard = world.stamps[&id(1)];
     world.agents.get_mut(&id(1)).unwrap().order = accepted;
     let mut fleet = world.restored();
-    fleet.succeed(&world.fleet);
-    // What agents had said is forgotten, so nobody may go on watching from where they were.
+    assert_eq!(fleet.succeed(world.fleet.clone()), []);
+    // What was told of lately may be gone, so nobody may go on watching from where they were.
     assert!(fleet.version() > world.fleet.version());
     world.fleet = fleet;
     world.put(daemon_set("c", 3, "1"), "1");
@@ -341,7 +341,7 @@ fn a_removal_that_was_not_stored_takes_no_generation_with_it() {
             former.record(&writes, world.now);
         }
         let mut fleet = world.restored();
-        fleet.succeed(&former);
+        assert_eq!(fleet.succeed(former), [id(1)]);
         world.fleet = fleet;
         world.put(daemon_set("b", 2, "1"), "1");
         world.agents.get_mut(&id(1)).unwrap().order = None;
@@ -350,6 +350,62 @@ fn a_removal_that_was_not_stored_takes_no_generation_with_it() {
         let stamp = world.stamps[&id(1)];
         assert!(stamp.is_newer_than(&heard) && !stamp.contradicts(&heard), "{stamp:?}");
     }
+}
+
+#[test]
+fn records_that_were_not_stored_take_nothing_back_that_agents_said() {
+    let mut world = World::with_nodes(2);
+    world.put(daemon_set("a", 1, "1"), "1");
+    world.settle();
+    let before = (world.status("a"), world.stamps.clone());
+    world.forget(&put(daemon_set("b", 2, "1"), "1"));
+    world.forget(&World::join_command(3, name(3)));
+    assert_eq!(world.go_back(), []);
+    world.check();
+    assert!(world.fleet.set(&key("b")).is_none() && world.fleet.node(id(3)).is_none());
+    assert_eq!(world.fleet.node(id(1)).unwrap().readiness, Readiness::Ready);
+    world.hand_out();
+    assert_eq!((world.status("a"), world.stamps.clone()), before, "nothing is said anew");
+
+    // The rollout goes on at once: no window begins again.
+    world.put(daemon_set("a", 1, "2"), "2");
+    world.settle();
+    assert_eq!(world.granted_count(2, "a", "2"), 2);
+}
+
+#[test]
+fn a_node_whose_removal_was_not_stored_says_again_what_runs_there() {
+    let mut world = World::with_nodes(2);
+    world.put(daemon_set("a", 1, "1"), "1");
+    world.settle();
+    world.forget(&Command::DeleteNode { name: name(1), forget: true });
+    assert_eq!(world.go_back(), [id(1)]);
+    world.check();
+    assert_eq!(world.status("a").desired, 2);
+    world.connect(id(1));
+    world.settle();
+    assert_eq!(world.status("a").available, 2);
+}
+
+#[test]
+fn ten_frozen_minutes_lose_no_node_and_move_no_rollout() {
+    let mut world = World::with_nodes(3);
+    world.put(daemon_set("a", 1, "1"), "1");
+    world.settle();
+    world.put(daemon_set("a", 1, "2"), "2");
+    world.step();
+    let granted = world.granted_count(3, "a", "2");
+    assert_eq!(granted, 1);
+    // Nothing was heard, and nothing done, for ten minutes.
+    world.sleep(Duration::from_secs(600));
+    for number in 1..=3 {
+        assert_eq!(world.fleet.node(id(number)).unwrap().readiness, Readiness::Ready, "{number}");
+    }
+    let told = world.fleet.events().any(|event| event.reason == "NodeNotReady");
+    assert!(!told && !world.step(), "something was concluded from its own sleep");
+    world.wait(LONG);
+    world.settle();
+    assert_eq!(world.granted_count(3, "a", "2"), 3);
 }
 
 #[test]

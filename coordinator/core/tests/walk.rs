@@ -151,7 +151,7 @@ fn act(world: &mut World, dice: &mut Dice, next: &mut u64) {
     let nodes: Vec<NodeUid> = world.agents.keys().copied().collect();
     let node = if nodes.is_empty() { id(1) } else { dice.of(&nodes) };
     let set = dice.of(&SETS);
-    match dice.roll(25) {
+    match dice.roll(26) {
         0..=2 if (nodes.len() as u64) < NODES => {
             let name = name(dice.roll(NODES));
             if world.follow(&World::join_command(*next, name)).is_ok() {
@@ -192,6 +192,7 @@ fn act(world: &mut World, dice: &mut Dice, next: &mut u64) {
             let held = dice.of(&[None, Some(false), Some(true)]);
             world.hold(node, set, held);
         }
+        25 => lose_a_commit(world, dice, node, set),
         _ => world.round(),
     }
 }
@@ -218,6 +219,33 @@ fn put_something(world: &mut World, dice: &mut Dice, name: &str) {
     };
     let body = dice.of(&["1", "2", "3", "4"]);
     let _ = world.follow(&put(set, body));
+}
+
+/// What was decided is not stored. Nobody may notice but those who asked.
+fn lose_a_commit(world: &mut World, dice: &mut Dice, node: NodeUid, set: &str) {
+    let stored = world.restored();
+    let command = match dice.roll(4) {
+        0 => put(daemon_set(set, world.draw(), ""), dice.of(&["1", "2", "3", "4"])),
+        1 => Command::DeleteSet { key: key(set), uid: None },
+        2 => World::join_command(world.draw(), name(dice.roll(NODES))),
+        _ => match world.fleet.node_record(node).cloned() {
+            Some(record) => Command::DeleteNode { name: record.name.clone(), forget: true },
+            None => return,
+        },
+    };
+    let readiness = |world: &World| {
+        let node = |node: &NodeUid| world.fleet.node(*node).map(|view| view.readiness);
+        world.agents.keys().map(|uid| (*uid, node(uid))).collect::<Vec<_>>()
+    };
+    let before = readiness(world);
+    world.forget(&command);
+    let lost = world.go_back();
+    for node in world.agents.keys() {
+        assert_eq!(world.fleet.assignment(*node), stored.assignment(*node));
+    }
+    let same = |(node, was): &(NodeUid, _), is: &(NodeUid, _)| lost.contains(node) || *was == is.1;
+    let after = readiness(world);
+    assert!(before.iter().zip(&after).all(|(was, is)| same(was, is)), "{before:?} {after:?}");
 }
 
 fn remove(world: &mut World, dice: &mut Dice, node: NodeUid) {

@@ -9,14 +9,17 @@
 //!
 //! A turn takes what has come in, decides each in order, stores everything in as few transactions
 //! as fit, and only then lets anything out: orders to nodes, answers to callers, changes to
-//! watchers. If a commit fails, the fleet is thrown away and restored from the store, so that
-//! nothing undurable was ever seen; see the module `turn`.
+//! watchers. If a commit fails, the records are thrown away and restored from the store, so that
+//! nothing undurable was ever seen (see the module `turn`); from then on each decision is stored
+//! before it is recorded, until the store takes one (see the module `careful`).
 //!
-//! The loop never waits for a node or a caller. It does wait for the store; heartbeats do not pass
-//! through here, so a slow disk makes nobody look lost.
+//! The loop never waits for a node or a caller. It does wait for the store, and so do reads behind
+//! a commit; heartbeats do not pass through here, so a slow disk makes nobody look lost.
 
+mod careful;
 mod changes;
 mod commit;
+mod pulse;
 mod turn;
 
 use std::future::Future;

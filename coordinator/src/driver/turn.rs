@@ -1,17 +1,25 @@
 //! One turn of the loop: decide, record, commit, and only then let anything out.
+//!
+//! ```text
+//!                 a commit failed: back to what is stored
+//!   this module ────────────────────────────────────────────▶ the module `careful`
+//!        ▲                                                          │
+//!        └─────────────── the store took something ─────────────────┘
+//! ```
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use everynode_coordinator_core::{Command, Fleet, NodeStanding, Outcome, Record, RecordKey, Write};
-use everynode_model::Timestamp;
 use everynode_store::{Store, StoreError};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::careful::Refusing;
 use super::changes::Ring;
 use super::commit::{CommitError, Fence, Group, commit};
+use super::pulse::Pulse;
 use super::{CommandError, Ended, Input, Question, bounded};
 use crate::clock::Clock;
 use crate::records;
@@ -33,15 +41,16 @@ const EVENTS_PER_GROUP: usize = 32;
 
 /// The loop's state.
 pub(super) struct Driver {
-    fleet: Fleet,
-    store: Arc<dyn Store>,
-    fence: Fence,
-    outlets: Outlets,
-    clock: Arc<dyn Clock>,
-    /// When the last turn ended.
-    rested_at: Timestamp,
+    pub(super) fleet: Fleet,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) fence: Fence,
+    pub(super) outlets: Outlets,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) pulse: Pulse,
     /// Steps are left from the last turn.
-    unfinished: bool,
+    pub(super) unfinished: bool,
+    /// There while the store does not take what it is given.
+    pub(super) refusing: Option<Refusing>,
 }
 
 /// Where what is durable goes out.
@@ -61,10 +70,10 @@ struct Pending {
 
 /// What a turn gathers before it commits.
 #[derive(Default)]
-struct Gathered {
-    groups: Vec<Group>,
+pub(super) struct Gathered {
+    pub(super) groups: Vec<Group>,
     /// Events: stored after the groups, and only if the store takes them.
-    news: Vec<Group>,
+    pub(super) news: Vec<Group>,
     answers: Vec<Pending>,
     questions: Vec<Question>,
 }
@@ -77,8 +86,9 @@ impl Driver {
         outlets: Outlets,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let rested_at = clock.now().steady;
-        Self { fleet, store, fence, outlets, clock, rested_at, unfinished: false }
+        let pulse = Pulse::new(Arc::clone(&clock), fleet.config().heartbeat_interval);
+        let (unfinished, refusing) = (false, None);
+        Self { fleet, store, fence, outlets, clock, pulse, unfinished, refusing }
     }
 
     /// When the next turn is due, whatever comes in.
@@ -98,47 +108,59 @@ impl Driver {
     /// When this coordinator can't go on.
     pub(super) async fn turn(&mut self, inputs: &mut Vec<Input>) -> Result<(), Ended> {
         self.notice_freeze();
+        let gathered = match self.refusing {
+            None => self.trusting_turn(inputs).await?,
+            Some(_) => self.careful_turn(inputs).await?,
+        };
+        let now = self.clock.now();
+        for question in gathered.questions {
+            question(&self.fleet, now);
+        }
+        self.pulse.beat();
+        Ok(())
+    }
+
+    /// Decides and records everything, then stores all of it together.
+    async fn trusting_turn(&mut self, inputs: &mut Vec<Input>) -> Result<Gathered, Ended> {
         let mut gathered = Gathered::default();
         for input in inputs.drain(..) {
             self.take(input, &mut gathered);
         }
         self.tick(&mut gathered);
         self.step(&mut gathered);
-        let Gathered { groups, news, answers, questions } = gathered;
-        let (committed, result) = commit(&*self.store, self.fence, &groups).await;
+        let (committed, result) = self.commit(&gathered.groups).await;
+        let answers = std::mem::take(&mut gathered.answers);
         match result {
             Ok(()) => {
                 answer(answers, committed, None);
-                self.let_out(&groups);
-                self.store_news(&news).await?;
+                self.let_out(&gathered.groups);
+                self.store_news(&gathered.news).await?;
             }
             Err(CommitError::Overtaken) => return Err(Ended::Overtaken),
             Err(CommitError::Store(error)) => {
                 let error = Arc::new(error);
                 answer(answers, committed, Some(&error));
-                self.start_over(&error).await?;
+                self.start_over(error).await?;
             }
         }
-        let now = self.clock.now();
-        for question in questions {
-            question(&self.fleet, now);
-        }
-        self.rested_at = self.clock.now().steady;
-        Ok(())
+        Ok(gathered)
     }
 
-    /// A loop that was not run for longer than a heartbeat has not heard what it would have heard:
-    /// the window in which nodes may register again begins anew.
+    /// Stores groups in order; how many were, and what stopped it.
+    pub(super) async fn commit(&mut self, groups: &[Group]) -> (usize, Result<(), CommitError>) {
+        self.pulse.through(commit(&*self.store, self.fence, groups)).await
+    }
+
+    /// A process that was not run for longer than a heartbeat has not heard what it would have
+    /// heard: the window in which nodes may register again begins anew.
     fn notice_freeze(&mut self) {
-        let now = self.clock.now();
-        let gap = now.steady.since(self.rested_at);
-        if gap > self.fleet.config().heartbeat_interval {
+        if let Some(gap) = self.pulse.frozen() {
             tracing::warn!(?gap, "this process was frozen; waiting for nodes to be heard again");
-            self.fleet.frozen(now);
+            self.fleet.frozen(self.clock.now());
         }
     }
 
-    fn take(&mut self, input: Input, gathered: &mut Gathered) {
+    pub(super) fn take(&mut self, input: Input, gathered: &mut Gathered) {
         let now = self.clock.now();
         match input {
             Input::Command { command, answer } => {
@@ -176,7 +198,7 @@ impl Driver {
         Ok(())
     }
 
-    fn keep_news(&mut self, writes: Vec<Write>, news: &mut Vec<Group>) {
+    pub(super) fn keep_news(&mut self, writes: Vec<Write>, news: &mut Vec<Group>) {
         for writes in writes.chunks(EVENTS_PER_GROUP) {
             if let Err(error) = self.keep(writes.to_vec(), news) {
                 tracing::warn!(%error, "events are too large to be kept");
@@ -184,7 +206,7 @@ impl Driver {
         }
     }
 
-    fn tick(&mut self, gathered: &mut Gathered) {
+    pub(super) fn tick(&mut self, gathered: &mut Gathered) {
         let (now, sessions) = (self.clock.now(), &self.outlets.sessions);
         let writes = self.fleet.tick(now, &|node| sessions.last_heard(node));
         self.keep_news(writes, &mut gathered.news);
@@ -207,19 +229,20 @@ impl Driver {
 
     /// An event that the store does not take is seen as long as this process lives, and no more is
     /// lost: nothing else rests on it.
-    async fn store_news(&self, news: &[Group]) -> Result<(), Ended> {
-        match commit(&*self.store, self.fence, news).await.1 {
-            Ok(()) => Ok(()),
-            Err(CommitError::Overtaken) => Err(Ended::Overtaken),
-            Err(CommitError::Store(error)) => {
-                tracing::warn!(%error, "events could not be stored");
-                Ok(())
-            }
+    pub(super) async fn store_news(&mut self, news: &[Group]) -> Result<(), Ended> {
+        if news.is_empty() {
+            return Ok(());
         }
+        match self.commit(news).await.1 {
+            Ok(()) => self.taken(),
+            Err(CommitError::Overtaken) => return Err(Ended::Overtaken),
+            Err(CommitError::Store(error)) => self.refused(Arc::new(error)),
+        }
+        Ok(())
     }
 
     /// Everything is durable now: nodes may hear of it, and watchers.
-    fn let_out(&mut self, groups: &[Group]) {
+    pub(super) fn let_out(&mut self, groups: &[Group]) {
         for write in groups.iter().flat_map(Group::writes) {
             match (&write.key, &write.record) {
                 (_, Some(Record::Node(node))) if node.standing != NodeStanding::Active => {
@@ -248,10 +271,10 @@ impl Driver {
     }
 
     /// The store has not taken something that the fleet took for granted: back to what is stored.
-    /// Sessions end, and agents say again what they know.
-    async fn start_over(&mut self, error: &StoreError) -> Result<(), Ended> {
+    /// What agents said stays true, so that sessions go on.
+    pub(super) async fn start_over(&mut self, error: Arc<StoreError>) -> Result<(), Ended> {
         tracing::error!(%error, "a commit failed; going back to what is stored");
-        self.outlets.sessions.end_all("the coordinator goes back to what is stored");
+        self.refused(error);
         let mut tries = 0;
         loop {
             match self.restore().await {
@@ -267,18 +290,35 @@ impl Driver {
 
     /// The same reign goes on: versions and generations must not go back.
     async fn restore(&mut self) -> Result<(), Ended> {
-        let stored = records::load(&*self.store).await.map_err(Ended::Store)?;
+        let stored = self.pulse.through(records::load(&*self.store)).await.map_err(Ended::Store)?;
         let now = self.clock.now();
         let mut fleet = Fleet::restore(stored, self.fleet.config().clone(), now)
             .map_err(|error| Ended::Records(error.to_string()))?;
         if fleet.cluster() != self.fleet.cluster() {
             return Err(Ended::Overtaken);
         }
-        fleet.succeed(&self.fleet);
-        self.fleet = fleet;
+        std::mem::swap(&mut self.fleet, &mut fleet);
+        for node in self.fleet.succeed(fleet) {
+            self.outlets.sessions.end(node, "the coordinator goes back to what is stored");
+        }
         self.outlets.held.store(self.fleet.hold().is_some(), Ordering::Release);
+        self.tell_standings();
         self.outlets.ring.begin_anew(self.fleet.version());
         Ok(())
+    }
+
+    /// Of the turn that failed the beginning may have been stored: a removal, of which nobody was
+    /// told yet.
+    fn tell_standings(&self) {
+        let held = self.fleet.hold().is_some();
+        for node in self.outlets.sessions.nodes() {
+            match self.fleet.standing(node) {
+                Some(NodeStanding::Active) => {}
+                Some(_) if held => {}
+                Some(_) => self.outlets.sessions.deregister(node),
+                None => self.outlets.sessions.forget(node),
+            }
+        }
     }
 }
 

@@ -86,6 +86,14 @@ impl Sessions {
         }
     }
 
+    /// Ends a node's session, if it has one, and says why; its agent dials again and says anew what
+    /// it knows.
+    pub(crate) fn end(&self, node: NodeUid, why: &str) {
+        if let Some(session) = self.get(node) {
+            session.end(Status::unavailable(why));
+        }
+    }
+
     /// Ends every session, and says why; agents dial again and say anew what they know.
     pub(crate) fn end_all(&self, why: &str) {
         for session in self.living().values() {

@@ -21,9 +21,11 @@ impl World {
         self.steps += 1;
         match turned {
             Turned::Done(answers) => answers.into_iter().for_each(|answer| self.answer(answer)),
-            Turned::StartedOver(answers) => {
-                for session in self.desk.sessions.values_mut() {
-                    session.end = Some(Down::End { unknown: false });
+            Turned::StartedOver(answers, lost) => {
+                for node in lost {
+                    if let Some(session) = self.desk.sessions.get_mut(&node) {
+                        session.end = Some(Down::End { unknown: false });
+                    }
                 }
                 answers.into_iter().for_each(|answer| self.answer(answer));
             }

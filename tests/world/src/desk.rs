@@ -98,8 +98,8 @@ pub(crate) enum Turned {
     Done(Vec<Answer>),
     /// The process died; these had been given, those never will be.
     Died { given: Vec<Answer>, lost: Vec<Answer> },
-    /// The store failed: the sessions are over.
-    StartedOver(Vec<Answer>),
+    /// The store failed: of these nodes nothing is known any more, and their sessions are over.
+    StartedOver(Vec<Answer>, Vec<NodeUid>),
 }
 
 /// What a turn gathers before it commits.
@@ -395,7 +395,7 @@ impl Desk {
         false
     }
 
-    /// What the store has counts: the same reign goes on, with everything heard forgotten.
+    /// What the store has counts: the same reign goes on, and what agents said stays true.
     fn start_over(
         &mut self,
         former: &Fleet,
@@ -411,15 +411,22 @@ impl Desk {
         log.fault("commit failed", stored);
         groups[..stored].iter().for_each(|group| self.store.take(group));
         let mut fleet = self.replayed(at);
-        fleet.succeed(former);
-        self.window_ends = self.now(at).steady.after(self.config.registration_window);
-        self.heard.clear();
+        let lost = fleet.succeed(former.clone());
+        self.heard.retain(|node, _| !lost.contains(node));
+        if fleet.hold().is_none() {
+            self.tell_who_was_removed(&fleet);
+        }
+        for (node, session) in &mut self.sessions {
+            if fleet.standing(*node).is_none() {
+                session.end = Some(Down::End { unknown: true });
+            }
+        }
         self.fleet = Some(fleet);
         let answers = answers.into_iter().map(|(needs, answer)| Answer {
             outcome: answer.outcome.filter(|_| needs <= told),
             ..answer
         });
-        Turned::StartedOver(answers.collect())
+        Turned::StartedOver(answers.collect(), lost)
     }
 
     /// Orders are given again: those that called meanwhile and were removed before hear it now.

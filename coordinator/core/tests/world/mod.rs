@@ -198,6 +198,38 @@ impl World {
         self.fleet.record(writes, self.now);
     }
 
+    /// Follows a command, and the store does not take what comes of it.
+    pub fn forget(&mut self, command: &Command) {
+        if let Ok(decision) = self.fleet.decide(command, self.now) {
+            self.fleet.record(&decision.writes, self.now);
+        }
+    }
+
+    /// Goes back to what is stored; the nodes that must say again what they know, which have lost
+    /// their session.
+    pub fn go_back(&mut self) -> Vec<NodeUid> {
+        let fleet = self.restored();
+        let former = std::mem::replace(&mut self.fleet, fleet);
+        let version = former.version();
+        let lost = self.fleet.succeed(former);
+        assert!(self.fleet.version() > version, "a version is given away again");
+        for node in &lost {
+            self.agents.get_mut(node).into_iter().for_each(|agent| agent.session = None);
+        }
+        lost
+    }
+
+    /// Time passes, and the coordinator was not run meanwhile.
+    pub fn sleep(&mut self, time: Duration) {
+        let millis = i64::try_from(time.as_millis()).unwrap();
+        self.now.steady = self.now.steady.after(time);
+        self.now.wall = WallTime::from_unix_millis(self.now.wall.unix_millis + millis);
+        self.fleet.frozen(self.now);
+        let heard = self.heard.clone();
+        let writes = self.fleet.tick(self.now, &|node| heard.get(&node).copied());
+        self.keep(&writes);
+    }
+
     pub fn check(&self) {
         if let Err(violation) = invariants::check(&self.fleet) {
             panic!("{violation:?}");

@@ -189,7 +189,7 @@ impl Writer {
         let rolled_back = connection.is_autocommit();
         match read::window(connection) {
             Ok(found) if rolled_back && found == *window => {
-                tracing::warn!(path = %path.display(), %error, "write refused, nothing changed");
+                tracing::debug!(path = %path.display(), %error, "write refused, nothing changed");
             }
             found => {
                 // Going on could hand out a revision twice. Opening again reads what is true.
