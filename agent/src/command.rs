@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use crate::cli::{Cli, Command, LogFormat};
 use crate::clock::{BootClock, Clock};
 use crate::config::{Config, ConfigError, TokenSource};
-use crate::data_dir::{DataDir, DataDirError};
+use crate::data_dir::{DataDir, DataDirError, make_private, takes_nothing};
 use crate::facts::Machine;
 use crate::identity::{Identity, IdentityError, IdentityFiles};
 use crate::join::{self, JoinError, Wish};
@@ -36,8 +36,9 @@ use crate::run::{Outcome, Parts, RunError, go_down, run};
 const REQUESTS: usize = 8;
 /// Threads for what waits for disks; few, because each keeps a stack.
 const BLOCKING_THREADS: usize = 8;
-/// After which one that has nothing to do ends.
-const THREAD_IDLE: Duration = Duration::from_secs(2);
+/// After which one that has nothing to do ends: never. On a machine that is at its limit of
+/// processes no new one could be had, and tokio panics where there is none at all.
+const THREAD_IDLE: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// How long a service manager is kept waiting for a machine that joins. A token that is refused is
 /// seen as a failed start; a coordinator that is away keeps no machine from booting.
@@ -82,6 +83,8 @@ enum Failure {
     NoCoordinator,
     #[error("--node-name: needed, because this host's name {0:?} can't be a node's: {1}")]
     HostName(String, InvalidName),
+    #[error("this machine gives no more threads: {0}; see its limits of processes")]
+    Threads(io::Error),
     #[error("{0}")]
     Io(#[from] io::Error),
 }
@@ -180,6 +183,7 @@ fn wish(
 /// Runs an agent to its end; whether it did what it was started for.
 async fn start(config: Config, task: Task) -> Result<bool, Failure> {
     start_logging(&config);
+    begin_threads().await?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let shutdown = async move {
@@ -195,9 +199,11 @@ async fn start(config: Config, task: Task) -> Result<bool, Failure> {
     }
     let directory = DataDir::open(&config.data_dir).await?;
     let run_dir = run_dir(directory.path());
+    let spare_dir = directory.spare();
     let (runtime, events) = ProcessRuntime::open(process::Config {
         cgroup_root: config.cgroup_root.clone(),
         run_dir: run_dir.clone(),
+        spare_dir: Some(spare_dir.clone()),
         shim_command: vec!["/proc/self/exe".into(), "shim".into()],
         old_kernel: false,
     })
@@ -211,7 +217,7 @@ async fn start(config: Config, task: Task) -> Result<bool, Failure> {
         identity = identity(&config, &files, &machine, &mut random) => identity?,
     };
     let (requester, requests) = mpsc::channel(REQUESTS);
-    let server = local::serve(directory.path(), requester)?;
+    let server = listen(directory.path(), &spare_dir, requester)?;
     let ledger = DiskLedger::new(directory.path());
     tracing::info!(
         node = %identity.name, uid = %identity.node, cluster = %identity.cluster,
@@ -244,7 +250,7 @@ async fn start(config: Config, task: Task) -> Result<bool, Failure> {
         }
         Outcome::Down => tracing::info!("nothing of its cluster runs on this machine"),
         Outcome::Left => {
-            wipe(&files, &ledger, &run_dir).await?;
+            wipe(&files, &ledger, [&run_dir, &spare_dir]).await?;
             tracing::info!("this machine has left its cluster; nothing of it is kept");
         }
     }
@@ -263,6 +269,30 @@ async fn still_joining() -> Infallible {
 fn tell(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::warn!("cannot tell the service manager: {error}");
+    }
+}
+
+/// Has the first of the threads that wait for disks, which then stays.
+async fn begin_threads() -> Result<(), Failure> {
+    // Tried alone first: where there is none to be had, tokio would panic.
+    let first = std::thread::Builder::new().spawn(|| ()).map_err(Failure::Threads)?;
+    let _ = first.join();
+    tokio::task::spawn_blocking(|| ()).await.map_err(|error| Failure::Io(io::Error::other(error)))
+}
+
+/// The socket for people: in memory where the disk does not take one.
+fn listen(
+    directory: &Path,
+    spare: &Path,
+    requester: mpsc::Sender<local::Request>,
+) -> io::Result<tokio::task::AbortHandle> {
+    match local::serve(directory, requester.clone()) {
+        Err(error) if takes_nothing(&error) => {
+            tracing::warn!(directory = %spare.display(), "the socket for people is made here: {error}");
+            make_private(spare)?;
+            local::serve(spare, requester)
+        }
+        served => served,
     }
 }
 
@@ -298,13 +328,20 @@ async fn identity(
 }
 
 /// The identity first: with it gone, what else is left means nothing to anybody.
-async fn wipe(files: &IdentityFiles, ledger: &DiskLedger, run_dir: &Path) -> Result<(), Failure> {
+async fn wipe(
+    files: &IdentityFiles,
+    ledger: &DiskLedger,
+    directories: [&Path; 2],
+) -> Result<(), Failure> {
     files.wipe()?;
     ledger.wipe().await?;
-    match std::fs::remove_dir_all(run_dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
-        _ => Ok(()),
+    for directory in directories {
+        match std::fs::remove_dir_all(directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
     }
+    Ok(())
 }
 
 fn start_logging(config: &Config) {

@@ -2,9 +2,12 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use everynode_model::Digest;
 
 /// How often, and at what distance, the lock is tried: an agent that was just killed may still be
 /// on its way out.
@@ -54,13 +57,21 @@ impl DataDir {
         };
         make_private(path).map_err(not_writable)?;
         let path = path.canonicalize().map_err(not_writable)?;
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let mut lock = options.open(path.join("lock")).map_err(not_writable)?;
+        let (mut lock, writable) = open_lock(&path.join("lock")).map_err(not_writable)?;
         for _ in 0..TRIES {
             match lock.try_lock() {
                 Ok(()) => {
-                    note_holder(&mut lock).map_err(not_writable)?;
+                    match note_holder(&mut lock) {
+                        // What runs here must be looked after all the same.
+                        Err(error) if !writable || takes_nothing(&error) => {
+                            let path = path.display();
+                            tracing::error!(
+                                "--data-dir {path}: the disk takes nothing; what runs is looked \
+                                 after, new orders are not followed"
+                            );
+                        }
+                        noted => noted.map_err(not_writable)?,
+                    }
                     return Ok(Self { path, _lock: lock });
                 }
                 Err(fs::TryLockError::WouldBlock) => tokio::time::sleep(BETWEEN_TRIES).await,
@@ -73,6 +84,38 @@ impl DataDir {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where what does not have to outlive the machine goes if the disk takes nothing.
+    pub fn spare(&self) -> PathBuf {
+        spare_of(&self.path)
+    }
+}
+
+/// The same, for whoever asks the agent of a data directory.
+pub(crate) fn spare_of(directory: &Path) -> PathBuf {
+    let of_user = || std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let root = Some(()).filter(|()| !rustix::process::geteuid().is_root()).and_then(|()| of_user());
+    let name = Digest::of(directory.as_os_str().as_bytes()).short();
+    root.unwrap_or_else(|| "/run".into()).join("everynode-agent").join(name)
+}
+
+/// Whether a disk says that it is full, or read-only.
+pub(crate) fn takes_nothing(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)
+}
+
+/// The lock's file, and whether it can be written; on a disk that has become read-only the one that
+/// is there, which can be locked none the less.
+fn open_lock(path: &Path) -> io::Result<(File, bool)> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            File::open(path).map(|file| (file, false)).map_err(|_| error)
+        }
+        opened => opened.map(|file| (file, true)),
     }
 }
 
@@ -182,6 +225,13 @@ mod tests {
         fs::write(&path, "").unwrap();
         let refused = DataDir::open(&path.join("x")).await.unwrap_err();
         assert!(refused.to_string().starts_with("--data-dir "), "{refused}");
+    }
+
+    #[test]
+    fn each_directory_has_a_spare_one_of_its_own() {
+        let (one, other) = (spare_of(Path::new("/a")), spare_of(Path::new("/b")));
+        assert_ne!(one, other);
+        assert!(one.parent().unwrap().ends_with("everynode-agent"), "{}", one.display());
     }
 
     #[test]

@@ -17,7 +17,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use everynode_model::{Assignment, Item, Now, PodKey, SessionNonce, Stamp, Timestamp};
+use everynode_model::{Assignment, Item, Now, PodKey, Reason, SessionNonce, Stamp, Timestamp};
 
 use crate::backoff::Policy;
 use crate::event::Marks;
@@ -49,6 +49,8 @@ pub(crate) struct Book {
     runtimes: BTreeMap<PodKey, String>,
     failures: u32,
     retry_at: Timestamp,
+    /// Why the last write failed.
+    failure: Option<Reason>,
 }
 
 #[derive(Clone, Debug)]
@@ -82,6 +84,7 @@ impl Book {
             runtimes: disk.places.clone(),
             failures: 0,
             retry_at: Timestamp::ZERO,
+            failure: None,
             disk,
         }
     }
@@ -250,6 +253,7 @@ impl Book {
         let Some(writing) = self.writing.take() else { return Settled::default() };
         self.disk = writing.ledger;
         self.failures = 0;
+        self.failure = None;
         self.retry_at = Timestamp::ZERO;
         let order = writing.order.map(|(stamp, runtimes)| {
             self.runtimes = runtimes;
@@ -261,12 +265,18 @@ impl Book {
     }
 
     /// The write failed; gives what was in it and is not tried again.
-    pub(crate) fn failed(&mut self, policy: &Policy, now: Now) -> Settled {
+    pub(crate) fn failed(&mut self, why: Reason, policy: &Policy, now: Now) -> Settled {
         let Some(writing) = self.writing.take() else { return Settled::default() };
+        self.failure = Some(why);
         self.retry_at = now.steady.after(policy.write.nth(self.failures));
         self.failures = self.failures.saturating_add(1);
         let order = writing.order.map(|(stamp, _)| stamp).filter(|_| writing.answer);
         Settled { order, requests: writing.requests }
+    }
+
+    /// Why the last write failed; `None` where it did not.
+    pub(crate) fn failure(&self) -> Option<&Reason> {
+        self.failure.as_ref()
     }
 
     /// When a failed write is to be tried again, or a hold is over.

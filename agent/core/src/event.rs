@@ -104,6 +104,11 @@ pub enum Event {
     /// A pod's supervisor was seen dead, or can never be reached again; what it started may be
     /// alive.
     SupervisorLost(PodRef),
+    /// A pod's supervisor is alive and has not answered for a while: what runs goes on, and nobody
+    /// would say if it ended.
+    SupervisorSilent(PodRef),
+    /// It is heard again, before it says what happened meanwhile.
+    SupervisorHeard(PodRef),
     /// A supervisor that was [`Found::silent`] gives its account.
     Answered(Found),
     /// A place was seen empty: nothing that was started there is alive. The only proof of death.

@@ -12,6 +12,7 @@ use crate::hold::{HoldChange, Scope, Waiting};
 use crate::ledger::{Departure, Ledger, Standing};
 use crate::order::{Order, Refusal, Verdict};
 use crate::place::{Life, Place, Turn};
+use crate::pod::Pod;
 use crate::reconcile::{hold, reconcile, told, wanted};
 use crate::spec::PodRef;
 use crate::status;
@@ -164,7 +165,10 @@ impl Node {
     pub fn why_not_left(&self) -> Option<Reason> {
         let line = match (self.standing(), self.ledger().standing) {
             (Standing::Active, _) | (Standing::Left, Standing::Left) => return None,
-            (wanted, written) if wanted != written => "the ledger has not been written".into(),
+            (wanted, written) if wanted != written => match self.book.failure() {
+                Some(why) => format!("the ledger can't be written: {}", why.message),
+                None => "the ledger has not been written".into(),
+            },
             _ if !self.looked => "the agent has not yet looked at what lives here".into(),
             _ => match self.occupied().next() {
                 Some(key) => format!("{key} has not been seen empty"),
@@ -228,7 +232,7 @@ impl Node {
             }
             Event::PersistFailed(why) => {
                 let refused = Some(Reason::new("LedgerNotWritten", why.to_string()));
-                let settled = self.book.failed(&self.policy, now);
+                let settled = self.book.failed(why, &self.policy, now);
                 out.extend(answers(settled, refused.as_ref()));
             }
             Event::Woke => {}
@@ -255,6 +259,12 @@ impl Node {
                 place.create_failed(pod.uid, reason, (retry, in_doubt), &mut turn);
             }
             Event::SupervisorLost(pod) => place.supervisor_lost(pod.uid, &mut turn),
+            Event::SupervisorSilent(pod) => {
+                place.pod_mut(pod.uid).into_iter().for_each(Pod::supervisor_silent);
+            }
+            Event::SupervisorHeard(pod) => {
+                place.pod_mut(pod.uid).into_iter().for_each(Pod::supervisor_heard);
+            }
             Event::Answered(found) => {
                 place.answered(&found, self.book.disk(), &mut turn);
                 if let Some(item) = as_found(place) {
@@ -506,7 +516,9 @@ pub(crate) fn place_of(event: &Event) -> Option<&PodKey> {
         | Event::Started { pod, .. }
         | Event::StartFailed { pod, .. }
         | Event::Exited { pod, .. }
-        | Event::SupervisorLost(pod) => Some(key_of(pod)),
+        | Event::SupervisorLost(pod)
+        | Event::SupervisorSilent(pod)
+        | Event::SupervisorHeard(pod) => Some(key_of(pod)),
         Event::Answered(found) => Some(&found.key),
         Event::PlaceEmpty(key) | Event::OursGone(key) | Event::KillFailed { key, .. } => Some(key),
         _ => None,

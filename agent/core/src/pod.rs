@@ -45,6 +45,8 @@ pub(crate) struct Pod {
     pub(crate) ready_since: Option<Timestamp>,
     pub(crate) times_unready: u64,
     pub(crate) last_failure: Option<Failure>,
+    /// Its supervisor is alive and does not answer.
+    pub(crate) silent: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -111,6 +113,7 @@ impl Pod {
             ready_since: None,
             times_unready: memory.times_unready,
             last_failure: memory.last_failure.clone(),
+            silent: false,
         }
     }
 
@@ -144,6 +147,7 @@ impl Pod {
             ready_since: None,
             times_unready: found.restarts + u64::from(down),
             last_failure: found.containers.iter().filter_map(|c| last_failure(c, now)).next_back(),
+            silent: false,
         };
         pod.ready_since = pod.up_since();
         pod
@@ -167,9 +171,22 @@ impl Pod {
             container.doing = Doing::Runs { pid, since: now };
             container.runs += 1;
         }
-        if self.ready_since.is_none() {
+        if self.ready_since.is_none() && !self.silent {
             self.ready_since = self.up_since();
         }
+    }
+
+    /// Nobody can vouch for what runs in it any more. It is left as it is: whatever keeps its
+    /// supervisor from answering, another pod beside it would be a second one.
+    pub(crate) fn supervisor_silent(&mut self) {
+        self.silent = true;
+        self.unready();
+    }
+
+    /// Its supervisor answers again; what ended meanwhile is told next.
+    pub(crate) fn supervisor_heard(&mut self) {
+        self.silent = false;
+        self.ready_since = self.up_since();
     }
 
     pub(crate) fn start_failed(&mut self, name: &str, why: &Reason, policy: &Policy, now: Now) {

@@ -126,6 +126,11 @@ fn reason(place: &Place) -> Option<Reason> {
         Life::Empty if mutated!(HideReason) => None,
         Life::Empty => place.waits.as_ref().map(|wait| wait.reason.clone()),
         Life::Creating(_) => Some(Reason::new("ContainerCreating", "the pod is being made")),
+        Life::Running(pod) if pod.silent => Some(Reason::new(
+            "SupervisorSilent",
+            "the pod's supervisor is alive and does not answer, so that nothing is started or \
+             counted in it; see what holds it up, or kill it to have the pod made anew",
+        )),
         Life::Running(pod) => pod.containers.iter().find_map(|container| match &container.doing {
             Doing::Due { reason, .. } | Doing::Asked { reason } => Some(reason.clone()),
             Doing::Runs { .. } | Doing::Ended(_) => None,

@@ -150,6 +150,11 @@ pub enum RuntimeEvent {
     /// alive. Not said of one that ended after its containers as it was told to, nor of one that
     /// was killed by `kill`, nor of one that is slow.
     SupervisorLost(PodRef),
+    /// The pod's supervisor is alive and has not answered for some time: said once, until it is
+    /// heard again.
+    SupervisorSilent(PodRef),
+    /// It is heard again. Said before what it says.
+    SupervisorHeard(PodRef),
     /// A supervisor that was listed as silent gives its account; from then on its events flow.
     Answered(Found),
     /// A place in which something was alive was seen empty.

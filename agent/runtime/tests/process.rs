@@ -374,6 +374,45 @@ async fn a_stranger_in_a_place_is_seen_and_not_touched() {
 }
 
 #[tokio::test]
+async fn a_supervisor_that_is_stopped_is_told_silent_and_heard_again() {
+    let Some(bed) = Bed::new(false) else { return };
+    let mut machine = Machine::open(&bed).await;
+    let pod = machine.create(request("stopped", spec_of([bed.container("a", Does::Run)]))).await;
+    let pid = machine.start(&pod, "a").await;
+    let shim = bed.shim_of(&pod);
+    bed::kill(shim, "STOP");
+    machine.expect(RuntimeEvent::SupervisorSilent(pod.clone())).await;
+    bed::kill(pid, "KILL");
+    bed::kill(shim, "CONT");
+    machine.expect(RuntimeEvent::SupervisorHeard(pod.clone())).await;
+    machine.expect(exited(&pod, "a", Exit::Signal(9))).await;
+    machine.end(&pod).await;
+    bed.is_clean();
+}
+
+#[tokio::test]
+async fn a_disk_that_takes_nothing_keeps_no_pod_from_coming_back() {
+    let Some(bed) = Bed::new(false) else { return };
+    let Some(disk) = bed::FullDisk::mount(&bed.run_dir()) else { return };
+    let mut machine = Machine::open(&bed).await;
+    let script = "while :; do echo line; sleep 0.05; done";
+    let pod = machine.create(request("full", spec_of([shell("a", script)]))).await;
+    let pid = machine.start(&pod, "a").await;
+    // An agent that comes later finds it there.
+    let mut machine = machine.reopen().await;
+    assert!(machine.found(&pod).await.unwrap().supervised.is_some());
+    assert!(fs::exists(format!("/proc/{pid}")).unwrap());
+    // Logs go where they belong as soon as there is room.
+    disk.make_room();
+    let log = bed.run_dir().join(pod.uid.to_string()).join("logs/a.log");
+    bed::until(|| fs::read_to_string(&log).is_ok_and(|text| text.contains("stdout F line"))).await;
+    let text = fs::read_to_string(&log).unwrap();
+    assert!(text.contains("lines dropped, the disk took none"), "{text}");
+    machine.end(&pod).await;
+    bed.is_clean();
+}
+
+#[tokio::test]
 async fn a_second_agent_is_refused_and_a_dead_ones_lock_is_free() {
     let Some(bed) = Bed::new(false) else { return };
     let mut machine = Machine::open(&bed).await;

@@ -171,7 +171,8 @@ impl Inner {
         self.put_aside(name, &mut last);
         let path = self.directory.join(name);
         let mut written = write_durably(&path, &content);
-        let full = |error: &io::Error| error.kind() == io::ErrorKind::StorageFull;
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        let full = |error: &io::Error| matches!(error.kind(), StorageFull | QuotaExceeded);
         let leaving = ledger.standing != everynode_agent_core::Standing::Active;
         if leaving && written.as_ref().is_err_and(full) {
             remove_durably(&self.directory.join(RESERVE))?;
@@ -179,6 +180,10 @@ impl Inner {
         }
         written?;
         last.sequence = sequence;
+        if !leaving {
+            // Where there was no room for it yet, there may be now.
+            let _ = self.reserve();
+        }
         Ok(())
     }
 

@@ -4,8 +4,10 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::UnixStream;
 
 use super::{Answer, Question, socket};
+use crate::data_dir::spare_of;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +36,7 @@ pub(crate) async fn ask(
     question: Question,
     out: &mut (dyn Write + Send),
 ) -> Result<bool, AskError> {
-    let stream = socket::connect(directory).await.map_err(|error| match error.kind() {
+    let stream = connect(directory).await.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             AskError::NotRunning(directory.to_owned())
         }
@@ -61,6 +63,13 @@ pub(crate) async fn ask(
         }
     }
     Err(AskError::Ended)
+}
+
+/// Where the agent listens, or where it does if its disk took no socket.
+async fn connect(directory: &Path) -> io::Result<UnixStream> {
+    let usual = socket::connect(directory).await;
+    let (Err(_), Ok(path)) = (&usual, directory.canonicalize()) else { return usual };
+    socket::connect(&spare_of(&path)).await.or(usual)
 }
 
 fn show(out: &mut dyn Write, text: &str) -> io::Result<()> {

@@ -17,8 +17,9 @@ use super::{Agent, show};
 use crate::session::assemble::Order;
 use crate::session::inbox::{News, Opening};
 
-/// Until the whole assignment is asked for again after an order that could not be written.
-const ASK_AGAIN: Duration = Duration::from_secs(30);
+/// Until the whole assignment is asked for again after an order that could not be written: twice as
+/// long each time. Soon after somebody has made room, and no burden while nobody has.
+const ASK_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 impl Agent {
     /// Takes in what came from the coordinator, in the order in which it is meant.
@@ -76,7 +77,10 @@ impl Agent {
 
     pub(super) fn written(&mut self, done: Done) {
         match done {
-            Done::Ledger(Ok(())) => self.apply(Event::Persisted),
+            Done::Ledger(Ok(())) => {
+                self.unwritten = 0;
+                self.apply(Event::Persisted);
+            }
             Done::Ledger(Err(error)) => {
                 tracing::error!("cannot write the ledger: {error}");
                 self.apply(Event::PersistFailed(Reason::new("WriteFailed", error.to_string())));
@@ -106,8 +110,11 @@ impl Agent {
     pub(super) fn refuse(&mut self, stamp: Stamp, reason: &Reason) {
         self.shared.outbox.acknowledge(&stamp, Some(reason));
         let (shared, reason) = (Arc::clone(&self.shared), reason.clone());
+        // Five doublings are beyond the last wait.
+        let wait = ASK_AGAIN.0.saturating_mul(1 << self.unwritten.min(5)).min(ASK_AGAIN.1);
+        self.unwritten = self.unwritten.saturating_add(1);
         tokio::spawn(async move {
-            tokio::time::sleep(ASK_AGAIN).await;
+            tokio::time::sleep(wait).await;
             shared.outbox.ask_for_whole(&reason);
         });
     }

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use crate::local::Request;
 use crate::session::inbox::Link;
 
-/// How long an empty machine waits for its coordinator's word while somebody looks on: some
-/// dials at the beginning of the back-off.
+/// How long an empty machine waits for its disk, and for its coordinator's word, while somebody
+/// looks on: some dials at the beginning of the back-off.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// See the module. Bounded by the local socket, which serves few at a time.
@@ -37,22 +37,26 @@ impl Leavers {
         if self.waiting.is_empty() || node.standing() == Standing::Left {
             return;
         }
-        let written = node.ledger().standing != Standing::Active;
-        if !(node.is_empty_here() && written) {
+        let why = node.why_not_left().map_or_else(String::new, |reason| reason.message);
+        if !node.is_empty_here() {
             self.empty_since = None;
-            let why = node.why_not_left().map_or_else(String::new, |reason| reason.message);
             return self.say(format!("leaving: {why}"));
         }
+        let written = node.ledger().standing != Standing::Active;
         let since = *self.empty_since.get_or_insert_with(Instant::now);
         if since.elapsed() < PATIENCE {
-            return self.say("nothing runs here any more; waiting for the coordinator".into());
+            return self.say(match written {
+                true => "nothing runs here any more; waiting for the coordinator".into(),
+                false => format!("nothing runs here any more; {why}"),
+            });
         }
-        let who = match link {
+        let what = match link {
+            _ if !written => why,
             Link::Up(address) => format!("the coordinator at {address} has not confirmed"),
             Link::Down(why) => format!("no coordinator is in reach ({why})"),
         };
         let line = format!(
-            "nothing runs here any more, but {who}; \
+            "nothing runs here any more, but {what}; \
              keep the agent running, and it will confirm when it can"
         );
         for request in std::mem::take(&mut self.waiting) {

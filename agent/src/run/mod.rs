@@ -185,6 +185,8 @@ struct Agent {
     troubles: Vec<Reason>,
     /// Those of them that the coordinator has not heard of.
     untold: Vec<Reason>,
+    /// How often in a row an order could not be written.
+    unwritten: u32,
     wiped: bool,
 }
 
@@ -215,6 +217,7 @@ impl Agent {
             holders: Holders::default(),
             troubles: Vec::new(),
             untold: Vec::new(),
+            unwritten: 0,
             wiped: false,
         };
         (agent, sources)
@@ -337,6 +340,14 @@ impl Agent {
             RuntimeEvent::SupervisorLost(pod) => {
                 tracing::warn!(%pod, "its supervisor is lost");
                 Event::SupervisorLost(pod)
+            }
+            RuntimeEvent::SupervisorSilent(pod) => {
+                tracing::warn!(%pod, "its supervisor does not answer");
+                Event::SupervisorSilent(pod)
+            }
+            RuntimeEvent::SupervisorHeard(pod) => {
+                tracing::info!(%pod, "its supervisor answers again");
+                Event::SupervisorHeard(pod)
             }
             RuntimeEvent::Answered(found) => Event::Answered(found),
             RuntimeEvent::PlaceEmpty(key) => Event::PlaceEmpty(key),

@@ -26,6 +26,8 @@ fn a_full_disk_keeps_nothing_running_and_nothing_is_said_before_it_is_written() 
     assert_eq!(bench.apply(Event::PersistFailed(reason())), []);
     assert!(matches!(bench.empty("a").as_slice(), [Action::Remove(_)]));
     assert!(bench.node.is_empty_here());
+    let why = bench.node.why_not_left().unwrap().message;
+    assert_eq!(why, "the ledger can't be written: of a reason");
     assert!(matches!(bench.pass_secs(1).as_slice(), [Action::Persist(_)]));
     assert_eq!(bench.apply(Event::Persisted), [Action::ConfirmDeparture]);
 }

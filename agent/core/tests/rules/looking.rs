@@ -140,6 +140,21 @@ fn a_silent_supervisor_is_waited_for_and_its_pod_adopted_without_a_touch() {
 }
 
 #[test]
+fn a_supervisor_that_falls_silent_costs_readiness_and_nothing_else() {
+    let mut bench = Bench::running([item("a", "1")]);
+    let pod = bench.pod("a");
+    assert_eq!(bench.apply(Event::SupervisorSilent(pod.clone())), []);
+    assert_eq!(bench.why("a"), "SupervisorSilent");
+    let status = bench.status("a");
+    assert!(!status.ready && status.restarts == 0, "{status:?}");
+    assert_eq!(bench.pass_secs(100_000), [], "nothing is made beside it");
+    assert_eq!(bench.apply(Event::SupervisorHeard(pod)), []);
+    assert!(bench.status("a").ready);
+    assert_eq!(bench.why("a"), "");
+    assert_eq!(bench.exit("a", Exit::Code(1)).len(), 1, "and is restarted as ever");
+}
+
+#[test]
 fn a_silent_supervisor_that_dies_leaves_a_pod_to_kill() {
     let mut bench = restarted();
     bench.apply(Event::Looked(vec![silent(OURS)]));

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use everynode_agent_core::{ContainerSpec, PodSpec};
+use everynode_agent_core::{ContainerSpec, PodRef, PodSpec};
 use everynode_model::PodKey;
 use rustix::fs::{MemfdFlags, Mode, OFlags};
 use rustix::process::{PidfdFlags, WaitId, WaitIdOptions};
@@ -53,10 +53,12 @@ async fn whole(inner: &Arc<Inner>, request: CreateRequest) -> Result<(), CreateE
     check(&request.spec)?;
     let _creating = Creating::begin(inner, &request.pod.key)?;
     let pod = request.pod.clone();
-    let address = inner.address(pod.clone(), request.marks);
-    let mark = Mark { marks: request.marks, pod: pod.uid };
+    let marks = request.marks;
+    let mark = Mark { marks, pod: pod.uid };
     let shared = Arc::clone(inner);
     blocking(move || shared.begin(&request, &mark)).await?;
+    // Only now is it certain where its socket is.
+    let address = inner.address(pod.clone(), marks);
     let connected = match address.connect(ANSWER_WITHIN).await {
         Ok(connected) => connected,
         Err(error) => {
@@ -125,12 +127,10 @@ impl Inner {
     }
 
     fn launch(&self, request: &CreateRequest, mark: &Mark) -> Result<(), CreateError> {
-        let directory = self.pod_directory(request.pod.uid);
+        let (listener, stderr) = self.make_files(&request.pod)?;
+        // Where there was no room for logs now, there may be later.
+        let directory = self.usual_directory(request.pod.uid);
         let at = |source: io::Error| CreateError::io(&directory, source);
-        let listener = make_directory(&directory).map_err(at)?;
-        // For people who look for its logs when nothing else is left to say whose they are.
-        std::fs::write(directory.join(POD), request.pod.key.to_string()).map_err(at)?;
-        let stderr = shim_log(&directory).map_err(at)?;
         let pod = self.root.pod(&request.pod.key, mark);
         let spec = self.spec_file(request, &pod, &directory).map_err(at)?;
         let leaf = pod.child(place::SHIM).open().map_err(|e| CreateError::io(pod.path(), e))?;
@@ -163,6 +163,24 @@ impl Inner {
             Err(error) => tracing::warn!(%error, "a supervisor's end will leave a zombie"),
         }
         Ok(())
+    }
+
+    /// The pod's directories, with the socket that listens and the file for last words. A disk that
+    /// takes nothing keeps no daemon from coming back: then both are in memory, and lines of its
+    /// logs are dropped until the disk takes them.
+    fn make_files(&self, pod: &PodRef) -> Result<(OwnedFd, std::fs::File), CreateError> {
+        let usual = self.usual_directory(pod.uid);
+        let made = make_private(&usual.join(LOGS)).and_then(|()| files_in(&usual, &pod.key));
+        match (made, self.spare_directory(pod.uid)) {
+            (Err(error), Some(spare)) if takes_nothing(&error) => {
+                tracing::warn!(directory = %usual.display(), %error, "made in memory instead");
+                // Half of it would be taken for a pod's.
+                let _ = std::fs::remove_dir_all(&usual);
+                let made = make_private(&spare).and_then(|()| files_in(&spare, &pod.key));
+                made.map_err(|source| CreateError::io(&spare, source))
+            }
+            (made, _) => made.map_err(|source| CreateError::io(&usual, source)),
+        }
     }
 
     /// The whole specification in memory, so that the supervisor needs nobody to read it from.
@@ -206,7 +224,7 @@ impl Inner {
         let _ = pod.remove_tree();
         self.watch.remove(key, &self.root.place(key));
         let _ = self.root.namespace(key).remove();
-        let _ = std::fs::remove_dir_all(self.pod_directory(mark.pod));
+        let _ = self.remove_directories(mark.pod);
         error
     }
 }
@@ -245,9 +263,26 @@ fn check_container(container: &ContainerSpec) -> Result<(), CreateError> {
     Ok(())
 }
 
-/// The pod's directory, for its owner alone, with a socket that listens.
-fn make_directory(directory: &Path) -> io::Result<OwnedFd> {
-    DirBuilder::new().recursive(true).mode(0o700).create(directory.join(LOGS))?;
+/// A directory for its owner alone.
+fn make_private(directory: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)
+}
+
+/// Whether a disk says that it is full, or read-only.
+fn takes_nothing(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)
+}
+
+fn files_in(directory: &Path, key: &PodKey) -> io::Result<(OwnedFd, std::fs::File)> {
+    let listener = listen_in(directory)?;
+    // For people who look for its logs when nothing else is left to say whose they are.
+    std::fs::write(directory.join(POD), key.to_string())?;
+    Ok((listener, shim_log(directory)?))
+}
+
+/// A socket that listens in a directory.
+fn listen_in(directory: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let open = rustix::fs::open(directory, flags, Mode::empty())?;
     // A former try's; nobody listens there, as the place is empty.

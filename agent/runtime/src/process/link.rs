@@ -16,6 +16,9 @@
 //! A supervisor that takes long is not dead: it waits for a disk, or for a processor. Who asks it is
 //! told so after a while, and what it says then still counts. It is lost when its cgroup was seen
 //! empty, or when nobody holds its socket any more.
+//!
+//! One that was stopped (SIGSTOP) looks alive and tells of no end, so it is asked now and then
+//! whether it is there.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -28,6 +31,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use super::connect::{AGAIN_WITHIN, Address, Connected, next_message, receive};
 use crate::RuntimeEvent;
@@ -36,6 +40,10 @@ use crate::shim::protocol::{self, Account, Message, Request};
 /// How long who asks waits for an answer. A start forks, and kills what is in its way for up to a
 /// second; the rest of ten is for a machine that is short of everything.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// How often a supervisor of whom nothing was heard is asked whether it is there; it is silent when
+/// it has not answered by the next time. As often as a node is heard of: it costs two wake-ups.
+const CHECK_EVERY: Duration = Duration::from_secs(10);
 
 /// Questions that wait to be sent, and as many that were sent and wait for their answers: one for
 /// each container of a pod that starts, and some. All of them fit into a socket's buffer.
@@ -76,6 +84,12 @@ struct Worker {
     running: BTreeMap<String, u32>,
     events: mpsc::Sender<RuntimeEvent>,
     killed: Arc<AtomicBool>,
+    /// When to look whether anything was heard.
+    check_at: Instant,
+    /// Whether anything was, since the last look.
+    heard: bool,
+    /// What was told of that.
+    silent: bool,
 }
 
 /// How a conversation ended.
@@ -182,6 +196,9 @@ impl Worker {
             pending: VecDeque::new(),
             events,
             killed,
+            check_at: Instant::now() + CHECK_EVERY,
+            heard: true,
+            silent: false,
         }
     }
 
@@ -226,7 +243,35 @@ impl Worker {
                         return End::Lost;
                     }
                 }
+                () = tokio::time::sleep_until(self.check_at) => {
+                    if !self.check().await {
+                        return End::Lost;
+                    }
+                }
             }
+        }
+    }
+
+    /// Looks whether anything was heard since the last look, and asks where nobody else has;
+    /// whether the connection took it.
+    async fn check(&mut self) -> bool {
+        self.check_at = Instant::now() + CHECK_EVERY;
+        let heard = std::mem::replace(&mut self.heard, false);
+        if self.pending.is_empty() {
+            let (answer, _nobody) = oneshot::channel();
+            return self.send(Ask { request: Request::Account {}, answer }).await;
+        }
+        if !heard && !std::mem::replace(&mut self.silent, true) {
+            self.tell(RuntimeEvent::SupervisorSilent(self.address.pod.clone())).await;
+        }
+        true
+    }
+
+    /// It has said something.
+    async fn is_heard(&mut self) {
+        self.heard = true;
+        if std::mem::replace(&mut self.silent, false) {
+            self.tell(RuntimeEvent::SupervisorHeard(self.address.pod.clone())).await;
         }
     }
 
@@ -239,6 +284,7 @@ impl Worker {
     }
 
     async fn hear(&mut self, message: Message) {
+        self.is_heard().await;
         match &message {
             Message::Exited { container, exit } => {
                 return self.exited(container.clone(), (*exit).into()).await;
@@ -258,6 +304,7 @@ impl Worker {
         let Some(connected) = self.address.seek(&self.killed).await else { return false };
         self.stream = connected.stream;
         self.received = connected.received;
+        self.is_heard().await;
         self.catch_up(connected.account).await;
         true
     }

@@ -15,6 +15,7 @@ mod sweep;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsString};
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
@@ -53,6 +54,9 @@ pub struct Config {
     pub cgroup_root: PathBuf,
     /// For the pods' sockets and logs; made, for its owner alone. Of any length.
     pub run_dir: PathBuf,
+    /// In memory: for a pod's socket where the disk of `run_dir` takes nothing. `None`: such a pod
+    /// waits for the disk. Made when it is needed.
+    pub spare_dir: Option<PathBuf>,
     /// The program that calls [`crate::shim::main`], and its arguments: for an agent
     /// `/proc/self/exe` and `shim`.
     pub shim_command: Vec<OsString>,
@@ -70,6 +74,7 @@ pub struct ProcessRuntime {
 struct Inner {
     root: Root,
     run_dir: PathBuf,
+    spare_dir: Option<PathBuf>,
     shim_command: Vec<CString>,
     old_kernel: bool,
     force: Force,
@@ -113,6 +118,7 @@ impl ProcessRuntime {
             },
             root,
             run_dir,
+            spare_dir: config.spare_dir,
             shim_command: words(&config.shim_command),
             old_kernel: config.old_kernel,
             watch: Arc::clone(&watch),
@@ -208,9 +214,32 @@ impl Inner {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where a pod's socket and logs are.
+    /// Where a pod's socket is: beside its logs, or in memory if the disk took none.
     fn pod_directory(&self, pod: PodUid) -> PathBuf {
+        let spare = self.spare_directory(pod).filter(|spare| spare.is_dir());
+        spare.unwrap_or_else(|| self.usual_directory(pod))
+    }
+
+    /// Where a pod's logs are, and its socket if it can be there.
+    fn usual_directory(&self, pod: PodUid) -> PathBuf {
         self.run_dir.join(pod.to_string())
+    }
+
+    fn spare_directory(&self, pod: PodUid) -> Option<PathBuf> {
+        self.spare_dir.as_ref().map(|spare| spare.join(pod.to_string()))
+    }
+
+    /// Removes all that a pod has there.
+    fn remove_directories(&self, pod: PodUid) -> Result<(), (PathBuf, io::Error)> {
+        for directory in self.spare_directory(pod).into_iter().chain([self.usual_directory(pod)]) {
+            match std::fs::remove_dir_all(&directory) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err((directory, error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Where a pod's supervisor is to be found.

@@ -1,6 +1,5 @@
 //! Removes what a dead pod left: its cgroups, its place where no other pod has it, its directory.
 
-use std::io;
 use std::sync::Arc;
 
 use everynode_agent_core::PodRef;
@@ -30,12 +29,6 @@ impl Inner {
         self.watch.remove(&pod.key, &place);
         // Other places of the namespace keep it.
         let _ = self.root.namespace(&pod.key).remove();
-        let directory = self.pod_directory(pod.uid);
-        match std::fs::remove_dir_all(&directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(RemoveError::io(directory, error))
-            }
-            _ => Ok(()),
-        }
+        self.remove_directories(pod.uid).map_err(|(path, source)| RemoveError::io(path, source))
     }
 }

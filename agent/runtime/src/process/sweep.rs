@@ -19,8 +19,10 @@ pub(super) async fn pods(inner: &Arc<Inner>, found: &[Found]) {
         return;
     }
     let known: BTreeSet<PodUid> = found.iter().filter_map(|found| found.pod).collect();
-    let run_dir = inner.run_dir.clone();
-    for directory in blocking(move || strangers(&run_dir, &known)).await {
+    let parents: Vec<_> = inner.spare_dir.iter().chain([&inner.run_dir]).cloned().collect();
+    let strangers = move || parents.iter().flat_map(|parent| strangers(parent, &known)).collect();
+    let abandoned: Vec<PathBuf> = blocking(strangers).await;
+    for directory in abandoned {
         // Under another cgroup root a pod may live that had the same directories.
         if is_abandoned(&directory).await {
             tracing::info!(directory = %directory.display(), "removing what a pod left behind");

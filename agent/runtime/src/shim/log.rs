@@ -9,9 +9,9 @@
 //! holds a container up: where the disk refuses, lines are dropped and counted, and one line says
 //! so when it takes them again.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -145,7 +145,7 @@ impl Log {
             self.rotate();
         }
         if self.file.is_none() {
-            let file = OpenOptions::new().append(true).create(true).mode(0o640).open(&self.path)?;
+            let file = self.open()?;
             let size = file.metadata()?.len();
             self.file = Some((file, size));
         }
@@ -157,6 +157,19 @@ impl Log {
         }
         *size += bytes.len() as u64;
         Ok(())
+    }
+
+    /// With its directory, which is not there where the disk took none when the pod was made.
+    fn open(&self) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.append(true).create(true).mode(0o640);
+        match (options.open(&self.path), self.path.parent()) {
+            (Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound => {
+                DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+                options.open(&self.path)
+            }
+            (opened, _) => opened,
+        }
     }
 
     /// `.log` becomes `.log.1`, and so on; the oldest goes. Where renaming fails the file is
@@ -285,6 +298,14 @@ mod tests {
         assert_eq!(names, ["a.log", "a.log.1", "a.log.2", "a.log.3", "a.log.4"]);
         assert!(fs::read_to_string(&path).unwrap().ends_with("line 7\n"));
         assert!(fs::read_to_string(directory.path().join("a.log.4")).unwrap().contains("line 3"));
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_yet_is_made_with_the_first_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pod/logs/a.log");
+        Log::new(path.clone()).write(Stream::Stdout, &mut Lines::default(), b"kept\n", AT);
+        assert!(fs::read_to_string(path).unwrap().ends_with("stdout F kept\n"));
     }
 
     #[test]

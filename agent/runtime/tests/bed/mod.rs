@@ -56,6 +56,7 @@ impl Bed {
         Config {
             cgroup_root: self.root_name.clone(),
             run_dir: self.run_dir(),
+            spare_dir: Some(self.spare_dir()),
             shim_command: [SHIM, "shim"].map(OsString::from).to_vec(),
             old_kernel: self.old_kernel,
         }
@@ -64,6 +65,10 @@ impl Bed {
     /// Longer than a socket's path may be.
     pub(crate) fn run_dir(&self) -> PathBuf {
         self.directory.path().join("a-long-name".repeat(12)).join("run")
+    }
+
+    fn spare_dir(&self) -> PathBuf {
+        self.directory.path().join("spare")
     }
 
     pub(crate) fn place_cgroup(&self, key: &PodKey) -> PathBuf {
@@ -98,6 +103,7 @@ impl Bed {
     pub(crate) fn is_clean(&self) {
         assert_eq!(children(&self.root), [] as [PathBuf; 0]);
         assert_eq!(children(&self.run_dir()), [] as [PathBuf; 0]);
+        assert_eq!(children(&self.spare_dir()), [] as [PathBuf; 0]);
     }
 }
 
@@ -144,6 +150,36 @@ impl Drop for Bed {
             }
             std::thread::yield_now();
         }
+    }
+}
+
+/// A file system on which nothing can be made.
+pub(crate) struct FullDisk(PathBuf);
+
+impl FullDisk {
+    /// On a directory that is made for it; none where this process may not mount.
+    pub(crate) fn mount(at: &Path) -> Option<Self> {
+        fs::create_dir_all(at).unwrap();
+        // The one inode is its root's.
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", "size=4k,nr_inodes=1", "full"]).arg(at);
+        let mounted = command.status().is_ok_and(|status| status.success());
+        if !mounted {
+            eprintln!("skipped: nothing can be mounted here");
+        }
+        mounted.then(|| Self(at.to_owned()))
+    }
+
+    pub(crate) fn make_room(&self) {
+        let mut command = Command::new("mount");
+        command.args(["-o", "remount,size=1m,nr_inodes=100"]).arg(&self.0);
+        assert!(command.status().unwrap().success());
+    }
+}
+
+impl Drop for FullDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 
