@@ -9,15 +9,18 @@
 //! What runs is seen in `/proc`, in cgroups and over HTTP, not by asking Everynode. Beside the real
 //! exporter every fleet can run a lock witness, and no scenario passes in which one met another.
 
+mod bad_disks;
 mod bad_input;
 mod bad_start;
 mod chaos;
 mod demo;
+mod frozen;
 mod grpc;
 mod identity;
 mod islands;
 mod kills;
 mod leaving;
+mod limits;
 mod main_job;
 mod recreate;
 mod restored;
@@ -34,6 +37,24 @@ const SCENARIOS: &[Scenario] = &[
     ("kills::a_killed_exporter_comes_back", kills::a_killed_exporter_comes_back),
     ("updates::one_node_at_a_time", updates::one_node_at_a_time),
     ("demo::it_shows_and_leaves_nothing", demo::it_shows_and_leaves_nothing),
+    ("limits::a_machine_without_memory", limits::a_machine_without_memory),
+    ("limits::a_machine_without_processes", limits::a_machine_without_processes),
+    ("limits::an_agent_without_files", limits::an_agent_without_files),
+    ("limits::a_coordinator_without_files", limits::a_coordinator_without_files),
+    (
+        "bad_disks::one_that_hangs_makes_nobody_look_lost",
+        bad_disks::one_that_hangs_makes_nobody_look_lost,
+    ),
+    ("bad_disks::a_full_node_looks_after_itself", bad_disks::a_full_node_looks_after_itself),
+    (
+        "bad_disks::a_read_only_node_looks_after_itself",
+        bad_disks::a_read_only_node_looks_after_itself,
+    ),
+    ("bad_disks::a_full_coordinator_says_so", bad_disks::a_full_coordinator_says_so),
+    ("bad_disks::a_read_only_coordinator_says_so", bad_disks::a_read_only_coordinator_says_so),
+    ("frozen::a_shim_gets_no_rival", frozen::a_shim_gets_no_rival),
+    ("frozen::a_coordinator_loses_nobody", frozen::a_coordinator_loses_nobody),
+    ("frozen::an_agent_is_lost_and_found", frozen::an_agent_is_lost_and_found),
     ("main_job::one_on_every_machine", main_job::one_on_every_machine),
     ("islands::a_cut_off_node_looks_after_itself", islands::a_cut_off_node_looks_after_itself),
     ("islands::a_reboot_needs_no_coordinator", islands::a_reboot_needs_no_coordinator),

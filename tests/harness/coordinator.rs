@@ -148,6 +148,15 @@ impl Coordinator {
         self.process.take().ok_or_else(|| failure!("no coordinator runs"))?.kill()
     }
 
+    /// The pid of the running one.
+    ///
+    /// # Errors
+    /// When none runs.
+    pub fn pid(&self) -> Outcome<u32> {
+        let process = self.process.as_ref();
+        process.map(Daemon::pid).ok_or_else(|| failure!("no coordinator runs"))
+    }
+
     /// All that it has logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir.join("log")).unwrap_or_default()

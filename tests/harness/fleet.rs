@@ -152,6 +152,11 @@ impl<'g> Fleet<'g> {
         self.ground.program(name)
     }
 
+    /// Its name, which nothing else on this computer has.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Where the lock witnesses write.
     pub fn witness_dir(&self) -> PathBuf {
         self.dir.join("witness")
@@ -175,6 +180,23 @@ impl<'g> Fleet<'g> {
         let path = self.path(name);
         fs::write(&path, content).context(path.display())?;
         Ok(path.display().to_string())
+    }
+
+    /// How many sessions have been opened by all agents together: the same number before and after
+    /// says that none has ended.
+    pub fn sessions(&self) -> usize {
+        let opened = |log: String| log.matches("session open").count();
+        self.machines.iter().map(|machine| opened(machine.log())).sum()
+    }
+
+    /// Sees that people were never told that a node was lost.
+    ///
+    /// # Errors
+    /// When they were.
+    pub fn nobody_was_lost(&self) -> Outcome {
+        let events = self.tool(&["get", "events", "-A"])?.ok()?;
+        ensure!(!events.contains("NodeNotReady"), "a node was said to be lost: {events}");
+        Ok(())
     }
 
     /// The command line tool, run to its end.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::failure::{Context as _, Outcome};
 use crate::proc::Process;
-use crate::{cgroups, ensure, failure, net};
+use crate::{cgroups, disk, ensure, failure, limits, net};
 
 /// The beginning of every name that a run makes.
 const PREFIX: &str = "en-e2e";
@@ -85,10 +85,17 @@ fn clean() -> Outcome {
     for cgroup in stale(&mount) {
         cgroups::wipe(&cgroup)?;
     }
+    for group in limits::CONTROLLERS.iter().filter_map(|name| limits::mount(name)) {
+        for dir in stale(&group) {
+            // What is alive in it is another's; then it stays.
+            let _ = fs::remove_dir(dir);
+        }
+    }
     for namespace in stale(Path::new(net::NAMESPACES)) {
         net::remove(&namespace)?;
     }
     for dir in stale(Path::new(TEMPORARY)) {
+        disk::unmount_below(&dir)?;
         fs::remove_dir_all(&dir).context(dir.display())?;
     }
     Ok(())
