@@ -31,6 +31,8 @@ pub struct Capabilities {
     pub clone_into_cgroup: bool,
 }
 
+/// What the trial's cgroup is named, before the process id of who looks.
+const TRIAL: &str = ".probe-";
 /// How long the trial's child may take to be gone; it ends at once.
 const TRIAL_ENDS: Duration = Duration::from_secs(1);
 
@@ -42,8 +44,9 @@ pub fn probe(root: &Path) -> Result<Capabilities, MachineError> {
     let mount = mounts::cgroup2()?;
     let root = Root::new(&mount, root)?;
     fs::create_dir_all(root.cgroup().path()).map_err(|error| denied(root.cgroup(), error))?;
+    remove_trials_of_the_dead(&root);
     // One name per process: two agents may look at the same time.
-    let trial = root.cgroup().child(&format!(".probe-{}", std::process::id()));
+    let trial = root.cgroup().child(&format!("{TRIAL}{}", std::process::id()));
     trial.make().map_err(|error| denied(root.cgroup(), error))?;
     let outcome = try_in(&trial);
     let cgroup_kill = trial.best_force() == Force::Kill;
@@ -51,6 +54,18 @@ pub fn probe(root: &Path) -> Result<Capabilities, MachineError> {
     let clone_into_cgroup = outcome?;
     let root = root.cgroup().path().to_owned();
     Ok(Capabilities { mount, root, cgroup_kill, clone_into_cgroup })
+}
+
+/// What was killed while it looked could not clear its trial away.
+fn remove_trials_of_the_dead(root: &Root) {
+    let entries = fs::read_dir(root.cgroup().path()).into_iter().flatten().flatten();
+    for name in entries.filter_map(|entry| entry.file_name().into_string().ok()) {
+        let pid = name.strip_prefix(TRIAL).and_then(|pid| pid.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            // One that is not empty refuses, and is tried again the next time.
+            let _ = root.cgroup().child(&name).remove();
+        }
+    }
 }
 
 /// Whether clone3 into this cgroup works; where it is only unknown, moving must.
