@@ -173,14 +173,23 @@ impl Fleet {
     /// While orders are held this is the only step: grants follow what nodes run.
     pub(crate) fn follow_step(&self) -> Vec<Write> {
         let sets = self.records.sets.iter();
-        sets.map(|(uid, records)| self.follow(*uid, records))
+        sets.map(|(uid, records)| self.follow(*uid, records).0)
             .find(|writes| !writes.is_empty())
             .unwrap_or_default()
     }
 
-    /// Everything that [`Fleet::follow_step`] would come to, if it is to be stored at once.
-    pub(crate) fn follow_all(&self) -> Vec<Write> {
-        self.records.sets.iter().flat_map(|(uid, records)| self.follow(*uid, records)).collect()
+    /// Everything that [`Fleet::follow_step`] would come to, if it is to be stored at once; `None`
+    /// where one set alone needs several steps.
+    pub(crate) fn follow_all(&self) -> Option<Vec<Write>> {
+        let mut writes = Vec::new();
+        for (uid, records) in &self.records.sets {
+            let (followed, all) = self.follow(*uid, records);
+            if !all {
+                return None;
+            }
+            writes.extend(followed);
+        }
+        Some(writes)
     }
 
     /// The uid under which most nodes run a set of this name, first of all with this template, where
@@ -203,14 +212,15 @@ impl Fleet {
         found.into_iter().map(|(uid, nodes)| (nodes, uid)).max().map(|(_, uid)| uid)
     }
 
-    fn follow(&self, uid: SetUid, records: &SetRecords) -> Vec<Write> {
-        let Some(tally) = self.tallies.get(&uid) else { return Vec::new() };
+    /// One step for one set, and whether that is all there is to follow.
+    fn follow(&self, uid: SetUid, records: &SetRecords) -> (Vec<Write>, bool) {
+        let Some(tally) = self.tallies.get(&uid) else { return (Vec::new(), true) };
         let runs = |node: NodeUid| {
             self.followed(records, self.records.active(node)?, self.seen.get(&node)?)
         };
         let mut edits = ChunkEdits::new(uid, records);
-        edit_while_there_is_room(&mut edits, tally.astray.iter(), runs);
-        edits.into_writes()
+        let all = edit_while_there_is_room(&mut edits, tally.astray.iter(), runs);
+        (edits.into_writes(), all)
     }
 
     /// What the end of the hold would change on one node, if it has called.

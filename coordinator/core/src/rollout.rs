@@ -170,17 +170,19 @@ fn tidy_step(uid: SetUid, records: &SetRecords, tally: &Tally) -> Vec<Write> {
     edits.into_writes()
 }
 
+/// Returns whether there was room for all.
 pub(crate) fn edit_while_there_is_room<'a>(
     edits: &mut ChunkEdits<'_>,
     nodes: impl Iterator<Item = &'a (u64, NodeUid)>,
     grant: impl Fn(NodeUid) -> Option<Grant>,
-) {
+) -> bool {
     for (_, node) in nodes {
         if !edits.has_room_for(*node) {
-            break;
+            return false;
         }
         edits.set(*node, grant(*node));
     }
+    true
 }
 
 /// Old revisions beyond the limit, oldest first; those in use do not count, as in Kubernetes.

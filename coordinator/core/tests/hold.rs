@@ -5,10 +5,13 @@
 
 mod world;
 
-use everynode_coordinator_core::{Action, Command, Outcome, Refusal, WhyFilter};
-use everynode_model::{Digest, PodKey, Reason};
+use everynode_coordinator_core::{
+    Action, Command, Hello, NodeRecord, Observation, Order, Outcome, Record, RecordKey, Refusal,
+    WhyFilter,
+};
+use everynode_model::{Digest, PodKey, PodStatus, Reason};
 use world::copy::told;
-use world::{LONG, World, daemon_set, id, key, revision};
+use world::{LONG, World, daemon_set, hello, id, key, name, revision};
 
 /// Three nodes on which `a` runs at its first revision: yesterday.
 fn yesterday() -> World {
@@ -106,6 +109,50 @@ fn reports_that_are_not_followed_yet_are_followed_by_the_resumption_itself() {
     world.resume(false).unwrap();
     world.obey_once();
     assert!(world.ended(&ran).iter().all(|(node, _)| *node == id(4)));
+}
+
+/// More nodes than one decision's grants hold.
+const VERY_MANY: u64 = 12_100;
+
+/// The first revision is what the rule says, the second is what every node runs; both are known.
+#[test]
+fn reports_that_fit_no_single_decision_are_followed_before_anything_is_resumed() {
+    let mut world = yesterday();
+    world.put(daemon_set("a", 10, "2"), "2");
+    let mut stored = world.copy();
+    let model = stored.values().find_map(|record| match record {
+        Record::Node(node) => Some(node.clone()),
+        _ => None,
+    });
+    let Some(model) = model else { panic!("there are nodes") };
+    for number in 1_001..=1_000 + VERY_MANY {
+        let node = NodeRecord { uid: id(number), name: name(number), ..model.clone() };
+        stored.insert(RecordKey::Node(node.uid), Record::Node(node));
+    }
+    world.restore(stored);
+    let mut fleet = world.fleet.clone();
+    let pod = PodStatus { revision: revision("2"), ..world.agents[&id(1)].pods[&key("a")].clone() };
+    for number in 1_001..=1_000 + VERY_MANY {
+        let hello = Hello { places: vec![(key("a"), vec![pod.clone()])], ..hello() };
+        let (node, session) = (id(number), id(number));
+        fleet.observe(Observation::Connected { node, session, hello: Box::new(hello) }, world.now);
+    }
+    let resume = Command::Resume { allow_removal: false };
+    let refused = fleet.decide(&resume, world.now);
+    assert!(matches!(refused, Err(Refusal::Conflict { .. })), "{refused:?}");
+    loop {
+        let writes = fleet.step(world.now);
+        if writes.is_empty() {
+            break;
+        }
+        fleet.record(&writes, world.now);
+    }
+    let decision = fleet.decide(&resume, world.now).unwrap();
+    fleet.record(&decision.writes, world.now);
+    let orders = fleet.take_orders();
+    assert_eq!(orders.len() as u64, VERY_MANY);
+    let same = |order: &Order| order.assignment.items().all(|item| item.revision == revision("2"));
+    assert!(orders.iter().all(|(_, order)| same(order)), "nothing is replaced");
 }
 
 #[test]

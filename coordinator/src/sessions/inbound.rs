@@ -112,14 +112,16 @@ impl Inbound {
         });
     }
 
+    /// That it is empty is said once, perhaps while its wish to leave is still being stored, and must
+    /// not be passed over.
     fn leave(&self, empty: bool) {
-        if self.session.leaving.swap(true, Ordering::AcqRel) {
+        if self.session.following(empty).swap(true, Ordering::AcqRel) {
             return;
         }
         let (handle, session, node) = (self.handle.clone(), Arc::clone(&self.session), self.node);
         tokio::spawn(async move {
             farewell::leave(handle, Arc::clone(&session), node, empty).await;
-            session.leaving.store(false, Ordering::Release);
+            session.following(empty).store(false, Ordering::Release);
         });
     }
 

@@ -27,7 +27,8 @@ pub(super) struct Session {
     closed: CancellationToken,
     /// One request of each kind is followed at a time, however often it is made.
     pub(super) resending: AtomicBool,
-    pub(super) leaving: AtomicBool,
+    leaving: AtomicBool,
+    confirming: AtomicBool,
 }
 
 #[derive(Default)]
@@ -62,6 +63,7 @@ impl Session {
             closed: CancellationToken::new(),
             resending: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
+            confirming: AtomicBool::new(false),
         };
         session.touch(now);
         Arc::new(session)
@@ -131,6 +133,11 @@ impl Session {
             // The end would wait behind what is not read.
             self.close();
         }
+    }
+
+    /// Whether a Leave is being followed, of one that wants to leave, or of one that is empty.
+    pub(super) const fn following(&self, empty: bool) -> &AtomicBool {
+        if empty { &self.confirming } else { &self.leaving }
     }
 
     /// Asks the peer for a sign of life and waits for one, for ever: the caller sets the limit.

@@ -119,7 +119,7 @@ impl Restore<'_> {
             error => error.into(),
         })?;
         let copy = look(self.file)?;
-        let former = self.former(&place);
+        let (readable, former) = self.former(&place);
         let witness = self.witness()?;
         self.check_cluster(copy.cluster.id, witness, former.as_ref())?;
         // One that was not served from here, or not last, is none to be careful with.
@@ -141,7 +141,8 @@ impl Restore<'_> {
         let draft = Draft::copy(self.file, self.store)?;
         let cluster = begin(&draft, &copy, term, now, entropy).await?;
         look(draft.path())?;
-        if former.is_some() {
+        if readable {
+            // Also one that is not sound: without its log, a killed restore would leave it older.
             place.fold_log()?;
         }
         let kept = place.replace(draft, &moment(now))?;
@@ -149,14 +150,15 @@ impl Restore<'_> {
         Ok(Restored { copy, term, above, kept })
     }
 
-    /// The present store, if it is sound.
-    fn former(&self, place: &Place) -> Option<Held> {
+    /// Whether the present store can be read; and what it holds, if it is sound.
+    fn former(&self, place: &Place) -> (bool, Option<Held>) {
         let read = place.read().map_err(LookError::from);
+        let readable = read.is_ok();
         match read.and_then(|read| held(self.store, read)) {
-            Ok(held) => Some(held),
+            Ok(held) => (readable, Some(held)),
             Err(error) => {
                 tracing::debug!(%error, "the present store is not sound");
-                None
+                (readable, None)
             }
         }
     }

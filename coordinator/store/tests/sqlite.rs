@@ -288,6 +288,57 @@ async fn a_copy_that_was_given_up_leaves_nothing_and_one_that_was_killed_is_in_n
 }
 
 #[tokio::test]
+async fn a_copy_is_its_owners_alone_whatever_was_laid_in_its_way() {
+    let (directory, path) = place();
+    put(&open(&path), "/a", "secret").await;
+    let to = directory.path().join("copy.db");
+    let laid = directory.path().join("copy.db.partial");
+    fs::write(&laid, "").unwrap();
+    fs::set_permissions(&laid, fs::Permissions::from_mode(0o666)).unwrap();
+    backup(&path, &to).unwrap();
+    assert_eq!(mode(&to), 0o600);
+    let elsewhere = directory.path().join("elsewhere");
+    fs::write(&elsewhere, "another's").unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &laid).unwrap();
+    assert!(Draft::copy(&path, &to).is_err());
+    assert_eq!(fs::read(&elsewhere).unwrap(), b"another's");
+}
+
+/// SQLite would fold it into the copy.
+#[tokio::test]
+async fn a_copy_does_not_take_a_name_beside_which_the_log_of_another_store_is() {
+    let (directory, path) = place();
+    let store = open(&path);
+    put(&store, "/a", "1").await;
+    let log = fs::read(directory.path().join("store.db-wal")).unwrap();
+    assert!(!log.is_empty());
+    let to = directory.path().join("copy.db");
+    fs::write(directory.path().join("copy.db-wal"), &log).unwrap();
+    assert!(matches!(backup(&path, &to), Err(StoreError::Exists { path }) if path != to));
+    assert!(!to.exists());
+    fs::write(directory.path().join("copy.db-wal"), "").unwrap();
+    backup(&path, &to).unwrap();
+}
+
+#[tokio::test]
+async fn a_log_is_folded_in_whole_or_not_at_all() {
+    let (_directory, path) = place();
+    let store = open(&path);
+    put(&store, "/a", "1").await;
+    let reader = rusqlite::Connection::open(&path).unwrap();
+    reader.execute_batch("BEGIN; SELECT * FROM sqlite_schema").unwrap();
+    let seen: i64 =
+        reader.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).unwrap();
+    assert!(seen > 0);
+    put(&store, "/a", "2").await;
+    drop(store);
+    let held = Place::hold(&path).unwrap();
+    assert!(matches!(held.fold_log(), Err(StoreError::Locked { .. })));
+    drop(reader);
+    held.fold_log().unwrap();
+}
+
+#[tokio::test]
 async fn another_store_takes_the_place_and_the_former_is_kept() {
     let (directory, path) = place();
     let store = open(&path);

@@ -10,7 +10,8 @@ use crate::record::{EventType, InvolvedObject, RecordKey, Write};
 
 impl Fleet {
     /// Where orders are given, nothing is left to do. Reports that no grant has followed yet are
-    /// followed in the same decision, so that no order says otherwise.
+    /// followed in the same decision, so that no order says otherwise; where they don't fit into one,
+    /// nothing is resumed before steps have followed them.
     pub(super) fn resume(&self, allow_removal: bool, now: Now) -> Result<Decision, Refusal> {
         if self.records.hold.is_none() {
             return Ok(unchanged(Outcome::Done));
@@ -22,7 +23,7 @@ impl Fleet {
             return Err(Refusal::WouldRemove { pods: removed.len(), nodes: nodes.len() });
         }
         let mut writes = vec![Write::delete(RecordKey::Hold)];
-        writes.extend(self.follow_all());
+        writes.extend(self.follow_all().ok_or_else(not_all_followed)?);
         let about = InvolvedObject {
             kind: "Cluster".into(),
             namespace: String::new(),
@@ -37,9 +38,13 @@ impl Fleet {
             message,
             now.wall,
         ));
-        within_limits(writes, Outcome::Done).map_err(|_| Refusal::Conflict {
-            what: "the hold".into(),
-            detail: "reports of nodes are still being taken in: try again".into(),
-        })
+        within_limits(writes, Outcome::Done).map_err(|_| not_all_followed())
+    }
+}
+
+fn not_all_followed() -> Refusal {
+    Refusal::Conflict {
+        what: "the hold".into(),
+        detail: "reports of nodes are still being taken in: try again".into(),
     }
 }

@@ -74,6 +74,20 @@ pub fn put(set: DaemonSet, body: &str) -> Command {
     }
 }
 
+/// What an agent says that has nothing to say.
+pub fn hello() -> Hello {
+    Hello {
+        machine_id: String::new(),
+        boot_id: String::new(),
+        agent_version: String::new(),
+        features: BTreeSet::new(),
+        facts: BTreeMap::new(),
+        accepted: None,
+        last_session: None,
+        places: Vec::new(),
+    }
+}
+
 /// An agent: follows the last order it heard, a step at a time.
 #[derive(Clone, Debug, Default)]
 pub struct Agent {
@@ -246,18 +260,9 @@ impl World {
         let agent = self.agents.entry(node).or_default();
         agent.session = Some(session);
         agent.mute = false;
-        let hello = Hello {
-            machine_id: String::new(),
-            boot_id: String::new(),
-            agent_version: String::new(),
-            features: BTreeSet::new(),
-            facts: BTreeMap::new(),
-            accepted: agent.order.as_ref().map(|order| order.stamp),
-            last_session: None,
-            places: Vec::new(),
-        };
+        let accepted = agent.order.as_ref().map(|order| order.stamp);
         let places = self.places(node);
-        let hello = Box::new(Hello { places, ..hello });
+        let hello = Box::new(Hello { accepted, places, ..hello() });
         self.heard.insert(node, self.now.steady);
         self.observe(Observation::Connected { node, session, hello });
     }

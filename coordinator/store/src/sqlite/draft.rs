@@ -7,14 +7,14 @@
 //!
 //! A draft is locked while somebody works on it, so that two copies to one name don't mix.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 
 use super::failure;
 use super::look::look;
@@ -23,6 +23,9 @@ use crate::{Result, StoreError};
 
 /// What SQLite and a [`super::SqliteStore`] may leave beside a draft.
 const COMPANIONS: [&str; 4] = ["-wal", "-shm", "-journal", ".lock"];
+
+/// What SQLite would fold into any store that gets the name beside which it is.
+const LOGS: [&str; 2] = ["-wal", "-journal"];
 
 /// A copy that is not in its place yet. Dropped, it is removed.
 #[derive(Debug)]
@@ -55,14 +58,19 @@ impl Draft {
 
     /// Puts it in its place, synced. With `replaces` a file there is replaced, all at once.
     ///
-    /// Errors: [`StoreError::Exists`] when there is one and it is not to be replaced; then, and on
-    /// all others, what was there is as it was.
+    /// Errors: [`StoreError::Exists`] when there is one and it is not to be replaced, or the log of
+    /// another store is beside its place; then, and on all others, what was there is as it was.
     pub fn publish(mut self, replaces: bool) -> Result<()> {
         let log = beside(&self.path, "-wal");
         if exists(&log)? {
             // Closing folds it in; one that is left means that the file alone is not the whole.
             let detail = format!("its log {} could not be folded in", log.display());
             return Err(StoreError::Corrupt { path: self.path.clone(), detail });
+        }
+        for log in LOGS.map(|suffix| beside(&self.to, suffix)) {
+            if fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
+                return Err(StoreError::Exists { path: log });
+            }
         }
         self.file.sync_all().map_err(|error| failure::io(&self.path, "syncing", error))?;
         let named = |error: io::Error| failure::io(&self.to, "naming", error);
@@ -86,6 +94,7 @@ impl Draft {
             .create(true)
             .truncate(false)
             .mode(MODE)
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
             .open(&path)
             .map_err(named)?;
         let busy = || StoreError::Locked { path: path.clone() };
@@ -100,6 +109,12 @@ impl Draft {
         if !there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
             return Err(busy());
         }
+        // One that somebody else has laid there would be theirs to read, with all its secrets.
+        if ours.uid() != rustix::process::geteuid().as_raw() {
+            let error = io::Error::new(io::ErrorKind::PermissionDenied, "it is another user's");
+            return Err(named(error));
+        }
+        file.set_permissions(Permissions::from_mode(MODE)).map_err(named)?;
         let draft = Self { path, to: to.to_path_buf(), file, published: false };
         draft.remove_companions()?;
         draft.file.set_len(0).map_err(|error| failure::io(&draft.path, "writing", error))?;

@@ -46,15 +46,21 @@ impl Place {
         read_held(&self.lock.file, &self.path)
     }
 
-    /// Folds the log into a sound store, so that its file is the whole of it.
+    /// Folds the log into a store that can be read, so that its file is the whole of it.
     ///
-    /// Errors: those of opening a store.
+    /// Errors: those of opening a store; [`StoreError::Locked`] while somebody looks at what is not
+    /// folded in yet.
     pub fn fold_log(&self) -> Result<()> {
         let named = |error| failure::sqlite(&self.path, "folding the log into", error);
         self.lock.mark(Mark::Closing)?;
         let connection = connect(&self.path)?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(named)?;
-        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(named)?;
+        let busy: bool = connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
+            .map_err(named)?;
+        if busy {
+            return Err(StoreError::Locked { path: self.path.clone() });
+        }
         connection.close().map_err(|(_, error)| named(error))
     }
 
