@@ -13,6 +13,7 @@ mod bad_disks;
 mod bad_input;
 mod bad_start;
 mod chaos;
+mod clocks;
 mod demo;
 mod frozen;
 mod grpc;
@@ -64,6 +65,7 @@ const SCENARIOS: &[Scenario] = &[
     ("restored::onto_yesterdays_copy", restored::onto_yesterdays_copy),
     ("kills::a_full_log_ends_no_agent", kills::a_full_log_ends_no_agent),
     ("recreate::gone_then_one_everywhere", recreate::gone_then_one_everywhere),
+    ("clocks::wrong_clocks_change_nothing", clocks::wrong_clocks_change_nothing),
     ("identity::one_agent_per_identity", identity::one_agent_per_identity),
     ("identity::a_lost_data_directory", identity::a_lost_data_directory),
     ("identity::a_rebuilt_coordinator", identity::a_rebuilt_coordinator),

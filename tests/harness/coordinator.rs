@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::clock::WrongClock;
 use crate::daemon::Daemon;
 use crate::failure::{Context as _, Outcome};
 use crate::ground::Ground;
@@ -28,6 +29,8 @@ pub struct Coordinator {
     /// Beyond the usual ones.
     flags: Vec<String>,
     process: Option<Daemon>,
+    /// A wrong one, if any.
+    clock: Option<WrongClock>,
     namespace: Namespace,
 }
 
@@ -47,6 +50,7 @@ impl Coordinator {
             address,
             flags: Vec::new(),
             process: None,
+            clock: None,
             namespace: switch.plug(fleet, "coordinator", address)?,
         })
     }
@@ -81,6 +85,9 @@ impl Coordinator {
         let mut command = self.command(&self.program);
         command.arg("--data-dir").arg(data);
         command.args(["--listen", &format!("[::]:{port}"), "--advertise", &self.addresses()]);
+        if let Some(clock) = &self.clock {
+            clock.give_to(&mut command);
+        }
         command
             .args(TIMES)
             .args(&self.flags)
@@ -91,6 +98,19 @@ impl Coordinator {
     /// Further flags, from its next start on.
     pub fn set_flags(&mut self, flags: &[&str]) {
         self.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+    }
+
+    /// Sets its date, for the one that runs if it has such a clock already, and for those after it;
+    /// as [`WrongClock::set`].
+    ///
+    /// # Errors
+    /// When it can't be set.
+    pub fn set_clock(&mut self, to: &str) -> Outcome {
+        let clock = match self.clock.take() {
+            Some(clock) => clock,
+            None => WrongClock::told_by(self.dir.join("clock"))?,
+        };
+        self.clock.insert(clock).set(to)
     }
 
     /// Loses all that it had stored: its next start makes another cluster.

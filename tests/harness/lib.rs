@@ -11,6 +11,7 @@
 //! that are about that.
 
 pub mod cgroups;
+pub mod clock;
 pub mod coordinator;
 pub mod daemon;
 pub mod disk;

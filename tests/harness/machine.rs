@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::clock::WrongClock;
 use crate::daemon::Daemon;
 use crate::failure::{Context as _, Outcome};
 use crate::ground::Ground;
@@ -35,6 +36,8 @@ pub struct Machine {
     program: PathBuf,
     boots: u32,
     agent: Option<Daemon>,
+    /// A wrong one, if any.
+    clock: Option<WrongClock>,
     /// Last, so that it is removed last.
     namespace: Namespace,
 }
@@ -66,6 +69,7 @@ impl Machine {
             program: ground.program("everynode-agent"),
             boots: 0,
             agent: None,
+            clock: None,
             namespace,
         };
         fs::write(machine.file("machine-id"), format!("{:032x}\n", address.number))?;
@@ -121,6 +125,9 @@ impl Machine {
         let mut command = self.command(&self.program);
         command.arg("--data-dir").arg(data);
         command.args(["--cgroup-root", &self.root]);
+        if let Some(clock) = &self.clock {
+            clock.give_to(&mut command);
+        }
         command.arg("--boot-id-file").arg(self.file("boot-id"));
         command.arg("--machine-id-file").arg(self.file("machine-id"));
         if let Some(joining) = joining {
@@ -129,6 +136,19 @@ impl Machine {
             command.args(joining.labels.iter().flat_map(|label| ["--label", label]));
         }
         command
+    }
+
+    /// Sets its date, for the agent that runs if it has such a clock already, and for those after
+    /// it; as [`WrongClock::set`].
+    ///
+    /// # Errors
+    /// When it can't be set.
+    pub fn set_clock(&mut self, to: &str) -> Outcome {
+        let clock = match self.clock.take() {
+            Some(clock) => clock,
+            None => WrongClock::told_by(self.file("clock"))?,
+        };
+        self.clock.insert(clock).set(to)
     }
 
     /// The command line that takes it to another coordinator.
