@@ -374,10 +374,30 @@ async fn a_log_never_stands_beside_a_store_that_it_is_not_of() {
     fs::write(&path, b"damaged").unwrap();
     let held = Place::hold(&path).unwrap();
     assert!(held.fold_log().is_err());
+    fs::write(directory.path().join("store.db-journal"), "half a change").unwrap();
     let kept = held.replace(Draft::copy(&copy, &path).unwrap(), "1").unwrap().unwrap();
     assert_eq!(open(&path).get("/a").await.unwrap().unwrap().value, "old");
     assert_eq!(fs::read(&kept).unwrap(), b"damaged");
     assert_eq!(fs::read(kept.with_file_name("store.db.before-restore-1-wal")).unwrap(), log);
+    let journal = fs::read(kept.with_file_name("store.db.before-restore-1-journal"));
+    assert_eq!(journal.unwrap(), b"half a change");
+}
+
+#[tokio::test]
+async fn what_cannot_be_kept_is_not_replaced_and_keeps_its_log() {
+    let (directory, path) = place();
+    put(&open(&path), "/a", "1").await;
+    let copy = directory.path().join("copy.db");
+    backup(&path, &copy).unwrap();
+    fs::remove_file(&path).unwrap();
+    // What no file system gives a second name.
+    fs::create_dir(&path).unwrap();
+    let log = directory.path().join("store.db-wal");
+    fs::write(&log, "its log").unwrap();
+    let held = Place::hold(&path).unwrap();
+    held.replace(Draft::copy(&copy, &path).unwrap(), "1").unwrap_err();
+    assert_eq!(fs::read(&log).unwrap(), b"its log");
+    assert!(path.is_dir());
 }
 
 #[tokio::test]

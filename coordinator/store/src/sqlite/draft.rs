@@ -25,7 +25,7 @@ use crate::{Result, StoreError};
 const COMPANIONS: [&str; 4] = ["-wal", "-shm", "-journal", ".lock"];
 
 /// What SQLite would fold into any store that gets the name beside which it is.
-const LOGS: [&str; 2] = ["-wal", "-journal"];
+pub(super) const LOGS: [&str; 2] = ["-wal", "-journal"];
 
 /// A copy that is not in its place yet. Dropped, it is removed.
 #[derive(Debug)]

@@ -1,7 +1,8 @@
 //! The place of a store, held while nobody serves it: to put another store there, and keep the former.
 //!
 //! ```text
-//!   held ─▶ log folded in, or set aside ─▶ former linked beside ─▶ draft renamed into its place
+//!   held ─▶ log folded in ─▶ former linked beside ─▶ a log that is left set aside ─▶ draft renamed
+//!                                                                                   into its place
 //! ```
 //!
 //! Killed at any moment, the file in the place is the former store whole, or the new one whole. A log
@@ -12,7 +13,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::draft::Draft;
+use super::draft::{Draft, LOGS};
 use super::failure;
 use super::look::{Summary, read_held};
 use super::open::{Lock, Mark, beside, connect, exists, lock, remove_if_there, sync_parent};
@@ -67,25 +68,27 @@ impl Place {
     /// Puts `draft`, which was made for this place, there. What was there is kept under a name that
     /// ends with `moment`; that name, if anything was.
     ///
-    /// Errors: [`StoreError::Exists`] when something is kept under that name already.
+    /// Errors: [`StoreError::Exists`] when something is kept under that name already. Where what is
+    /// there can't be kept, nothing has changed.
     pub fn replace(self, draft: Draft, moment: &str) -> Result<Option<PathBuf>> {
         let kept = beside(&self.path, &format!("{KEPT}{moment}"));
         if exists(&kept)? {
             return Err(StoreError::Exists { path: kept });
         }
         self.lock.mark(Mark::Closing)?;
-        let log = beside(&self.path, "-wal");
-        if exists(&log)? {
-            let kept = beside(&kept, "-wal");
-            fs::rename(&log, &kept).map_err(|error| failure::io(&kept, "keeping", error))?;
-        }
-        remove_if_there(&beside(&self.path, "-shm"))?;
         let named = |error: io::Error| failure::io(&kept, "keeping the former store as", error);
         let was_there = match fs::hard_link(&self.path, &kept) {
             Ok(()) => true,
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
             Err(error) => return Err(named(error)),
         };
+        for suffix in LOGS {
+            let (log, kept) = (beside(&self.path, suffix), beside(&kept, suffix));
+            if exists(&log)? {
+                fs::rename(&log, &kept).map_err(|error| failure::io(&kept, "keeping", error))?;
+            }
+        }
+        remove_if_there(&beside(&self.path, "-shm"))?;
         sync_parent(&self.path)?;
         draft.publish(true)?;
         Ok(was_there.then_some(kept))
