@@ -138,6 +138,7 @@ impl Fleet {
         let order = Arc::new(Order { stamp, assignment, bodies });
         self.desk.handed.insert(node, Arc::clone(&order));
         self.changed.insert(Changed::Node(node));
+        self.touch_places(node);
         Some((node, order))
     }
 

@@ -108,8 +108,12 @@ impl Fleet {
             self.events.record(write);
         }
         for (key, set) in &touched.gone {
-            // Also where its pod was never reported: it is not awaited any more.
-            let nodes = self.tallies.get(set).into_iter().flat_map(|tally| tally.cells.keys());
+            // Also where its pod was never reported: it is not awaited any more; and where it still is
+            // on a node that leaves.
+            let counted = self.tallies.get(set).into_iter().flat_map(|tally| tally.cells.keys());
+            let has = |(_, seen): &(&NodeUid, &Seen)| seen.places.contains_key(key);
+            let reported = self.seen.iter().filter(has).map(|(node, _)| node);
+            let nodes = counted.chain(reported);
             self.changed.extend(nodes.map(|node| Changed::Pod(*node, key.clone())));
         }
         if touched.hold {
@@ -280,10 +284,10 @@ impl Fleet {
         let (cell, ripens) = self.cell(records, set, node);
         let key = records.record.as_ref().map(|record| record.set.key.clone());
         let tally = self.tallies.entry(set).or_default();
-        let (status, spending, held) = (tally.status, tally.spending(), tally.held);
+        let shown = |tally: &Tally| (tally.status, tally.spending(), tally.to_move(), tally.held);
+        let before = shown(tally);
         let former = tally.replace(node, cell);
-        let counts_changed =
-            (tally.status, tally.spending(), tally.held) != (status, spending, held);
+        let counts_changed = shown(tally) != before;
         let Some(key) = key else { return };
         if former.place != cell.place || former.stand != cell.stand {
             self.changed.insert(Changed::Pod(node, key.clone()));

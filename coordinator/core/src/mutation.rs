@@ -61,8 +61,12 @@ mod on {
         ReplaceUnasked,
         /// A newcomer shares its name with whoever has it.
         TakeNameTwice,
+        /// A token is as good as new after each use.
+        SpendNoToken,
         /// What nodes report is not counted.
         Miscount,
+        /// Nobody who watches is told what a node reports.
+        KeepQuiet,
         /// A lease never ends.
         NeverLose,
         /// A node that is heard of is not looked at again.

@@ -163,9 +163,9 @@ impl Fleet {
     /// run what it should, and that the node is away, or has not written its order down, is a reason.
     pub(crate) fn touch_places(&mut self, node: NodeUid) {
         let seen = self.seen.get(&node).into_iter().flat_map(|seen| seen.places.keys());
-        let order = self.order_of(node).into_iter();
-        let ordered = order.flat_map(|order| order.assignment.items().map(|item| &item.key));
-        let places = seen.chain(ordered).map(|key| Changed::Pod(node, key.clone()));
+        let wanted = self.records.assignment(node);
+        let wanted = wanted.items().map(|item| &item.key);
+        let places = seen.chain(wanted).map(|key| Changed::Pod(node, key.clone()));
         let places: Vec<Changed> = places.collect();
         self.changed.extend(places);
     }
@@ -230,7 +230,9 @@ impl Fleet {
             if !mutated!(Miscount) {
                 self.refresh(node, &key);
             }
-            self.changed.insert(Changed::Pod(node, key));
+            if !mutated!(KeepQuiet) {
+                self.changed.insert(Changed::Pod(node, key));
+            }
         }
     }
 }

@@ -102,6 +102,11 @@ impl Tally {
         self.moving + self.limping + self.broken.len()
     }
 
+    /// How many reachable nodes do not run what the rollout leads to.
+    pub(crate) fn to_move(&self) -> usize {
+        self.waiting.len() + self.broken.len() + self.moving
+    }
+
     fn count(&mut self, node: NodeUid, cell: Cell, more: bool) {
         let status = &mut self.status;
         let runs = cell.place == Place::Run;

@@ -141,7 +141,9 @@ impl Fleet {
         pod: &PodStatus,
         resource_version: u64,
     ) -> PodView {
-        let reason = match self.records.sets.contains_key(&pod.set) {
+        // Leftovers of a deleted set may be there for a while.
+        let set = self.records.sets.get(&pod.set);
+        let reason = match set.is_some_and(|set| set.record.is_some()) {
             true => self.reason(pod.set, node.uid),
             false if pod.is_held() => None,
             false if self.hold().is_some() => {
@@ -223,10 +225,9 @@ fn conditions(
     let (updated, desired) = (status.updated, status.desired);
     let moved = format!("{updated} of {desired} pods are of the newest revision");
     let held = format!("{} of the others are held at their nodes", tally.held);
-    let to_move = tally.waiting.len() + tally.broken.len() + tally.moving;
     let on_delete =
         records.record.as_ref().is_some_and(|record| record.set.strategy == Strategy::OnDelete);
-    let progressing = match (head.marks.first_key_value(), to_move) {
+    let progressing = match (head.marks.first_key_value(), tally.to_move()) {
         (_, 0) if tally.held > 0 => (false, Reason::new(HELD_ON_NODE, format!("{moved}; {held}"))),
         (_, 0) => (false, Reason::new("Complete", moved)),
         (Some((mark, why)), _) => (false, Reason::new("Held", format!("{moved}; {mark}: {why}"))),

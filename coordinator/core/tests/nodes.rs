@@ -12,7 +12,8 @@ mod world;
 use std::time::Duration;
 
 use everynode_coordinator_core::{
-    Command, NodeChange, NodeStanding, Observation, Outcome, Readiness, Refusal, TokenRecord,
+    Changed, Command, NodeChange, NodeStanding, Observation, Outcome, Readiness, Refusal,
+    TokenRecord,
 };
 use everynode_model::{DaemonSet, Digest, Intent, Placement, WallTime};
 use world::{LONG, World, daemon_set, id, key, labels, name, put, token};
@@ -406,6 +407,29 @@ fn ten_frozen_minutes_lose_no_node_and_move_no_rollout() {
     world.wait(LONG);
     world.settle();
     assert_eq!(world.granted_count(3, "a", "2"), 3);
+fn whoever_watches_pods_hears_of_those_that_nobody_has_reported() {
+    let mut world = World::with_nodes(1);
+    world.put(daemon_set("a", 1, "1"), "1");
+    world.join(2);
+    let pod = Changed::Pod(id(2), key("a"));
+    world.fleet.take_changes();
+    world.connect(id(2));
+    assert!(world.fleet.take_changes().contains(&pod), "its node is there");
+    world.hand_out();
+    assert!(world.fleet.take_changes().contains(&pod), "its node has its order");
+}
+
+#[test]
+fn whoever_watches_pods_hears_that_the_set_of_a_leaving_nodes_is_gone() {
+    let mut world = World::with_nodes(1);
+    world.put(daemon_set("a", 1, "1"), "1");
+    world.settle();
+    world.follow(&Command::DeleteNode { name: name(1), forget: false }).unwrap();
+    world.fleet.take_changes();
+    world.follow(&Command::DeleteSet { key: key("a"), uid: None }).unwrap();
+    assert!(world.fleet.take_changes().contains(&Changed::Pod(id(1), key("a"))));
+    let reason = world.fleet.place(id(1), &key("a")).pop().and_then(|pod| pod.reason);
+    assert_eq!(reason.map(|reason| reason.code), Some("BeingRemoved".to_owned()));
 }
 
 #[test]

@@ -34,7 +34,7 @@ impl Fleet {
         let node = self.new_node(command, now)?;
         let mut writes = self.predecessor_leaves(token, name, now)?;
         if let Some(uses) = token.uses_left {
-            let uses_left = Some(uses.saturating_sub(1));
+            let uses_left = Some(uses.saturating_sub(u32::from(!mutated!(SpendNoToken))));
             writes.push(Write::put(Record::Token(TokenRecord { uses_left, ..token.clone() })));
         }
         writes.push(Write::put(Record::Node(node.clone())));
