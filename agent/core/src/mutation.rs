@@ -83,6 +83,8 @@ mod on {
         HideReason,
         /// Actions come as they were thought of.
         Disorder,
+        /// What was counted of a pod is forgotten with the agent.
+        ForgetCounts,
         /// A failed kill is a panic.
         Panic,
     }

@@ -143,7 +143,7 @@ impl Pod {
                 wall: found.created_at,
             }),
             containers,
-            restarts_before: found.restarts,
+            restarts_before: if mutated!(ForgetCounts) { 0 } else { found.restarts },
             ready_since: None,
             times_unready: found.restarts + u64::from(down),
             last_failure: found.containers.iter().filter_map(|c| last_failure(c, now)).next_back(),

@@ -407,6 +407,9 @@ fn ten_frozen_minutes_lose_no_node_and_move_no_rollout() {
     world.wait(LONG);
     world.settle();
     assert_eq!(world.granted_count(3, "a", "2"), 3);
+}
+
+#[test]
 fn whoever_watches_pods_hears_of_those_that_nobody_has_reported() {
     let mut world = World::with_nodes(1);
     world.put(daemon_set("a", 1, "1"), "1");

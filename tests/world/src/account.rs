@@ -32,6 +32,8 @@ pub(crate) struct Account {
     pub(crate) doomed: BTreeSet<NodeUid>,
     /// Nodes whose removal was acknowledged.
     removed: BTreeSet<NodeUid>,
+    /// How many machines each token was made for.
+    pub(crate) tokens: BTreeMap<String, usize>,
     /// Nodes of which there are, or were, two.
     pub(crate) copied: BTreeSet<NodeUid>,
 }
@@ -46,6 +48,11 @@ impl Account {
             Command::DeleteSet { key, .. } => self.begin_set(key, None),
             Command::ChangeNode { name, .. } | Command::DeleteNode { name, .. } => {
                 self.busy_nodes.insert(name.clone())
+            }
+            Command::CreateToken(token) => {
+                let uses = token.uses_left.map_or(usize::MAX, |uses| uses as usize);
+                self.tokens.insert(token.id.clone(), uses);
+                true
             }
             _ => true,
         }

@@ -134,9 +134,11 @@ impl World {
             self.act(seat, action);
             self.dies(seat, "agent killed between two actions", 600);
         }
-        let Some(agent) = &mut self.seats[seat].agent else { return };
+        let one = &mut self.seats[seat];
+        let Some(agent) = &mut one.agent else { return };
         for key in agent.node.take_dirty() {
             let statuses = agent.node.statuses(&key, now);
+            ours::p8_counts_never_fall(&mut one.counted, &statuses, &mut self.law);
             agent.outbox.places.insert(key, statuses);
         }
     }
@@ -352,6 +354,8 @@ impl World {
         one.lose_data(key);
         one.token = token;
         one.agent = None;
+        // Who comes after it hears nothing of what was said to it.
+        one.life += 1;
         one.machine.agent_died();
     }
 

@@ -23,6 +23,7 @@ use crate::invariants::{self as ours, Handed};
 use crate::law::Law;
 use crate::log::Log;
 use crate::store::Store;
+use crate::watch::Watcher;
 use crate::wire::Down;
 
 /// As the real shell's.
@@ -50,6 +51,7 @@ pub(crate) struct Desk {
     rested: Duration,
     window_ends: Timestamp,
     handed: Handed,
+    watcher: Watcher,
     heard: BTreeMap<NodeUid, Duration>,
     /// When it last stood still for longer than a heartbeat: no lease may end for that.
     thawed: Option<Duration>,
@@ -128,6 +130,7 @@ impl Desk {
             rested: Duration::ZERO,
             window_ends: Timestamp::ZERO,
             handed: Handed::default(),
+            watcher: Watcher::default(),
             heard: BTreeMap::new(),
             thawed: None,
         }
@@ -164,6 +167,7 @@ impl Desk {
         self.life += 1;
         (self.began, self.rested) = (at, at);
         let fleet = self.replayed(at);
+        self.watcher.begin_anew();
         self.window_ends = self.now(at).steady.after(self.config.registration_window);
         self.heard.clear();
         self.thawed = None;
@@ -389,7 +393,8 @@ impl Desk {
                 }
             }
         }
-        fleet.take_changes();
+        let changes = fleet.take_changes();
+        self.watcher.c_watchers_miss_nothing(&fleet, &changes, law);
         ours::check_fleet(&fleet, law);
         self.fleet = Some(fleet);
         false
@@ -421,6 +426,7 @@ impl Desk {
                 session.end = Some(Down::End { unknown: true });
             }
         }
+        self.watcher.begin_anew();
         self.fleet = Some(fleet);
         let answers = answers.into_iter().map(|(needs, answer)| Answer {
             outcome: answer.outcome.filter(|_| needs <= told),

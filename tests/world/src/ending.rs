@@ -7,18 +7,19 @@ use everynode_agent_core::{Ledger, Standing};
 use everynode_coordinator_core::{
     Command, Fleet, NodeRecord, NodeStanding, Readiness, SetRecord, WhyFilter,
 };
-use everynode_model::{Effect, Intent, Item, NodeUid, PodKey, Strategy, Taint};
+use everynode_model::{Effect, Intent, Item, NodeUid, Now, PodKey, PodStatus, Strategy, Taint};
 
 use crate::account::sets;
 use crate::agents::called;
 use crate::machine::Machine;
-use crate::names::can_be_honoured;
+use crate::names::{SETS, can_be_honoured, key};
 use crate::people;
 use crate::seat::{OnDisk, Seat};
 use crate::world::World;
 
 /// Invariants that only the end shows.
-pub(crate) const IN_THE_END: [&str; 2] = ["p2_all_comes_right", "p7_calm_writes_nothing"];
+pub(crate) const IN_THE_END: [&str; 3] =
+    ["p2_all_comes_right", "p7_calm_writes_nothing", "c_a_rollout_keeps_its_budget"];
 
 /// Between two looks.
 const ROUND: Duration = Duration::from_secs(2);
@@ -52,6 +53,17 @@ impl World {
     /// See the module.
     pub(crate) fn calm(&mut self) {
         self.make_whole();
+        self.come_right();
+        if self.law.broken().is_none() {
+            self.watch();
+        }
+        if self.law.broken().is_none() {
+            self.roll_out();
+        }
+    }
+
+    /// Waits until all is right.
+    fn come_right(&mut self) {
         let mut ending = Err("nothing has been looked at".to_owned());
         for round in 0..ROUNDS {
             if round % 8 == 0 {
@@ -68,9 +80,36 @@ impl World {
             self.pass(ROUND);
         }
         self.law.holds("p2_all_comes_right", ending.is_ok(), || ending.err().unwrap_or_default());
-        if self.law.broken().is_none() {
-            self.watch();
-        }
+    }
+
+    /// A changed template in a fleet of which all is well: on the machines, no more pods are down at
+    /// any moment than the budget allows.
+    fn roll_out(&mut self) {
+        let Some(fleet) = &self.desk.fleet else { return };
+        let mut sets = fleet.sets(None);
+        sets.retain(|set| matches!(set.record.set.strategy, Strategy::RollingUpdate { .. }));
+        let Some(set) = sets.get(self.dice.below(sets.len())) else { return };
+        let Strategy::RollingUpdate { max_unavailable } = set.record.set.strategy else { return };
+        let budget = max_unavailable.of(set.status.desired as usize).max(1);
+        self.rolling = Some((set.record.set.key.clone(), budget));
+        people::change(self, &set.record.set);
+        self.come_right();
+        self.rolling = None;
+    }
+
+    /// While only a rollout makes pods go down, no more of them do than it may.
+    pub(crate) fn c_a_rollout_keeps_its_budget(&mut self) {
+        let (Some((key, budget)), Some(fleet)) = (&self.rolling, &self.desk.fleet) else { return };
+        let down = |seat: &&Seat| {
+            let item = seat.identity.map(|uid| fleet.assignment(uid));
+            let item = item.as_ref().and_then(|assignment| assignment.get(key));
+            let runs = item.is_some_and(|item| item.intent == Intent::Run);
+            runs && !seat.machine.alive_in(key).any(|body| body.is_whole())
+        };
+        let down = self.seats.iter().filter(down).count();
+        self.law.holds("c_a_rollout_keeps_its_budget", down <= *budget, || {
+            format!("{down} pods of {key} are down, and {budget} may be")
+        });
     }
 
     /// A calm fleet does nothing at all.
@@ -104,12 +143,7 @@ impl World {
         }
         self.late_down.clear();
         self.desk.frozen_until = Duration::ZERO;
-        let accepted = self.seats.iter().filter_map(|seat| match &seat.ledger {
-            OnDisk::Ledger(ledger) => Some(ledger.accepted?.term),
-            _ => None,
-        });
-        let newest = accepted.max().unwrap_or_default();
-        if self.desk.store.cluster().is_some_and(|cluster| cluster.term <= newest) {
+        if let Some(newest) = self.desk.store.terms_begun_twice() {
             // Somebody has copied a store back by hand, and now learns what `store restore` is for.
             self.kill_coordinator();
             let since = self.desk.now(self.at).wall;
@@ -234,6 +268,9 @@ impl World {
                 return Err(format!("{} is shown as {:?}", node.record.name, node.readiness));
             }
         }
+        for seat in &self.seats {
+            reports_are_known(fleet, seat, seat.now(self.at))?;
+        }
         for line in fleet.why(&WhyFilter::default()) {
             let uid = line.node.uid;
             let item = fleet.assignment(uid).get(&line.key).map(|item| item.revision);
@@ -319,8 +356,11 @@ fn place_is_right(
                 && one.set == record.set.uid
                 && (item.intent == Intent::Keep || one.revision == item.revision)
         }
-        // What was granted by hand before stays granted, also where it can't be honoured.
-        [] => !can_be_honoured(item.revision),
+        // What no rollout reaches stays granted, also where it can't be honoured.
+        [] => {
+            let stays = record.set.strategy == Strategy::OnDelete || item.intent == Intent::Keep;
+            stays && !can_be_honoured(item.revision)
+        }
         _ => false,
     };
     let newest = |item: &Item| {
@@ -333,6 +373,29 @@ fn place_is_right(
         (Wanted::Runs, None) | (Wanted::Nothing, Some(_)) => false,
     };
     if right { Ok(()) } else { Err(format!("{key}: {item:?} is ordered, {alive:?} lives")) }
+}
+
+/// What the agent would say of each place now is what the coordinator has heard of it.
+fn reports_are_known(fleet: &Fleet, seat: &Seat, now: Now) -> Result<(), String> {
+    let (Some(uid), Some(agent)) = (seat.identity, &seat.agent) else { return Ok(()) };
+    if fleet.standing(uid).is_none() {
+        return Ok(());
+    }
+    for name in SETS {
+        let key = key(name);
+        let timeless = |mut status: PodStatus| {
+            status.ready_for = Duration::ZERO;
+            status
+        };
+        let said = agent.node.statuses(&key, now).into_iter().map(timeless);
+        let said: Vec<PodStatus> = said.collect();
+        let heard = fleet.place(uid, &key).into_iter().filter_map(|pod| pod.status).map(timeless);
+        let heard: Vec<PodStatus> = heard.collect();
+        if said != heard {
+            return Err(format!("of {key} the agent says {said:?}, and known is {heard:?}"));
+        }
+    }
+    Ok(())
 }
 
 /// A machine that its coordinator does not know runs on, as its ledger says.

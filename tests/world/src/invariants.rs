@@ -16,8 +16,8 @@ use everynode_coordinator_core::{
     Fleet, NodeStanding, Order, Readiness, RecordKey, Write, invariants,
 };
 use everynode_model::{
-    Assignment, Digest, Generation, Intent, Item, NodeUid, PodKey, ReignId, SetUid, Stamp, Term,
-    Timestamp,
+    Assignment, Digest, Generation, Intent, Item, NodeUid, PodKey, PodStatus, PodUid, ReignId,
+    SetUid, Stamp, Term, Timestamp,
 };
 
 use crate::account::{Account, nodes};
@@ -184,6 +184,41 @@ pub(crate) fn p9_what_cannot_be_honoured_is_left(
     law.holds("p9_what_cannot_be_honoured_is_left", refused != Some(&made), || {
         format!("{pod} is made again although it can't be honoured here")
     });
+}
+
+/// A token lets in as many machines as it was made for, however often it is tried.
+pub(crate) fn c_a_token_admits_no_more_than_it_may(
+    stored: &Records,
+    account: &Account,
+    law: &mut Law,
+) {
+    let mut joined: BTreeMap<&str, usize> = BTreeMap::new();
+    for node in nodes(stored) {
+        *joined.entry(&node.token_id).or_default() += 1;
+    }
+    for (token, joined) in joined {
+        let may = account.tokens.get(token).copied().unwrap_or_default();
+        law.holds("c_a_token_admits_no_more_than_it_may", joined <= may, || {
+            format!("{joined} nodes have joined with {token}, which is for {may}")
+        });
+    }
+}
+
+/// P8: what is counted of a pod only grows, also where another agent adopts it.
+pub(crate) fn p8_counts_never_fall(
+    counted: &mut BTreeMap<PodUid, (u64, u64)>,
+    statuses: &[PodStatus],
+    law: &mut Law,
+) {
+    for status in statuses {
+        let said = (status.restarts, status.times_unready);
+        let before = counted.entry(status.uid).or_insert(said);
+        let grows = said.0 >= before.0 && said.1 >= before.1;
+        law.holds("p8_counts_never_fall", grows, || {
+            format!("restarts and times unready of {} were {before:?}, are {said:?}", status.key)
+        });
+        *before = said;
+    }
 }
 
 /// Orders say what the store says, and what they need is with them.

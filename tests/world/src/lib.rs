@@ -33,4 +33,5 @@ mod names;
 mod people;
 mod seat;
 mod store;
+mod watch;
 mod wire;

@@ -35,6 +35,7 @@ pub const TABLE: &[(Mutation, &str)] = &[
     (A(Agent::FollowBeforeWritten), "p5_acts_only_on_what_is_written"),
     (C(Coordinator::LoseWrite), "p6_what_was_acknowledged_is_there"),
     (C(Coordinator::StoreHeartbeats), "p7_calm_writes_nothing"),
+    (A(Agent::ForgetCounts), "p8_counts_never_fall"),
     (A(Agent::RetryRefused), "p9_what_cannot_be_honoured_is_left"),
     // What leaves the coordinator, and what is stored.
     (C(Coordinator::OrderNothing), "c_orders_follow_the_store"),
@@ -45,6 +46,9 @@ pub const TABLE: &[(Mutation, &str)] = &[
     (C(Coordinator::StoreHeartbeats), "c_observations_store_only_events"),
     (C(Coordinator::KeepDeletedGrants), "c_a_restart_changes_nothing"),
     (C(Coordinator::IgnoreWindow), "c_no_step_before_nodes_could_call"),
+    (C(Coordinator::IgnoreBudget), "c_a_rollout_keeps_its_budget"),
+    (C(Coordinator::KeepQuiet), "c_watchers_miss_nothing"),
+    (C(Coordinator::SpendNoToken), "c_a_token_admits_no_more_than_it_may"),
     // The coordinator core's own.
     (C(Coordinator::IgnoreBudget), "a_step_keeps_the_budget"),
     (C(Coordinator::Miscount), "counters_equal_a_recount"),

@@ -136,6 +136,11 @@ pub(crate) fn leave(world: &mut World) {
 pub(crate) fn give_token(world: &mut World) {
     let seat = world.some_seat();
     if world.seats[seat].identity.is_none() && world.seats[seat].token.is_none() {
+        if world.dice.one_in(3) {
+            // The one that was made for another, as long as it lasts.
+            world.seats[seat].token.clone_from(&world.last_token);
+            return;
+        }
         let replace = world.dice.one_in(2);
         token(world, seat, replace);
         world.log.fault("token", seat);
@@ -190,9 +195,22 @@ pub(crate) fn mend_templates(world: &mut World) {
     }
 }
 
+/// A set gets another template that can be honoured.
+pub(crate) fn change(world: &mut World, set: &DaemonSet) {
+    let others = BODIES[..3].iter().filter(|body| revision(body) != set.revision);
+    let others: Vec<&str> = others.copied().collect();
+    let body = world.dice.pick(&others).unwrap_or(BODIES[0]);
+    let number = world.number();
+    let set = DaemonSet { revision: revision(body), ..set.clone() };
+    world.command(command(set, body, number));
+}
+
 impl World {
     /// A token was made: its machine gets it, if it still has none.
     pub(crate) fn hand_over(&mut self, token: &TokenRecord) {
+        if token.node_name.is_none() {
+            self.last_token = Some(Token { id: token.id.clone(), secret: token.secret });
+        }
         let seat = token.id.split('-').next().and_then(|seat| seat.parse::<usize>().ok());
         if let Some(one) = seat.and_then(|seat| self.seats.get_mut(seat)) {
             one.token = Some(Token { id: token.id.clone(), secret: token.secret });

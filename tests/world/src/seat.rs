@@ -40,6 +40,8 @@ pub(crate) struct Seat {
     pub(crate) booted: Duration,
     /// By how many ms its wall clock is wrong.
     pub(crate) skew: i64,
+    /// What was said of each pod: how often it was restarted, and how often unready.
+    pub(crate) counted: BTreeMap<PodUid, (u64, u64)>,
 }
 
 /// What a machine joins with.
@@ -123,6 +125,7 @@ impl Seat {
             frozen_until: Duration::ZERO,
             booted: at,
             skew: 0,
+            counted: BTreeMap::new(),
         }
     }
 

@@ -18,6 +18,10 @@ const RESTORE_RAISES: u64 = 1_000;
 pub(crate) struct Store {
     pub(crate) records: Records,
     backup: Option<Records>,
+    /// The highest term that ever began.
+    newest: Term,
+    /// Whether terms may have begun twice.
+    by_hand: bool,
     /// Writes that were taken, ever.
     pub(crate) writes: u64,
 }
@@ -51,6 +55,7 @@ impl Store {
         let Some(backup) = self.backup.clone() else { return false };
         let present = self.cluster().map_or(Term(0), |cluster| cluster.term);
         self.records = backup;
+        self.by_hand |= by_hand;
         if let (false, Some(copied)) = (by_hand, self.cluster()) {
             self.hold(copied.term, since);
             self.raise_term(Term(present.max(copied.term).0 + RESTORE_RAISES));
@@ -71,6 +76,11 @@ impl Store {
         }
     }
 
+    /// The highest term that ever began, where one may have begun twice.
+    pub(crate) fn terms_begun_twice(&self) -> Option<Term> {
+        self.by_hand.then_some(self.newest)
+    }
+
     pub(crate) fn cluster(&self) -> Option<ClusterRecord> {
         match self.records.get(&RecordKey::Cluster) {
             Some(Record::Cluster(cluster)) => Some(*cluster),
@@ -79,6 +89,7 @@ impl Store {
     }
 
     fn put_cluster(&mut self, cluster: ClusterRecord) -> ClusterRecord {
+        self.newest = self.newest.max(cluster.term);
         self.records.insert(RecordKey::Cluster, Record::Cluster(cluster));
         cluster
     }

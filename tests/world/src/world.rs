@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use everynode_model::{NodeUid, ReignId, Stamp};
+use everynode_model::{NodeUid, PodKey, ReignId, Stamp};
 use uuid::Uuid;
 
 use crate::account::Account;
@@ -20,7 +20,7 @@ use crate::faults::Temper;
 use crate::invariants as ours;
 use crate::law::Law;
 use crate::log::Log;
-use crate::seat::Seat;
+use crate::seat::{Seat, Token};
 use crate::wire::{Down, Stream};
 
 /// The longest time that passes without the coordinator's loop taking a turn and without a heartbeat:
@@ -61,8 +61,12 @@ pub struct World {
     pub(crate) account: Account,
     /// Empty orders that nobody meant, and for whom.
     pub(crate) hollow: Vec<(NodeUid, Stamp)>,
+    /// The last token that is for any machine.
+    pub(crate) last_token: Option<Token>,
     pub(crate) ids: u128,
     pub(crate) temper: Temper,
+    /// The set that is being rolled out while all else is well, and how many of its pods may be down.
+    pub(crate) rolling: Option<(PodKey, usize)>,
     judged: u64,
 }
 
@@ -86,8 +90,10 @@ impl World {
             late_down: Vec::new(),
             account: Account::default(),
             hollow: Vec::new(),
+            last_token: None,
             ids: 1000,
             temper,
+            rolling: None,
             judged: 0,
         };
         world.log.now = at;
@@ -153,12 +159,14 @@ impl World {
         for seat in &self.seats {
             ours::p1_at_most_one(&seat.machine, &mut self.law);
         }
+        self.c_a_rollout_keeps_its_budget();
         let machines: Vec<_> = self.seats.iter().map(|seat| &seat.machine).collect();
         let stored = &self.desk.store.records;
         ours::p4_removed_is_empty(stored, &machines, &self.account, &mut self.law);
         if self.judged != self.desk.store.writes {
             self.judged = self.desk.store.writes;
             ours::p4_only_who_was_asked_to_is_removed(stored, &self.account, &mut self.law);
+            ours::c_a_token_admits_no_more_than_it_may(stored, &self.account, &mut self.law);
             self.account.p6_what_was_acknowledged_is_there(stored, &mut self.law);
         }
     }
