@@ -24,6 +24,8 @@ pub(crate) struct Outbox {
 struct Waiting {
     probe: Option<u64>,
     ack: Option<v1::Ack>,
+    /// Apart: an old order that is refused says nothing of a newer one that was accepted.
+    refusal: Option<v1::Ack>,
     resend: Option<v1::Reason>,
     places: BTreeMap<PodKey, v1::Place>,
     leave: Option<bool>,
@@ -39,7 +41,15 @@ impl Outbox {
     /// Answers an order.
     pub(crate) fn acknowledge(&self, stamp: &Stamp, refused: Option<&Reason>) {
         let ack = v1::Ack { stamp: Some(stamp.into()), refused: refused.map(Into::into) };
-        self.put(|waiting| waiting.ack = Some(ack));
+        self.put(|waiting| {
+            if ack.refused.is_some() {
+                waiting.refusal = Some(ack);
+            } else {
+                // What was refused and is accepted now is not refused any more.
+                waiting.refusal.take_if(|refusal| refusal.stamp == ack.stamp);
+                waiting.ack = Some(ack);
+            }
+        });
     }
 
     /// Asks for the whole assignment.
@@ -75,6 +85,7 @@ impl Outbox {
         let waiting = self.lock();
         waiting.probe.is_none()
             && waiting.ack.is_none()
+            && waiting.refusal.is_none()
             && waiting.resend.is_none()
             && waiting.places.is_empty()
             && waiting.leave.is_none()
@@ -92,7 +103,7 @@ impl Outbox {
         let mut waiting = self.lock();
         let message = if let Some(number) = waiting.probe.take() {
             Message::ProbeAnswer(v1::ProbeAnswer { number })
-        } else if let Some(ack) = waiting.ack.take() {
+        } else if let Some(ack) = waiting.ack.take().or_else(|| waiting.refusal.take()) {
             Message::Ack(ack)
         } else if let Some(reason) = waiting.resend.take() {
             Message::Resend(v1::Resend { reason: Some(reason) })
@@ -133,6 +144,8 @@ impl Waiting {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use everynode_model::{ClusterId, Digest, Generation, ReignId, Term};
+    use uuid::Uuid;
 
     fn key(number: usize) -> PodKey {
         PodKey::new("default", &format!("p{number:04}")).unwrap()
@@ -163,6 +176,28 @@ mod tests {
             ]
         ));
         assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn a_refusal_takes_no_acceptance_away() {
+        let outbox = Outbox::default();
+        let stamp = |generation| Stamp {
+            cluster: ClusterId::new(Uuid::nil()),
+            term: Term(1),
+            reign: ReignId::new(Uuid::nil()),
+            generation: Generation(generation),
+            digest: Digest::of(b""),
+        };
+        let stale = Reason::new("StaleOrder", "");
+        outbox.acknowledge(&stamp(3), Some(&stale));
+        outbox.acknowledge(&stamp(3), None);
+        outbox.acknowledge(&stamp(2), Some(&stale));
+        let said = said(&outbox);
+        let [Message::Ack(accepted), Message::Ack(refused)] = said.as_slice() else {
+            panic!("{said:?}")
+        };
+        assert_eq!((accepted.stamp.clone(), &accepted.refused), (Some((&stamp(3)).into()), &None));
+        assert_eq!(refused.stamp, Some((&stamp(2)).into()));
     }
 
     #[test]

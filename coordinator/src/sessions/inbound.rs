@@ -39,7 +39,9 @@ struct Gathered {
     /// The first message after Hello has come, and was not told yet.
     answered: bool,
     places: BTreeMap<PodKey, Vec<PodStatus>>,
-    acknowledged: Option<(Stamp, Option<Reason>)>,
+    accepted: Option<Stamp>,
+    /// Apart: an old order that is refused says nothing of a newer one that was accepted.
+    refused: Option<(Stamp, Reason)>,
 }
 
 impl Inbound {
@@ -140,7 +142,8 @@ impl Inbound {
 
 impl Gathered {
     fn is_empty(&self) -> bool {
-        self.places.is_empty() && self.acknowledged.is_none() && !self.answered
+        let acknowledged = self.accepted.is_some() || self.refused.is_some();
+        self.places.is_empty() && !acknowledged && !self.answered
     }
 
     fn report(&mut self, report: &v1::Status) -> Result<(), Invalid> {
@@ -156,7 +159,13 @@ impl Gathered {
 
     fn acknowledge(&mut self, ack: &v1::Ack) -> Result<(), Invalid> {
         let stamp = Stamp::try_from(required("stamp", ack.stamp.as_ref())?)?;
-        self.acknowledged = Some((stamp, ack.refused.as_ref().map(Into::into)));
+        match &ack.refused {
+            Some(reason) => self.refused = Some((stamp, reason.into())),
+            None => {
+                self.refused.take_if(|(refused, _)| *refused == stamp);
+                self.accepted = Some(stamp);
+            }
+        }
         Ok(())
     }
 
@@ -164,8 +173,11 @@ impl Gathered {
         if std::mem::take(&mut self.answered) {
             return Some(Observation::Answered { node, session: session.nonce() });
         }
-        if let Some((stamp, refused)) = self.acknowledged.take() {
-            return Some(Observation::Acknowledged { node, stamp, refused });
+        if let Some(stamp) = self.accepted.take() {
+            return Some(Observation::Acknowledged { node, stamp, refused: None });
+        }
+        if let Some((stamp, reason)) = self.refused.take() {
+            return Some(Observation::Acknowledged { node, stamp, refused: Some(reason) });
         }
         if self.places.is_empty() {
             return None;

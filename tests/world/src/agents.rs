@@ -69,7 +69,7 @@ impl World {
         let Some(order) = agent.order.take() else { return false };
         if fails {
             let reason = Reason::new("LedgerNotWritten", "pretended");
-            agent.outbox.ack = Some((order.stamp, Some(reason)));
+            agent.outbox.acknowledge(order.stamp, Some(reason));
             agent.ask_again = Some(self.at + ASK_AGAIN);
             return true;
         }
@@ -322,7 +322,7 @@ impl World {
                 if refused.as_ref().is_some_and(|reason| reason.code == "LedgerNotWritten") {
                     agent.ask_again = Some(at + ASK_AGAIN);
                 }
-                agent.outbox.ack = Some((stamp, refused));
+                agent.outbox.acknowledge(stamp, refused);
             }
             Action::Create { ref pod, .. }
             | Action::Start { ref pod, .. }
@@ -335,7 +335,7 @@ impl World {
                 let key = key.clone();
                 one.machine.order(&key, marks, action);
             }
-            // Nobody at a machine wants anything of holds here.
+            // Whoever asked looks at the ledger, as the checker does.
             Action::Answer { .. } => {}
             Action::ConfirmDeparture => agent.outbox.leave = Some(true),
             Action::Wipe => self.wipe(seat),
@@ -398,8 +398,8 @@ impl World {
         {
             agent.unfit.insert(pod.key.clone(), *made);
         }
-        let wanted = &agent.node.ledger().assignment;
-        agent.unfit.retain(|key, made| wanted.get(key).map(identity) == Some(*made));
+        let disk = agent.node.ledger();
+        agent.unfit.retain(|key, made| ours::to_run(disk, key).map(identity) == Some(*made));
     }
 
     /// The ledger is on the disk from now on.

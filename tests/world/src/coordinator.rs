@@ -108,8 +108,13 @@ impl World {
             }
             return false;
         };
+        let at = self.at;
         if let Some(session) = session.and_then(|nonce| self.desk.session(node, nonce)) {
-            session.heard = self.at;
+            session.heard = at;
+            if !std::mem::replace(&mut session.answered, true) {
+                let session = session.nonce;
+                self.observe(Observation::Answered { node, session });
+            }
         }
         match (up, session) {
             (Up::Hello(hello), None) => self.admit(id, node, *hello),
@@ -226,6 +231,7 @@ impl World {
             nonce: session,
             stream: id,
             heard: self.at,
+            answered: false,
             control: [Down::Welcome(session)].into(),
             order: None,
             deregistered: false,

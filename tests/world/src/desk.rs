@@ -63,6 +63,8 @@ pub(crate) struct Session {
     pub(crate) nonce: SessionNonce,
     pub(crate) stream: u64,
     pub(crate) heard: Duration,
+    /// Whether the agent has said anything since its Hello.
+    pub(crate) answered: bool,
     pub(crate) control: VecDeque<Down>,
     pub(crate) order: Option<Arc<Order>>,
     pub(crate) deregistered: bool,
@@ -465,6 +467,7 @@ pub(crate) fn tell(stamp: &Stamp) -> String {
 fn told_by(observation: &Observation) -> Option<NodeUid> {
     match observation {
         Observation::Connected { node, .. }
+        | Observation::Answered { node, .. }
         | Observation::Disconnected { node, .. }
         | Observation::Status { node, .. } => Some(*node),
         _ => None,

@@ -177,6 +177,7 @@ impl World {
     fn help(&mut self) {
         self.command(Command::Resume { allow_removal: true });
         for seat in 0..self.seats.len() {
+            people::release_all(self, seat);
             if self.seats[seat].identity.is_none() {
                 self.seats[seat].token = None;
                 people::token(self, seat, true);
@@ -238,6 +239,9 @@ impl World {
         let Some(uid) = seat.identity else { return Err("has not joined".into()) };
         let Some(agent) = &seat.agent else { return Err("its agent does not run".into()) };
         let waits = agent.node.wake_at().is_some() || agent.ask_again.is_some();
+        if !agent.node.ledger().holds.is_empty() {
+            return Err("something is held".into());
+        }
         let busy = agent.writing.is_some() || agent.order.is_some() || !seat.machine.is_idle();
         if busy || waits {
             return Err("something is under way".into());

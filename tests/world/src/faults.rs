@@ -46,6 +46,7 @@ const BAD: &[Kind] = &[
     (1, people::forget_node),
     (1, people::forget_uid),
     (2, people::leave),
+    (3, people::hold),
     (1, people::revoke_token),
 ];
 
@@ -64,6 +65,7 @@ const USUAL: &[Kind] = &[
     (8, people::give_token),
     (1, people::add_machine),
     (5, people::resume),
+    (2, people::release),
 ];
 
 /// What one walk is like.

@@ -34,6 +34,15 @@ pub(crate) fn identity(item: &Item) -> Identity {
     (item.set, item.revision, item.replace)
 }
 
+/// What a ledger has run in a place: what is ordered, or what somebody at the machine holds.
+pub(crate) fn to_run<'a>(ledger: &'a Ledger, key: &PodKey) -> Option<&'a Item> {
+    match ledger.holds.of(key) {
+        Some(hold) if hold.stop => None,
+        Some(_) => ledger.holds.kept.get(key),
+        None => ledger.assignment.get(key),
+    }
+}
+
 /// P1: in one place of one machine at most one instance is alive, whoever made it; and none is made
 /// where another lives, started while it runs, or removed alive.
 pub(crate) fn p1_at_most_one(machine: &Machine, law: &mut Law) {
@@ -57,7 +66,7 @@ pub(crate) fn p3_what_fits_is_left_alone(
     law: &mut Law,
 ) {
     let ours = Marks { cluster: disk.cluster, node: disk.node };
-    let wanted = disk.assignment.get(key).filter(|_| stays);
+    let wanted = to_run(disk, key).filter(|_| stays);
     let fits = |body: &&Body| {
         let same = |item: &Item| match item.intent {
             Intent::Run => identity(item) == (body.set, body.revision, body.replace),
@@ -167,7 +176,7 @@ pub(crate) fn p5_only_its_own_clusters(ledger: &Ledger, law: &mut Law) {
 /// P5, P6: what an agent makes is ordered by the ledger that is on its disk at that moment.
 pub(crate) fn p5_acts_only_on_what_is_written(action: &Action, disk: &Ledger, law: &mut Law) {
     let Action::Create { pod, set, revision, replace, .. } = action else { return };
-    let item = disk.assignment.get(&pod.key).filter(|item| item.intent != Intent::Stop);
+    let item = to_run(disk, &pod.key).filter(|item| item.intent != Intent::Stop);
     let ordered = item.map(identity) == Some((*set, *revision, *replace));
     law.holds("p5_acts_only_on_what_is_written", ordered, || {
         format!("{pod} is made, and the ledger on disk has {item:?}")

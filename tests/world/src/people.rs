@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use everynode_agent_core::Event;
+use everynode_agent_core::{Event, HoldChange, Scope};
 use everynode_coordinator_core::{Command, NodeChange, PutMode, TokenRecord};
 use everynode_model::{
     DaemonSet, Digest, Effect, IntOrPercent, Labels, Placement, Selector, SetUid, Strategy, Taint,
@@ -112,6 +112,40 @@ pub(crate) fn resume(world: &mut World) {
         let allow_removal = world.dice.one_in(2);
         world.command(Command::Resume { allow_removal });
         world.log.fault("resume", usize::from(allow_removal));
+    }
+}
+
+/// Somebody at a machine keeps something as it is, or down, for a while or until it is released.
+pub(crate) fn hold(world: &mut World) {
+    let (seat, set) = (world.some_seat(), world.dice.below(2 * SETS.len()));
+    let scope = SETS.get(set).map_or(Scope::Node, |name| Scope::Place(key(name)));
+    let seconds = 5 + world.dice.below(200) as u64;
+    let lasting = world.dice.one_in(2).then(|| Duration::from_secs(seconds));
+    let (stop, by, reason) = (world.dice.one_in(3), "root".to_owned(), String::new());
+    want(world, seat, HoldChange::Hold { scope, stop, by, reason, lasting });
+    world.log.fault("hold", seat);
+}
+
+/// And has enough of it.
+pub(crate) fn release(world: &mut World) {
+    let (seat, set) = (world.some_seat(), world.dice.below(2 * SETS.len()));
+    let scope = SETS.get(set).map_or(Scope::Node, |name| Scope::Place(key(name)));
+    want(world, seat, HoldChange::Release(scope));
+    world.log.fault("release", seat);
+}
+
+/// Everything is released that is held at a machine.
+pub(crate) fn release_all(world: &mut World, seat: usize) {
+    let held = |agent: &crate::seat::Agent| !agent.node.ledger().holds.is_empty();
+    if world.seats[seat].agent.as_ref().is_some_and(held) {
+        want(world, seat, HoldChange::Release(Scope::Node));
+    }
+}
+
+fn want(world: &mut World, seat: usize, change: HoldChange) {
+    if world.begin(seat) {
+        let request = world.number();
+        world.apply(seat, Event::HoldRequested { request, change });
     }
 }
 

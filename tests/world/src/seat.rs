@@ -85,17 +85,32 @@ pub(crate) struct Agent {
 /// What waits to be told: the newest of each kind.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outbox {
-    pub(crate) ack: Option<(Stamp, Option<Reason>)>,
+    accepted: Option<Stamp>,
+    refused: Option<(Stamp, Reason)>,
     pub(crate) resend: bool,
     pub(crate) places: BTreeMap<PodKey, Vec<PodStatus>>,
     pub(crate) leave: Option<bool>,
 }
 
 impl Outbox {
+    /// Answers an order.
+    pub(crate) fn acknowledge(&mut self, stamp: Stamp, refused: Option<Reason>) {
+        match refused {
+            Some(reason) => self.refused = Some((stamp, reason)),
+            None => {
+                self.refused.take_if(|(refused, _)| *refused == stamp);
+                self.accepted = Some(stamp);
+            }
+        }
+    }
+
     /// The next thing to say.
     pub(crate) fn next(&mut self) -> Option<Up> {
-        if let Some((stamp, refused)) = self.ack.take() {
-            return Some(Up::Ack(stamp, refused));
+        if let Some(stamp) = self.accepted.take() {
+            return Some(Up::Ack(stamp, None));
+        }
+        if let Some((stamp, reason)) = self.refused.take() {
+            return Some(Up::Ack(stamp, Some(reason)));
         }
         if std::mem::take(&mut self.resend) {
             return Some(Up::Resend);
