@@ -93,9 +93,8 @@ fn all(fleet: &Fleet) -> BTreeMap<Changed, Shown> {
         let status = pod.status.map(|status| PodStatus { ready_for: Duration::ZERO, ..status });
         let reason = pod.reason.map(word);
         let pod = (pod.name, status, reason, pod.stale);
-        match shown.entry(thing).or_insert_with(|| Shown::Pods(Vec::new())) {
-            Shown::Pods(pods) => pods.push(pod),
-            _ => {}
+        if let Shown::Pods(pods) = shown.entry(thing).or_insert_with(|| Shown::Pods(Vec::new())) {
+            pods.push(pod);
         }
     }
     shown
