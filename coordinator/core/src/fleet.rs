@@ -219,6 +219,9 @@ impl Fleet {
             }
             self.changed.insert(Changed::Node(*node));
         }
+        // Also what lives there of sets that are not known: until now it was the hold that kept it.
+        let nodes: Vec<NodeUid> = self.seen.keys().copied().collect();
+        nodes.into_iter().for_each(|node| self.touch_places(node));
     }
 
     pub(crate) fn advance(&mut self, now: Now) {
