@@ -12,6 +12,7 @@
 mod bad_disks;
 mod bad_input;
 mod bad_start;
+mod breakglass;
 mod chaos;
 mod clocks;
 mod demo;
@@ -74,6 +75,8 @@ const SCENARIOS: &[Scenario] = &[
     ("grpc::grpcurl_does_it_all", grpc::grpcurl_does_it_all),
     ("bad_input::manifests", bad_input::manifests),
     ("bad_start::tokens", bad_start::tokens),
+    ("breakglass::a_held_pod_waits_and_says_so", breakglass::a_held_pod_waits_and_says_so),
+    ("breakglass::a_lost_ledger_stops_nothing", breakglass::a_lost_ledger_stops_nothing),
     ("bad_start::places", bad_start::places),
 ];
 

@@ -110,13 +110,13 @@ impl Machine {
         command
     }
 
-    /// The agent's program with a verb, on its data directory, run to the end.
+    /// The agent's program with a verb and its words, on its data directory, run to the end.
     ///
     /// # Errors
     /// When it can't be started.
-    pub fn ask_agent(&self, verb: &str) -> Outcome<Said> {
+    pub fn ask_agent(&self, words: &str) -> Outcome<Said> {
         let mut command = self.command(&self.program);
-        command.arg(verb).arg("--data-dir").arg(self.data_dir());
+        command.args(words.split(' ')).arg("--data-dir").arg(self.data_dir());
         Said::by(command)
     }
 
