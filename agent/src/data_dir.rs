@@ -138,12 +138,13 @@ fn holder(lock: &mut File) -> String {
 }
 
 /// Writes a file (0600) so that after a power cut either the old one or the new one is there,
-/// whole, and after returning the new one.
+/// whole, and after returning the new one. What is being written has a name of that file's own: a
+/// command may write one beside a running agent that writes another.
 ///
 /// # Errors
 /// When the file system refuses; the old one is there then.
 pub fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("tmp");
+    let temporary = path.with_added_extension("tmp");
     let mut options = OpenOptions::new();
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     let written = file.write_all(content).and_then(|()| file.sync_all());
@@ -232,6 +233,23 @@ mod tests {
         let (one, other) = (spare_of(Path::new("/a")), spare_of(Path::new("/b")));
         assert_ne!(one, other);
         assert!(one.parent().unwrap().ends_with("everynode-agent"), "{}", one.display());
+    }
+
+    #[test]
+    fn two_files_that_are_written_at_once_do_not_get_into_each_other() {
+        let parent = tempfile::tempdir().unwrap();
+        let (one, other) = (parent.path().join("f.json"), parent.path().join("f.next"));
+        let writing = |path: std::path::PathBuf, byte: u8| {
+            std::thread::spawn(move || {
+                for _ in 0..200 {
+                    write_durably(&path, &[byte; 4096]).unwrap();
+                    assert_eq!(fs::read(&path).unwrap(), [byte; 4096]);
+                }
+            })
+        };
+        for thread in [writing(one, b'1'), writing(other, b'2')] {
+            thread.join().unwrap();
+        }
     }
 
     #[test]

@@ -56,6 +56,14 @@ struct Printer<'a> {
     printed: bool,
 }
 
+/// The last so many lines, each of one record or several.
+struct Tail {
+    lines: usize,
+    /// How many of the records end a line.
+    ended: usize,
+    records: VecDeque<Vec<u8>>,
+}
+
 /// Prints the logs of the newest pod in the place `key`, or of the pod of that name or uid.
 ///
 /// # Errors
@@ -146,7 +154,7 @@ impl Printer<'_> {
     /// Prints the rotated files and then `newest`, all or the last `tail` lines; gives `newest`
     /// back where it ended.
     fn print_all(&mut self, path: &Path, newest: File, tail: i64) -> Result<File, LogsError> {
-        let mut last = usize::try_from(tail).ok().map(|tail| (tail, VecDeque::new()));
+        let mut last = usize::try_from(tail).ok().map(Tail::of);
         let own = newest.metadata()?.ino();
         for number in (1..=ROTATED).rev() {
             let Ok(older) = File::open(path.with_added_extension(number.to_string())) else {
@@ -158,7 +166,7 @@ impl Printer<'_> {
             }
         }
         let newest = self.read(newest, &mut last)?;
-        for record in last.into_iter().flat_map(|(_, records)| records) {
+        for record in last.into_iter().flat_map(|tail| tail.records) {
             self.record(&record)?;
         }
         Ok(newest)
@@ -181,17 +189,15 @@ impl Printer<'_> {
     }
 
     /// Reads whole records to the end of a file, and prints them or keeps the last.
-    fn read(
-        &mut self,
-        file: File,
-        last: &mut Option<(usize, VecDeque<Vec<u8>>)>,
-    ) -> Result<File, LogsError> {
+    fn read(&mut self, file: File, last: &mut Option<Tail>) -> Result<File, LogsError> {
         let mut reader = BufReader::new(file);
         loop {
             let mut record = Vec::new();
             let read = reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut record)?;
-            if record.last() != Some(&b'\n') {
-                // Just being written, or a line that nobody wrote: read again from its beginning.
+            let overlong = u64::try_from(read).is_ok_and(|read| read == MAX_LINE);
+            if record.last() != Some(&b'\n') && !overlong {
+                // Just being written: read again from its beginning. What is longer than any record
+                // was left by a power cut; it is passed on, so that what follows is seen.
                 let back = i64::try_from(read).unwrap_or(0);
                 reader.seek_relative(-back)?;
                 let at = reader.stream_position()?;
@@ -201,9 +207,9 @@ impl Printer<'_> {
             }
             match last {
                 None => self.record(&record)?,
-                Some((tail, records)) => {
+                Some(tail) => {
                     if self.counts(&record) {
-                        keep_last(records, record, *tail);
+                        tail.push(record);
                     }
                 }
             }
@@ -230,27 +236,34 @@ impl Printer<'_> {
             self.out.write_all(b" ")?;
         }
         let partial = tag == b"P";
-        let text = if partial { &text[..text.len() - 1] } else { text };
+        let text = if partial { text.strip_suffix(b"\n").unwrap_or(text) } else { text };
         self.out.write_all(text)?;
         (self.within_line, self.printed) = (partial, true);
         Ok(())
     }
 }
 
-/// Keeps so many whole lines: a line may be of several records.
-fn keep_last(records: &mut VecDeque<Vec<u8>>, record: Vec<u8>, tail: usize) {
-    records.push_back(record);
-    let is_end = |record: &Vec<u8>| record.splitn(4, |byte| *byte == b' ').nth(2) != Some(b"P");
-    let mut lines = records.iter().filter(|record| is_end(record)).count();
-    let begun = records.back().is_some_and(|record| !is_end(record));
-    lines += usize::from(begun);
-    while lines > tail {
-        match records.pop_front() {
-            Some(first) if is_end(&first) => lines -= 1,
-            Some(_) => {}
-            None => break,
+impl Tail {
+    fn of(lines: usize) -> Self {
+        Self { lines, ended: 0, records: VecDeque::new() }
+    }
+
+    /// Takes in the next record, and drops the lines that are too many.
+    fn push(&mut self, record: Vec<u8>) {
+        let begun = usize::from(!ends_line(&record));
+        self.ended += 1 - begun;
+        self.records.push_back(record);
+        while self.ended + begun > self.lines {
+            match self.records.pop_front() {
+                Some(first) => self.ended -= usize::from(ends_line(&first)),
+                None => break,
+            }
         }
     }
+}
+
+fn ends_line(record: &[u8]) -> bool {
+    record.splitn(4, |byte| *byte == b' ').nth(2) != Some(b"P")
 }
 
 #[cfg(test)]
@@ -294,6 +307,24 @@ mod tests {
         assert!(timed.starts_with("2026-01-01T00:00:02.000000000Z two\n2026"), "{timed}");
         let before = Some("2026-01-01T00:00:03.000000000Z".to_owned());
         assert_eq!(printed(|printer| printer.before = before, -1), "one\ntwo\n");
+    }
+
+    #[test]
+    fn what_a_power_cut_has_left_hides_nothing_that_follows() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("c.log");
+        let zeroes = vec![0; 2 * usize::try_from(MAX_LINE).unwrap()];
+        fs::write(&path, [zeroes.as_slice(), b"\n", RECORDS.as_bytes()].concat()).unwrap();
+        let mut out = Vec::new();
+        let mut printer = Printer {
+            out: &mut out,
+            timestamps: false,
+            before: None,
+            within_line: false,
+            printed: false,
+        };
+        printer.print_all(&path, File::open(&path).unwrap(), -1).unwrap();
+        assert!(out.ends_with(b"one\ntwo\nthree\n"));
     }
 
     #[test]

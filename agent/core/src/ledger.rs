@@ -103,6 +103,8 @@ impl Ledger {
             standing: Standing::Active,
             accepted: None,
             assignment: if stays { self.assignment } else { Assignment::default() },
+            // What was heeded no more must not bring anything back.
+            holds: if stays { self.holds } else { Holds::default() },
             session: None,
             ..self
         }

@@ -505,7 +505,7 @@ mod tests {
         DiskLedger::new(path).save(ledger(1)).await.unwrap();
         let next = format::encode(&ledger(2), 2, &Map::new());
         for length in [0, 1, next.len() / 2, next.len()] {
-            fs::write(path.join("ledger.tmp"), &next[..length]).unwrap();
+            fs::write(path.join("ledger.b.tmp"), &next[..length]).unwrap();
             assert_eq!(load(path).await, whole(1));
         }
         // Renamed, but its content never reached the disk.

@@ -114,6 +114,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn those_who_gave_up_waiting_take_nobodys_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let (sender, mut requests) = mpsc::channel::<Request>(1);
+        let _server = serve(directory.path(), sender).unwrap();
+        let mut unanswered = Vec::new();
+        for _ in 0..=super::super::CONNECTIONS {
+            let mut out = Vec::new();
+            let asked = ask(directory.path(), Question::Leave, &mut out);
+            tokio::select! {
+                answer = asked => panic!("nobody has answered: {answer:?}"),
+                request = requests.recv() => unanswered.push(request.unwrap()),
+            }
+        }
+        assert_eq!(unanswered.len(), super::super::CONNECTIONS + 1);
+    }
+
+    #[tokio::test]
     async fn an_agent_that_ends_in_the_middle_is_noticed() {
         let directory = tempfile::tempdir().unwrap();
         let (sender, mut requests) = mpsc::channel::<Request>(1);

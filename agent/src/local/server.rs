@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{
-    AsyncBufReadExt as _, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader,
+    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader,
 };
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
@@ -65,18 +65,33 @@ async fn converse(stream: UnixStream, requests: &mpsc::Sender<Request>) -> io::R
         let text = "this agent does not know the question".to_owned();
         return say(&mut write, &Answer::End { done: false, text }).await;
     };
+    // Nothing more is read than whether whoever asked is still there.
+    let mut read = reader.into_inner().into_inner();
     let (request, mut answers) = Request::new(question);
     if requests.send(request).await.is_err() {
         let text = "the agent is ending".to_owned();
         return say(&mut write, &Answer::End { done: false, text }).await;
     }
-    while let Some(answer) = answers.recv().await {
-        say(&mut write, &answer).await?;
-        if matches!(answer, Answer::End { .. }) {
-            break;
+    let answered = async {
+        while let Some(answer) = answers.recv().await {
+            say(&mut write, &answer).await?;
+            if matches!(answer, Answer::End { .. }) {
+                break;
+            }
         }
+        Ok(())
+    };
+    // Who gave up waiting, for a machine to leave or a pod to end, keeps nobody else from asking.
+    tokio::select! {
+        answered = answered => answered,
+        () = gone(&mut read) => Ok(()),
     }
-    Ok(())
+}
+
+/// Waits until the other end is closed.
+async fn gone(read: &mut (impl AsyncRead + Unpin)) {
+    let mut surplus = [0; 64];
+    while matches!(read.read(&mut surplus).await, Ok(1..)) {}
 }
 
 async fn say(write: &mut (impl AsyncWrite + Unpin), answer: &Answer) -> io::Result<()> {

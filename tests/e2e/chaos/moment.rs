@@ -76,7 +76,8 @@ pub(crate) fn wait_for(
             Watch::of(&dirs, WatchFlags::MODIFY)?.wait(stopping)
         }
         Moment::Ledger => {
-            let writes = |name: &str| (name == "ledger.tmp").then(|| places.clone());
+            let copies = ["ledger.a.tmp", "ledger.b.tmp"];
+            let writes = |name: &str| copies.contains(&name).then(|| places.clone());
             Watch::of(&[&machine.data_dir()], WatchFlags::CREATE)?.wait(writes)
         }
         Moment::Store => {

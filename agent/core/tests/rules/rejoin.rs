@@ -1,7 +1,9 @@
 //! A machine is taken to another coordinator with all that runs on it.
 
 use everynode_agent_core::ledger::MAX_FORMERS;
-use everynode_agent_core::{Action, Departure, Event, Found, Ledger, Marks, Standing};
+use everynode_agent_core::{
+    Action, Departure, Event, Found, HoldChange, Ledger, Marks, Scope, Standing,
+};
 use everynode_model::{ClusterId, Exit, Intent, Item, NodeUid, SetUid};
 use uuid::Uuid;
 
@@ -197,6 +199,26 @@ fn a_leaving_machine_that_is_taken_over_goes_on_stopping_and_starts_nothing() {
     bench.apply(Event::Deregistered);
     bench.apply(Event::Persisted);
     assert_eq!(bench.node.ledger().standing, Standing::Leaving(Departure::Deregistered));
+    bench.apply(Event::Rejoined(THEIRS));
+    assert!(matches!(bench.empty("a").as_slice(), [Action::Remove(_)]));
+    assert_eq!(bench.pass_secs(600), []);
+    made(&bench.accept([anew("a", "1")]));
+}
+
+#[test]
+fn what_was_held_on_a_leaving_machine_does_not_come_back_with_it() {
+    let mut bench = Bench::running([item("a", "1")]);
+    let change = HoldChange::Hold {
+        scope: Scope::Node,
+        stop: false,
+        by: "root".into(),
+        reason: String::new(),
+        lasting: None,
+    };
+    bench.apply(Event::HoldRequested { request: 1, change });
+    bench.apply(Event::Persisted);
+    bench.apply(Event::Deregistered);
+    bench.apply(Event::Persisted);
     bench.apply(Event::Rejoined(THEIRS));
     assert!(matches!(bench.empty("a").as_slice(), [Action::Remove(_)]));
     assert_eq!(bench.pass_secs(600), []);
