@@ -272,7 +272,7 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(crate) struct ResumeArgs {
-    /// Pods that run may be stopped and replaced by it
+    /// Pods that run may be stopped and replaced by it, also on nodes that have not called
     #[arg(long)]
     pub(crate) allow_removal: bool,
     #[command(flatten)]

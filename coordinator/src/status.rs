@@ -90,6 +90,15 @@ pub(crate) fn refused(why: &Refusal) -> Status {
                  --allow-removal"
             ),
         ),
+        Refusal::NotCalled { nodes } => (
+            FailedPrecondition,
+            "NotCalled",
+            format!(
+                "{nodes} nodes have not called yet, and what they run that the restored store lacks \
+                 would be stopped or replaced: wait for them (everynode get nodes), delete those \
+                 that are gone, or allow it with --allow-removal"
+            ),
+        ),
         Refusal::TooMany { what, limit } => (
             ResourceExhausted,
             "TooMany",

@@ -260,6 +260,12 @@ pub enum Refusal {
         /// On how many nodes.
         nodes: usize,
     },
+    /// Nodes have not called since the restore, so that nobody knows what of theirs would be stopped
+    /// or replaced, and that was not allowed.
+    NotCalled {
+        /// How many nodes.
+        nodes: usize,
+    },
     /// A limit is reached.
     TooMany {
         /// Of what.

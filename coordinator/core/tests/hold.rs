@@ -125,13 +125,14 @@ fn reports_that_fit_no_single_decision_are_followed_before_anything_is_resumed()
         _ => None,
     });
     let Some(model) = model else { panic!("there are nodes") };
+    let pod = PodStatus { revision: revision("2"), ..world.agents[&id(1)].pods[&key("a")].clone() };
+    stored.retain(|_, record| !matches!(record, Record::Node(_)));
     for number in 1_001..=1_000 + VERY_MANY {
         let node = NodeRecord { uid: id(number), name: name(number), ..model.clone() };
         stored.insert(RecordKey::Node(node.uid), Record::Node(node));
     }
     world.restore(stored);
     let mut fleet = world.fleet.clone();
-    let pod = PodStatus { revision: revision("2"), ..world.agents[&id(1)].pods[&key("a")].clone() };
     for number in 1_001..=1_000 + VERY_MANY {
         let hello = Hello { places: vec![(key("a"), vec![pod.clone()])], ..hello() };
         let (node, session) = (id(number), id(number));
@@ -153,6 +154,28 @@ fn reports_that_fit_no_single_decision_are_followed_before_anything_is_resumed()
     assert_eq!(orders.len() as u64, VERY_MANY);
     let same = |order: &Order| order.assignment.items().all(|item| item.revision == revision("2"));
     assert!(orders.iter().all(|(_, order)| same(order)), "nothing is replaced");
+}
+
+#[test]
+fn what_nobody_has_heard_of_is_not_ended_by_the_way_either() {
+    let mut world = yesterday();
+    let copy = world.copy();
+    world.put(daemon_set("b", 20, "1"), "1");
+    world.settle();
+    let ran = world.ran();
+    world.restore(copy);
+    for node in [1, 2] {
+        world.connect(id(node));
+    }
+    world.put(daemon_set("b", 30, "1"), "1");
+    world.settle();
+    assert_eq!(reasons(&world), [], "those that have called would lose nothing");
+    assert_eq!(world.resume(false), Err(Refusal::NotCalled { nodes: 1 }));
+    world.connect(id(3));
+    world.settle();
+    assert_eq!(world.resume(false), Ok(Outcome::Done));
+    world.settle();
+    assert_eq!(world.ran(), ran);
 }
 
 #[test]

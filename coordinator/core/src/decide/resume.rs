@@ -22,6 +22,10 @@ impl Fleet {
             let nodes: BTreeSet<_> = removed.iter().map(|found| found.node.uid).collect();
             return Err(Refusal::WouldRemove { pods: removed.len(), nodes: nodes.len() });
         }
+        let unheard = self.not_called();
+        if !allow_removal && unheard > 0 {
+            return Err(Refusal::NotCalled { nodes: unheard });
+        }
         let mut writes = vec![Write::delete(RecordKey::Hold)];
         writes.extend(self.follow_all().ok_or_else(not_all_followed)?);
         let about = InvolvedObject {
