@@ -214,7 +214,13 @@ pub(crate) enum Command {
         #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
         lasting: Option<Duration>,
         /// What for: shown here and by the coordinator
-        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        #[arg(
+            long,
+            value_name = "TEXT",
+            default_value = "",
+            hide_default_value = true,
+            value_parser = reason
+        )]
         reason: String,
     },
     /// Let a pod that is held follow its orders again
@@ -314,11 +320,26 @@ pub(crate) enum PodsFormat {
     Name,
 }
 
+/// The longest reason of a hold: what anybody reads, and, escaped sixfold at the worst, with room for
+/// the rest of a question to the agent.
+const MAX_REASON: usize = 512;
+
 fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(duration) if duration < Duration::from_secs(1) => Err("less than a second".into()),
         Ok(duration) => Ok(duration),
         Err(error) => Err(format!("{error}; such as 90s, 30m or 2h")),
+    }
+}
+
+/// One line that fits where it is shown: in tables, and in one line of `why`.
+fn reason(text: &str) -> Result<String, String> {
+    if text.chars().any(char::is_control) {
+        return Err("it must be one line".into());
+    }
+    match text.len() {
+        0..=MAX_REASON => Ok(text.to_owned()),
+        length => Err(format!("it has {length} bytes, and at most {MAX_REASON} are kept")),
     }
 }
 
@@ -338,6 +359,15 @@ mod tests {
             let cli = Cli::try_parse_from(line).unwrap();
             assert_eq!(cli.command, Some(Command::Leave));
             assert_eq!(cli.common.data_dir, PathBuf::from("/d"));
+        }
+    }
+
+    #[test]
+    fn a_reason_is_one_line_that_a_question_holds() {
+        let parse = |reason: &str| Cli::try_parse_from(["x", "hold", "a", "--reason", reason]);
+        assert!(parse(&"r".repeat(MAX_REASON)).is_ok());
+        for (reason, said) in [("two\nlines".to_owned(), "one line"), ("r".repeat(9_000), "9000")] {
+            assert!(parse(&reason).unwrap_err().to_string().contains(said));
         }
     }
 
