@@ -1,6 +1,6 @@
 //! What people at a machine are told of it, with or without a running agent.
 //!
-//! [`of_node`] is an agent's account, which goes over the local socket as JSON; [`offline`] is what
+//! [`of_node()`] is an agent's account, which goes over the local socket as JSON; [`offline()`] is what
 //! the ledger and the cgroups say where no agent runs. [`text`] and [`json`] show either.
 
 mod json;
