@@ -23,7 +23,6 @@ fn fields() -> Vec<(&'static str, Value)> {
         ("/spec/securityContext", json!({"fsGroup": 5})),
         ("/spec/securityContext", json!({"seccompProfile": {"type": "RuntimeDefault"}})),
         ("/spec/securityContext", json!({"sysctls": [{"name": "kernel.x", "value": "1"}]})),
-        ("/spec/hostUsers", json!(false)),
         ("/spec/hostPID", json!(true)),
         ("/spec/dnsPolicy", json!("Default")),
         ("/spec/terminationGracePeriodSeconds", json!(5)),
@@ -64,6 +63,15 @@ fn on_every_field() {
         object["spec"]["template"].pointer_mut(parent).unwrap()[name] = value.clone();
         agree(&object, &format!("{path}: {value}"));
     }
+}
+
+/// Kubernetes has no pod with users of its own in the host's network.
+#[test]
+fn on_users_of_its_own() {
+    let mut object = plain();
+    object["spec"]["template"]["spec"]["hostNetwork"] = json!(false);
+    object["spec"]["template"]["spec"]["hostUsers"] = json!(false);
+    agree(&object, "hostUsers: false");
 }
 
 #[test]
