@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use everynode_agent_core::{Ledger, Standing};
 use everynode_coordinator_core::{NodeRecord, NodeStanding, Record, SetRecord};
 use everynode_model::{Digest, NodeUid, PodKey, SetUid};
 use serde_json::Value;
@@ -37,6 +38,11 @@ impl Ending<'_> {
             let Some(uid) = seat.node() else {
                 return Err(format!("P2: {} has not joined", seat.name));
             };
+            // Its coordinator may not have heard of it yet.
+            let stays = |ledger: &Ledger| ledger.standing == Standing::Active;
+            if !witness.ledger.as_ref().is_none_or(stays) {
+                return Err(format!("P4: {} is still leaving", seat.name));
+            }
             match self.node(uid) {
                 Some(node) if node.standing == NodeStanding::Active => {
                     self.runs_what_it_should(seat, witness, node)?;

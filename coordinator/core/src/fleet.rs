@@ -125,6 +125,8 @@ impl Fleet {
             self.follow_standing(*node);
             self.changed.insert(Changed::Node(*node));
         }
+        let departed = touched.names.iter().filter_map(|name| self.records.departed.get(name));
+        self.changed.extend(departed.flatten().map(|node| Changed::Node(*node)));
         for set in &touched.sets {
             self.refresh_set(*set);
         }
@@ -139,6 +141,7 @@ impl Fleet {
             if !touched.sets.contains(&set) {
                 self.refresh_cell(set, node);
             }
+            self.tell_if_held(set, node);
         }
         let gone = touched.gone.into_iter().map(|(key, set)| Changed::Set(key, set));
         self.changed.extend(gone);
@@ -222,6 +225,15 @@ impl Fleet {
         // Also what lives there of sets that are not known: until now it was the hold that kept it.
         let nodes: Vec<NodeUid> = self.seen.keys().copied().collect();
         nodes.into_iter().for_each(|node| self.touch_places(node));
+    }
+
+    /// While orders are held, whether a pod is as granted is what its reason goes by, and no cell
+    /// shows it.
+    fn tell_if_held(&mut self, set: SetUid, node: NodeUid) {
+        let record = self.records.sets.get(&set).and_then(|records| records.record.as_ref());
+        if let (Some(_), Some(record)) = (self.records.hold, record) {
+            self.changed.insert(Changed::Pod(node, record.set.key.clone()));
+        }
     }
 
     pub(crate) fn advance(&mut self, now: Now) {

@@ -23,6 +23,8 @@ pub(crate) struct Records {
     pub(crate) nodes: BTreeMap<NodeUid, Arc<NodeRecord>>,
     /// Of Active nodes only: a leaving node's name is free.
     pub(crate) names: BTreeMap<NodeName, NodeUid>,
+    /// Of all others: who had a name before.
+    pub(crate) departed: BTreeMap<NodeName, BTreeSet<NodeUid>>,
     /// Of Active nodes, by [`join_mark`]: so that a repeated join finds its node.
     pub(crate) joins: BTreeMap<Digest, NodeUid>,
     /// Of Active nodes: the one that came last with a machine id.
@@ -67,6 +69,8 @@ pub(crate) struct Touched {
     pub(crate) gone: Vec<(PodKey, SetUid)>,
     /// Whether orders began to be held, or are not any more.
     pub(crate) hold: bool,
+    /// Names that another node has now, or none: those who had them are shown otherwise.
+    pub(crate) names: BTreeSet<NodeName>,
 }
 
 /// By what a repeated join is recognised.
@@ -81,6 +85,7 @@ impl Records {
             hold: None,
             nodes: BTreeMap::new(),
             names: BTreeMap::new(),
+            departed: BTreeMap::new(),
             joins: BTreeMap::new(),
             machines: BTreeMap::new(),
             tombstones: BTreeSet::new(),
@@ -123,10 +128,14 @@ impl Records {
                 touched.hold = true;
             }
             Record::Node(node) => {
+                let holder = self.names.get(&node.name).copied();
                 self.unindex_node(node.uid);
                 self.index_node(node);
                 self.nodes.insert(node.uid, Arc::new(node.clone()));
                 touched.nodes.insert(node.uid);
+                if self.names.get(&node.name).copied() != holder {
+                    touched.names.insert(node.name.clone());
+                }
             }
             Record::Set(set) => {
                 if let Some(former) = self.keys.insert(set.set.key.clone(), set.set.uid)
@@ -159,8 +168,9 @@ impl Records {
         match key {
             RecordKey::Node(uid) => {
                 self.unindex_node(*uid);
-                self.nodes.remove(uid);
+                let former = self.nodes.remove(uid);
                 touched.nodes.insert(*uid);
+                touched.names.extend(former.map(|node| node.name.clone()));
             }
             RecordKey::Set(key) => {
                 if let Some(uid) = self.keys.remove(key) {
@@ -219,6 +229,9 @@ impl Records {
     }
 
     fn index_node(&mut self, node: &NodeRecord) {
+        if node.standing != NodeStanding::Active {
+            self.departed.entry(node.name.clone()).or_default().insert(node.uid);
+        }
         match node.standing {
             NodeStanding::Active => {
                 self.names.insert(node.name.clone(), node.uid);
@@ -237,6 +250,12 @@ impl Records {
         // In one batch, the newcomer to a name may be written before the one who leaves it.
         if self.names.get(&former.name) == Some(&uid) {
             self.names.remove(&former.name);
+        }
+        if let Some(departed) = self.departed.get_mut(&former.name) {
+            departed.remove(&uid);
+            if departed.is_empty() {
+                self.departed.remove(&former.name);
+            }
         }
         let mark = join_mark(&former.token_id, former.public_key);
         if self.joins.get(&mark) == Some(&uid) {

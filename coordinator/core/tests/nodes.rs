@@ -436,6 +436,17 @@ fn whoever_watches_pods_hears_that_the_set_of_a_leaving_nodes_is_gone() {
 }
 
 #[test]
+fn whoever_watches_nodes_hears_that_a_leaving_nodes_name_is_anothers_now_or_nobodys() {
+    let mut world = World::with_nodes(1);
+    world.follow(&Command::DeleteNode { name: name(1), forget: false }).unwrap();
+    world.fleet.take_changes();
+    world.follow(&World::join_command(2, name(1))).unwrap();
+    assert!(world.fleet.take_changes().contains(&Changed::Node(id(1))), "it is another's");
+    world.follow(&Command::DeleteNode { name: name(1), forget: true }).unwrap();
+    assert!(world.fleet.take_changes().contains(&Changed::Node(id(1))), "it is nobody's");
+}
+
+#[test]
 fn a_crash_loop_counts_and_seldom_writes() {
     let mut world = World::with_nodes(1);
     world.put(daemon_set("a", 1, "1"), "1");
