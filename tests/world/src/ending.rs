@@ -376,7 +376,17 @@ fn place_is_right(
         (Wanted::MayStay | Wanted::Nothing, None) => alive.is_empty(),
         (Wanted::Runs, None) | (Wanted::Nothing, Some(_)) => false,
     };
-    if right { Ok(()) } else { Err(format!("{key}: {item:?} is ordered, {alive:?} lives")) }
+    if right {
+        return Ok(());
+    }
+    // Whoever reads this wants to know first what a person would be told.
+    let filter = WhyFilter { set: Some(key.clone()), ..WhyFilter::default() };
+    let why: Vec<String> = fleet
+        .why(&filter)
+        .iter()
+        .map(|line| format!("{}: {}", line.node.name, line.reason))
+        .collect();
+    Err(format!("{key}: {why:?}; {item:?} is ordered, {alive:?} lives"))
 }
 
 /// What the agent would say of each place now is what the coordinator has heard of it.
