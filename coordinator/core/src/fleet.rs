@@ -22,6 +22,9 @@ pub struct Fleet {
     pub(crate) now: Now,
     pub(crate) records: Records,
     pub(crate) seen: BTreeMap<NodeUid, Seen>,
+    /// By place, the nodes that reported something there: what is in [`Self::seen`], the other way
+    /// round.
+    pub(crate) reported: BTreeMap<PodKey, BTreeSet<NodeUid>>,
     pub(crate) tallies: BTreeMap<SetUid, Tally>,
     /// When whose lease is to be looked at.
     pub(crate) leases: BTreeSet<(Timestamp, NodeUid)>,
@@ -78,6 +81,7 @@ impl Fleet {
             now,
             records: Records::new(cluster),
             seen: BTreeMap::new(),
+            reported: BTreeMap::new(),
             tallies: BTreeMap::new(),
             leases: BTreeSet::new(),
             ripening: BTreeSet::new(),
@@ -107,13 +111,11 @@ impl Fleet {
             }
             self.events.record(write);
         }
-        for (key, set) in &touched.gone {
+        for (key, set) in touched.gone.iter().chain(&touched.come) {
             // Also where its pod was never reported: it is not awaited any more; and where it still is
-            // on a node that leaves.
+            // on a node that leaves, of which no cell tells.
             let counted = self.tallies.get(set).into_iter().flat_map(|tally| tally.cells.keys());
-            let has = |(_, seen): &(&NodeUid, &Seen)| seen.places.contains_key(key);
-            let reported = self.seen.iter().filter(has).map(|(node, _)| node);
-            let nodes = counted.chain(reported);
+            let nodes = counted.chain(self.reported.get(key).into_iter().flatten());
             self.changed.extend(nodes.map(|node| Changed::Pod(*node, key.clone())));
         }
         if touched.hold {

@@ -21,10 +21,14 @@ use everynode_model::{
 };
 
 use crate::Fleet;
+use crate::config::MAX_WRITES;
 use crate::events::about_node;
 use crate::grants::ChunkEdits;
 use crate::placement::{Verdict, verdict};
-use crate::record::{EventType, Grant, HoldRecord, NodeRecord, NodeStanding, Write};
+use crate::record::{
+    EventType, Grant, GrantHead, HoldRecord, NodeRecord, NodeStanding, Record, Write,
+    is_rollout_of, next_rollout,
+};
 use crate::records::SetRecords;
 use crate::rollout::edit_while_there_is_room;
 use crate::seen::Seen;
@@ -159,7 +163,6 @@ impl Fleet {
         if !known || pod.phase == PodPhase::Stopping || !seen.is_ready() {
             return None;
         }
-        let runs = Grant { revision: pod.revision, replace: pod.replace };
         let place = verdict(set, node);
         let granted = match (place.run.is_ok(), place.keep) {
             (true, _) => records.grant(node.uid),
@@ -167,21 +170,49 @@ impl Fleet {
             (false, true) => records.exception(node.uid),
             (false, false) => return None,
         };
+        // Whoever has called with the target goes on in the rollout that is taken up again.
+        let head = records.head.as_ref()?;
+        let on_target = pod.revision == head.target && head.stable != head.target;
+        let given = granted.map_or(0, |grant| grant.rollout);
+        let rollout = if on_target { head.rollout } else { given };
+        let runs = Grant { revision: pod.revision, replace: pod.replace, rollout };
         Some(runs).filter(|runs| granted != Some(*runs))
     }
 
-    /// While orders are held this is the only step: grants follow what nodes run.
+    /// While orders are held these are the only steps: rollouts of the copy begin anew, so that a node
+    /// which was granted their target long ago and does not call is not one that went dark by it; and
+    /// grants follow what nodes run.
     pub(crate) fn follow_step(&self) -> Vec<Write> {
+        let begun_anew: Vec<Write> = self.begun_anew().take(MAX_WRITES).collect();
+        if !begun_anew.is_empty() {
+            return begun_anew;
+        }
         let sets = self.records.sets.iter();
         sets.map(|(uid, records)| self.follow(*uid, records).0)
             .find(|writes| !writes.is_empty())
             .unwrap_or_default()
     }
 
+    /// The heads of rollouts under way that the copy knows and this reign has not taken up yet.
+    fn begun_anew(&self) -> impl Iterator<Item = Write> {
+        let term = self.records.cluster.term;
+        let live = self.records.sets.values().filter(|records| records.record.is_some());
+        let heads = live.filter_map(|records| records.head.as_ref());
+        let of_copy = heads
+            .filter(move |head| head.stable != head.target && !is_rollout_of(head.rollout, term));
+        of_copy.map(move |head| {
+            let rollout = next_rollout(head.rollout, term);
+            Write::put(Record::GrantHead(GrantHead { rollout, ..head.clone() }))
+        })
+    }
+
     /// Everything that [`Fleet::follow_step`] would come to, if it is to be stored at once; `None`
     /// where one set alone needs several steps.
     pub(crate) fn follow_all(&self) -> Option<Vec<Write>> {
-        let mut writes = Vec::new();
+        let mut writes: Vec<Write> = self.begun_anew().collect();
+        if writes.len() > MAX_WRITES {
+            return None;
+        }
         for (uid, records) in &self.records.sets {
             let (followed, all) = self.follow(*uid, records);
             if !all {

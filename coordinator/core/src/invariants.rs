@@ -1,8 +1,8 @@
 //! What always holds of a fleet, as functions: checked after every step of every test.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use everynode_model::{SetUid, Stamp};
+use everynode_model::{NodeUid, PodKey, SetUid, Stamp};
 
 use crate::Fleet;
 use crate::record::NodeStanding;
@@ -39,6 +39,15 @@ pub fn check(fleet: &Fleet) -> Result<(), Violation> {
 /// # Errors
 /// When they differ.
 pub fn counters_equal_a_recount(fleet: &Fleet) -> Result<(), Violation> {
+    let mut reported: BTreeMap<&PodKey, BTreeSet<NodeUid>> = BTreeMap::new();
+    for (node, seen) in &fleet.seen {
+        seen.places.keys().for_each(|key| _ = reported.entry(key).or_default().insert(*node));
+    }
+    holds(
+        reported.into_iter().eq(fleet.reported.iter().map(|(key, nodes)| (key, nodes.clone()))),
+        "counters_equal_a_recount",
+        || "the index by place is not what was reported".to_owned(),
+    )?;
     for (uid, records) in &fleet.records.sets {
         let mut recount = Tally::default();
         for node in fleet.records.nodes.keys() {

@@ -113,6 +113,9 @@ impl Fleet {
         }
         // They are found again when the node is counted anew.
         seen.places.values_mut().for_each(|place| place.ripens = None);
+        for key in seen.places.keys() {
+            self.reported.entry(key.clone()).or_default().insert(node);
+        }
         self.seen.insert(node, seen);
     }
 
@@ -200,6 +203,7 @@ impl Fleet {
         if let Some(seen) = self.seen.remove(&node) {
             self.leases.remove(&(seen.deadline, node));
             for (key, place) in seen.places {
+                self.unindex_place(node, &key);
                 if let Some(ripens) = place.ripens {
                     self.ripening.remove(&(ripens, node, key));
                 }

@@ -118,6 +118,8 @@ pub struct GrantHead {
     pub stable: Digest,
     /// Where the rollout leads; equal to `stable` when there is none under way.
     pub target: Digest,
+    /// Which rollout leads there: a number that only grows (`next_rollout`).
+    pub rollout: u64,
     /// Marks of a rollout that must not go on, by name, with why (`paused`, `held`, `failed`).
     pub marks: BTreeMap<String, String>,
 }
@@ -129,6 +131,23 @@ pub struct Grant {
     pub revision: Digest,
     /// Raised by `delete pod`.
     pub replace: u64,
+    /// The rollout in which it was given ([`GrantHead::rollout`]): what a node makes of a grant says
+    /// something about that rollout only. 0 where no rollout gave it.
+    pub rollout: u64,
+}
+
+/// Where the term of the reign begins in the number of a rollout, so that one which a restored copy
+/// knows is told from those of this reign: 2^32 rollouts of one DaemonSet in one term.
+const ROLLOUT_TERM_SHIFT: u32 = 32;
+
+/// The number of the rollout after `former`, in this term.
+pub(crate) fn next_rollout(former: u64, term: Term) -> u64 {
+    former.saturating_add(1).max(term.0 << ROLLOUT_TERM_SHIFT)
+}
+
+/// Whether the rollout began, or was taken up again after a restore, in this term.
+pub(crate) const fn is_rollout_of(rollout: u64, term: Term) -> bool {
+    rollout >> ROLLOUT_TERM_SHIFT >= term.0
 }
 
 /// A join token. The secret itself is not kept.

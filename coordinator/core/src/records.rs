@@ -67,6 +67,8 @@ pub(crate) struct Touched {
     pub(crate) grants: BTreeSet<(SetUid, NodeUid)>,
     /// Sets that are no longer there.
     pub(crate) gone: Vec<(PodKey, SetUid)>,
+    /// Sets that were not there before; the uid may be one that nodes run already.
+    pub(crate) come: Vec<(PodKey, SetUid)>,
     /// Whether orders began to be held, or are not any more.
     pub(crate) hold: bool,
     /// Names that another node has now, or none: those who had them are shown otherwise.
@@ -145,7 +147,10 @@ impl Records {
                     touched.sets.insert(former);
                     touched.gone.push((set.set.key.clone(), former));
                 }
-                self.sets.entry(set.set.uid).or_default().record = Some(Arc::new(set.clone()));
+                let records = self.sets.entry(set.set.uid).or_default();
+                if records.record.replace(Arc::new(set.clone())).is_none() {
+                    touched.come.push((set.set.key.clone(), set.set.uid));
+                }
                 touched.sets.insert(set.set.uid);
             }
             Record::Revision(revision) => {
@@ -286,7 +291,7 @@ impl SetRecords {
 
     /// What the node is granted: its exception, or else the rule.
     pub(crate) fn grant(&self, node: NodeUid) -> Option<Grant> {
-        let rule = |head: &GrantHead| Grant { revision: head.stable, replace: 0 };
+        let rule = |head: &GrantHead| Grant { revision: head.stable, replace: 0, rollout: 0 };
         self.exception(node).or_else(|| self.head.as_ref().map(rule))
     }
 

@@ -16,9 +16,9 @@
 //!
 //! The budget is Kubernetes' `maxUnavailable` of the desired nodes, at least one. A node spends it
 //! while it is reachable and its pod is not available, and also while it is dark but was granted
-//! the target ([`crate::status::Stand`]). One that was away before its turn neither spends nor
-//! blocks, nor does one whose pod is held at the machine, whatever it was granted; it is not done
-//! either. With OnDelete nothing is granted by steps: `delete pod` grants, and a node that gets a
+//! the target by this very rollout ([`crate::status::Stand`]). One that was away before its turn
+//! neither spends nor blocks, also where a former rollout had granted it what is wanted again; nor
+//! does one whose pod is held at the machine, whatever it was granted; it is not done either. With OnDelete nothing is granted by steps: `delete pod` grants, and a node that gets a
 //! place gets the newest revision at once; the rule follows when all have it.
 //!
 //! So that the two can be told apart, no step is taken before a registration window has
@@ -150,7 +150,7 @@ fn grant_step(uid: SetUid, records: &SetRecords, head: &GrantHead, tally: &Tally
     let spare = budget.saturating_sub(tally.spending());
     let chosen = tally.broken.iter().chain(tally.waiting.iter().take(spare));
     let mut edits = ChunkEdits::new(uid, records);
-    let grant = Grant { revision: head.target, replace: 0 };
+    let grant = Grant { revision: head.target, replace: 0, rollout: head.rollout };
     edit_while_there_is_room(&mut edits, chosen, |_| Some(grant));
     edits.into_writes()
 }
@@ -158,7 +158,7 @@ fn grant_step(uid: SetUid, records: &SetRecords, head: &GrantHead, tally: &Tally
 /// Nodes that are away keep what they have, whatever the rule becomes.
 fn pin_step(uid: SetUid, records: &SetRecords, head: &GrantHead, tally: &Tally) -> Vec<Write> {
     let mut edits = ChunkEdits::new(uid, records);
-    let pin = Grant { revision: head.stable, replace: 0 };
+    let pin = Grant { revision: head.stable, replace: 0, rollout: 0 };
     edit_while_there_is_room(&mut edits, tally.unpinned.iter(), |_| Some(pin));
     edits.into_writes()
 }

@@ -217,21 +217,33 @@ impl Fleet {
                 self.ripening.remove(&(ripens, node, key.clone()));
             }
             let former = former.map(|place| place.pods).unwrap_or_default();
-            if !pods.is_empty() {
+            if pods.is_empty() {
+                self.unindex_place(node, &key);
+                self.tell_of_pods(node, &key, &former, &[], live);
+            } else {
                 let pods: Box<[PodStatus]> = pods.into();
                 self.tell_of_pods(node, &key, &former, &pods, live);
                 let place = SeenPlace { pods, at, ripens: None, version };
                 if let Some(seen) = self.seen.get_mut(&node) {
                     seen.places.insert(key.clone(), place);
+                    self.reported.entry(key.clone()).or_default().insert(node);
                 }
-            } else {
-                self.tell_of_pods(node, &key, &former, &[], live);
             }
             if !mutated!(Miscount) {
                 self.refresh(node, &key);
             }
             if !mutated!(KeepQuiet) {
                 self.changed.insert(Changed::Pod(node, key));
+            }
+        }
+    }
+
+    /// Nothing is reported there by the node any more.
+    pub(crate) fn unindex_place(&mut self, node: NodeUid, key: &PodKey) {
+        if let Some(nodes) = self.reported.get_mut(key) {
+            nodes.remove(&node);
+            if nodes.is_empty() {
+                self.reported.remove(key);
             }
         }
     }

@@ -42,13 +42,14 @@ pub(crate) struct Cell {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Stand {
     /// It does not take part: it has no place, or runs what is wanted, or is granted that by the
-    /// rule and can't be reached.
+    /// rule or by a former rollout and can't be reached.
     #[default]
     Done,
-    /// It was granted the target and has not made it available, or no longer: spends the budget,
-    /// also where it has gone dark since.
+    /// It was granted the target by this rollout and has not made it available, or no longer:
+    /// spends the budget, also where it has gone dark since.
     Moving,
-    /// It has the target by the rule, can be reached, and its pod is not available: spends.
+    /// It has the target by the rule or by a former rollout, can be reached, and its pod is not
+    /// available: spends.
     Limping,
     /// It is not on the target, can be reached, and its pod is not available: spends, and is
     /// moved at once since nothing is lost by it.
@@ -185,7 +186,7 @@ impl Fleet {
                 (Place::Run, true) if available && as_granted => Stand::Done,
                 // Also where it has gone dark since: it is no failure of what it was granted.
                 (Place::Run, _) if pod.is_some_and(PodStatus::is_held) => Stand::Held,
-                (Place::Run, true) => short_of_target(head, grant, exception, seen.is_ready()),
+                (Place::Run, true) => short_of_target(head, grant, seen.is_ready()),
                 (Place::Run, false) if !seen.is_ready() => Stand::Absent,
                 (Place::Run, false) if available => Stand::Waiting,
                 (Place::Run, false) => Stand::Broken,
@@ -196,10 +197,9 @@ impl Fleet {
 }
 
 /// Where a node stands that has the target and not, or no longer, an available pod of it.
-fn short_of_target(head: &GrantHead, grant: Grant, exception: bool, reachable: bool) -> Stand {
-    // A step grants by an exception that replaces nothing; `delete pod` raises the counter, and
-    // counts as a step only while the rollout is under way.
-    let stepped = exception && (head.stable != head.target || grant.replace == 0);
+fn short_of_target(head: &GrantHead, grant: Grant, reachable: bool) -> Stand {
+    // A rollout ends when all that it granted is available: what happens later is no fault of it.
+    let stepped = head.stable != head.target && grant.rollout == head.rollout;
     match (stepped, reachable) {
         (true, _) => Stand::Moving,
         (false, true) => Stand::Limping,

@@ -6,8 +6,8 @@
 mod world;
 
 use everynode_coordinator_core::{
-    Action, Command, Hello, NodeRecord, Observation, Order, Outcome, Record, RecordKey, Refusal,
-    WhyFilter,
+    Action, Changed, Command, Hello, NodeRecord, Observation, Order, Outcome, Record, RecordKey,
+    Refusal, WhyFilter,
 };
 use everynode_model::{Digest, PodKey, PodStatus, Reason};
 use world::copy::told;
@@ -330,4 +330,67 @@ fn a_removed_node_is_told_of() {
     let removed = Reason::new("NodeRemoved", "the store says that the node was removed");
     let found = world.fleet.consequences();
     assert!(found.iter().any(|found| found.node.uid == id(3) && found.reason == removed));
+}
+
+#[test]
+fn a_grant_of_the_copy_to_a_node_that_never_calls_does_not_hold_the_rollout() {
+    let mut world = yesterday();
+    world.put(daemon_set("a", 10, "2"), "2");
+    assert!(world.step(), "the copy is taken in mid-rollout");
+    let granted =
+        (1..=3).find(|node| world.granted(*node, "a").unwrap().revision == revision("2")).unwrap();
+    let copy = world.copy();
+    world.restore(copy);
+    let called: Vec<u64> = (1..=3).filter(|node| *node != granted).collect();
+    called.iter().for_each(|node| world.connect(id(*node)));
+    world.wait(LONG);
+    world.settle();
+    world.resume(true).unwrap();
+    world.settle();
+    for node in called {
+        assert_eq!(world.runs(node, "a"), Some(revision("2")), "node {node}");
+    }
+}
+
+#[test]
+fn a_node_that_called_during_the_hold_and_goes_dark_later_holds_the_rollout() {
+    let mut world = yesterday();
+    world.put(daemon_set("a", 10, "2"), "2");
+    assert!(world.step());
+    world.hand_out();
+    let granted =
+        (1..=3).find(|node| world.granted(*node, "a").unwrap().revision == revision("2")).unwrap();
+    world.obey_once();
+    let copy = world.copy();
+    world.restore(copy);
+    world.connect_all();
+    world.settle();
+    world.lose(granted);
+    world.resume(true).unwrap();
+    world.wait(LONG);
+    world.settle();
+    assert_eq!(world.granted_count(3, "a", "2"), 1, "it had the revision when it went");
+}
+
+#[test]
+fn watchers_are_told_of_a_leaving_nodes_pod_when_its_daemonset_is_made_again() {
+    let mut world = yesterday();
+    world.put(daemon_set("b", 20, "1"), "1");
+    world.settle();
+    let last = world.copy();
+    world.follow(&Command::DeleteSet { key: key("b"), uid: None }).unwrap();
+    world.follow(&Command::DeleteNode { name: name(1), forget: false }).unwrap();
+    let copy = world.copy();
+    world.restore(copy);
+    world.connect_all();
+    world.fleet.take_changes();
+    let shown = |world: &World| {
+        let pods = world.fleet.place(id(1), &key("b"));
+        pods.first().and_then(|pod| pod.reason.clone()).map(|reason| reason.code)
+    };
+    let before = shown(&world);
+    let Some(Record::Set(set)) = last.get(&RecordKey::Set(key("b"))) else { panic!("b was there") };
+    world.put(set.set.clone(), "1");
+    assert_ne!(shown(&world), before);
+    assert!(world.fleet.take_changes().contains(&Changed::Pod(id(1), key("b"))));
 }

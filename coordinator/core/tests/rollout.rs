@@ -109,6 +109,43 @@ fn a_node_that_goes_dark_after_its_grant_holds_the_rollout() {
     assert_eq!(world.status("a").updated, 4);
 }
 
+/// One of four nodes was granted revision 2 and is gone since.
+fn one_gone_after_its_step(set: &DaemonSet) -> (World, u64) {
+    let mut world = running(4, set);
+    world.put(set.clone(), "2");
+    assert!(world.step());
+    let moved =
+        (1..=4).find(|node| world.granted(*node, "a").unwrap().revision == revision("2")).unwrap();
+    world.lose(moved);
+    (world, moved)
+}
+
+#[test]
+fn a_node_killed_by_the_revision_is_not_taken_for_one_that_was_away_after_a_restart() {
+    let set = rolling(IntOrPercent::Int(1));
+    let (mut world, moved) = one_gone_after_its_step(&set);
+    world.restart();
+    (1..=4).filter(|node| *node != moved).for_each(|node| world.connect(id(node)));
+    world.wait(LONG);
+    world.settle();
+    assert_eq!(world.granted_count(4, "a", "2"), 1, "it went dark by this rollout");
+}
+
+#[test]
+fn what_a_former_rollout_granted_to_a_node_that_is_gone_neither_blocks_nor_spends() {
+    let set = rolling(IntOrPercent::Int(1));
+    let (mut world, gone) = one_gone_after_its_step(&set);
+    world.put(set.clone(), "1");
+    world.settle();
+    world.put(set, "2");
+    world.settle();
+    let view = world.fleet.set(&key("a")).unwrap();
+    assert_eq!((view.status.updated, view.stable), (3, revision("2")));
+    world.connect(id(gone));
+    world.settle();
+    assert_eq!(world.status("a").updated, 4);
+}
+
 #[test]
 fn no_step_before_the_registration_window_has_passed() {
     let set = rolling(IntOrPercent::Int(1));

@@ -143,6 +143,7 @@ fn grant_head(set: SetUid, stored: storage::GrantHead) -> Result<GrantHead, Deco
         stable: digest("stable", &stored.stable)?,
         target: digest("target", &stored.target)?,
         marks: stored.marks.into_iter().collect(),
+        rollout: stored.rollout,
     })
 }
 
@@ -159,10 +160,14 @@ fn grant_chunk(stored: &storage::GrantChunk) -> Result<BTreeMap<NodeUid, Grant>,
     }
     let rows = nodes.iter().zip(&stored.revision_of).zip(&stored.replace);
     rows.map(|((node, place), replace)| {
-        let revision = usize::try_from(*place).ok().and_then(|place| revisions.get(place));
-        let revision = *revision
+        let place = usize::try_from(*place).unwrap_or(usize::MAX);
+        let revision = *revisions
+            .get(place)
             .ok_or_else(|| DecodeError::field("revision_of", "it points beyond the revisions"))?;
-        Ok((NodeUid::new(Uuid::from_bytes(*node)), Grant { revision, replace: *replace }))
+        // A store from before rollouts had numbers has none.
+        let rollout = stored.rollouts.get(place).copied().unwrap_or(0);
+        let grant = Grant { revision, replace: *replace, rollout };
+        Ok((NodeUid::new(Uuid::from_bytes(*node)), grant))
     })
     .collect()
 }

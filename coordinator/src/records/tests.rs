@@ -58,7 +58,8 @@ fn set_record(revision: Digest) -> SetRecord {
 
 fn chunk(grants: impl IntoIterator<Item = (u128, &'static str, u64)>) -> Record {
     let grants = grants.into_iter().map(|(node, revision, replace)| {
-        let grant = Grant { revision: Digest::of(revision.as_bytes()), replace };
+        let rollout = u64::from(replace > 3);
+        let grant = Grant { revision: Digest::of(revision.as_bytes()), replace, rollout };
         (NodeUid::new(Uuid::from_u128(node)), grant)
     });
     Record::GrantChunk(SET, 7, grants.collect())
@@ -102,6 +103,7 @@ fn every_kind() -> Vec<Record> {
             set: SET,
             stable: Digest::of(b"1"),
             target: Digest::of(b"2"),
+            rollout: 7,
             marks: [("paused".to_owned(), "by hand".to_owned())].into(),
         }),
         chunk([(1, "1", 0), (2, "2", 5), (u128::MAX, "1", u64::MAX)]),
@@ -187,6 +189,22 @@ fn a_chunk_names_each_revision_once() {
     let many = chunk((0..500).map(|node| (node, if node % 2 == 0 { "a" } else { "b" }, 0)));
     let size = stored(&many).value.len();
     assert!(size < 500 * 20 + 200, "{size} bytes");
+}
+
+#[test]
+fn grants_from_before_rollouts_had_numbers_are_of_none() {
+    use everynode_proto::storage;
+    use prost::Message as _;
+    let old = storage::GrantChunk {
+        revisions: vec![Digest::of(b"1").as_bytes().to_vec()],
+        nodes: vec![0; 16],
+        revision_of: vec![0],
+        replace: vec![3],
+        rollouts: Vec::new(),
+    };
+    let stored = KeyValue { value: old.encode_to_vec().into(), ..stored(&chunk([])) };
+    let Ok(Some(Record::GrantChunk(_, _, grants))) = decode(&stored) else { panic!("unreadable") };
+    assert!(grants.values().all(|grant| (grant.replace, grant.rollout) == (3, 0)));
 }
 
 #[test]

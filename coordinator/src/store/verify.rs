@@ -226,8 +226,13 @@ mod tests {
             created_at: WallTime::default(),
             resource_version: 1,
         }));
-        let head =
-            GrantHead { set: SET, stable: digest, target: digest, marks: Default::default() };
+        let head = GrantHead {
+            set: SET,
+            stable: digest,
+            target: digest,
+            rollout: 1,
+            marks: Default::default(),
+        };
         let head = record(Record::GrantHead(head));
         let sound = vec![cluster(), authority(), set, head, revision(digest)];
         assert!(faults(sound.clone()).is_empty());

@@ -106,7 +106,7 @@ impl Fleet {
         let exception = match records.place(record) {
             Place::None => return Err(not_found()),
             Place::Keep => None,
-            Place::Run => Some(Grant { revision, replace: granted.replace + 1 }),
+            Place::Run => Some(Grant { revision, replace: granted.replace + 1, ..granted }),
         };
         let mut edits = ChunkEdits::new(uid, records);
         edits.set(node, exception);

@@ -48,7 +48,10 @@ fn newcomer(
     let stable = records.head.as_ref().map(|head| head.stable);
     let changing = stable.is_some_and(|stable| stable != target);
     match set.strategy {
-        Strategy::OnDelete if changing => Some(Some(Grant { revision: target, replace: 0 })),
+        // No step gave it: should steps follow, it is none of theirs.
+        Strategy::OnDelete if changing => {
+            Some(Some(Grant { revision: target, replace: 0, rollout: 0 }))
+        }
         // A stray that was not swept yet is not its grant.
         _ => records.exception(node).map(|_| None),
     }

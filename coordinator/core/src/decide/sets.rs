@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use everynode_model::{DaemonSet, Now, PodKey, SetUid};
+use everynode_model::{DaemonSet, Now, PodKey, SetUid, Term};
 
 use super::places::exception_after;
 use super::{Fleet, unchanged, within_limits};
 use crate::command::{Command, Decision, Outcome, PutMode, Refusal};
 use crate::config::MAX_WRITES;
 use crate::grants::ChunkEdits;
-use crate::record::{GrantHead, Record, RecordKey, RevisionRecord, SetRecord, Write};
+use crate::record::{GrantHead, Record, RecordKey, RevisionRecord, SetRecord, Write, next_rollout};
 use crate::records::SetRecords;
 use crate::rollout::leftovers;
 
@@ -101,7 +101,13 @@ impl Fleet {
             resource_version: self.decided_version(),
         };
         let revision = put.set.revision;
-        let head = GrantHead { set, stable: revision, target: revision, marks: BTreeMap::new() };
+        let head = GrantHead {
+            set,
+            stable: revision,
+            target: revision,
+            rollout: next_rollout(0, self.records.cluster.term),
+            marks: BTreeMap::new(),
+        };
         let writes = vec![
             Write::put(Record::Set(record.clone())),
             Write::put(Record::Revision(put.revision(set, 1, now))),
@@ -138,7 +144,7 @@ impl Fleet {
         let mut writes = vec![Write::put(Record::Set(record.clone()))];
         writes.truncate(usize::from(!mutated!(LoseWrite)));
         writes.extend(put.changed_revision(uid, records, now));
-        writes.extend(changed_head(uid, records, &record.set));
+        writes.extend(changed_head(uid, records, &record.set, self.records.cluster.term));
         writes.extend(self.changed_places(uid, records, former, &record.set));
         let record = Box::new(record);
         within_limits(writes, Outcome::Set { record, created: false, changed: true })
@@ -202,18 +208,20 @@ impl Put<'_> {
     }
 }
 
-fn changed_head(uid: SetUid, records: &SetRecords, set: &DaemonSet) -> Option<Write> {
+fn changed_head(uid: SetUid, records: &SetRecords, set: &DaemonSet, term: Term) -> Option<Write> {
     let head = match &records.head {
         Some(head) if head.target == set.revision => return None,
         Some(head) => {
             let mut marks = head.marks.clone();
             marks.remove(FAILED);
-            GrantHead { target: set.revision, marks, ..head.clone() }
+            let rollout = next_rollout(head.rollout, term);
+            GrantHead { target: set.revision, rollout, marks, ..head.clone() }
         }
         None => GrantHead {
             set: uid,
             stable: set.revision,
             target: set.revision,
+            rollout: next_rollout(0, term),
             marks: BTreeMap::new(),
         },
     };

@@ -510,11 +510,12 @@ impl World {
         self.fleet.set(&key(name)).unwrap().status
     }
 
-    /// The revision and replace counter that the node has for the set by its assignment.
+    /// The revision and replace counter that the node has for the set by its assignment, which does
+    /// not tell in which rollout they were given.
     pub fn granted(&self, node: u64, name: &str) -> Option<Grant> {
         let assignment = self.fleet.assignment(id(node));
         let item = assignment.get(&key(name))?;
-        Some(Grant { revision: item.revision, replace: item.replace })
+        Some(Grant { revision: item.revision, replace: item.replace, rollout: 0 })
     }
 
     pub fn runs(&self, node: u64, name: &str) -> Option<Digest> {
