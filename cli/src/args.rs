@@ -98,7 +98,8 @@ pub(crate) struct FileArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DryRunArgs {
-    /// none; client: check here and send nothing; server: have the coordinator do all but store it
+    /// none; client: check here and send nothing; server: have the coordinator do all but store it,
+    /// and say of a manifest whether it runs here, and what it would lack
     #[arg(long, value_enum, default_value = "none", require_equals = true, value_name = "WHERE")]
     pub(crate) dry_run: DryRun,
 }

@@ -17,14 +17,7 @@ use serde_json::Value;
 use fields::{Container, ContainerSecurity, Metadata, PodSecurity, Spec, Template};
 
 /// What this agent can honour, as it announces it: what needs more is never sent here.
-pub const FEATURES: [&str; 6] = [
-    "runtime/process",
-    "runAsUser",
-    "runAsGroup",
-    "runAsNonRoot",
-    "allowPrivilegeEscalation",
-    "env.fieldRef",
-];
+pub use everynode_model::PROCESS_FEATURES as FEATURES;
 
 /// `runtimeClassName` of pods of host processes.
 const PROCESS: &str = "process";

@@ -5,6 +5,7 @@ use everynode_proto::convert::json::to_struct;
 use everynode_proto::v1::{DaemonSet, PutDaemonSetRequest, PutDaemonSetResponse};
 
 use super::printed::Printer;
+use super::verdict;
 use crate::args::{DryRun, WriteArgs};
 use crate::connect::Client;
 use crate::context::Context;
@@ -65,6 +66,9 @@ pub(crate) async fn run(
         match put(way, &client, request).await {
             Ok(response) => {
                 tell_warnings(&response, &manifest.warnings, out);
+                if let Some(verdict) = &response.verdict {
+                    verdict::tell(verdict, manifest, args.dry_run.dry_run == DryRun::Server, out);
+                }
                 print(way, args.dry_run.dry_run, response, &mut printer, out)?;
             }
             Err(Error::Refused(refusal)) => {

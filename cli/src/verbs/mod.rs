@@ -14,6 +14,7 @@ mod rows;
 mod select;
 mod taint;
 mod token;
+mod verdict;
 mod version;
 mod why;
 

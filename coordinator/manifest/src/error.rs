@@ -158,7 +158,7 @@ impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OtherKind { kind, name, .. } => {
-                write!(f, "{kind}/{name} skipped: Everynode runs DaemonSets only")
+                write!(f, "{kind}/{name} skipped: Everynode has no {kind} objects")
             }
             Self::Invalid { kind, name, errors } => {
                 let kind = if kind.is_empty() { "object" } else { kind };

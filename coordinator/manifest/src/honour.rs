@@ -106,8 +106,8 @@ pub fn needed_features(template: &Value) -> Features {
     let class = normal.pointer("/spec/runtimeClassName").and_then(Value::as_str);
     let process = class == Some(validate::PROCESS);
     let mut features = Features::new();
-    let mut note = |_: &FieldPath, honour: Finding<'_>| {
-        if let Finding::Needs(feature) = honour {
+    let mut note = |_: &FieldPath, word: Word<'_>| {
+        if let Word::Needs(feature) = word {
             features.insert(if process { feature.into() } else { format!("cri/{feature}") });
         }
     };
@@ -122,36 +122,41 @@ pub fn needed_features(template: &Value) -> Features {
 
 /// Warns of the fields of a process pod that have no effect.
 pub(crate) fn warn_of_ignored(check: &mut Check, template: &Value) {
-    let normal = normal_value(template);
     let at = FieldPath::fields("spec.template");
-    let mut note = |path: &FieldPath, honour: Finding<'_>| {
-        if let Finding::Ignored(why) = honour {
+    each_word(template, &mut |path, word| {
+        if let Word::Ignored(why) = word {
             check.warn(at.join(path), why);
         }
-    };
-    walk(&normal, &mut FieldPath::root(), &mut note);
+    });
+}
+
+/// The process runtime's word on each field of `template` that it does not simply honour.
+pub(crate) fn each_word(template: &Value, note: &mut impl FnMut(&FieldPath, Word<'_>)) {
+    walk(&normal_value(template), &mut FieldPath::root(), note);
 }
 
 /// The word on one field that is given in a template.
-enum Finding<'a> {
+pub(crate) enum Word<'a> {
+    /// It has no effect, for this reason.
     Ignored(&'static str),
+    /// A node must have announced this feature.
     Needs(&'a str),
 }
 
-fn walk(value: &Value, path: &mut FieldPath, note: &mut impl FnMut(&FieldPath, Finding<'_>)) {
+fn walk(value: &Value, path: &mut FieldPath, note: &mut impl FnMut(&FieldPath, Word<'_>)) {
     let pattern = pattern(path);
     if pattern == "spec.containers" && *path == FieldPath::fields("spec.initContainers") {
-        note(path, Finding::Needs("initContainers"));
+        note(path, Word::Needs("initContainers"));
     }
     let known = PROCESS.iter().find(|(at, _)| *at == pattern).map(|(_, honour)| *honour);
     match (known, value) {
         (_, value) if grants(&pattern, value) => {}
         (Some(Honoured), _) => {}
-        (Some(Ignored(why)), _) => note(path, Finding::Ignored(why)),
-        (Some(Needs(feature)), _) => note(path, Finding::Needs(feature)),
+        (Some(Ignored(why)), _) => note(path, Word::Ignored(why)),
+        (Some(Needs(feature)), _) => note(path, Word::Needs(feature)),
         (None, value) => {
             if let Some(feature) = confinement(path) {
-                return note(path, Finding::Needs(&feature));
+                return note(path, Word::Needs(&feature));
             }
             match value {
                 Value::Object(fields) => {
@@ -168,7 +173,7 @@ fn walk(value: &Value, path: &mut FieldPath, note: &mut impl FnMut(&FieldPath, F
                         path.pop();
                     }
                 }
-                _ => note(path, Finding::Ignored(NOT_HONOURED)),
+                _ => note(path, Word::Ignored(NOT_HONOURED)),
             }
         }
     }

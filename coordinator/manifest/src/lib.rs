@@ -12,6 +12,7 @@
 //!   every rule checked, and says everything that is wrong with it at once.
 //! - [`normal_form`] is a template's meaning as bytes: its digest is the revision, and the bytes
 //!   are the body that agents get.
+//! - [`verdict()`] says what becomes of an object here, before anything is started.
 //! - [`to_model`] gives the deciding code what it needs of a canonical object.
 //!
 //! It reads no files, stores nothing and knows no nodes.
@@ -36,6 +37,7 @@ mod selector;
 mod suggest;
 mod typed;
 mod validate;
+mod verdict;
 
 pub use admit::{Admitted, LAST_APPLIED, admit, admit_update, spec_changed};
 pub use error::{ErrorKind, FieldError, Rejected, Warning};
@@ -48,3 +50,4 @@ pub use path::{FieldPath, InvalidPath, Segment};
 pub use place::Place;
 pub use quantity::{InvalidQuantity, Quantity};
 pub use read::{Document, MAX_MANIFEST_BYTES, MAX_OBJECTS, ReadError, ReadErrors, read};
+pub use verdict::{Finding, Outcome, Verdict, verdict};

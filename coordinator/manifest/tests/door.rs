@@ -141,7 +141,10 @@ fn the_kind_decides_and_slips_are_seen_through() {
     let other =
         admit(&json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "foo"}}));
     let other = other.unwrap_err();
-    assert_eq!(other.to_string(), "ServiceAccount/foo skipped: Everynode runs DaemonSets only");
+    assert_eq!(
+        other.to_string(),
+        "ServiceAccount/foo skipped: Everynode has no ServiceAccount objects"
+    );
     assert_eq!(other.clone().when_alone(), other);
 
     let slip = TUTORIAL.replace("kind: DaemonSet", "kind: ReplicaSet");

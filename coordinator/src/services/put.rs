@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use everynode_coordinator_core::{Command, Fleet, Outcome, PutMode, Refusal, SetRecord};
 use everynode_manifest::{
-    Admitted, NORMAL_FORM, Rejected, admit, admit_update, daemon_set_from, normal_form,
-    spec_changed,
+    Admitted, NORMAL_FORM, Rejected, Verdict, admit, admit_update, daemon_set_from, normal_form,
+    spec_changed, verdict,
 };
 use everynode_model::{Digest, Features, PodKey, SetUid};
 use everynode_proto::convert::json::from_struct;
@@ -286,7 +286,23 @@ async fn response(
     }
     let mut warnings: Vec<String> = admitted.warnings.iter().map(ToString::to_string).collect();
     warnings.extend(no_containers(&record.set.features));
-    Ok(v1::PutDaemonSetResponse { daemon_set: Some(daemon_set), created, changed, warnings })
+    let verdict = Some(verdict_message(verdict(Ok(admitted))));
+    let daemon_set = Some(daemon_set);
+    Ok(v1::PutDaemonSetResponse { daemon_set, created, changed, warnings, verdict })
+}
+
+fn verdict_message(verdict: Verdict) -> v1::Verdict {
+    let findings = verdict.findings.into_iter().map(|finding| v1::VerdictFinding {
+        field: finding.path.to_string(),
+        outcome: finding.outcome.as_str().into(),
+        code: finding.code.into(),
+        reason: finding.why,
+    });
+    v1::Verdict {
+        outcome: verdict.outcome.as_str().into(),
+        findings: findings.collect(),
+        containers: verdict.containers,
+    }
 }
 
 /// No agent of this version announces a runtime for images; said here rather than found out there.

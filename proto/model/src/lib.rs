@@ -35,6 +35,6 @@ pub use selector::{
     InvalidSelector, Labels, Operator, Requirement, Selector, valid_label_value,
     valid_qualified_name,
 };
-pub use set::{DaemonSet, Features, NodeSelectorTerm, Placement, Strategy};
+pub use set::{DaemonSet, Features, NodeSelectorTerm, PROCESS_FEATURES, Placement, Strategy};
 pub use taint::{Effect, InvalidTaint, Taint, Toleration, TolerationOperator};
 pub use time::{Now, Timestamp, WallTime};

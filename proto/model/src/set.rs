@@ -74,6 +74,17 @@ pub enum Strategy {
 /// Names of abilities, sorted: what an agent can honour, or a template needs.
 pub type Features = std::collections::BTreeSet<String>;
 
+/// The features of this version's agents for pods of host processes: what they announce, and what a
+/// template may need without waiting for a later version.
+pub const PROCESS_FEATURES: &[&str] = &[
+    "runtime/process",
+    "runAsUser",
+    "runAsGroup",
+    "runAsNonRoot",
+    "allowPrivilegeEscalation",
+    "env.fieldRef",
+];
+
 impl Placement {
     /// Whether the template tolerates `taint` by one of its own tolerations.
     pub fn tolerates(&self, taint: &Taint) -> bool {
