@@ -56,7 +56,8 @@ pub(crate) fn rfc3339_millis(at: i64) -> String {
     rfc3339_seconds(at.div_euclid(1000))
 }
 
-fn rfc3339_seconds(seconds: i64) -> String {
+/// The same for seconds since 1970.
+pub(crate) fn rfc3339_seconds(seconds: i64) -> String {
     Timestamp::from_second(seconds).map_or_else(|_| "<invalid>".into(), |at| at.to_string())
 }
 

@@ -1,9 +1,13 @@
 //! The command line: kubectl's words, flags and defaults.
 
+mod rollout;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use rollout::{HistoryArgs, RolloutArgs, RolloutVerb, StatusArgs, UndoArgs};
 
 /// Runs exactly one instance of every DaemonSet on every registered machine.
 #[derive(Debug, Parser)]
@@ -311,32 +315,6 @@ pub(crate) struct TokenCreateArgs {
     /// Print the command to run on the machine instead of the token alone
     #[arg(long)]
     pub(crate) print_join_command: bool,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum RolloutVerb {
-    /// Follow a rollout until it is done or has failed
-    Status {
-        /// daemonset/NAME
-        #[arg(value_name = "TYPE NAME", required = true)]
-        what: Vec<String>,
-        /// Wait for the end
-        #[arg(short, long, default_value_t = true, action = clap::ArgAction::Set,
-              default_missing_value = "true", num_args = 0..=1, require_equals = true)]
-        watch: bool,
-        /// How long to wait (0: for as long as it takes)
-        #[arg(long, value_name = "DURATION", default_value = "0", value_parser = duration)]
-        timeout: Duration,
-    },
-    /// Show the revisions that are kept
-    History {
-        /// daemonset/NAME
-        #[arg(value_name = "TYPE NAME", required = true)]
-        what: Vec<String>,
-        /// Show this one's pod template
-        #[arg(long, value_name = "NUMBER")]
-        revision: Option<i64>,
-    },
 }
 
 #[derive(Debug, Args)]

@@ -47,11 +47,26 @@ impl Targets {
     }
 }
 
-/// The names of DaemonSet that arguments of `rollout` name.
+/// The name of the DaemonSet that arguments of `rollout` name.
 pub(crate) fn one_daemon_set(arguments: &[String]) -> Result<String, Error> {
-    match Targets::one(arguments)? {
-        (Resource::DaemonSets, name) => Ok(name),
-        (other, _) => {
+    let (kind, name) = Targets::one(arguments)?;
+    rolled_out(kind).map(|()| name)
+}
+
+/// The names of the DaemonSets that arguments of `rollout` name.
+pub(crate) fn daemon_sets(arguments: &[String]) -> Result<Vec<String>, Error> {
+    match Targets::parse(arguments)? {
+        Targets::Kinds(_) => Err(usage("name the object: TYPE NAME or TYPE/NAME")),
+        Targets::Objects(objects) => {
+            objects.into_iter().map(|(kind, name)| rolled_out(kind).map(|()| name)).collect()
+        }
+    }
+}
+
+fn rolled_out(kind: Resource) -> Result<(), Error> {
+    match kind {
+        Resource::DaemonSets => Ok(()),
+        other => {
             let kind = other.names().kind;
             Err(usage(&format!("only DaemonSets are rolled out, not a {kind}")))
         }

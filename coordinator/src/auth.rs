@@ -72,7 +72,7 @@ pub enum Denial {
 }
 
 /// Every method, and what its caller must be. What is not listed is nobody's.
-const METHODS: [(&str, Required); 34] = [
+const METHODS: [(&str, Required); 35] = [
     ("/everynode.v1.Agent/Join", Required::Nobody),
     ("/everynode.v1.Agent/Renew", Required::Node),
     ("/everynode.v1.Agent/Session", Required::Node),
@@ -87,6 +87,7 @@ const METHODS: [(&str, Required); 34] = [
     ("/everynode.v1.DaemonSets/List", Required::Viewer),
     ("/everynode.v1.DaemonSets/Replace", Required::Admin),
     ("/everynode.v1.DaemonSets/Revisions", Required::Viewer),
+    ("/everynode.v1.DaemonSets/Undo", Required::Admin),
     ("/everynode.v1.DaemonSets/Watch", Required::Viewer),
     ("/everynode.v1.Events/List", Required::Viewer),
     ("/everynode.v1.Events/Watch", Required::Viewer),

@@ -6,6 +6,7 @@ mod events;
 mod manifest;
 mod nodes;
 mod pods;
+mod revisions;
 mod template;
 mod tokens;
 
@@ -22,6 +23,7 @@ pub(crate) use events::Events;
 pub(crate) use manifest::{metadata_from, spec_json};
 pub(crate) use nodes::{Nodes, roles};
 pub(crate) use pods::{Pods, ready_of, restarts, standing};
+pub(crate) use revisions::ControllerRevisions;
 pub(crate) use tokens::Tokens;
 
 /// How a kind is called.
@@ -93,6 +95,7 @@ pub(crate) enum Resource {
     Nodes,
     Pods,
     Events,
+    ControllerRevisions,
     Tokens,
 }
 
@@ -109,11 +112,13 @@ impl Resource {
             "Node" => Ok(Self::Nodes),
             "Pod" => Ok(Self::Pods),
             "Event" => Ok(Self::Events),
+            "ControllerRevision" => Ok(Self::ControllerRevisions),
             _ if known.role == Role::Ours => {
                 Err(usage(format!("this version of Everynode has no {}", known.plural)))
             }
             _ => Err(usage(format!(
-                "Everynode has no {}: it has daemonsets, nodes, pods, events and tokens",
+                "Everynode has no {}: it has daemonsets, nodes, pods, controllerrevisions, events and \
+                 tokens",
                 known.plural
             ))),
         }
@@ -126,6 +131,7 @@ impl Resource {
             Self::Nodes => Nodes::NAMES,
             Self::Pods => Pods::NAMES,
             Self::Events => Events::NAMES,
+            Self::ControllerRevisions => ControllerRevisions::NAMES,
             Self::Tokens => Tokens::NAMES,
         }
     }

@@ -10,7 +10,9 @@ use crate::args::{GetArgs, GetOutput};
 use crate::connect::Client;
 use crate::context::Context;
 use crate::error::Error;
-use crate::kinds::{DaemonSets, Events, Kind, Listed, Nodes, Pods, Resource, Tokens, name_of};
+use crate::kinds::{
+    ControllerRevisions, DaemonSets, Events, Kind, Listed, Nodes, Pods, Resource, Tokens, name_of,
+};
 use crate::out::Out;
 use crate::table::Table;
 use crate::targets::Targets;
@@ -60,6 +62,9 @@ pub(crate) async fn run(args: &GetArgs, context: &Context, out: &mut Out) -> Res
             Resource::Nodes => get.kind::<Nodes>(&client, names, &mut found, out).await?,
             Resource::Pods => get.kind::<Pods>(&client, names, &mut found, out).await?,
             Resource::Events => get.kind::<Events>(&client, names, &mut found, out).await?,
+            Resource::ControllerRevisions => {
+                get.kind::<ControllerRevisions>(&client, names, &mut found, out).await?;
+            }
             Resource::Tokens => get.kind::<Tokens>(&client, names, &mut found, out).await?,
         }
     }

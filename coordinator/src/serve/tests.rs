@@ -191,6 +191,46 @@ async fn a_daemon_set_lives_as_in_kubectl() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_former_revision_is_used_again() {
+    let coordinator = coordinator(&MemoryStore::new()).await;
+    let mut sets = DaemonSetsClient::new(coordinator.user(Role::Admin).await);
+    let undo =
+        |to_revision| v1::UndoRequest { name: "x".into(), to_revision, ..Default::default() };
+    let first = sets.create(put("x", "1")).await.unwrap().into_inner().daemon_set.unwrap();
+    let refused = sets.undo(undo(0)).await.unwrap_err();
+    assert_eq!(refused.message(), "no last revision to roll back to");
+    let mut second = put("x", "2");
+    let cause = [("kubernetes.io/change-cause".to_owned(), "more".to_owned())].into();
+    second.daemon_set.as_mut().unwrap().metadata.as_mut().unwrap().annotations = cause;
+    sets.apply(second).await.unwrap();
+
+    let dry = v1::UndoRequest { dry_run: true, ..undo(0) };
+    assert!(sets.undo(dry).await.unwrap().into_inner().changed);
+    assert_eq!(sets.get(get("x")).await.unwrap().into_inner().metadata.unwrap().generation, 2);
+
+    let back = sets.undo(undo(1)).await.unwrap().into_inner();
+    let set = back.daemon_set.unwrap();
+    assert!(back.changed);
+    assert_eq!(
+        (&set.spec, meta(Some(set.clone())).generation),
+        (&first.spec, 3),
+        "defaults and all"
+    );
+    assert!(meta(Some(set)).annotations.is_empty(), "what the other change was for");
+    let revisions = sets.revisions(get("x")).await.unwrap().into_inner().items;
+    let shown: Vec<_> = revisions.iter().map(|it| (it.number, it.change_cause.as_str())).collect();
+    assert_eq!(shown, [(2, "more"), (3, "")], "renumbered, none added");
+    assert!(!sets.undo(undo(3)).await.unwrap().into_inner().changed);
+    let refused = sets.undo(undo(1)).await.unwrap_err();
+    assert_eq!(refused.message(), "unable to find specified revision 1 in history");
+    let all = v1::GetRequest::default();
+    assert_eq!(sets.revisions(all).await.unwrap().into_inner().items.len(), 2);
+
+    let again = sets.undo(undo(0)).await.unwrap().into_inner().daemon_set;
+    assert_eq!(meta(again).annotations["kubernetes.io/change-cause"], "more");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_bad_object_is_refused_by_field() {
     let coordinator = coordinator(&MemoryStore::new()).await;
     let mut sets = DaemonSetsClient::new(coordinator.user(Role::Admin).await);

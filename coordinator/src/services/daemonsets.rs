@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 
 use everynode_coordinator_core::{Changed, Command, Fleet, Outcome, PutMode, SetView};
-use everynode_model::{Now, PodKey};
+use everynode_model::{DaemonSet, Now, PodKey};
 use everynode_proto::v1::daemon_sets_server::DaemonSets;
 use everynode_proto::v1::{self, EventKind};
 use tonic::{Request, Response, Status};
 
 use super::convert::set;
-use super::filter::{Filter, set_key};
+use super::filter::{Filter, given, set_key};
 use super::watch::{self, Gone, Watched};
-use super::{Api, list, put, unexpected};
+use super::{Api, list, put, undo, unexpected};
 use crate::status;
 
 #[tonic::async_trait]
@@ -93,10 +93,30 @@ impl DaemonSets for Api {
         request: Request<v1::GetRequest>,
     ) -> Result<Response<v1::RevisionList>, Status> {
         let v1::GetRequest { namespace, name } = request.into_inner();
-        let uid = named(self, set_key(&namespace, &name)?).await?.record.set.uid;
-        let revisions = self.read(move |fleet, _| fleet.revisions(uid)).await?;
-        let items = revisions.iter().map(|record| set::revision(&name, record)).collect();
-        list(v1::RevisionList { items })
+        let views = match name.as_str() {
+            "" => {
+                let namespace = given(&namespace);
+                self.read(move |fleet, _| fleet.sets(namespace.as_deref())).await?
+            }
+            name => vec![named(self, set_key(&namespace, name)?).await?],
+        };
+        let sets: Vec<_> = views.iter().map(|view| view.record.set.clone()).collect();
+        let read = move |fleet: &Fleet, _| {
+            let of = |set: DaemonSet| (fleet.revisions(set.uid), set.key);
+            sets.into_iter().map(of).collect::<Vec<_>>()
+        };
+        let found = self.read(read).await?;
+        let shown = found
+            .iter()
+            .flat_map(|(revisions, key)| revisions.iter().map(|record| set::revision(key, record)));
+        list(v1::RevisionList { items: shown.collect() })
+    }
+
+    async fn undo(
+        &self,
+        request: Request<v1::UndoRequest>,
+    ) -> Result<Response<v1::PutDaemonSetResponse>, Status> {
+        undo::undo(self, request.into_inner()).await.map(Response::new)
     }
 }
 

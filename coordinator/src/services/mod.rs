@@ -13,6 +13,7 @@ mod nodes;
 mod pods;
 mod put;
 mod tokens;
+mod undo;
 mod watch;
 
 use std::sync::Arc;

@@ -22,10 +22,10 @@ use crate::status;
 
 /// How often a put that found the object changed under it looks again. More than that in a row
 /// means that several writers want different things, which no retry settles.
-const TRIES: usize = 5;
+pub(super) const TRIES: usize = 5;
 
 /// Where `kubectl` keeps what a change was for.
-const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
+pub(super) const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
 
 /// What is stored of a set that is to be changed.
 struct Existing {
@@ -269,7 +269,8 @@ fn change_cause(object: &Value) -> String {
     cause.and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-async fn response(
+/// The answer to a put that had this outcome.
+pub(super) async fn response(
     api: &Api,
     outcome: Outcome,
     admitted: &Admitted,

@@ -53,7 +53,7 @@ pub(in crate::services) fn message(view: &PodView, labels: &PodLabels) -> v1::Po
 }
 
 /// The template's labels and the one that Kubernetes adds to tell revisions apart.
-fn template_labels(body: &[u8], revision: Digest) -> Labels {
+pub(super) fn template_labels(body: &[u8], revision: Digest) -> Labels {
     // What is stored was admitted, so it is JSON.
     let template: Value = serde_json::from_slice(body).unwrap_or_default();
     let labels = template.pointer("/metadata/labels").and_then(Value::as_object);

@@ -1,10 +1,12 @@
 //! DaemonSets and their revisions.
 
 use everynode_coordinator_core::{RevisionRecord, SetRecord, SetView};
+use everynode_model::PodKey;
 use everynode_proto::convert::json::to_struct;
 use everynode_proto::v1;
 use serde_json::{Map, Value};
 
+use super::pod::template_labels;
 use super::timestamp;
 
 /// A DaemonSet and how it is doing.
@@ -39,14 +41,24 @@ pub(in crate::services) fn stored(record: &SetRecord) -> v1::DaemonSet {
 }
 
 /// One version of a set's template; `set` is its DaemonSet's name.
-pub(in crate::services) fn revision(set: &str, record: &RevisionRecord) -> v1::Revision {
+pub(in crate::services) fn revision(set: &PodKey, record: &RevisionRecord) -> v1::Revision {
     let template: Map<String, Value> = serde_json::from_slice(&record.body).unwrap_or_default();
+    let name = format!("{}-{}", set.name(), record.digest.short());
+    let created = Some(timestamp(record.created_at));
     v1::Revision {
-        name: format!("{set}-{}", record.digest.short()),
+        name: name.clone(),
         number: i64::try_from(record.number).unwrap_or(i64::MAX),
         change_cause: record.change_cause.clone(),
-        creation_timestamp: Some(timestamp(record.created_at)),
+        creation_timestamp: created,
         template: Some(to_struct(&template)),
+        metadata: Some(v1::ObjectMeta {
+            name,
+            namespace: set.namespace().into(),
+            creation_timestamp: created,
+            labels: template_labels(&record.body, record.digest).into_iter().collect(),
+            ..Default::default()
+        }),
+        daemon_set: set.name().into(),
     }
 }
 

@@ -1,0 +1,125 @@
+//! `rollout undo`: back to the template of a former revision.
+//!
+//! The template is stored in its normal form, which is an object too: what was dropped from it are
+//! defaults, and the door puts them back. It keeps the digest and the body under which it is stored,
+//! also where they were made in an earlier normal form: nodes that still run it are not restarted.
+
+use std::sync::Arc;
+
+use everynode_coordinator_core::{
+    Command, Fleet, Outcome, PutMode, Refusal, RevisionRecord, SetRecord,
+};
+use everynode_manifest::{Admitted, admit, daemon_set_from, spec_changed};
+use everynode_model::PodKey;
+use everynode_proto::error::refusal;
+use everynode_proto::v1;
+use serde_json::Value;
+use tonic::{Code, Status};
+
+use super::Api;
+use super::filter::set_key;
+use super::put::{CHANGE_CAUSE, TRIES, response};
+use crate::driver::CommandError;
+use crate::status;
+
+/// What there is, and where it is to go back to.
+struct Way {
+    record: Arc<SetRecord>,
+    to: Arc<RevisionRecord>,
+}
+
+/// Follows a request to go back.
+pub(super) async fn undo(
+    api: &Api,
+    request: v1::UndoRequest,
+) -> Result<v1::PutDaemonSetResponse, Status> {
+    let key = set_key(&request.namespace, &request.name)?;
+    let mut tries = 1;
+    loop {
+        let (asked, number) = (key.clone(), request.to_revision);
+        let way = api.read(move |fleet, _| find(fleet, &asked, number)).await??;
+        let admitted = way.admitted()?;
+        let command = way.command(&admitted)?;
+        match way.follow(api, command, request.dry_run).await {
+            Err(CommandError::Refused(Refusal::Conflict { .. })) if tries < TRIES => tries += 1,
+            Err(error) => return Err(status::command(&error)),
+            Ok(outcome) => return response(api, outcome, &admitted).await,
+        }
+    }
+}
+
+fn find(fleet: &Fleet, key: &PodKey, number: i64) -> Result<Way, Status> {
+    let view = fleet.set(key);
+    let record = view.ok_or_else(|| status::not_found("daemonsets.apps", key.name()))?.record;
+    let revisions = fleet.revisions(record.set.uid);
+    let to = match number {
+        0 => revisions.iter().rev().find(|revision| revision.digest != record.set.revision),
+        number => revisions
+            .iter()
+            .find(|revision| i64::try_from(revision.number).is_ok_and(|known| known == number)),
+    };
+    let to = to.cloned().ok_or_else(|| {
+        let message = match number {
+            0 => "no last revision to roll back to".to_owned(),
+            number => format!("unable to find specified revision {number} in history"),
+        };
+        refusal(Code::NotFound, "RevisionNotFound", message)
+    })?;
+    Ok(Way { record, to })
+}
+
+impl Way {
+    /// The object with the former template, through the door.
+    fn admitted(&self) -> Result<Admitted, Status> {
+        let mut object: Value = serde_json::from_slice(&self.record.object).unwrap_or_default();
+        object["spec"]["template"] = serde_json::from_slice(&self.to.body).unwrap_or_default();
+        // What the change was for, people read at the object as well.
+        let cause = self.to.change_cause.as_str();
+        match object["metadata"]["annotations"].as_object_mut() {
+            Some(annotations) if cause.is_empty() => _ = annotations.remove(CHANGE_CAUSE),
+            Some(annotations) => _ = annotations.insert(CHANGE_CAUSE.into(), cause.into()),
+            None if cause.is_empty() => {}
+            None => object["metadata"]["annotations"][CHANGE_CAUSE] = cause.into(),
+        }
+        admit(&object).map_err(|rejected| status::rejected(&rejected))
+    }
+
+    async fn follow(
+        &self,
+        api: &Api,
+        command: Command,
+        dry_run: bool,
+    ) -> Result<Outcome, CommandError> {
+        if self.record.set.revision == self.to.digest {
+            let record = Box::new(SetRecord::clone(&self.record));
+            return Ok(Outcome::Set { record, created: false, changed: false });
+        }
+        let handle = &api.parts.handle;
+        if !dry_run {
+            return handle.command(command).await;
+        }
+        let decision = handle.read(move |fleet, now| fleet.decide(&command, now)).await?;
+        Ok(decision.map_err(CommandError::Refused)?.outcome)
+    }
+
+    fn command(&self, admitted: &Admitted) -> Result<Command, Status> {
+        let (record, to) = (&self.record, &self.to);
+        let set =
+            daemon_set_from(&admitted.object, record.set.uid, 0, to.digest).map_err(|error| {
+                tracing::error!(%error, "a former template was admitted and can't be used");
+                Status::internal("the template was admitted and can't be used; the log says why")
+            })?;
+        let stored: Value = serde_json::from_slice(&record.object).unwrap_or_default();
+        Ok(Command::PutSet {
+            mode: PutMode::Replace,
+            set: Box::new(set),
+            object: admitted.object.to_string().into_bytes().into(),
+            spec_changed: spec_changed(&stored, &admitted.object),
+            body: Arc::clone(&to.body),
+            normal_form: to.normal_form,
+            // Its own stays with it.
+            change_cause: String::new(),
+            expected_version: Some(record.resource_version),
+        })
+    }
+}
