@@ -184,7 +184,8 @@ pub(crate) fn about_node(node: &NodeRecord) -> InvolvedObject {
     }
 }
 
-fn about_set(key: &PodKey, set: SetUid) -> InvolvedObject {
+/// An event's object: a DaemonSet.
+pub(crate) fn about_set(key: &PodKey, set: SetUid) -> InvolvedObject {
     InvolvedObject {
         kind: "DaemonSet".into(),
         namespace: key.namespace().into(),

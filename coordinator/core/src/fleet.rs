@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use everynode_model::{NodeUid, Now, PodKey, SetUid, Term, Timestamp};
 
 use crate::assign::Desk;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::events::Events;
 use crate::observe::Observation;
@@ -26,6 +27,8 @@ pub struct Fleet {
     /// round.
     pub(crate) reported: BTreeMap<PodKey, BTreeSet<NodeUid>>,
     pub(crate) tallies: BTreeMap<SetUid, Tally>,
+    /// Of sets whose rollout is under way.
+    pub(crate) clocks: BTreeMap<SetUid, Clock>,
     /// When whose lease is to be looked at.
     pub(crate) leases: BTreeSet<(Timestamp, NodeUid)>,
     /// When which pod will have been ready long enough.
@@ -83,6 +86,7 @@ impl Fleet {
             seen: BTreeMap::new(),
             reported: BTreeMap::new(),
             tallies: BTreeMap::new(),
+            clocks: BTreeMap::new(),
             leases: BTreeSet::new(),
             ripening: BTreeSet::new(),
             window_ends: now.steady.after(config.registration_window),
@@ -194,6 +198,7 @@ impl Fleet {
         self.advance(former.now);
         self.version = self.version.max(former.version) + 1;
         self.window_ends = former.window_ends;
+        self.clocks.append(&mut former.clocks);
         for (set, version) in former.status_versions {
             let known = self.status_versions.get_mut(&set);
             known.into_iter().for_each(|known| *known = version.max(*known));
@@ -293,6 +298,7 @@ impl Fleet {
         } else if let (false, Some(key)) = (gone, key) {
             self.changed.insert(Changed::Set(key, set));
         }
+        self.set_clock(set);
     }
 
     /// Computes one cell anew and keeps the sums, the order of rollouts and the deadlines right.
@@ -301,10 +307,11 @@ impl Fleet {
         let (cell, ripens) = self.cell(records, set, node);
         let key = records.record.as_ref().map(|record| record.set.key.clone());
         let tally = self.tallies.entry(set).or_default();
-        let shown = |tally: &Tally| (tally.status, tally.spending(), tally.to_move(), tally.held);
+        let shown = |tally: &Tally| (tally.status, tally.counts());
         let before = shown(tally);
         let former = tally.replace(node, cell);
         let counts_changed = shown(tally) != before;
+        self.set_clock(set);
         let Some(key) = key else { return };
         if former.place != cell.place || former.stand != cell.stand {
             self.changed.insert(Changed::Pod(node, key.clone()));

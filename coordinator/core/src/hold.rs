@@ -172,7 +172,7 @@ impl Fleet {
         };
         // Whoever has called with the target goes on in the rollout that is taken up again.
         let head = records.head.as_ref()?;
-        let on_target = pod.revision == head.target && head.stable != head.target;
+        let on_target = pod.revision == head.target && head.is_under_way();
         let given = granted.map_or(0, |grant| grant.rollout);
         let rollout = if on_target { head.rollout } else { given };
         let runs = Grant { revision: pod.revision, replace: pod.replace, rollout };
@@ -198,8 +198,8 @@ impl Fleet {
         let term = self.records.cluster.term;
         let live = self.records.sets.values().filter(|records| records.record.is_some());
         let heads = live.filter_map(|records| records.head.as_ref());
-        let of_copy = heads
-            .filter(move |head| head.stable != head.target && !is_rollout_of(head.rollout, term));
+        let of_copy =
+            heads.filter(move |head| head.is_under_way() && !is_rollout_of(head.rollout, term));
         of_copy.map(move |head| {
             let rollout = next_rollout(head.rollout, term);
             Write::put(Record::GrantHead(GrantHead { rollout, ..head.clone() }))

@@ -112,7 +112,8 @@ pub fn generations_never_fall(before: &Stamp, next: &Stamp) -> Result<(), Violat
 /// When one is not.
 pub fn grants_name_kept_revisions(fleet: &Fleet) -> Result<(), Violation> {
     for (uid, records) in fleet.records.sets.iter().filter(|(_, set)| set.record.is_some()) {
-        let head = records.head.iter().flat_map(|head| [head.stable, head.target]);
+        let head =
+            records.head.iter().flat_map(|head| head.stable.into_iter().chain([head.target]));
         let exceptions = records.chunks.values().flat_map(|chunk| chunk.values());
         for digest in head.chain(exceptions.map(|grant| grant.revision)) {
             let kept = records.revisions.contains_key(&digest);
@@ -134,7 +135,7 @@ pub fn grants_name_known_nodes(fleet: &Fleet) -> Result<(), Violation> {
             // Only nodes that are gone may wait for a step; decisions take care of the others.
             let right = placed.unwrap_or_else(|| {
                 let strays = fleet.tallies.get(uid).map(|tally| &tally.strays);
-                strays.is_some_and(|strays| strays.iter().any(|(_, stray)| stray == node))
+                strays.is_some_and(|strays| strays.iter().any(|(.., stray)| stray == node))
             });
             holds(right, "grants_name_known_nodes", || format!("{uid}: {node}"))?;
         }

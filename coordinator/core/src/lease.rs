@@ -55,6 +55,7 @@ impl Fleet {
     pub fn frozen(&mut self, now: Now) {
         self.advance(now);
         self.window_ends = self.now.steady.after(self.config.registration_window);
+        self.restart_clocks();
         let earliest = self.now.steady.after(self.config.lease);
         let overdue = |(deadline, _): &&(Timestamp, NodeUid)| *deadline < earliest;
         let early: Vec<_> = self.leases.iter().take_while(overdue).copied().collect();
@@ -69,7 +70,7 @@ impl Fleet {
         let lease = self.leases.first().map(|(deadline, _)| *deadline);
         let ripens = self.ripening.first().map(|(ripens, _, _)| *ripens);
         let window = Some(self.window_ends).filter(|ends| *ends > self.now.steady);
-        [lease, ripens, window].into_iter().flatten().min()
+        [lease, ripens, window, self.clocks_wake_at()].into_iter().flatten().min()
     }
 
     /// Whether this coordinator has led for long enough to tell who is away.

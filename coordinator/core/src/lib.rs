@@ -19,7 +19,9 @@
 pub mod mutation;
 
 mod assign;
+mod clock;
 pub mod command;
+mod conditions;
 pub mod config;
 mod copies;
 mod decide;
@@ -35,7 +37,9 @@ pub mod record;
 mod records;
 mod rollout;
 mod seen;
+mod stage;
 mod status;
+mod sweep;
 pub mod view;
 mod views;
 mod why;

@@ -53,6 +53,12 @@ mod on {
         IgnoreBudget,
         /// Nor of the registration window.
         IgnoreWindow,
+        /// Nor of a pause.
+        IgnorePause,
+        /// Nor of a target that has failed.
+        IgnoreFailure,
+        /// Nor of who goes first.
+        IgnoreCanaries,
         /// Who is not known is taken for removed.
         TearDownUnknown,
         /// Who is removed is taken for empty.

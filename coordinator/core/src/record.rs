@@ -109,18 +109,21 @@ pub struct RevisionRecord {
 }
 
 /// The rule of a DaemonSet's grants: every node runs [`Self::stable`], but for the exceptions in
-/// the chunks ([`RecordKey::GrantChunk`]).
+/// the chunks ([`RecordKey::GrantChunk`]). While the first rollout is under way the rule is that
+/// nobody has a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GrantHead {
     /// Of which DaemonSet.
     pub set: SetUid,
-    /// What a node gets that joins now: the last revision that was rolled out to the end.
-    pub stable: Digest,
+    /// What a node gets that joins now: the last revision that was rolled out to the end, if one was.
+    pub stable: Option<Digest>,
     /// Where the rollout leads; equal to `stable` when there is none under way.
     pub target: Digest,
     /// Which rollout leads there: a number that only grows (`next_rollout`).
     pub rollout: u64,
-    /// Marks of a rollout that must not go on, by name, with why (`paused`, `held`, `failed`).
+    /// Which rollout was let past its canaries last.
+    pub promoted: u64,
+    /// Marks of a rollout that must not go on as it is, by name, with why (`failed`: its target has).
     pub marks: BTreeMap<String, String>,
 }
 

@@ -289,10 +289,12 @@ impl SetRecords {
         self.chunks.get(&bucket(node))?.get(&node).copied()
     }
 
-    /// What the node is granted: its exception, or else the rule.
+    /// What the node is granted: its exception, or else the rule. Nothing while its turn in the first
+    /// rollout has not come.
     pub(crate) fn grant(&self, node: NodeUid) -> Option<Grant> {
-        let rule = |head: &GrantHead| Grant { revision: head.stable, replace: 0, rollout: 0 };
-        self.exception(node).or_else(|| self.head.as_ref().map(rule))
+        let rule =
+            |head: &GrantHead| Some(Grant { revision: head.stable?, replace: 0, rollout: 0 });
+        self.exception(node).or_else(|| self.head.as_ref().and_then(rule))
     }
 
     /// What the node has to do with this set.

@@ -6,11 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use everynode_model::{NodeUid, PodStatus, SetUid, Timestamp};
+use everynode_model::{Digest, NodeUid, PodStatus, RolloutPolicy, SetUid, Timestamp};
 
 use crate::Fleet;
 use crate::grants::rank;
-use crate::record::{Grant, GrantHead};
+use crate::record::{Grant, GrantHead, NodeRecord};
 use crate::records::{Place, SetRecords};
 use crate::seen::is_ready;
 use crate::view::SetStatus;
@@ -34,11 +34,16 @@ pub(crate) struct Cell {
     pub(crate) available: bool,
     /// Whether orders are held and its grant is to follow what it runs.
     pub(crate) astray: bool,
+    /// Whether it may be among those that go first.
+    pub(crate) canary: bool,
+    /// Whether it runs the target or is to, whichever rollout said so.
+    pub(crate) moved: bool,
     /// Where the node stands in the rollout.
     pub(crate) stand: Stand,
 }
 
-/// Where a node stands in a set's rollout.
+/// Where a node stands in a set's rollout. The goal is the target, or where a failed rollout goes back
+/// to ([`GrantHead::goal`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Stand {
     /// It does not take part: it has no place, or runs what is wanted, or is granted that by the
@@ -48,39 +53,50 @@ pub(crate) enum Stand {
     /// It was granted the target by this rollout and has not made it available, or no longer:
     /// spends the budget, also where it has gone dark since.
     Moving,
-    /// It has the target by the rule or by a former rollout, can be reached, and its pod is not
-    /// available: spends.
+    /// It has the goal by the rule, by a former rollout or because it was sent back, can be reached,
+    /// and its pod is not available: spends.
     Limping,
-    /// It is not on the target, can be reached, and its pod is not available: spends, and is
-    /// moved at once since nothing is lost by it.
+    /// It is not on the goal, can be reached, and its pod is not available: spends, and is moved at
+    /// once since nothing is lost by it. Also one that can't be reached and is to go back: it must
+    /// not start what has failed when it returns.
     Broken,
-    /// It is not on the target and its pod is available: is moved when the budget allows.
+    /// It is not on the goal and its pod is available: is moved when the budget allows.
     Waiting,
-    /// It is not on the target and can't be reached: neither spends nor blocks.
+    /// It is not on the goal and can't be reached: neither spends nor blocks.
     Absent,
-    /// Somebody at the machine holds its pod, and it is not an available one of the target: it
+    /// Somebody at the machine holds its pod, and it is not an available one of the goal: it
     /// says no until it is released, and is as one that is absent, whatever it was granted.
     Held,
 }
 
-/// The sum of a set's cells. Nodes that a rollout may move are kept in its order ([`rank`]).
+/// A node's place in the order of a rollout: whether it is no canary, its [`rank`], its uid.
+pub(crate) type Turn = (bool, u64, NodeUid);
+
+/// The sum of a set's cells. Nodes that a rollout may move are kept in its order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) status: SetStatus,
+    /// Of the desired nodes, those that may be canaries.
+    pub(crate) canaries: usize,
+    /// Those that run the target or are to.
+    pub(crate) moved: usize,
+    pub(crate) moved_canaries: usize,
+    /// Of the moved, those with an available pod of the target.
+    pub(crate) done: usize,
     pub(crate) moving: usize,
     pub(crate) limping: usize,
     pub(crate) absent: usize,
     pub(crate) held: usize,
-    pub(crate) broken: BTreeSet<(u64, NodeUid)>,
-    pub(crate) waiting: BTreeSet<(u64, NodeUid)>,
+    pub(crate) broken: BTreeSet<Turn>,
+    pub(crate) waiting: BTreeSet<Turn>,
     /// The absent and the held ones whose grant is only the rule's.
-    pub(crate) unpinned: BTreeSet<(u64, NodeUid)>,
+    pub(crate) unpinned: BTreeSet<Turn>,
     /// Nodes whose exception says what the rule says.
-    pub(crate) redundant: BTreeSet<(u64, NodeUid)>,
+    pub(crate) redundant: BTreeSet<Turn>,
     /// Nodes with an exception and without a place.
-    pub(crate) strays: BTreeSet<(u64, NodeUid)>,
+    pub(crate) strays: BTreeSet<Turn>,
     /// Nodes whose grant is to follow what they run, while orders are held.
-    pub(crate) astray: BTreeSet<(u64, NodeUid)>,
+    pub(crate) astray: BTreeSet<Turn>,
     pub(crate) cells: BTreeMap<NodeUid, Cell>,
 }
 
@@ -108,6 +124,12 @@ impl Tally {
         self.waiting.len() + self.broken.len() + self.moving
     }
 
+    /// Whatever else conditions and reasons are made of.
+    pub(crate) fn counts(&self) -> impl PartialEq + use<> {
+        let sums = [self.canaries, self.moved, self.moved_canaries, self.done, self.held];
+        (sums, self.moving, self.limping, self.broken.len(), self.waiting.len(), self.absent)
+    }
+
     fn count(&mut self, node: NodeUid, cell: Cell, more: bool) {
         let status = &mut self.status;
         let runs = cell.place == Place::Run;
@@ -117,7 +139,18 @@ impl Tally {
         bump(&mut status.ready, runs && cell.ready, more);
         bump(&mut status.updated, runs && cell.updated, more);
         bump(&mut status.available, runs && cell.available, more);
-        let place = (rank(node), node);
+        let sums = [
+            (&mut self.canaries, cell.canary),
+            (&mut self.moved, cell.moved),
+            (&mut self.moved_canaries, cell.moved && cell.canary),
+            (&mut self.done, cell.moved && cell.updated && cell.available),
+        ];
+        for (sum, counts) in sums {
+            if runs && counts {
+                step(sum, more);
+            }
+        }
+        let place = (!cell.canary, rank(node), node);
         match cell.stand {
             Stand::Done => {}
             Stand::Moving => step(&mut self.moving, more),
@@ -158,7 +191,8 @@ impl Fleet {
         let (Some(active), Some(seen)) = (self.records.active(node), self.seen.get(&node)) else {
             return nothing;
         };
-        let Some(grant) = records.grant(node) else { return nothing };
+        let policy = &record.set.rollout;
+        let (grant, goal) = (records.grant(node), head.goal(policy));
         let place = records.place(active);
         let seen_place = seen.places.get(&record.set.key);
         let pod = seen_place.and_then(|place| place.pod_of(set));
@@ -168,26 +202,29 @@ impl Fleet {
             .filter(|_| ready)
             .map(|(place, pod)| place.available_at(pod, record.set.min_ready));
         let available = ripe.is_some_and(|ripe| ripe <= self.now.steady);
-        let as_granted =
-            pod.is_some_and(|pod| (pod.revision, pod.replace) == (grant.revision, grant.replace));
-        let on_target = grant.revision == head.target;
+        let as_granted = pod.zip(grant).is_some_and(|(pod, grant)| {
+            (pod.revision, pod.replace) == (grant.revision, grant.replace)
+        });
+        let granted = grant.map(|grant| grant.revision);
+        let moved = granted == Some(head.target);
         let cell = Cell {
             place,
             exception,
-            redundant: exception && place == Place::Run && is_redundant(head, grant),
+            redundant: exception && place == Place::Run && is_redundant(head, goal, grant),
             present: pod.is_some(),
             ready,
-            updated: pod.is_some_and(|pod| pod.revision == head.target)
-                && (as_granted || !on_target),
+            updated: pod.is_some_and(|pod| pod.revision == head.target) && (as_granted || !moved),
             available,
             astray: self.followed(records, active, seen).is_some(),
-            stand: match (place, on_target) {
+            canary: place == Place::Run && is_canary(policy, active),
+            moved,
+            stand: match (place, granted == Some(goal)) {
                 (Place::None | Place::Keep, _) => Stand::Done,
                 (Place::Run, true) if available && as_granted => Stand::Done,
                 // Also where it has gone dark since: it is no failure of what it was granted.
                 (Place::Run, _) if pod.is_some_and(PodStatus::is_held) => Stand::Held,
-                (Place::Run, true) => short_of_target(head, grant, seen.is_ready()),
-                (Place::Run, false) if !seen.is_ready() => Stand::Absent,
+                (Place::Run, true) => short_of_goal(head, grant, seen.is_ready()),
+                (Place::Run, false) if !seen.is_ready() && !head.goes_back(policy) => Stand::Absent,
                 (Place::Run, false) if available => Stand::Waiting,
                 (Place::Run, false) => Stand::Broken,
             },
@@ -196,10 +233,16 @@ impl Fleet {
     }
 }
 
-/// Where a node stands that has the target and not, or no longer, an available pod of it.
-fn short_of_target(head: &GrantHead, grant: Grant, reachable: bool) -> Stand {
+/// Whether the node may be among those that go first; with no canaries asked for, all are alike.
+fn is_canary(policy: &RolloutPolicy, node: &NodeRecord) -> bool {
+    let selector = policy.canary.as_ref().and_then(|canary| canary.selector.as_ref());
+    selector.is_none_or(|selector| selector.matches(&node.labels))
+}
+
+/// Where a node stands that has the goal and not, or no longer, an available pod of it.
+fn short_of_goal(head: &GrantHead, grant: Option<Grant>, reachable: bool) -> Stand {
     // A rollout ends when all that it granted is available: what happens later is no fault of it.
-    let stepped = head.stable != head.target && grant.rollout == head.rollout;
+    let stepped = head.is_under_way() && grant.is_some_and(|grant| grant.rollout == head.rollout);
     match (stepped, reachable) {
         (true, _) => Stand::Moving,
         (false, true) => Stand::Limping,
@@ -207,9 +250,10 @@ fn short_of_target(head: &GrantHead, grant: Grant, reachable: bool) -> Stand {
     }
 }
 
-/// Whether a grant says what the rule says while no rollout is under way.
-fn is_redundant(head: &GrantHead, grant: Grant) -> bool {
-    head.stable == head.target && grant.revision == head.stable && grant.replace == 0
+/// Whether a grant says what the rule says, with nothing to be moved elsewhere.
+fn is_redundant(head: &GrantHead, goal: Digest, grant: Option<Grant>) -> bool {
+    let rule = |grant: Grant| (grant.revision, grant.replace) == (goal, 0);
+    head.stable == Some(goal) && grant.is_some_and(rule)
 }
 
 fn bump(counter: &mut u32, counts: bool, more: bool) {
@@ -224,7 +268,7 @@ fn step(counter: &mut usize, more: bool) {
     if more { *counter += 1 } else { *counter -= 1 }
 }
 
-fn keep(nodes: &mut BTreeSet<(u64, NodeUid)>, place: (u64, NodeUid), more: bool) {
+fn keep(nodes: &mut BTreeSet<Turn>, place: Turn, more: bool) {
     if more {
         nodes.insert(place)
     } else {

@@ -45,8 +45,8 @@ pub struct SetView {
     pub record: Arc<SetRecord>,
     /// The counters.
     pub status: SetStatus,
-    /// What is rolled out to new nodes, and where the rollout leads.
-    pub stable: Digest,
+    /// What is rolled out to new nodes; `None` while the first rollout is under way.
+    pub stable: Option<Digest>,
     /// Where the rollout leads; the same as `stable` when none is under way.
     pub target: Digest,
     /// Conditions: type, whether it holds, and why. `Progressing`, `Available`, `Degraded`.

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use everynode_model::{
-    Digest, HELD_ON_NODE, NodeName, NodeUid, PodKey, PodStatus, Reason, SetUid, Strategy, pod_name,
-};
+use everynode_model::{Digest, NodeName, NodeUid, PodKey, PodStatus, Reason, SetUid, pod_name};
 
 use crate::Fleet;
-use crate::record::{EventRecord, GrantHead, NodeRecord, RevisionRecord, TokenRecord};
-use crate::records::{Place, SetRecords};
+use crate::conditions::conditions;
+use crate::record::{EventRecord, NodeRecord, RevisionRecord, TokenRecord};
+use crate::records::Place;
 use crate::seen::Seen;
 use crate::status::Tally;
 use crate::view::{NodeView, PodView, Readiness, SetView};
@@ -214,40 +213,4 @@ fn node_view(
         ahead,
         resource_version: record.resource_version.max(seen.version),
     }
-}
-
-fn conditions(
-    records: &SetRecords,
-    head: &GrantHead,
-    tally: &Tally,
-) -> Vec<(String, bool, Reason)> {
-    let status = tally.status;
-    let (updated, desired) = (status.updated, status.desired);
-    let moved = format!("{updated} of {desired} pods are of the newest revision");
-    let held = format!("{} of the others are held at their nodes", tally.held);
-    let on_delete =
-        records.record.as_ref().is_some_and(|record| record.set.strategy == Strategy::OnDelete);
-    let progressing = match (head.marks.first_key_value(), tally.to_move()) {
-        (_, 0) if tally.held > 0 => (false, Reason::new(HELD_ON_NODE, format!("{moved}; {held}"))),
-        (_, 0) => (false, Reason::new("Complete", moved)),
-        (Some((mark, why)), _) => (false, Reason::new("Held", format!("{moved}; {mark}: {why}"))),
-        (None, _) if on_delete => (false, Reason::new("OnDelete", moved)),
-        (None, _) => (true, Reason::new("RollingOut", moved)),
-    };
-    let missing = desired.saturating_sub(status.available) as usize;
-    let have = format!("{} of {desired} pods are available", status.available);
-    let available = match missing <= Fleet::budget(records, tally) {
-        true => (true, Reason::new("MinimumAvailable", have)),
-        false => (false, Reason::new("TooFewAvailable", have)),
-    };
-    let bad = tally.spending();
-    let degraded = match bad {
-        0 if tally.held > 0 => (false, Reason::new(HELD_ON_NODE, held)),
-        0 => (false, Reason::new("AsExpected", "no reachable node lacks its pod")),
-        _ => (true, Reason::new("PodsUnavailable", format!("{bad} nodes lack an available pod"))),
-    };
-    [("Progressing", progressing), ("Available", available), ("Degraded", degraded)]
-        .into_iter()
-        .map(|(name, (holds, reason))| (name.to_owned(), holds, reason))
-        .collect()
 }

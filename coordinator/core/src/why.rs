@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use everynode_model::{HELD_ON_NODE, NodeUid, PodKey, PodStatus, Reason, SetUid, Strategy};
+use everynode_model::{
+    CanaryWait, HELD_ON_NODE, NodeUid, PodKey, PodStatus, Reason, SetUid, Strategy,
+};
 
 use crate::Fleet;
 use crate::hold::higher_term;
@@ -13,7 +15,8 @@ use crate::placement::verdict;
 use crate::record::{Grant, GrantHead, NodeRecord};
 use crate::records::{Place, SetRecords};
 use crate::seen::{Seen, is_ready};
-use crate::status::Stand;
+use crate::stage::Stage;
+use crate::status::{Stand, Tally};
 use crate::view::{Readiness, Why};
 
 /// What to ask `why` about; everything where nothing is named.
@@ -103,7 +106,7 @@ impl Fleet {
     ) -> Option<(bool, Reason, Option<&PodStatus>)> {
         let record = records.record.as_ref()?;
         let head = records.head.as_ref()?;
-        let grant = records.grant(node)?;
+        let grant = records.grant(node);
         let active = self.records.active(node)?;
         let seen = self.seen.get(&node)?;
         let place = seen.places.get(&record.set.key);
@@ -125,11 +128,19 @@ impl Fleet {
         let fault = self
             .absence(seen, active)
             .or_else(|| pod.filter(|pod| pod.is_held() && !done).map(held))
-            .or_else(|| self.not_told(records, uid, head, grant, pod, active))
-            .or_else(|| self.not_running(records, seen, grant, pod, done));
+            .or_else(|| match grant {
+                Some(grant) => self
+                    .not_told(records, uid, head, grant, pod, active)
+                    .or_else(|| self.not_running(records, seen, grant, pod, done)),
+                None if self.records.hold.is_some() => {
+                    Some(orders_held("its pod waits to be started"))
+                }
+                None => Some(self.not_granted(records, uid, head, active)),
+            });
         let fine = fault.is_none() || mutated!(HideReason);
         let reason = fault.unwrap_or_else(|| {
-            Reason::new("Running", format!("revision {} is available", grant.revision.short()))
+            let hash = grant.map(|grant| grant.revision.short()).unwrap_or_default();
+            Reason::new("Running", format!("revision {hash} is available"))
         });
         Some((fine, reason, pod))
     }
@@ -155,7 +166,7 @@ impl Fleet {
             };
         }
         if grant.revision != head.target {
-            return Some(self.not_granted(records, uid, head));
+            return Some(self.not_granted(records, uid, head, node));
         }
         if let Some(term) = self.higher_term(node.uid) {
             let message = higher_term(node, term, self.records.cluster.term);
@@ -182,11 +193,21 @@ impl Fleet {
         }
     }
 
-    fn not_granted(&self, records: &SetRecords, uid: SetUid, head: &GrantHead) -> Reason {
-        if let Some((mark, why)) = head.marks.first_key_value() {
-            return Reason::new("RolloutHeld", format!("the rollout is {mark}: {why}"));
-        }
+    /// Why a node has not been granted the newest revision, in the order in which a step looks at it.
+    fn not_granted(
+        &self,
+        records: &SetRecords,
+        uid: SetUid,
+        head: &GrantHead,
+        node: &NodeRecord,
+    ) -> Reason {
+        let empty = Tally::default();
+        let tally = self.tallies.get(&uid).unwrap_or(&empty);
         let strategy = records.record.as_ref().map(|record| record.set.strategy);
+        let stage = Stage::of(records, tally);
+        if let Some(Stage::Stopped { reason, why }) = &stage {
+            return Reason::new(*reason, format!("the rollout is stopped: {why}"));
+        }
         if strategy == Some(Strategy::OnDelete) {
             let message = "updateStrategy is OnDelete: the pod is replaced when it is deleted";
             return Reason::new("OnDelete", message);
@@ -195,9 +216,24 @@ impl Fleet {
             let message = "the coordinator began to lead a moment ago and waits for nodes to call";
             return Reason::new("RegistrationWindow", message);
         }
-        let tally = self.tallies.get(&uid);
-        let spent = tally.map_or(0, crate::status::Tally::spending);
-        let budget = tally.map_or(0, |tally| Self::budget(records, tally));
+        let canary = tally.cells.get(&node.uid).is_some_and(|cell| cell.canary);
+        match stage {
+            Some(Stage::Back { why }) => {
+                let hash = head.target.short();
+                let message = format!("revision {hash} has failed, nodes go back from it: {why}");
+                return Reason::new("RolledBack", message);
+            }
+            Some(Stage::Canary { limit }) if !canary || tally.moved_canaries >= limit => {
+                return Reason::new("CanaryWaiting", canary_message(records, tally, limit));
+            }
+            Some(Stage::Open { limit }) if tally.moved >= limit => {
+                let message =
+                    format!("partition: {} of {limit} nodes that may be were moved", tally.moved);
+                return Reason::new("Partitioned", message);
+            }
+            _ => {}
+        }
+        let (spent, budget) = (tally.spending(), Self::budget(records, tally));
         let message = format!("waits for its turn: {spent} of {budget} pods may be unavailable");
         Reason::new("RolloutPending", message)
     }
@@ -253,6 +289,30 @@ impl Fleet {
         }
         let message = format!("ready for less than {} s", record.set.min_ready.as_secs());
         (!done).then(|| Reason::new("MinReadySeconds", message))
+    }
+}
+
+/// What is waited for before nodes that are no canaries are moved.
+pub(crate) fn canary_message(records: &SetRecords, tally: &Tally, limit: usize) -> String {
+    let canary = records.record.as_ref().and_then(|record| record.set.rollout.canary.as_ref());
+    let done = format!("{} of {limit} canaries were moved", tally.moved_canaries);
+    if tally.canaries == 0 {
+        return "no node matches the canary selector: nothing is moved until one does".into();
+    }
+    if tally.moved_canaries < limit || tally.moving > 0 {
+        return format!("{done}, and {} are not available yet", tally.moving);
+    }
+    match canary.map(|canary| canary.wait) {
+        Some(CanaryWait::Manual) => {
+            format!("{done} and are available: everynode rollout resume lets the others follow")
+        }
+        Some(CanaryWait::For(time)) => {
+            format!(
+                "{done} and are available; the others follow after {} s of that",
+                time.as_secs()
+            )
+        }
+        None => done,
     }
 }
 

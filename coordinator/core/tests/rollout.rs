@@ -56,7 +56,7 @@ fn a_change_goes_as_fast_as_the_budget_and_no_faster() {
         world.settle();
         assert_eq!(world.status("a").updated, 10);
         let view = world.fleet.set(&key("a")).unwrap();
-        assert_eq!((view.stable, view.target), (revision("2"), revision("2")));
+        assert_eq!((view.stable, view.target), (Some(revision("2")), revision("2")));
     }
 }
 
@@ -80,7 +80,7 @@ fn a_node_that_was_away_neither_blocks_nor_spends_and_catches_up() {
     world.put(set, "2");
     world.settle();
     let view = world.fleet.set(&key("a")).unwrap();
-    assert_eq!((view.stable, view.status.updated), (revision("2"), 3));
+    assert_eq!((view.stable, view.status.updated), (Some(revision("2")), 3));
     assert_eq!(world.granted(2, "a").unwrap().revision, revision("1"), "pinned");
 
     world.bad.insert(revision("2"));
@@ -140,7 +140,7 @@ fn what_a_former_rollout_granted_to_a_node_that_is_gone_neither_blocks_nor_spend
     world.put(set, "2");
     world.settle();
     let view = world.fleet.set(&key("a")).unwrap();
-    assert_eq!((view.status.updated, view.stable), (3, revision("2")));
+    assert_eq!((view.status.updated, view.stable), (3, Some(revision("2"))));
     world.connect(id(gone));
     world.settle();
     assert_eq!(world.status("a").updated, 4);

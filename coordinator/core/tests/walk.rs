@@ -297,7 +297,7 @@ fn converged(world: &World) {
         let status = set.status;
         assert_eq!((status.available, status.current), (status.desired, status.desired), "{set:?}");
         if set.record.set.strategy != Strategy::OnDelete {
-            assert_eq!((status.updated, set.stable), (status.desired, set.target), "{set:?}");
+            assert_eq!((status.updated, set.stable), (status.desired, Some(set.target)), "{set:?}");
         }
     }
     for line in fleet.why(&WhyFilter::default()) {

@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
 use crate::normal::normal_form;
+use crate::rollout::policy;
 use crate::selector::{selector, term};
 use crate::typed::read_typed;
 use crate::{FieldError, FieldPath, needed_features};
@@ -74,6 +75,7 @@ pub fn daemon_set_from(
         selector: selector(&spec.selector),
         placement: placement(pod)?,
         strategy: strategy(spec.update_strategy.as_ref())?,
+        rollout: policy(set.metadata.annotations.as_ref()),
         min_ready: Duration::from_secs(seconds.map_err(|_| unusable("spec.minReadySeconds"))?),
         history_limit: history.map_err(|_| unusable("spec.revisionHistoryLimit"))?,
         revision,

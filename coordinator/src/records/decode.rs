@@ -140,10 +140,14 @@ fn revision(set: SetUid, digest: Digest, stored: storage::RevisionRecord) -> Rev
 fn grant_head(set: SetUid, stored: storage::GrantHead) -> Result<GrantHead, DecodeError> {
     Ok(GrantHead {
         set,
-        stable: digest("stable", &stored.stable)?,
+        stable: match stored.stable.is_empty() {
+            true => None,
+            false => Some(digest("stable", &stored.stable)?),
+        },
         target: digest("target", &stored.target)?,
         marks: stored.marks.into_iter().collect(),
         rollout: stored.rollout,
+        promoted: stored.promoted,
     })
 }
 

@@ -84,10 +84,11 @@ fn revision(revision: &RevisionRecord) -> storage::RevisionRecord {
 
 fn grant_head(head: &GrantHead) -> storage::GrantHead {
     storage::GrantHead {
-        stable: bytes(head.stable),
+        stable: head.stable.map(bytes).unwrap_or_default(),
         target: bytes(head.target),
         marks: head.marks.clone().into_iter().collect(),
         rollout: head.rollout,
+        promoted: head.promoted,
     }
 }
 

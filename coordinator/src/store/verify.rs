@@ -228,9 +228,10 @@ mod tests {
         }));
         let head = GrantHead {
             set: SET,
-            stable: digest,
+            stable: Some(digest),
             target: digest,
             rollout: 1,
+            promoted: 0,
             marks: Default::default(),
         };
         let head = record(Record::GrantHead(head));

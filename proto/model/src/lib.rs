@@ -15,6 +15,7 @@ mod digest;
 mod id;
 mod pod;
 mod quantity;
+mod rollout;
 mod selector;
 mod set;
 mod taint;
@@ -31,6 +32,7 @@ pub use pod::{
     pod_name,
 };
 pub use quantity::{IntOrPercent, InvalidIntOrPercent};
+pub use rollout::{Canary, CanaryWait, OnFailure, RolloutPolicy};
 pub use selector::{
     InvalidSelector, Labels, Operator, Requirement, Selector, valid_label_value,
     valid_qualified_name,

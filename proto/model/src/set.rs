@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::{
-    Digest, IntOrPercent, Labels, PodKey, Requirement, Selector, SetUid, Taint, Toleration,
+    Digest, IntOrPercent, Labels, PodKey, Requirement, RolloutPolicy, Selector, SetUid, Taint,
+    Toleration,
 };
 
 /// A DaemonSet as the deciding code sees it.
@@ -23,6 +24,8 @@ pub struct DaemonSet {
     pub placement: Placement,
     /// How a changed template reaches the nodes.
     pub strategy: Strategy,
+    /// How carefully it does (`metadata.annotations[rollout.everynode.dev/…]`).
+    pub rollout: RolloutPolicy,
     /// How long a pod must be ready to count as available (`spec.minReadySeconds`).
     pub min_ready: Duration,
     /// How many old revisions are kept (`spec.revisionHistoryLimit`).

@@ -6,8 +6,8 @@ use std::time::Duration;
 use everynode_agent_core::{Event, HoldChange, Scope};
 use everynode_coordinator_core::{Command, NodeChange, PutMode, TokenRecord};
 use everynode_model::{
-    DaemonSet, Digest, Effect, IntOrPercent, Labels, Placement, Selector, SetUid, Strategy, Taint,
-    Toleration, TolerationOperator, WallTime,
+    DaemonSet, Digest, Effect, IntOrPercent, Labels, Placement, RolloutPolicy, Selector, SetUid,
+    Strategy, Taint, Toleration, TolerationOperator, WallTime,
 };
 
 use crate::faults::wall;
@@ -267,6 +267,7 @@ fn put(world: &mut World, name: &str, body: &str) -> Command {
             1 => Strategy::RollingUpdate { max_unavailable: IntOrPercent::Percent(40) },
             _ => Strategy::RollingUpdate { max_unavailable: IntOrPercent::Int(1) },
         },
+        rollout: RolloutPolicy::default(),
         min_ready: Duration::from_secs(5 * dice.below(3) as u64),
         history_limit: 1,
         revision: revision(body),

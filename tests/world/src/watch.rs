@@ -14,8 +14,18 @@ use crate::law::Law;
 /// What is shown of one thing.
 #[derive(Clone, Debug, PartialEq)]
 enum Shown {
-    Set { stored: u64, status: SetStatus, leads: (Digest, Digest), conditions: Vec<(String, bool)> },
-    Node { stored: u64, readiness: &'static str, connected: bool, acknowledged: Option<Stamp> },
+    Set {
+        stored: u64,
+        status: SetStatus,
+        leads: (Option<Digest>, Digest),
+        conditions: Vec<(String, bool)>,
+    },
+    Node {
+        stored: u64,
+        readiness: &'static str,
+        connected: bool,
+        acknowledged: Option<Stamp>,
+    },
     Pods(Vec<(String, Option<PodStatus>, Option<String>, bool)>),
 }
 

@@ -45,7 +45,7 @@ fn newcomer(
     target: Digest,
     node: NodeUid,
 ) -> Option<Option<Grant>> {
-    let stable = records.head.as_ref().map(|head| head.stable);
+    let stable = records.head.as_ref().and_then(|head| head.stable);
     let changing = stable.is_some_and(|stable| stable != target);
     match set.strategy {
         // No step gave it: should steps follow, it is none of theirs.

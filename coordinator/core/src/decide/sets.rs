@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use everynode_model::{DaemonSet, Now, PodKey, SetUid, Term};
+use everynode_model::{DaemonSet, Now, PodKey, RolloutPolicy, SetUid, Strategy, Term};
 
 use super::places::exception_after;
 use super::{Fleet, unchanged, within_limits};
@@ -12,10 +12,8 @@ use crate::config::MAX_WRITES;
 use crate::grants::ChunkEdits;
 use crate::record::{GrantHead, Record, RecordKey, RevisionRecord, SetRecord, Write, next_rollout};
 use crate::records::SetRecords;
-use crate::rollout::leftovers;
-
-/// A mark that is about one revision and ends with it; others are the operator's.
-const FAILED: &str = "failed";
+use crate::stage::FAILED;
+use crate::sweep::leftovers;
 
 /// [`Command::PutSet`], taken apart.
 struct Put<'a> {
@@ -87,8 +85,9 @@ impl Fleet {
         Ok(Decision { writes, outcome: Outcome::SetDeleted(record) })
     }
 
-    /// The first rollout goes everywhere at once: nothing is lost by it, as in Kubernetes. A set that
-    /// nodes run already is the one that they run: see [`Fleet::uid_in_use`].
+    /// The first rollout goes everywhere at once: nothing is lost by it, as in Kubernetes; but by steps
+    /// where its policy asks for care. A set that nodes run already is the one that they run: see
+    /// [`Fleet::uid_in_use`].
     fn create_set(&self, put: &Put<'_>, now: Now) -> Result<Decision, Refusal> {
         if self.records.keys.len() >= self.config.max_sets {
             return Err(Refusal::TooMany { what: "DaemonSets", limit: self.config.max_sets });
@@ -103,9 +102,10 @@ impl Fleet {
         let revision = put.set.revision;
         let head = GrantHead {
             set,
-            stable: revision,
+            stable: (!is_careful(put.set)).then_some(revision),
             target: revision,
             rollout: next_rollout(0, self.records.cluster.term),
+            promoted: 0,
             marks: BTreeMap::new(),
         };
         let writes = vec![
@@ -210,22 +210,32 @@ impl Put<'_> {
 
 fn changed_head(uid: SetUid, records: &SetRecords, set: &DaemonSet, term: Term) -> Option<Write> {
     let head = match &records.head {
-        Some(head) if head.target == set.revision => return None,
+        Some(head) if head.target == set.revision && (head.stable.is_some() || is_careful(set)) => {
+            return None;
+        }
         Some(head) => {
             let mut marks = head.marks.clone();
             marks.remove(FAILED);
-            let rollout = next_rollout(head.rollout, term);
-            GrantHead { target: set.revision, rollout, marks, ..head.clone() }
+            let same = head.target == set.revision;
+            let rollout = if same { head.rollout } else { next_rollout(head.rollout, term) };
+            let stable = head.stable.or_else(|| (!is_careful(set)).then_some(set.revision));
+            GrantHead { stable, target: set.revision, rollout, marks, ..head.clone() }
         }
         None => GrantHead {
             set: uid,
-            stable: set.revision,
+            stable: Some(set.revision),
             target: set.revision,
             rollout: next_rollout(0, term),
+            promoted: 0,
             marks: BTreeMap::new(),
         },
     };
     Some(Write::put(Record::GrantHead(head)))
+}
+
+/// Whether its first rollout goes by steps, too.
+fn is_careful(set: &DaemonSet) -> bool {
+    set.strategy != Strategy::OnDelete && set.rollout != RolloutPolicy::default()
 }
 
 fn conflict(key: &PodKey, detail: &str) -> Refusal {

@@ -14,8 +14,8 @@ use everynode_coordinator_core::{
 };
 use everynode_model::{
     DaemonSet, Digest, Failure, HELD_ON_NODE, IntOrPercent, Intent, Labels, NodeName, NodeUid, Now,
-    Placement, PodKey, PodPhase, PodStatus, Reason, Selector, SessionNonce, SetUid, Stamp,
-    Strategy, Term, Timestamp, WallTime,
+    Placement, PodKey, PodPhase, PodStatus, Reason, RolloutPolicy, Selector, SessionNonce, SetUid,
+    Stamp, Strategy, Term, Timestamp, WallTime,
 };
 
 /// The most that is ever waited for at once: well over the registration window.
@@ -53,6 +53,7 @@ pub fn daemon_set(name: &str, uid: u64, body: &str) -> DaemonSet {
         selector: Selector::from_labels(&labels(&[("app", name)])),
         placement: Placement::default(),
         strategy: Strategy::RollingUpdate { max_unavailable: IntOrPercent::Int(1) },
+        rollout: RolloutPolicy::default(),
         min_ready: Duration::ZERO,
         history_limit: 10,
         revision: revision(body),

@@ -29,6 +29,7 @@ use serde_json::{Value, json};
 
 use crate::FieldPath;
 use crate::check::Check;
+use crate::rollout;
 use crate::selector::{check_labels, check_selector, selector};
 
 /// The most bytes of annotations, keys and values together, as in Kubernetes.
@@ -40,6 +41,10 @@ pub(crate) const PROCESS: &str = "process";
 /// Checks `set`, whose defaults are filled in. `selector_given` tells an empty selector from none.
 pub(crate) fn check(check: &mut Check, set: &DaemonSet, selector_given: bool) {
     check_metadata(check, &set.metadata);
+    let strategy = set.spec.update_strategy.as_ref().and_then(|strategy| strategy.type_.as_deref());
+    let annotations = FieldPath::fields("metadata.annotations");
+    let given = set.metadata.annotations.as_ref();
+    rollout::check(check, &annotations, given, strategy == Some("OnDelete"));
     let spec = FieldPath::fields("spec");
     check_selection(check, set, selector_given);
     check.not_negative(spec.field("minReadySeconds"), set.spec.min_ready_seconds);

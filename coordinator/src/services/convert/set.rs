@@ -89,6 +89,6 @@ fn status(view: &SetView) -> v1::DaemonSetStatus {
         number_unavailable: count(status.desired.saturating_sub(status.available)),
         conditions: conditions.collect(),
         update_revision: view.target.short(),
-        current_revision: view.stable.short(),
+        current_revision: view.stable.map(|stable| stable.short()).unwrap_or_default(),
     }
 }

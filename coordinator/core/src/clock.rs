@@ -1,0 +1,192 @@
+//! What a rollout's time is counted from: its last progress, and since when its canaries are available.
+//!
+//! Both are observations: a coordinator that begins to lead, or was frozen, counts anew, so that
+//! nothing ever fails for the time in which nobody looked. Only pods that this rollout moved can make
+//! it fail: where none of them is short of being available, it waits for something else.
+
+use everynode_model::{CanaryWait, Now, SetUid, Timestamp, WallTime};
+
+use crate::Fleet;
+use crate::events::about_set;
+use crate::record::{EventType, GrantHead, Record, Write};
+use crate::records::SetRecords;
+use crate::stage::{FAILED, Stage, canaries_are_available};
+use crate::status::Tally;
+
+/// See the module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Clock {
+    rollout: u64,
+    promoted: u64,
+    paused: bool,
+    /// The most nodes that were moved, and that had an available pod of the target.
+    moved: usize,
+    done: usize,
+    /// When one of the above last grew, or the first of the moved fell short.
+    progress: Timestamp,
+    short: bool,
+    /// Since when the canaries are available.
+    canaries: Option<Timestamp>,
+}
+
+impl Fleet {
+    /// Keeps the set's clock right after something about it has changed.
+    pub(crate) fn set_clock(&mut self, set: SetUid) {
+        let next = self.records.sets.get(&set).and_then(|records| self.clock(set, records));
+        match next {
+            Some(next) => self.clocks.insert(set, next),
+            None => self.clocks.remove(&set),
+        };
+    }
+
+    /// Whatever was not seen while nobody looked counts as not having taken any time.
+    pub(crate) fn restart_clocks(&mut self) {
+        let now = self.now.steady;
+        for clock in self.clocks.values_mut() {
+            clock.progress = now;
+            clock.canaries = clock.canaries.map(|_| now);
+        }
+    }
+
+    /// The earliest time at which a rollout fails or goes past its canaries by itself.
+    pub(crate) fn clocks_wake_at(&self) -> Option<Timestamp> {
+        let due = |(set, clock): (&SetUid, &Clock)| {
+            let records = self.records.sets.get(set)?;
+            let (promotes, fails) = (promotes_at(records, clock), fails_at(records, clock));
+            [promotes, fails].into_iter().flatten().min()
+        };
+        self.clocks.iter().filter_map(due).filter(|at| *at > self.now.steady).min()
+    }
+
+    /// The write that time asks for: the target has failed, or goes past its canaries.
+    pub(crate) fn clock_step(
+        &self,
+        uid: SetUid,
+        records: &SetRecords,
+        tally: &Tally,
+        now: Now,
+    ) -> Option<Vec<Write>> {
+        let clock = self.clocks.get(&uid)?;
+        let head = records.head.as_ref()?;
+        if fails_at(records, clock).is_some_and(|at| at <= now.steady) {
+            return Some(self.fail(uid, records, head, tally, now.wall));
+        }
+        let approved = is_approved(records, head) && clock.canaries.is_some();
+        if approved || promotes_at(records, clock).is_some_and(|at| at <= now.steady) {
+            let next = GrantHead { promoted: head.rollout, ..head.clone() };
+            let message = format!("Revision {} goes past its canaries", head.target.short());
+            let what = (EventType::Normal, "CanaryPassed", message);
+            return Some(self.head_and_event(uid, records, next, what, now.wall));
+        }
+        None
+    }
+
+    fn fail(
+        &self,
+        uid: SetUid,
+        records: &SetRecords,
+        head: &GrantHead,
+        tally: &Tally,
+        at: WallTime,
+    ) -> Vec<Write> {
+        let policy = records.record.as_ref().map(|record| &record.set.rollout);
+        let deadline = policy.and_then(|policy| policy.progress_deadline).unwrap_or_default();
+        let why = format!(
+            "{} of {} nodes that were moved to revision {} have no available pod of it, and none came \
+             right for {} s",
+            tally.moving,
+            tally.moved,
+            head.target.short(),
+            deadline.as_secs()
+        );
+        let mut next = head.clone();
+        next.marks.insert(FAILED.into(), why.clone());
+        let back = policy.is_some_and(|policy| next.goes_back(policy));
+        let then = match (back, head.stable) {
+            (true, Some(stable)) => format!("; going back to revision {}", stable.short()),
+            _ => "; nothing more is moved".into(),
+        };
+        let what = (EventType::Warning, "ProgressDeadlineExceeded", format!("{why}{then}"));
+        self.head_and_event(uid, records, next, what, at)
+    }
+
+    /// A changed head, and the event that tells of it.
+    pub(crate) fn head_and_event(
+        &self,
+        uid: SetUid,
+        records: &SetRecords,
+        head: GrantHead,
+        (event_type, reason, message): (EventType, &str, String),
+        at: WallTime,
+    ) -> Vec<Write> {
+        let mut writes = vec![Write::put(Record::GrantHead(head))];
+        if let Some(record) = &records.record {
+            let about = about_set(&record.set.key, uid);
+            writes.extend(self.events.draft(about, event_type, reason, &message, at));
+        }
+        writes
+    }
+
+    /// The clock as it should be now; `None` where no rollout is under way.
+    fn clock(&self, set: SetUid, records: &SetRecords) -> Option<Clock> {
+        let head = records.head.as_ref().filter(|head| head.is_under_way())?;
+        let paused = records.record.as_ref()?.set.rollout.paused;
+        let empty = Tally::default();
+        let tally = self.tallies.get(&set).unwrap_or(&empty);
+        let now = self.now.steady;
+        let new = Clock {
+            rollout: head.rollout,
+            promoted: head.promoted,
+            paused,
+            moved: tally.moved,
+            done: tally.done,
+            progress: now,
+            short: tally.moving > 0,
+            canaries: None,
+        };
+        let same = |clock: &&Clock| {
+            (clock.rollout, clock.promoted, clock.paused) == (new.rollout, new.promoted, new.paused)
+        };
+        let former = self.clocks.get(&set).filter(same);
+        let stage = Stage::of(records, tally)?;
+        let ripe = canaries_are_available(&stage, tally);
+        let since = former.and_then(|former| former.canaries).unwrap_or(now);
+        let canaries = ripe.then_some(since);
+        let Some(former) = former else { return Some(Clock { canaries, ..new }) };
+        let grew = new.moved > former.moved || new.done > former.done;
+        let fell_short = new.short && !former.short;
+        Some(Clock {
+            moved: new.moved.max(former.moved),
+            done: new.done.max(former.done),
+            progress: if grew || fell_short { now } else { former.progress },
+            canaries,
+            ..new
+        })
+    }
+}
+
+/// When the rollout will have failed, if nothing comes right until then.
+fn fails_at(records: &SetRecords, clock: &Clock) -> Option<Timestamp> {
+    let policy = &records.record.as_ref()?.set.rollout;
+    let failed = records.head.as_ref()?.failure().is_some();
+    if failed || clock.paused || !clock.short {
+        return None;
+    }
+    Some(clock.progress.after(policy.progress_deadline?))
+}
+
+/// When the rollout goes past its canaries by itself.
+fn promotes_at(records: &SetRecords, clock: &Clock) -> Option<Timestamp> {
+    let since = clock.canaries?;
+    match records.record.as_ref()?.set.rollout.canary.as_ref()?.wait {
+        CanaryWait::For(time) => Some(since.after(time)),
+        CanaryWait::Manual => None,
+    }
+}
+
+/// Whether a person has said that this very revision may go on.
+fn is_approved(records: &SetRecords, head: &GrantHead) -> bool {
+    let canary = records.record.as_ref().and_then(|record| record.set.rollout.canary.as_ref());
+    let approved = canary.and_then(|canary| canary.approved.as_deref());
+    approved.is_some_and(|approved| approved == head.target.short())
+}

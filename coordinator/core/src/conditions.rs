@@ -1,0 +1,83 @@
+//! A DaemonSet's conditions: `Progressing`, `Available`, `Degraded`. Kubernetes never had any for
+//! DaemonSets; the reasons are a Deployment's where it has one.
+//!
+//! | `Progressing` | reason |
+//! | --- | --- |
+//! | True | `RollingOut`; `CanaryWaiting`: for canaries, their time or a person; `RollingBack` |
+//! | False | `Complete`; `RolledBack`, `ProgressDeadlineExceeded`: the newest revision has failed; `RolloutPaused`; `Partitioned`: as far as asked; `OnDelete`; `HeldOnNode` |
+
+use everynode_model::{HELD_ON_NODE, Reason, Strategy};
+
+use crate::Fleet;
+use crate::record::GrantHead;
+use crate::records::SetRecords;
+use crate::stage::Stage;
+use crate::status::Tally;
+use crate::why::canary_message;
+
+/// Type, whether it holds, and why.
+pub(crate) type Condition = (String, bool, Reason);
+
+/// See the module.
+pub(crate) fn conditions(records: &SetRecords, head: &GrantHead, tally: &Tally) -> Vec<Condition> {
+    let all = [
+        ("Progressing", progressing(records, head, tally)),
+        ("Available", available(records, tally)),
+        ("Degraded", degraded(tally)),
+    ];
+    all.into_iter().map(|(name, (holds, reason))| (name.to_owned(), holds, reason)).collect()
+}
+
+fn progressing(records: &SetRecords, head: &GrantHead, tally: &Tally) -> (bool, Reason) {
+    let status = tally.status;
+    let moved = format!("{} of {} pods are of the newest revision", status.updated, status.desired);
+    let told = |code, why: String| Reason::new(code, format!("{moved}; {why}"));
+    let strategy = records.record.as_ref().map(|record| record.set.strategy);
+    let stage = Stage::of(records, tally);
+    if let (Some(why), true) = (head.failure(), head.is_under_way()) {
+        let left = tally.to_move();
+        return match stage {
+            Some(Stage::Back { .. }) if left > 0 => {
+                (true, told("RollingBack", format!("{why}; {left} nodes are still to go back")))
+            }
+            Some(Stage::Back { .. }) => (false, told("RolledBack", why.to_owned())),
+            _ => (false, told("ProgressDeadlineExceeded", why.to_owned())),
+        };
+    }
+    let held = format!("{} of the others are held at their nodes", tally.held);
+    match (stage, tally.to_move()) {
+        (_, 0) if tally.held > 0 => (false, told(HELD_ON_NODE, held)),
+        (_, 0) => (false, Reason::new("Complete", moved)),
+        (Some(Stage::Stopped { reason, why }), _) => (false, told(reason, why)),
+        _ if strategy == Some(Strategy::OnDelete) => (false, Reason::new("OnDelete", moved)),
+        (Some(Stage::Canary { limit }), _) => {
+            (true, told("CanaryWaiting", canary_message(records, tally, limit)))
+        }
+        (Some(Stage::Open { limit }), _) if tally.moved >= limit && tally.moving == 0 => {
+            let kept = (status.desired as usize).saturating_sub(limit);
+            (false, told("Partitioned", format!("partition keeps {kept} where they are")))
+        }
+        _ => (true, Reason::new("RollingOut", moved)),
+    }
+}
+
+fn available(records: &SetRecords, tally: &Tally) -> (bool, Reason) {
+    let (available, desired) = (tally.status.available, tally.status.desired);
+    let missing = desired.saturating_sub(available) as usize;
+    let have = format!("{available} of {desired} pods are available");
+    match missing <= Fleet::budget(records, tally) {
+        true => (true, Reason::new("MinimumAvailable", have)),
+        false => (false, Reason::new("TooFewAvailable", have)),
+    }
+}
+
+fn degraded(tally: &Tally) -> (bool, Reason) {
+    match tally.spending() {
+        0 if tally.held > 0 => {
+            let held = format!("{} of the others are held at their nodes", tally.held);
+            (false, Reason::new(HELD_ON_NODE, held))
+        }
+        0 => (false, Reason::new("AsExpected", "no reachable node lacks its pod")),
+        bad => (true, Reason::new("PodsUnavailable", format!("{bad} nodes lack an available pod"))),
+    }
+}
