@@ -265,6 +265,14 @@ fn prepared(value: &Value, identity: &Identity<'_>, legacy: bool) -> (Value, Vec
         let message =
             format!("{} is no more: read as apps/v1, with its defaults", identity.api_version);
         warn("apiVersion", message);
+        let given = spec.get("updateStrategy").is_some_and(|strategy| {
+            strategy.get("type").is_some_and(|kind| !kind.is_null() && kind != "")
+        });
+        if identity.api_version == "extensions/v1beta1" && !given {
+            let message = "no type given: RollingUpdate, as in apps/v1; in extensions/v1beta1 that \
+                           was OnDelete";
+            warn("spec.updateStrategy", message.into());
+        }
         spec.remove("templateGeneration");
         if let Some(labels) = labels_for_selector(spec) {
             warn("spec.selector", "not given: the labels of the template are taken".into());

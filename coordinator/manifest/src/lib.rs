@@ -35,6 +35,7 @@ mod render;
 mod rollout;
 mod scalar;
 mod selector;
+mod stream;
 mod suggest;
 mod typed;
 mod validate;

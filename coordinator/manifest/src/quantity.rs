@@ -29,6 +29,30 @@ impl Quantity {
         self.nanos < 0
     }
 
+    /// Both together, cut where an amount ends.
+    pub(crate) const fn plus(self, other: Self) -> Self {
+        Self { nanos: self.nanos.saturating_add(other.nanos) }
+    }
+
+    /// The text that Kubernetes gives a computed amount: `1500m`, or in powers of two `6Gi`.
+    pub(crate) fn canonical(self, binary: bool) -> String {
+        const DECIMAL: [&str; 10] = ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"];
+        const BINARY: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+        let whole = self.nanos / ONE;
+        let binary = binary && whole.abs() >= 1024;
+        let (mut amount, step, suffixes) = match binary {
+            // Powers of two have no fractions: they are rounded up.
+            true => (whole + i128::from(self.nanos % ONE > 0), 1024, &BINARY[..]),
+            false => (self.nanos, 1000, &DECIMAL[..]),
+        };
+        let mut suffix = 0;
+        while amount != 0 && amount % step == 0 && suffix + 1 < suffixes.len() {
+            amount /= step;
+            suffix += 1;
+        }
+        if amount == 0 { "0".into() } else { format!("{amount}{}", suffixes[suffix]) }
+    }
+
     /// Whether it has no fraction.
     pub(crate) const fn is_whole(self) -> bool {
         self.nanos % ONE == 0
@@ -164,6 +188,22 @@ mod tests {
             for text in texts {
                 assert_eq!(plain(text), expected, "{text}");
             }
+        }
+    }
+
+    #[test]
+    fn a_computed_amount_has_kubernetes_text() {
+        for (text, binary, canonical) in [
+            ("1.5", false, "1500m"),
+            ("6Gi", true, "6Gi"),
+            ("1536Mi", true, "1536Mi"),
+            ("512", true, "512"),
+            ("1000", false, "1k"),
+            ("1001", false, "1001"),
+            ("1025.5", true, "1026"),
+            ("0", false, "0"),
+        ] {
+            assert_eq!(text.parse::<Quantity>().unwrap().canonical(binary), canonical, "{text}");
         }
     }
 

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::compose::{YamlError, compose};
+use crate::compose::YamlError;
 use crate::place::Source;
 use crate::render::excerpt;
+use crate::stream::compose_all;
 use crate::{FieldPath, Place};
 
 /// The longest text that is read: what Kubernetes' API server takes in one request.
@@ -53,7 +54,7 @@ pub struct ReadError {
 pub struct ReadErrors(pub Vec<ReadError>);
 
 /// Reads the objects of a file: several YAML documents, empty ones passed over, lists (`kind:
-/// List` and the like) taken apart, or JSON. `name` is what errors call the file.
+/// List` and the like) taken apart, or JSON, also one object after another. `name` is what errors call the file.
 ///
 /// YAML is read as Kubernetes reads it: version 1.1's booleans (`yes`, `on`) and octal numbers
 /// (`0644`), merge keys, and no key twice. The text is UTF-8, or UTF-16 that says so by its byte
@@ -76,7 +77,7 @@ pub fn read(name: &str, bytes: &[u8]) -> Result<Vec<Document>, ReadErrors> {
         ReadErrors(vec![ReadError { file: name.to_owned(), place: Some(place), message, excerpt }])
     };
     check_characters(&text).map_err(|error| told(&text, error))?;
-    let composed = compose(&text).map_err(|error| told(&text, error))?;
+    let composed = compose_all(&text).map_err(|error| told(&text, error))?;
     let (values, nodes): (Vec<Value>, Vec<_>) =
         composed.into_iter().map(|document| (document.value, document.node)).unzip();
     let source =
@@ -120,6 +121,17 @@ impl Document {
         Self { value, kind, api_version, name, source: Arc::clone(source), index, root }
     }
 
+    /// Gives an item of this list the kind that its name says, where it has none: in answers of
+    /// Kubernetes' API (`DaemonSetList`) the items have none.
+    fn name_kind(&self, item: &mut Value) {
+        let Some(fields) = item.as_object_mut() else { return };
+        let kind = self.kind.strip_suffix("List").unwrap_or_default();
+        if !kind.is_empty() && !fields.contains_key("kind") && !fields.contains_key("apiVersion") {
+            fields.insert("apiVersion".into(), self.api_version.clone().into());
+            fields.insert("kind".into(), kind.into());
+        }
+    }
+
     /// Whether it is a list of objects, such as `kubectl get -o yaml` writes.
     fn is_list(&self) -> bool {
         self.kind.ends_with("List") && self.value.get("items").is_some_and(Value::is_array)
@@ -139,7 +151,8 @@ fn take_apart(mut document: Document, out: &mut Vec<Document>, errors: &mut Vec<
         let items = document.value.get_mut("items").map(Value::take);
         let Some(Value::Array(items)) = items else { return };
         let root = document.root.field("items");
-        for (position, item) in items.into_iter().enumerate() {
+        for (position, mut item) in items.into_iter().enumerate() {
+            document.name_kind(&mut item);
             // Lists may hold lists; the bound on depth ends this.
             let item = Document::new(item, &document.source, document.index, root.index(position));
             take_apart(item, out, errors);

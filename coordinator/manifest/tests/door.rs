@@ -4,7 +4,7 @@ mod common;
 
 use common::{TUTORIAL, admitted, errors, parse, refused, with};
 use everynode_manifest::{
-    NORMAL_FORM, Rejected, admit, admit_update, read, spec_changed, to_model,
+    FieldPath, NORMAL_FORM, Rejected, admit, admit_update, read, spec_changed, to_model,
 };
 use everynode_model::{Digest, Effect, IntOrPercent, SetUid, Strategy, TolerationOperator};
 use serde_json::json;
@@ -201,6 +201,7 @@ fn old_versions_are_read_as_apps_v1() {
         messages,
         [
             "apiVersion: extensions/v1beta1 is no more: read as apps/v1, with its defaults",
+            "spec.updateStrategy: no type given: RollingUpdate, as in apps/v1; in extensions/v1beta1 that was OnDelete",
             "spec.selector: not given: the labels of the template are taken",
         ]
     );
@@ -298,4 +299,57 @@ fn the_model_has_what_decides() {
     assert_eq!(model.placement.required_affinity.unwrap()[0].match_fields[0].key, "metadata.name");
     assert!(model.features.contains("runtime/cri"));
     assert!(to_model(&json!({}), uid, 1).is_err());
+}
+
+/// What people, `kubectl get` and programs write, each with the names that are read.
+#[test]
+fn files_as_people_write_them() {
+    let set = |name: &str| {
+        format!(
+            "{{\"apiVersion\":\"apps/v1\",\"kind\":\"DaemonSet\",\"metadata\":{{\"name\":\"{name}\"}}}}"
+        )
+    };
+    let (a, b) = (set("a"), set("b"));
+    for (text, names) in [
+        (String::new(), &[][..]),
+        ("# nothing but a comment\n---\n---\n...\n".into(), &[]),
+        ("null\n---\n~\n".into(), &[]),
+        (format!("{a}{b}"), &["a", "b"]),
+        (format!("{a}\n{b}\n"), &["a", "b"]),
+        (format!("{a}\n---\n{b}\n"), &["a", "b"]),
+        (format!("\u{feff}---\r\n{a}\r\n---\r\n# x\r\n---\r\n{b}\r\n"), &["a", "b"]),
+        (format!("{{\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":[{a},{b}]}}"), &["a", "b"]),
+        (format!("apiVersion: apps/v1\nkind: DaemonSetList\nitems: [{a}, {b}]\n"), &["a", "b"]),
+        ("apiVersion: v1\nkind: List\nitems: []\n".into(), &[]),
+    ] {
+        let documents = read("f.yaml", text.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
+        let found: Vec<&str> = documents.iter().map(|document| document.name.as_str()).collect();
+        assert_eq!(found, names, "{text}");
+    }
+}
+
+#[test]
+fn a_field_is_found_in_an_object_behind_another() {
+    let text = "{\"a\": 1} {\"kind\":\n\"x\"}\n{\"kind\": \"y\"}";
+    let documents = read("f.json", text.as_bytes()).unwrap();
+    let places: Vec<_> = documents
+        .iter()
+        .map(|document| document.locate(&FieldPath::fields("kind")).unwrap())
+        .map(|place| (place.line, place.column))
+        .collect();
+    assert_eq!(places, [(1, 1), (1, 11), (3, 2)]);
+}
+
+/// An item of a `DaemonSetList` needs no kind of its own: such a list's items have none.
+#[test]
+fn items_of_a_list_of_one_kind_are_of_that_kind() {
+    let text = "apiVersion: apps/v1\nkind: DaemonSetList\nitems:\n- metadata: {name: a}\n";
+    let documents = read("f.yaml", text.as_bytes()).unwrap();
+    assert_eq!(
+        (documents[0].kind.as_str(), documents[0].api_version.as_str()),
+        ("DaemonSet", "apps/v1")
+    );
+    let mixed =
+        read("f.yaml", b"apiVersion: v1\nkind: List\nitems:\n- metadata: {name: a}\n").unwrap();
+    assert_eq!(mixed[0].kind, "");
 }

@@ -60,8 +60,16 @@ fn broken_texts_are_told_by_line_and_column() {
         ("a: b: c\n", "1:5: mapping values are not allowed in this context"),
         ("a:\n  b: 1\n c: 2\n", "3:2: while parsing a block mapping, did not find expected key"),
         (
-            "{\"a\": 1}\n{\"b\": 2}\n",
+            "{\"a\": 1}\n{b: 2}\n",
             "2:1: more text behind the end of this document: put a line with --- in between",
+        ),
+        (
+            "{\"a\": 1} {\"b\":\n{\"c\": 2, \"c\": 3}}",
+            "2:10: the key \"c\" is there twice, first in line 2",
+        ),
+        (
+            "{\"a\": 1}\n\n{\"c\": 2, \"c\": 3}",
+            "3:10: the key \"c\" is there twice, first in line 3",
         ),
         ("c:\n  <<: 5\n", "2:7: << takes a map or a list of maps"),
         (

@@ -3,10 +3,10 @@
 //! Every rule is checked, whatever the others said; the findings are in the order of the fields.
 //! Where Kubernetes' path is not the field to look at (an entry of a map is told by the map, a value
 //! by the operator beside it), its path is told and the true place is shown; only where it forgets
-//! the index of a list's item is the index told. Not checked is what matters to machines that
-//! Everynode does not run on: Windows' options.
+//! the index of a list's item is the index told.
 
 mod affinity;
+mod aggregate;
 mod container;
 mod env;
 mod mounts;
@@ -19,6 +19,7 @@ mod security;
 mod strategy;
 pub(crate) mod syntax;
 mod volume;
+mod windows;
 
 pub(crate) use process::is_process;
 

@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::core::v1::{Container, PodSpec, Volume};
 
 use super::container::Context;
-use super::{affinity, container, placement, probe, process, resources, security, syntax, volume};
+use super::{
+    affinity, aggregate, container, placement, probe, process, resources, security, syntax, volume,
+    windows,
+};
 use crate::FieldPath;
 use crate::check::Check;
 
@@ -16,12 +19,14 @@ pub(super) fn check(check: &mut Check, path: &FieldPath, pod: &PodSpec) {
     check_resolver(check, path, pod);
     check_gates(check, path, pod);
     security::check_pod(check, path, pod);
+    windows::check(check, path, pod);
     placement::check(check, path, pod);
     affinity::check(check, path, pod);
     let volumes = pod.volumes.as_deref().unwrap_or_default();
     volume::check(check, &path.field("volumes"), volumes);
     check_claims(check, &path.field("resourceClaims"), pod);
-    check_resources(check, path, pod);
+    resources::check_limits(check, &path.field("overhead"), pod.overhead.as_ref());
+    aggregate::check(check, path, pod);
     check_containers(check, path, pod, volumes);
     process::check_pod(check, path, pod);
 }
@@ -45,7 +50,10 @@ fn check_life(check: &mut Check, path: &FieldPath, pod: &PodSpec) {
     let preemption = pod.preemption_policy.as_deref();
     check.any_of(path.field("preemptionPolicy"), preemption, &["PreemptLowerPriority", "Never"]);
     if let Some(os) = &pod.os {
-        check.one_of(path.down("os.name"), &os.name, &["linux", "windows"]);
+        match os.name.as_str() {
+            "" => check.required(path.down("os.name"), "cannot be empty"),
+            name => check.any_of(path.field("os"), Some(name), &["linux", "windows"]),
+        }
     }
 }
 
@@ -170,19 +178,6 @@ fn check_claims(check: &mut Check, path: &FieldPath, pod: &PodSpec) {
                 check.each(&path.field(field), name, syntax::dns_subdomain(name));
             }
         }
-    }
-}
-
-/// What the pod as a whole asks for.
-fn check_resources(check: &mut Check, path: &FieldPath, pod: &PodSpec) {
-    resources::check_limits(check, &path.field("overhead"), pod.overhead.as_ref());
-    if let Some(wanted) = &pod.resources {
-        let path = path.field("resources");
-        if wanted.claims.is_some() {
-            let rule = "claims cannot be set for Resources at pod-level";
-            check.forbidden(path.field("claims"), rule);
-        }
-        resources::check(check, &path, wanted, &BTreeSet::new());
     }
 }
 

@@ -161,7 +161,7 @@ fn check_claims(
     }
 }
 
-fn is_huge(name: &str) -> bool {
+pub(super) fn is_huge(name: &str) -> bool {
     name.starts_with("hugepages-")
 }
 

@@ -61,11 +61,6 @@ pub(super) fn check_pod(check: &mut Check, path: &FieldPath, pod: &PodSpec) {
         security.seccomp_profile.as_ref(),
         security.app_armor_profile.as_ref(),
     );
-    let linux = pod.os.as_ref().is_some_and(|os| os.name == "linux");
-    if linux && security.windows_options.is_some() {
-        let rule = "windows options cannot be set for a linux pod";
-        check.forbidden(at.field("windowsOptions"), rule);
-    }
 }
 
 /// Checks a container's context.
