@@ -1,5 +1,6 @@
 //! The command line: kubectl's words, flags and defaults.
 
+mod get;
 mod rollout;
 
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use get::{GetArgs, Output, Template};
 pub(crate) use rollout::{HistoryArgs, RolloutArgs, RolloutVerb, StatusArgs, UndoArgs};
 
 /// Runs exactly one instance of every DaemonSet on every registered machine.
@@ -167,46 +169,6 @@ pub(crate) struct DeleteArgs {
     /// How to print what came of it
     #[arg(short, long, value_parser = ["name"])]
     pub(crate) output: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct GetArgs {
-    /// TYPE[,TYPE...] [NAME...] or TYPE/NAME...: daemonsets (ds), nodes (no), pods (po),
-    /// events (ev), tokens
-    #[arg(value_name = "TYPE NAME", required = true)]
-    pub(crate) what: Vec<String>,
-    /// How to print
-    #[arg(short, long, value_enum)]
-    pub(crate) output: Option<GetOutput>,
-    /// Go on and print what changes
-    #[arg(short, long)]
-    pub(crate) watch: bool,
-    /// Print only what changes
-    #[arg(long)]
-    pub(crate) watch_only: bool,
-    /// Those with these labels: a=b,c!=d,e in (x,y),f,!g
-    #[arg(short = 'l', long, value_name = "SELECTOR")]
-    pub(crate) selector: Option<String>,
-    /// Of all namespaces
-    #[arg(short = 'A', long)]
-    pub(crate) all_namespaces: bool,
-    /// Without the line of column names
-    #[arg(long)]
-    pub(crate) no_headers: bool,
-    /// Labels as the last column
-    #[arg(long)]
-    pub(crate) show_labels: bool,
-    /// What is not there is no error
-    #[arg(long)]
-    pub(crate) ignore_not_found: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum GetOutput {
-    Wide,
-    Yaml,
-    Json,
-    Name,
 }
 
 #[derive(Debug, Args)]

@@ -16,6 +16,7 @@ mod error;
 mod expiry;
 mod files;
 mod inner;
+mod jsonpath;
 mod kinds;
 mod out;
 mod table;

@@ -1,17 +1,26 @@
-//! `get`: objects as rows, or as YAML, JSON and names; and with `-w` what changes.
+//! `get`: objects as rows, or in another [`Form`]; and with `-w` what changes.
+
+mod choose;
+mod form;
+
+use std::collections::BTreeSet;
 
 use everynode_proto::v1::{ListRequest, WatchRequest};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::printed::{json_text, list_of, yaml};
+use self::choose::Fields;
+use self::form::Form;
+use super::printed::list_of;
 use super::rows::Look;
 use crate::age::unix_now;
-use crate::args::{GetArgs, GetOutput};
+use crate::args::GetArgs;
 use crate::connect::Client;
 use crate::context::Context;
 use crate::error::Error;
+use crate::jsonpath::JsonPath;
 use crate::kinds::{
     ControllerRevisions, DaemonSets, Events, Kind, Listed, Nodes, Pods, Resource, Tokens, name_of,
+    namespace_of,
 };
 use crate::out::Out;
 use crate::table::Table;
@@ -25,6 +34,9 @@ struct Get<'a> {
     /// Empty: all of them.
     namespace: String,
     look: Look,
+    form: Form,
+    fields: Fields,
+    sort: Option<JsonPath>,
 }
 
 /// What was found, over all kinds.
@@ -50,11 +62,26 @@ pub(crate) async fn run(args: &GetArgs, context: &Context, out: &mut Out) -> Res
             "you may only specify a single resource type, or one name, to watch".into(),
         ));
     }
+    if args.output_watch_events && !watches {
+        return Err(Error::Usage(
+            "--output-watch-events option can only be used with --watch or --watch-only".into(),
+        ));
+    }
+    let form = Form::of(args.output.as_ref())?;
+    let names: Vec<&str> = kinds.iter().map(|(kind, _)| kind.names().kind).collect();
+    let fields = Fields::parse(args.field_selector.as_deref().unwrap_or_default(), &names)?;
+    if !fields.is_empty() && kinds.iter().any(|(_, names)| !names.is_empty()) {
+        return Err(Error::Usage(
+            "name cannot be provided when a field selector is specified".into(),
+        ));
+    }
+    let sort = args.sort_by.as_deref().map(JsonPath::relaxed).transpose().map_err(Error::Usage)?;
     let client = context.connect().await?;
     let namespaced = kinds.iter().any(|(kind, _)| kind.names().namespaced);
     let namespace =
         if args.all_namespaces || !namespaced { String::new() } else { context.namespace()? };
-    let get = Get { args, context, namespace, look: Look::of(args, kinds.len() > 1) };
+    let look = Look::of(args, kinds.len() > 1);
+    let get = Get { args, context, namespace, look, form, fields, sort };
     let mut found = Found::default();
     for (kind, names) in &kinds {
         match kind {
@@ -100,15 +127,14 @@ impl Get<'_> {
         found: &mut Found,
         out: &mut Out,
     ) -> Result<(), Error> {
-        let listed = self.fetch::<K>(client, names, found, out).await?;
+        let mut listed = self.fetch::<K>(client, names, found, out).await?;
         let mut table = Table::default();
         if !self.args.watch_only {
-            match self.args.output {
-                None | Some(GetOutput::Wide) => {
-                    self.table::<K>(&listed.items, &mut table, found, out)?
-                }
+            let shown = self.chosen::<K>(&mut listed.items)?;
+            match self.form {
+                Form::Rows => self.table::<K>(&shown, &mut table, found, out)?,
                 _ => {
-                    for item in &listed.items {
+                    for item in &shown {
                         self.gather::<K>(item, found)?;
                     }
                 }
@@ -159,6 +185,24 @@ impl Get<'_> {
         Ok(Listed { resource_version: resource_version.unwrap_or_default(), items })
     }
 
+    /// Those with the fields that are asked for, in the order that is.
+    fn chosen<K: Kind>(&self, items: &mut [K::Object]) -> Result<Vec<K::Object>, Error> {
+        if self.fields.is_empty() && self.sort.is_none() {
+            return Ok(items.to_vec());
+        }
+        let mut shown = Vec::new();
+        for item in items {
+            let object = K::manifest(item)?;
+            if self.fields.match_object(&object) {
+                shown.push((object, item.clone()));
+            }
+        }
+        if let (Some(path), Some(said)) = (&self.sort, &self.args.sort_by) {
+            choose::sort(&mut shown, path, said)?;
+        }
+        Ok(shown.into_iter().map(|(_, item)| item).collect())
+    }
+
     fn table<K: Kind>(
         &self,
         items: &[K::Object],
@@ -174,7 +218,7 @@ impl Get<'_> {
             rows.push(self.look.heads::<K>());
         }
         let now = unix_now();
-        rows.extend(items.iter().map(|item| self.look.row::<K>(item, now)));
+        rows.extend(items.iter().map(|item| self.look.row::<K>("ADDED", item, now)));
         let gap = if found.printed > 0 { "\n" } else { "" };
         found.printed += 1;
         out.text(&format!("{gap}{}", table.lay_out(&rows)))
@@ -184,7 +228,11 @@ impl Get<'_> {
         let object = K::manifest(item)?;
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         found.names.push(format!("{}/{name}", K::NAMES.singular));
-        found.objects.push(object);
+        found.objects.push(if self.args.output_watch_events {
+            told("ADDED", object)
+        } else {
+            object
+        });
         Ok(())
     }
 
@@ -200,16 +248,25 @@ impl Get<'_> {
                 Some(list_of(objects))
             }
         };
-        match self.args.output {
-            Some(GetOutput::Yaml) => match whole(std::mem::take(&mut objects)) {
-                Some(object) => out.text(&yaml(&object)?),
+        let heads = !self.args.no_headers;
+        match &self.form {
+            Form::Rows => self.nothing(found, out),
+            Form::Name => names.iter().try_for_each(|name| out.line(name)),
+            Form::Columns(_)
+                if objects.is_empty() && (found.failed || self.args.ignore_not_found) =>
+            {
+                Ok(())
+            }
+            form => match whole(std::mem::take(&mut objects)) {
+                Some(object) => out.text(&form.text(&object, heads, &mut Table::default())?),
                 None => Ok(()),
             },
-            Some(GetOutput::Json) => match whole(std::mem::take(&mut objects)) {
-                Some(object) => out.text(&json_text(&object)),
-                None => Ok(()),
-            },
-            Some(GetOutput::Name) => names.iter().try_for_each(|name| out.line(name)),
+        }
+    }
+
+    /// Says so where there is nothing.
+    fn nothing(&self, found: &Found, out: &mut Out) -> Result<(), Error> {
+        match () {
             _ if found.printed > 0 || found.failed || self.args.ignore_not_found => Ok(()),
             _ if self.namespace.is_empty() => {
                 out.note("No resources found");
@@ -239,35 +296,73 @@ impl Get<'_> {
         };
         let mut watch = Watch::<K>::new(self.context, client.clone(), request, &listed.items);
         let mut heads = !listed.items.is_empty() && !self.args.watch_only || self.args.no_headers;
+        let mut there: BTreeSet<(String, String)> = listed.items.iter().map(key::<K>).collect();
         loop {
-            let object = match watch.next().await? {
-                Change::Put(object) | Change::Gone(object) => object,
+            let (gone, object) = match watch.next().await? {
+                Change::Put(object) => (false, object),
+                Change::Gone(object) => (true, object),
                 Change::Complete => continue,
                 Change::Lost(error) => {
                     out.note(format!("{error}; waiting for it to come back"));
                     continue;
                 }
             };
-            match self.args.output {
-                None | Some(GetOutput::Wide) => {
-                    let mut rows = Vec::new();
-                    if !std::mem::replace(&mut heads, true) {
-                        rows.push(self.look.heads::<K>());
-                    }
-                    rows.push(self.look.row::<K>(&object, unix_now()));
-                    out.text(&table.lay_out(&rows))?;
+            let manifest = K::manifest(&object)?;
+            if !self.fields.match_object(&manifest) {
+                continue;
+            }
+            let event = match (gone, there.insert(key::<K>(&object))) {
+                (true, _) => {
+                    there.remove(&key::<K>(&object));
+                    "DELETED"
                 }
-                Some(GetOutput::Yaml) => {
-                    out.text(&format!("---\n{}", yaml(&K::manifest(&object)?)?))?
+                (false, true) => "ADDED",
+                (false, false) => "MODIFIED",
+            };
+            let heads = !std::mem::replace(&mut heads, true);
+            self.changed::<K>(event, &object, manifest, heads, &mut table, out)?;
+        }
+    }
+
+    /// Prints one change.
+    fn changed<K: Kind>(
+        &self,
+        event: &str,
+        object: &K::Object,
+        manifest: Value,
+        heads: bool,
+        table: &mut Table,
+        out: &mut Out,
+    ) -> Result<(), Error> {
+        let manifest = if self.args.output_watch_events { told(event, manifest) } else { manifest };
+        match &self.form {
+            Form::Rows => {
+                let mut rows = Vec::new();
+                if heads {
+                    rows.push(self.look.heads::<K>());
                 }
-                Some(GetOutput::Json) => out.text(&json_text(&K::manifest(&object)?))?,
-                Some(GetOutput::Name) => {
-                    let name = name_of(K::metadata(&object));
-                    out.line(format!("{}/{name}", K::NAMES.singular))?;
-                }
+                rows.push(self.look.row::<K>(event, object, unix_now()));
+                out.text(&table.lay_out(&rows))
+            }
+            Form::Name => {
+                out.line(format!("{}/{}", K::NAMES.singular, name_of(K::metadata(object))))
+            }
+            form => {
+                let separator = if matches!(form, Form::Yaml) { "---\n" } else { "" };
+                out.text(&format!("{separator}{}", form.text(&manifest, heads, table)?))
             }
         }
     }
+}
+
+fn key<K: Kind>(object: &K::Object) -> (String, String) {
+    let metadata = K::metadata(object);
+    (namespace_of(metadata).to_owned(), name_of(metadata).to_owned())
+}
+
+/// An object and what happened to it, as one.
+fn told(event: &str, object: Value) -> Value {
+    json!({"type": event, "object": object})
 }
 
 #[cfg(test)]
@@ -306,6 +401,9 @@ mod tests {
             context: &context,
             namespace: "ops".into(),
             look: Look::of(&args, false),
+            form: Form::of(args.output.as_ref()).unwrap(),
+            fields: Fields::default(),
+            sort: None,
         };
         let (mut out, text, _) = captured();
         let mut found = Found::default();
@@ -326,6 +424,11 @@ mod tests {
                 .contains("AGE         CONTAINERS   IMAGES   SELECTOR\n")
         );
         assert!(shown("everynode get ds --show-labels").ends_with("<unknown>   app=m\n"));
+        assert!(shown("everynode get ds -L app,x/y").contains("AGE         APP   Y\n"));
+        assert!(shown("everynode get ds -L app,x/y").ends_with("<unknown>   m     <none>\n"));
+        assert!(
+            shown("everynode get ds -w --output-watch-events").contains("\nADDED   monitoring")
+        );
         assert!(shown("everynode get ds --no-headers").starts_with("monitoring-daemon   3"));
     }
 
