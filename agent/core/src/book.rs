@@ -17,13 +17,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use everynode_model::{Assignment, Item, Now, PodKey, Reason, SessionNonce, Stamp, Timestamp};
+use everynode_model::{
+    Assignment, Digest, Item, Now, PodKey, Reason, SessionNonce, Stamp, Timestamp,
+};
 
 use crate::backoff::Policy;
 use crate::event::Marks;
 use crate::hold::{Ends, Holds, Waiting};
 use crate::ledger::{Ledger, Standing};
 use crate::order::{Fence, Order};
+use crate::ports::{HostPort, Ports};
 
 /// Wishes about holds that may wait: people at one machine, several times over.
 const WAITING: usize = 16;
@@ -47,6 +50,8 @@ pub(crate) struct Book {
     moves: BTreeMap<PodKey, String>,
     /// Which runtime each item on disk asks for, as far as it was said.
     runtimes: BTreeMap<PodKey, String>,
+    /// What the revisions that are known here use of the machine's ports.
+    ports: Ports,
     failures: u32,
     retry_at: Timestamp,
     /// Why the last write failed.
@@ -82,6 +87,7 @@ impl Book {
             found: BTreeMap::new(),
             moves: BTreeMap::new(),
             runtimes: disk.places.clone(),
+            ports: Ports::new(),
             failures: 0,
             retry_at: Timestamp::ZERO,
             failure: None,
@@ -188,6 +194,27 @@ impl Book {
 
     pub(crate) fn know_runtime(&mut self, key: PodKey, runtime: String) {
         self.runtimes.insert(key, runtime);
+    }
+
+    /// What is known of ports.
+    pub(crate) fn ports(&self) -> &Ports {
+        &self.ports
+    }
+
+    /// Takes note of the ports of revisions, and forgets those of revisions that neither an order
+    /// nor anything that `lives` here was made from, so that no more is kept than those have.
+    pub(crate) fn know_ports(
+        &mut self,
+        known: impl IntoIterator<Item = (Digest, Vec<HostPort>)>,
+        mut lives: BTreeSet<Digest>,
+    ) {
+        let writing = self.writing.as_ref().map(|writing| &writing.ledger.assignment);
+        let coming = self.order.as_ref().map(|order| &order.assignment);
+        let orders = [Some(&self.disk.assignment), writing, coming].into_iter().flatten();
+        let items = orders.flat_map(Assignment::items).chain(self.disk.holds.kept.values());
+        lives.extend(items.map(|item| item.revision));
+        self.ports.retain(|revision, _| lives.contains(revision));
+        self.ports.extend(known.into_iter().filter(|(_, ports)| !ports.is_empty()));
     }
 
     /// Whether the disk names, and goes on naming, the runtime in which `key` is to be made.

@@ -6,7 +6,7 @@
 //!
 //! Read in this order: `node` (one event, start to end), `order` (which orders count), `book` (the
 //! ledger on disk and the one write in flight), `hold` (what somebody at the machine keeps as it is),
-//! `place` (one place's life, drawn), `reconcile` (what is wanted against what is there), `check` (the
+//! `place` (one place's life, drawn), `ports` (who holds which of the machine's), `reconcile` (what is wanted against what is there), `check` (the
 //! promises as functions).
 
 #[macro_use]
@@ -26,6 +26,7 @@ mod node;
 mod order;
 mod place;
 mod pod;
+mod ports;
 mod reconcile;
 mod status;
 mod stop;
@@ -36,5 +37,6 @@ pub use hold::{Hold, HoldChange, Holds, Scope};
 pub use ledger::{Departure, Ledger, Standing};
 pub use node::Node;
 pub use order::Refusal;
+pub use ports::HostPort;
 pub use spec::{ContainerSpec, PodRef, PodSpec};
 pub use status::rfc3339;

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use everynode_model::{Intent, Item, Now, PodKey, PodStatus, PodUid, Reason, Stamp, Timestamp};
+use everynode_model::{
+    Digest, Intent, Item, Now, PodKey, PodStatus, PodUid, Reason, Stamp, Timestamp,
+};
 
 use crate::backoff::Policy;
 use crate::book::{Book, Settled};
@@ -13,6 +15,7 @@ use crate::ledger::{Departure, Ledger, Standing};
 use crate::order::{Order, Refusal, Verdict};
 use crate::place::{Life, Place, Turn};
 use crate::pod::Pod;
+use crate::ports::HostPort;
 use crate::reconcile::{hold, reconcile, told, wanted};
 use crate::spec::PodRef;
 use crate::status;
@@ -52,6 +55,14 @@ impl Node {
         for (key, runtime) in runtimes {
             self.book.know_runtime(key, runtime);
         }
+    }
+
+    /// Says which of the machine's ports the pods of these revisions use, read from their bodies. To
+    /// be called for what is there before the first event, and for all of an order before
+    /// [`Event::Ordered`]; a revision that is not told uses none.
+    pub fn know_ports(&mut self, ports: impl IntoIterator<Item = (Digest, Vec<HostPort>)>) {
+        let lives = self.places.values().filter_map(Place::made_from).collect();
+        self.book.know_ports(ports, lives);
     }
 
     /// Takes in one event and says what to do, in order. `ids` gives ids never used before.

@@ -30,7 +30,9 @@
 
 use std::time::Duration;
 
-use everynode_model::{Exit, Failure, Intent, Item, Now, PodKey, PodUid, Reason, Timestamp};
+use everynode_model::{
+    Digest, Exit, Failure, Intent, Item, Now, PodKey, PodUid, Reason, Timestamp,
+};
 
 use crate::backoff::{Backoff, Policy};
 use crate::event::{Action, Found};
@@ -116,6 +118,16 @@ impl<'a> Want<'a> {
 impl Place {
     pub(crate) fn new(life: Life) -> Self {
         Self { life, memory: Memory::default(), next: None, waits: None }
+    }
+
+    /// What the pod that may live here was made from, if it is one that this agent knows.
+    pub(crate) fn made_from(&self) -> Option<Digest> {
+        match &self.life {
+            Life::Creating(pod) | Life::Running(pod) | Life::Stopping(pod, _) => {
+                Some(pod.identity.revision)
+            }
+            Life::Empty | Life::Held(_) => None,
+        }
     }
 
     /// Brings the place one step closer to what it is for.

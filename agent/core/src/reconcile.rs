@@ -12,6 +12,7 @@ use crate::book::Book;
 use crate::hold::Hold;
 use crate::ledger::{Departure, Standing};
 use crate::place::{Life, Place, Turn, Want};
+use crate::ports;
 
 /// Brings every place one step closer to what it is for.
 pub(crate) fn reconcile(
@@ -24,6 +25,8 @@ pub(crate) fn reconcile(
         places.entry(key).or_insert_with(|| Place::new(Life::Empty));
     }
     let ready = ready(places);
+    let made_from = |(key, place): (&PodKey, &Place)| Some((key.clone(), place.made_from()?));
+    let mut holding: BTreeMap<_, _> = places.iter().filter_map(made_from).collect();
     let mut moves = BTreeSet::new();
     for (key, place) in &mut *places {
         let mut want = wanted(book, key);
@@ -31,9 +34,12 @@ pub(crate) fn reconcile(
             if matches!(place.life, Life::Empty) && !names_runtime(book, key) {
                 moves.insert(key.clone());
             }
-            *gate = self::gate(book, item, &ready);
+            *gate = self::gate(book, item, &ready)
+                .or_else(|| ports::conflict(book.ports(), key, item.revision, &holding));
         }
         place.step(key, &want, turn);
+        // Whoever was made in this pass holds its ports against those that come after it.
+        holding.extend(place.made_from().map(|revision| (key.clone(), revision)));
     }
     let told: BTreeSet<&PodKey> = told(book).collect();
     places.retain(|key, place| !matches!(place.life, Life::Empty) || told.contains(key));

@@ -7,12 +7,15 @@
 
 mod env;
 mod fields;
+mod ports;
 
 use std::time::Duration;
 
 use everynode_agent_core::{ContainerSpec, PodSpec};
 use everynode_model::{NodeName, PodKey, PodUid, Reason};
 use serde_json::Value;
+
+pub use ports::host_ports;
 
 use fields::{Container, ContainerSecurity, Metadata, PodSecurity, Spec, Template};
 

@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 
-use everynode_agent_core::Ledger;
-use everynode_model::{Digest, PodKey};
+use everynode_agent_core::{HostPort, Ledger};
+use everynode_model::{Digest, Item, PodKey};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
@@ -13,6 +13,15 @@ use crate::body;
 use crate::ledger::LedgerStore;
 use crate::session::assemble::Order;
 use crate::session::inbox::keep_needed;
+
+/// What the core must know of bodies before it follows an order.
+#[derive(Default)]
+pub(super) struct Told {
+    /// Which runtime each place's pod is to be made in.
+    pub(super) runtimes: Vec<(PodKey, String)>,
+    /// Which ports of the machine each revision uses.
+    pub(super) ports: Vec<(Digest, Vec<HostPort>)>,
+}
 
 /// At most one ledger (the core waits for its answer), one order (a newer one takes the place of
 /// one that waits), one clearing away and one mirroring wait here.
@@ -34,7 +43,7 @@ pub(super) enum Done {
     /// A ledger was written, or not.
     Ledger(io::Result<()>),
     /// The bodies of an order were written, or not; which runtime each of its items asks for.
-    Order(Box<Order>, io::Result<Vec<(PodKey, String)>>),
+    Order(Box<Order>, io::Result<Told>),
     /// Bodies were cleared away.
     Kept,
     /// All copies of the ledger are the newest, or not.
@@ -89,8 +98,8 @@ impl Job {
         match self {
             Self::Ledger(ledger) => store.save(*ledger).map(Done::Ledger).boxed(),
             Self::Order(order) => async move {
-                let runtimes = write_bodies(&order, &*store).await;
-                Done::Order(order, runtimes)
+                let told = write_bodies(&order, &*store).await;
+                Done::Order(order, told)
             }
             .boxed(),
             Self::Mirror => store.mirror().map(Done::Mirrored).boxed(),
@@ -99,18 +108,29 @@ impl Job {
     }
 }
 
-async fn write_bodies(order: &Order, store: &dyn LedgerStore) -> io::Result<Vec<(PodKey, String)>> {
+/// Stores an order's bodies, and reads from all that it names what the core must know of them.
+async fn write_bodies(order: &Order, store: &dyn LedgerStore) -> io::Result<Told> {
     if !order.bodies.is_empty() {
         let bodies = order.bodies.iter().map(|(digest, body)| (*digest, body.clone()));
         store.put_bodies(bodies.collect()).await?;
     }
-    let mut runtimes = Vec::new();
+    let mut told = Told::default();
     for item in order.assignment.items() {
-        let runtime = match order.bodies.get(&item.revision) {
-            Some(body) => body::runtime_of(body),
-            None => store.body(item.revision).await.as_deref().and_then(body::runtime_of),
-        };
-        runtimes.extend(runtime.map(|runtime| (item.key.clone(), runtime.to_owned())));
+        match order.bodies.get(&item.revision) {
+            Some(body) => told.note(item, body),
+            None => {
+                let body = store.body(item.revision).await;
+                body.iter().for_each(|body| told.note(item, body));
+            }
+        }
     }
-    Ok(runtimes)
+    Ok(told)
+}
+
+impl Told {
+    pub(super) fn note(&mut self, item: &Item, body: &[u8]) {
+        let runtime = body::runtime_of(body);
+        self.runtimes.extend(runtime.map(|runtime| (item.key.clone(), runtime.to_owned())));
+        self.ports.push((item.revision, body::host_ports(body)));
+    }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use everynode_agent_core::{Departure, Event, Standing};
 use everynode_model::{Digest, Intent, Item, Reason, Stamp};
 
-use super::disk::Done;
+use super::disk::{Done, Told};
 use super::{Agent, show};
 use crate::session::assemble::Order;
 use crate::session::inbox::{News, Opening};
@@ -85,8 +85,9 @@ impl Agent {
                 tracing::error!("cannot write the ledger: {error}");
                 self.apply(Event::PersistFailed(Reason::new("WriteFailed", error.to_string())));
             }
-            Done::Order(order, Ok(runtimes)) => {
+            Done::Order(order, Ok(Told { runtimes, ports })) => {
                 self.held.extend(order.bodies.keys());
+                self.node.know_ports(ports);
                 self.apply(Event::Ordered {
                     stamp: order.stamp,
                     assignment: order.assignment,

@@ -138,7 +138,7 @@ async fn run_after(
     let (ledger, trouble) = ledger_of(loaded, &parts.identity, &found);
     let (mut agent, mut sources) = Agent::begin(parts, ledger, held);
     agent.trouble(trouble);
-    agent.know_runtimes().await;
+    agent.know_bodies().await;
     for event in first.into_iter().chain([Event::Looked(found)]) {
         agent.apply(event);
     }
@@ -238,7 +238,8 @@ impl Agent {
         self.untold.push(reason);
     }
 
-    async fn know_runtimes(&mut self) {
+    /// Reads from the bodies on disk what the core must know of them.
+    async fn know_bodies(&mut self) {
         let ledger = self.node.ledger();
         // Of a place that is held, what was ordered meanwhile does not matter yet.
         let ordered = ledger.assignment.items().filter(|item| ledger.holds.of(&item.key).is_none());
@@ -250,6 +251,13 @@ impl Agent {
             known.extend(runtime.map(|runtime| (item.key, runtime.to_owned())));
         }
         self.node.know_runtimes(known);
+        let mut ports = Vec::new();
+        // Also of revisions that are no longer ordered: pods of them may live.
+        for revision in self.held.clone() {
+            let body = self.store.body(revision).await;
+            ports.extend(body.map(|body| (revision, body::host_ports(&body))));
+        }
+        self.node.know_ports(ports);
     }
 
     fn dial(&mut self) {

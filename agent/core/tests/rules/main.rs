@@ -8,4 +8,5 @@ mod leaving;
 mod looking;
 mod orders;
 mod places;
+mod ports;
 mod rejoin;
