@@ -96,6 +96,7 @@ impl Identity {
             replace: self.replace,
             intent: Intent::Run,
             after: other.map(|item| item.after.clone()).unwrap_or_default(),
+            surge: other.and_then(|item| item.surge),
         }
     }
 }

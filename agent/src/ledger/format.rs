@@ -10,11 +10,12 @@
 //! whoever does not know them keeps them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use everynode_agent_core::ledger::Heir;
 use everynode_agent_core::{Departure, Hold, Holds, Ledger, Standing};
 use everynode_model::{
-    Assignment, Digest, Generation, Intent, Item, PodKey, Stamp, Term, WallTime,
+    Assignment, Digest, Generation, Intent, Item, PodKey, Stamp, Surge, Term, WallTime,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -126,6 +127,9 @@ struct ItemRecord {
     intent: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     after: Vec<(String, String)>,
+    /// For how many milliseconds a new pod has to be ready beside the old; absent without surge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    surge: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -347,6 +351,7 @@ impl From<&Item> for ItemRecord {
             replace: item.replace,
             intent: item.intent.as_str().into(),
             after: item.after.iter().map(pair).collect(),
+            surge: item.surge.map(|surge| surge.millis()),
         }
     }
 }
@@ -361,6 +366,7 @@ impl ItemRecord {
             replace: self.replace,
             intent: INTENTS.into_iter().find(|intent| intent.as_str() == self.intent)?,
             after: self.after.iter().map(key).collect::<Option<_>>()?,
+            surge: self.surge.map(|millis| Surge { min_ready: Duration::from_millis(millis) }),
         })
     }
 }
@@ -379,6 +385,7 @@ pub(super) mod tests {
             replace: 4,
             intent,
             after: vec![key("other")],
+            surge: (intent == Intent::Run).then_some(Surge { min_ready: Duration::from_secs(3) }),
         };
         let assignment = Assignment::new([
             item("a", Intent::Run),

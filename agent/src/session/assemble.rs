@@ -168,6 +168,7 @@ mod tests {
             replace: 0,
             intent: Intent::Run,
             after: Vec::new(),
+            surge: None,
         }
     }
 

@@ -74,6 +74,7 @@ impl Machine {
             replace: 0,
             intent: Intent::Run,
             after: Vec::new(),
+            surge: None,
         }]);
         ledger.places = [(key, "process".to_owned())].into();
         let store = DiskLedger::new(self.path());

@@ -331,6 +331,7 @@ impl SetRecords {
             replace: grant.replace,
             intent,
             after: Vec::new(),
+            surge: None,
         })
     }
 

@@ -124,6 +124,7 @@ mod tests {
             replace: 0,
             intent: Intent::Run,
             after: Vec::new(),
+            surge: None,
         };
         let assignment = Assignment::new(items.iter().map(item));
         let bodies = items.iter().map(|(_, body)| (Digest::of(body.as_bytes()), body.as_bytes()));

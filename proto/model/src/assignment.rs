@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use crate::{ClusterId, Digest, Generation, PodKey, ReignId, SetUid, Term};
 
@@ -31,6 +32,16 @@ pub struct Item {
     pub intent: Intent,
     /// The pods that must be ready on this node before this one starts.
     pub after: Vec<PodKey>,
+    /// Whether a new pod starts beside the old one, and how. Of no meaning but with [`Intent::Run`].
+    pub surge: Option<Surge>,
+}
+
+/// How a pod takes over from another in the same place: the new one is started beside the old one,
+/// which is stopped when the new one has been ready for a while. An old and a new, never three.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Surge {
+    /// For how long the new one has to be ready, by the node's own clock; whole milliseconds.
+    pub min_ready: Duration,
 }
 
 /// Whose order, the how-manieth, and of what.
@@ -146,6 +157,13 @@ impl Stamp {
     }
 }
 
+impl Surge {
+    /// How long the new one has to be ready, in milliseconds.
+    pub fn millis(&self) -> u64 {
+        u64::try_from(self.min_ready.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
 impl Intent {
     /// The word for it.
     pub const fn as_str(self) -> &'static str {
@@ -184,6 +202,11 @@ fn encode(item: &Item) -> Vec<u8> {
         part(key.namespace().as_bytes());
         part(key.name().as_bytes());
     }
+    // One part, where each of `after` has two: so it is none of those, and without it all is as it
+    // was before there was such a thing.
+    if let Some(surge) = &item.surge {
+        part(&surge.millis().to_be_bytes());
+    }
     out
 }
 
@@ -200,6 +223,7 @@ mod tests {
             replace,
             intent: Intent::Run,
             after: Vec::new(),
+            surge: None,
         }
     }
 
@@ -216,12 +240,23 @@ mod tests {
             Item { intent: Intent::Keep, ..base.clone() },
             Item { set: SetUid::new(Uuid::from_u128(8)), ..base.clone() },
             Item { after: vec![PodKey::new("default", "x").unwrap()], ..base.clone() },
+            Item { surge: Some(Surge { min_ready: Duration::ZERO }), ..base.clone() },
         ] {
             assert_ne!(
                 Assignment::new([changed]).digest(),
                 Assignment::new([base.clone()]).digest()
             );
         }
+    }
+
+    #[test]
+    fn each_surge_has_a_digest_of_its_own_and_none_has_that_of_old() {
+        let with = |surge| Assignment::new([Item { surge, ..item("a", "1", 0) }]).digest();
+        let surge = |seconds| Some(Surge { min_ready: Duration::from_secs(seconds) });
+        assert_ne!(with(surge(0)), with(surge(1)));
+        // As agents and coordinators of before compute it.
+        let of_old = "30c2d6dcd2650a9d4ac484c396655365eb9520a80680c62eb70118b3298c490f";
+        assert_eq!(with(None).to_string(), of_old);
     }
 
     #[test]

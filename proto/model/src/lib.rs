@@ -21,7 +21,7 @@ mod set;
 mod taint;
 mod time;
 
-pub use assignment::{Assignment, Change, ChangeError, Intent, Item, Stamp};
+pub use assignment::{Assignment, Change, ChangeError, Intent, Item, Stamp, Surge};
 pub use digest::{Digest, InvalidDigest};
 pub use id::{
     ClusterId, Generation, InvalidName, NodeName, NodeUid, PodKey, PodUid, ReignId, SessionNonce,
@@ -37,6 +37,8 @@ pub use selector::{
     InvalidSelector, Labels, Operator, Requirement, Selector, valid_label_value,
     valid_qualified_name,
 };
-pub use set::{DaemonSet, Features, NodeSelectorTerm, PROCESS_FEATURES, Placement, Strategy};
+pub use set::{
+    DaemonSet, Features, NodeSelectorTerm, PROCESS_FEATURES, Placement, SURGE_FEATURE, Strategy,
+};
 pub use taint::{Effect, InvalidTaint, Taint, Toleration, TolerationOperator};
 pub use time::{Now, Timestamp, WallTime};

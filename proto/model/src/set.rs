@@ -88,6 +88,10 @@ pub const PROCESS_FEATURES: &[&str] = &[
     "env.fieldRef",
 ];
 
+/// The feature of an agent that can start a new pod beside the old one. Apart from those that a
+/// template may need: without it a node's pods are replaced one after the other.
+pub const SURGE_FEATURE: &str = "surge";
+
 impl Placement {
     /// Whether the template tolerates `taint` by one of its own tolerations.
     pub fn tolerates(&self, taint: &Taint) -> bool {

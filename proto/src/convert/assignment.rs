@@ -1,6 +1,8 @@
 //! Orders: stamps and items.
 
-use everynode_model::{Generation, Intent, Item, PodKey, Stamp, Term};
+use std::time::Duration;
+
+use everynode_model::{Generation, Intent, Item, PodKey, Stamp, Surge, Term};
 
 use super::{digest, id, required};
 use crate::error::Invalid;
@@ -41,6 +43,7 @@ impl From<&Item> for v1::Item {
             replace: item.replace,
             intent: v1::Intent::from(item.intent).into(),
             after: item.after.iter().map(Into::into).collect(),
+            surge: item.surge.map(|surge| v1::Surge { min_ready_millis: surge.millis() }),
         }
     }
 }
@@ -56,6 +59,9 @@ impl TryFrom<&v1::Item> for Item {
             replace: item.replace,
             intent: intent(item.intent())?,
             after: item.after.iter().map(PodKey::try_from).collect::<Result<_, _>>()?,
+            surge: item
+                .surge
+                .map(|surge| Surge { min_ready: Duration::from_millis(surge.min_ready_millis) }),
         })
     }
 }
@@ -94,8 +100,12 @@ mod tests {
             replace: 3,
             intent: Intent::Keep,
             after: vec![PodKey::new("default", "b").unwrap()],
+            surge: None,
         };
-        assert_eq!(Item::try_from(&v1::Item::from(&item)), Ok(item));
+        let surge = Some(Surge { min_ready: Duration::from_millis(1500) });
+        for item in [Item { surge, ..item.clone() }, item] {
+            assert_eq!(Item::try_from(&v1::Item::from(&item)), Ok(item));
+        }
     }
 
     #[test]

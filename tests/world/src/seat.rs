@@ -244,6 +244,7 @@ fn kept_as_found(mut ledger: Ledger, found: &[Found]) -> Ledger {
             replace: supervised.replace,
             intent: Intent::Keep,
             after: Vec::new(),
+            surge: None,
         })
     };
     let found = found.iter().filter(|found| found.populated && found.marks == Some(ours));

@@ -41,6 +41,7 @@ pub fn item(name: &str, text: &str) -> Item {
         replace: 0,
         intent: Intent::Run,
         after: Vec::new(),
+        surge: None,
     }
 }
 

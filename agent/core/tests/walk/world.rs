@@ -338,6 +338,7 @@ impl World {
             replace: u64::from(rng.one_in(4)),
             intent,
             after: if rng.one_in(3) { vec![key(rng.below(3))] } else { Vec::new() },
+            surge: None,
         })
     }
 

@@ -160,6 +160,7 @@ impl World {
             replace: 0,
             intent: Intent::Run,
             after: Vec::new(),
+            surge: None,
         }));
         let stamp = Stamp {
             cluster: self.identity.cluster,
