@@ -2,6 +2,8 @@
 
 mod get;
 mod rollout;
+mod wait;
+mod write;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +12,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use get::{GetArgs, Output, Template};
 pub(crate) use rollout::{HistoryArgs, RolloutArgs, RolloutVerb, StatusArgs, UndoArgs};
+pub(crate) use wait::WaitArgs;
+pub(crate) use write::{
+    ApplyArgs, ApplyVerb, DiffArgs, EditArgs, PatchArgs, PatchType, SaveArgs, ViewLastAppliedArgs,
+    WriteArgs,
+};
 
 /// Runs exactly one instance of every DaemonSet on every registered machine.
 #[derive(Debug, Parser)]
@@ -44,25 +51,35 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Create DaemonSets from files
-    Create(WriteArgs),
+    Create(SaveArgs),
     /// Create DaemonSets from files, or change them to what the files say
-    Apply(WriteArgs),
+    Apply(ApplyArgs),
     /// Replace DaemonSets by what files say
-    Replace(WriteArgs),
+    Replace(SaveArgs),
+    /// Show what applying files would change
+    Diff(DiffArgs),
+    /// Change an object in an editor
+    Edit(EditArgs),
+    /// Change an object by a patch
+    Patch(PatchArgs),
     /// Delete DaemonSets, pods (they are replaced) or nodes (they are deregistered)
     Delete(DeleteArgs),
     /// Show objects, one per line
     Get(GetArgs),
     /// Show all about some objects
     Describe(DescribeArgs),
-    /// Change labels of nodes: KEY=VALUE sets one, KEY- removes it
+    /// Change labels of objects: KEY=VALUE sets one, KEY- removes it
     Label(ChangeArgs),
+    /// Change annotations of objects: KEY=VALUE sets one, KEY- removes it
+    Annotate(ChangeArgs),
     /// Change taints of nodes: KEY=VALUE:EFFECT sets one, KEY:EFFECT- or KEY- removes it
     Taint(ChangeArgs),
     /// Mark nodes as unschedulable (DaemonSets ignore it)
     Cordon(NodesArgs),
     /// Mark nodes as schedulable
     Uncordon(NodesArgs),
+    /// Wait until something holds of objects, or they are gone, or there
+    Wait(WaitArgs),
     /// Say why things do not run as wanted, one line each
     Why(WhyArgs),
     /// Whether orders are given, and giving them again after the store was restored
@@ -78,18 +95,6 @@ pub(crate) enum Verb {
     Version(VersionArgs),
     /// Run a coordinator and nodes on this machine and show what they do
     Demo(DemoArgs),
-}
-
-/// `create`, `apply`, `replace`.
-#[derive(Debug, Args)]
-pub(crate) struct WriteArgs {
-    #[command(flatten)]
-    pub(crate) files: FileArgs,
-    #[command(flatten)]
-    pub(crate) dry_run: DryRunArgs,
-    /// How to print what came of it
-    #[arg(short, long, value_enum)]
-    pub(crate) output: Option<ObjectOutput>,
 }
 
 #[derive(Debug, Args)]
@@ -184,23 +189,32 @@ pub(crate) struct DescribeArgs {
     pub(crate) all_namespaces: bool,
 }
 
-/// `label` and `taint`.
+/// `label`, `annotate` and `taint`.
 #[derive(Debug, Args)]
 pub(crate) struct ChangeArgs {
-    /// nodes NAME... CHANGE...
-    #[arg(value_name = "nodes NAME CHANGE", required = true)]
+    /// TYPE NAME... CHANGE... or TYPE/NAME CHANGE...; taints are of nodes only
+    #[arg(value_name = "TYPE NAME CHANGE", required = true)]
     pub(crate) what: Vec<String>,
     /// Replace other values
     #[arg(long)]
     pub(crate) overwrite: bool,
-    /// All nodes
+    /// All of the type in the namespace
     #[arg(long, conflicts_with = "selector")]
     pub(crate) all: bool,
-    /// Nodes with these labels
+    /// Those with these labels
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     pub(crate) selector: Option<String>,
+    /// Show what there is (not of taints)
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Only if the object is of this version still (not of nodes)
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) resource_version: Option<String>,
     #[command(flatten)]
     pub(crate) dry_run: DryRunArgs,
+    /// How to print what came of it (not of taints)
+    #[arg(short, long, value_enum)]
+    pub(crate) output: Option<ObjectOutput>,
 }
 
 #[derive(Debug, Args)]

@@ -50,6 +50,9 @@ pub(crate) enum Error {
     /// What was waited for did not come about.
     #[error("error: {0}")]
     Failed(String),
+    /// All has been said already; this is the exit code.
+    #[error("")]
+    Exit(u8),
     /// All has been said already.
     #[error("")]
     Told,
@@ -72,6 +75,16 @@ impl Error {
     /// Whether the coordinator said that there is no such thing.
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, Self::Refused(refusal) if refusal.code == Code::NotFound)
+    }
+
+    /// Whether somebody else changed the object in between.
+    pub(crate) fn is_conflict(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.reason == "Conflict")
+    }
+
+    /// Whether the object is there already.
+    pub(crate) fn is_already_exists(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.code == Code::AlreadyExists)
     }
 
     /// Whether the coordinator is away or going, so that asking again later makes sense.

@@ -19,6 +19,7 @@ mod inner;
 mod jsonpath;
 mod kinds;
 mod out;
+mod placed;
 mod table;
 mod targets;
 mod verbs;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) | Err(Error::Closed) => ExitCode::SUCCESS,
         Err(Error::Told) => ExitCode::FAILURE,
+        Err(Error::Exit(code)) => ExitCode::from(code),
         Err(error) => {
             out.note(error);
             ExitCode::FAILURE

@@ -21,6 +21,7 @@ mod grpc;
 mod identity;
 mod islands;
 mod kills;
+mod kubectl;
 mod leaving;
 mod limits;
 mod main_job;
@@ -74,6 +75,7 @@ const SCENARIOS: &[Scenario] = &[
     ("identity::certificates_renew_themselves", identity::certificates_renew_themselves),
     ("grpc::grpcurl_does_it_all", grpc::grpcurl_does_it_all),
     ("bad_input::manifests", bad_input::manifests),
+    ("kubectl::its_verbs", kubectl::its_verbs),
     ("bad_start::tokens", bad_start::tokens),
     ("breakglass::a_held_pod_waits_and_says_so", breakglass::a_held_pod_waits_and_says_so),
     ("breakglass::a_lost_ledger_stops_nothing", breakglass::a_lost_ledger_stops_nothing),

@@ -31,6 +31,20 @@ fn what_people_type_for_kubectl_is_understood() {
         "everynode token create --ttl 1h --uses 3 --node-name n --replace --print-join-command",
         "everynode rollout status ds/x --timeout 5m -w=false",
         "everynode rollout history daemonset x --revision 3",
+        "everynode create -f x --save-config",
+        "everynode apply view-last-applied ds/x -o json",
+        "everynode apply -f x --server-side",
+        "everynode diff -R -f dir",
+        "everynode edit ds/x",
+        "everynode edit -f x",
+        "everynode patch ds x --type=json -p [] --dry-run=server",
+        "everynode patch -f x --patch-file y",
+        "everynode annotate ds -l a=b note=x --overwrite --resource-version 5",
+        "everynode label ds --all a=b --list",
+        "everynode wait ds/x pod/y --for=condition=Available=true --timeout=-1s",
+        "everynode wait -f x --for delete --timeout 90",
+        "everynode get ds -o jsonpath={.items[*].metadata.name} --sort-by .metadata.name",
+        "everynode get pods -L a,b --field-selector spec.nodeName=n --output-watch-events -w",
         "everynode why",
         "everynode why node n1",
         "everynode cluster status",
@@ -45,12 +59,32 @@ fn what_people_type_for_kubectl_is_understood() {
 }
 
 #[test]
+fn an_apply_has_its_files() {
+    let Ok(Verb::Apply(args)) = parse("everynode apply -f a -f b --dry-run=server") else {
+        panic!()
+    };
+    assert_eq!(args.write.files.filename.len(), 2);
+    assert_eq!(args.write.dry_run.dry_run, DryRun::Server);
+    let Ok(Verb::Apply(args)) = parse("everynode apply view-last-applied ds x") else { panic!() };
+    assert!(args.verb.is_some());
+}
+
+#[test]
 fn what_makes_no_sense_is_refused() {
     for line in [
         "everynode",
         "everynode create",
         "everynode get",
         "everynode get ds -o xml",
+        "everynode get ds -o go-template={{.a}}",
+        "everynode get ds -o jsonpath=",
+        "everynode apply",
+        "everynode apply view-last-applied",
+        "everynode diff",
+        "everynode edit",
+        "everynode patch ds x -p {} --patch-file y",
+        "everynode patch ds x --type=other -p {}",
+        "everynode wait ds/x",
         "everynode apply -f x --dry-run=maybe",
         "everynode delete ds x -f y",
         "everynode token create --replace",

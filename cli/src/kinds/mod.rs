@@ -5,6 +5,7 @@ mod daemon_sets;
 mod events;
 mod manifest;
 mod nodes;
+mod objects;
 mod pods;
 mod revisions;
 mod template;
@@ -22,6 +23,7 @@ pub(crate) use daemon_sets::{DaemonSets, selector};
 pub(crate) use events::Events;
 pub(crate) use manifest::{metadata_from, spec_json};
 pub(crate) use nodes::{Nodes, roles};
+pub(crate) use objects::{Mode, Written, full_name, text};
 pub(crate) use pods::{Pods, ready_of, restarts, standing};
 pub(crate) use revisions::ControllerRevisions;
 pub(crate) use tokens::Tokens;
@@ -98,6 +100,39 @@ pub(crate) enum Resource {
     ControllerRevisions,
     Tokens,
 }
+
+/// Does something with the type of a kind that is known by its word only.
+macro_rules! of_kind {
+    ($resource:expr, $kind:ident => $body:expr) => {
+        match $resource {
+            $crate::kinds::Resource::DaemonSets => {
+                type $kind = $crate::kinds::DaemonSets;
+                $body
+            }
+            $crate::kinds::Resource::Nodes => {
+                type $kind = $crate::kinds::Nodes;
+                $body
+            }
+            $crate::kinds::Resource::Pods => {
+                type $kind = $crate::kinds::Pods;
+                $body
+            }
+            $crate::kinds::Resource::Events => {
+                type $kind = $crate::kinds::Events;
+                $body
+            }
+            $crate::kinds::Resource::ControllerRevisions => {
+                type $kind = $crate::kinds::ControllerRevisions;
+                $body
+            }
+            $crate::kinds::Resource::Tokens => {
+                type $kind = $crate::kinds::Tokens;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use of_kind;
 
 impl Resource {
     /// The kind that a word means: `ds`, `daemonset`, `daemonsets.apps`, ….

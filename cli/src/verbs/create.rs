@@ -1,18 +1,19 @@
 //! `create`, `apply`, `replace`: manifests to the coordinator.
 
-use everynode_manifest::Warning;
-use everynode_proto::convert::json::to_struct;
-use everynode_proto::v1::{DaemonSet, PutDaemonSetRequest, PutDaemonSetResponse};
+use everynode_manifest::{LAST_APPLIED, Warning};
+use serde_json::Value;
 
+use super::apply::{self, remember};
 use super::printed::Printer;
 use super::verdict;
-use crate::args::{DryRun, WriteArgs};
+use crate::args::{ApplyArgs, ApplyVerb, DryRun, SaveArgs, WriteArgs};
 use crate::connect::Client;
 use crate::context::Context;
 use crate::error::Error;
-use crate::files::{self, Manifest};
-use crate::kinds::{DaemonSets, Kind as _, metadata_from};
+use crate::files;
+use crate::kinds::{Mode, Resource, Written, full_name};
 use crate::out::Out;
+use crate::placed::place;
 
 /// Which of the three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,10 +33,40 @@ impl Way {
     }
 }
 
-/// Checks all manifests, then sends each; one that is refused does not hold up the others.
+/// `create` and `replace`.
 pub(crate) async fn run(
     way: Way,
+    args: &SaveArgs,
+    context: &Context,
+    out: &mut Out,
+) -> Result<(), Error> {
+    send(way, &args.write, args.save_config, context, out).await
+}
+
+/// `apply`, and what there is to it besides.
+pub(crate) async fn run_apply(
+    args: &ApplyArgs,
+    context: &Context,
+    out: &mut Out,
+) -> Result<(), Error> {
+    if let Some(ApplyVerb::ViewLastApplied(args)) = &args.verb {
+        return apply::view(args, context, out).await;
+    }
+    if args.server_side {
+        return Err(Error::Usage(
+            "there is no server-side apply: leave --server-side out; apply merges what the file says \
+             with what it said last time, and keeps what others have set"
+                .into(),
+        ));
+    }
+    send(Way::Apply, &args.write, false, context, out).await
+}
+
+/// Checks all manifests, then sends each; one that is refused does not hold up the others.
+async fn send(
+    way: Way,
     args: &WriteArgs,
+    save_config: bool,
     context: &Context,
     out: &mut Out,
 ) -> Result<(), Error> {
@@ -45,9 +76,15 @@ pub(crate) async fn run(
         Err(Error::Config(_)) if args.dry_run.dry_run == DryRun::Client => "default".into(),
         namespace => namespace?,
     };
-    let mut requests = Vec::new();
+    let mut objects = Vec::new();
     for manifest in &manifests {
-        requests.push(request(manifest, &namespace, context, args.dry_run.dry_run)?);
+        let mut object = place(&manifest.document.value, &namespace, context)?;
+        let kept = object["metadata"]["annotations"].get(LAST_APPLIED).is_some();
+        if way != Way::Apply && (save_config || kept) {
+            let applied = object.clone();
+            remember(&mut object, &applied);
+        }
+        objects.push(object);
     }
     for manifest in &manifests {
         for warning in &manifest.warnings {
@@ -56,20 +93,19 @@ pub(crate) async fn run(
     }
     let mut printer = Printer::new(args.output);
     if args.dry_run.dry_run == DryRun::Client {
-        return requests
-            .into_iter()
-            .try_for_each(|request| checked(way, request, &mut printer, out));
+        return objects.iter().try_for_each(|object| checked(way, object, &mut printer, out));
     }
     let client = context.connect().await?;
     let mut failed = false;
-    for (manifest, request) in manifests.iter().zip(requests) {
-        match put(way, &client, request).await {
+    let dry_run = args.dry_run.dry_run == DryRun::Server;
+    for (manifest, object) in manifests.iter().zip(&objects) {
+        match put(way, &client, object, dry_run).await {
             Ok(response) => {
                 tell_warnings(&response, &manifest.warnings, out);
                 if let Some(verdict) = &response.verdict {
-                    verdict::tell(verdict, manifest, args.dry_run.dry_run == DryRun::Server, out);
+                    verdict::tell(verdict, manifest, dry_run, out);
                 }
-                print(way, args.dry_run.dry_run, response, &mut printer, out)?;
+                print(way, args.dry_run.dry_run, &response, &mut printer, out)?;
             }
             Err(Error::Refused(refusal)) => {
                 failed = true;
@@ -84,51 +120,17 @@ pub(crate) async fn run(
     if failed { Err(Error::Told) } else { Ok(()) }
 }
 
-/// The manifest as a request, in the namespace that is meant.
-fn request(
-    manifest: &Manifest,
-    namespace: &str,
-    context: &Context,
-    dry_run: DryRun,
-) -> Result<PutDaemonSetRequest, Error> {
-    let object = &manifest.document.value;
-    let mut metadata = metadata_from(object);
-    if metadata.namespace.is_empty() {
-        metadata.namespace = namespace.to_owned();
-    } else if let Some(said) = context.said_namespace().filter(|said| *said != metadata.namespace) {
-        return Err(Error::Usage(format!(
-            "the namespace from the provided object \"{0}\" does not match the namespace \"{said}\". \
-             You must pass '--namespace={0}' to perform this operation.",
-            metadata.namespace
-        )));
-    }
-    Ok(PutDaemonSetRequest {
-        daemon_set: Some(DaemonSet {
-            metadata: Some(metadata),
-            spec: object["spec"].as_object().map(to_struct),
-            status: None,
-        }),
-        dry_run: dry_run == DryRun::Server,
-        api_version: manifest.document.api_version.clone(),
-    })
-}
-
-async fn put(
-    way: Way,
-    client: &Client,
-    request: PutDaemonSetRequest,
-) -> Result<PutDaemonSetResponse, Error> {
-    let mut service = client.daemon_sets();
-    let request = client.request(request);
+async fn put(way: Way, client: &Client, object: &Value, dry_run: bool) -> Result<Written, Error> {
+    let kind = Resource::of(object)?;
     match way {
-        Way::Create => client.answer(service.create(request)).await,
-        Way::Apply => client.answer(service.apply(request)).await,
-        Way::Replace => client.answer(service.replace(request)).await,
+        Way::Create => kind.write(Mode::Create, client, object, dry_run).await,
+        Way::Apply => apply::apply(client, object, dry_run).await,
+        Way::Replace => kind.write(Mode::Replace, client, object, dry_run).await,
     }
 }
 
 /// Prints the coordinator's warnings that have not been told, with their place, before.
-fn tell_warnings(response: &PutDaemonSetResponse, told: &[Warning], out: &mut Out) {
+fn tell_warnings(response: &Written, told: &[Warning], out: &mut Out) {
     for warning in &response.warnings {
         if !told.iter().any(|told| warning.contains(&told.message)) {
             out.note(format!("Warning: {warning}"));
@@ -139,40 +141,27 @@ fn tell_warnings(response: &PutDaemonSetResponse, told: &[Warning], out: &mut Ou
 fn print(
     way: Way,
     dry_run: DryRun,
-    response: PutDaemonSetResponse,
+    written: &Written,
     printer: &mut Printer,
     out: &mut Out,
 ) -> Result<(), Error> {
-    let done = match (way, response.created, response.changed) {
+    let done = match (way, written.created, written.changed) {
         (Way::Create, ..) | (Way::Apply, true, _) => "created",
         (Way::Apply, false, true) => "configured",
         (Way::Apply, false, false) => "unchanged",
         (Way::Replace, ..) => "replaced",
     };
-    let done =
-        if dry_run == DryRun::Server { format!("{done} (server dry run)") } else { done.into() };
-    let set = response.daemon_set.unwrap_or_default();
-    printer.print(out, &full_name(&set), &done, || DaemonSets::manifest(&set))
+    let done = format!("{done}{}", dry_run.mark());
+    printer.print(out, &full_name(&written.object), &done, || Ok(written.object.clone()))
 }
 
 /// What `--dry-run=client` says of a manifest that is in order.
-fn checked(
-    way: Way,
-    request: PutDaemonSetRequest,
-    printer: &mut Printer,
-    out: &mut Out,
-) -> Result<(), Error> {
+fn checked(way: Way, object: &Value, printer: &mut Printer, out: &mut Out) -> Result<(), Error> {
     let done = match way {
         Way::Create => "created (dry run)",
         // Without the coordinator nobody knows which it would be; kubectl says the same.
         Way::Apply => "configured (dry run)",
         Way::Replace => "replaced (dry run)",
     };
-    let set = request.daemon_set.unwrap_or_default();
-    printer.print(out, &full_name(&set), done, || DaemonSets::manifest(&set))
-}
-
-fn full_name(set: &DaemonSet) -> String {
-    let name = crate::kinds::name_of(set.metadata.as_ref());
-    format!("{}/{name}", DaemonSets::NAMES.singular)
+    printer.print(out, &full_name(object), done, || Ok(object.clone()))
 }

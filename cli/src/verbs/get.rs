@@ -18,10 +18,7 @@ use crate::connect::Client;
 use crate::context::Context;
 use crate::error::Error;
 use crate::jsonpath::JsonPath;
-use crate::kinds::{
-    ControllerRevisions, DaemonSets, Events, Kind, Listed, Nodes, Pods, Resource, Tokens, name_of,
-    namespace_of,
-};
+use crate::kinds::{Kind, Listed, Resource, name_of, namespace_of, of_kind};
 use crate::out::Out;
 use crate::table::Table;
 use crate::targets::Targets;
@@ -84,16 +81,7 @@ pub(crate) async fn run(args: &GetArgs, context: &Context, out: &mut Out) -> Res
     let get = Get { args, context, namespace, look, form, fields, sort };
     let mut found = Found::default();
     for (kind, names) in &kinds {
-        match kind {
-            Resource::DaemonSets => get.kind::<DaemonSets>(&client, names, &mut found, out).await?,
-            Resource::Nodes => get.kind::<Nodes>(&client, names, &mut found, out).await?,
-            Resource::Pods => get.kind::<Pods>(&client, names, &mut found, out).await?,
-            Resource::Events => get.kind::<Events>(&client, names, &mut found, out).await?,
-            Resource::ControllerRevisions => {
-                get.kind::<ControllerRevisions>(&client, names, &mut found, out).await?;
-            }
-            Resource::Tokens => get.kind::<Tokens>(&client, names, &mut found, out).await?,
-        }
+        of_kind!(kind, K => get.kind::<K>(&client, names, &mut found, out).await?);
     }
     if !watches {
         let one = matches!(kinds.as_slice(), [(_, names)] if names.len() == 1);
@@ -372,6 +360,7 @@ mod tests {
 
     use super::*;
     use crate::args::{Cli, Verb};
+    use crate::kinds::DaemonSets;
     use crate::out::testing::captured;
 
     fn sets() -> Vec<DaemonSet> {

@@ -1,17 +1,28 @@
-//! `label nodes N k=v k-`.
+//! `label nodes N k=v k-`; of other kinds see [`annotate`].
 
 use everynode_proto::v1::node_change::{Change, Label};
 use everynode_proto::v1::{ChangeNodeRequest, Node, NodeChange};
 
+use super::annotate::{self, Map};
 use super::select::{nodes, split};
 use crate::args::{ChangeArgs, DryRun};
 use crate::context::Context;
 use crate::error::Error;
-use crate::kinds::name_of;
+use crate::kinds::{Resource, name_of};
 use crate::out::Out;
 
-/// Changes labels of nodes, on each node all or none.
+/// Changes labels, on each object all or none.
 pub(crate) async fn run(args: &ChangeArgs, context: &Context, out: &mut Out) -> Result<(), Error> {
+    let first = args.what.first().map_or("", |first| first.split('/').next().unwrap_or(first));
+    let of_nodes = Resource::named(first)? == Resource::Nodes;
+    if of_nodes && args.resource_version.is_some() {
+        return Err(Error::Usage(
+            "--resource-version is not for nodes: say --overwrite, or not".into(),
+        ));
+    }
+    if !of_nodes || args.list || args.output.is_some() {
+        return annotate::run(Map::Labels, args, context, out).await;
+    }
     let is_change = |argument: &str| argument.contains('=') || argument.ends_with('-');
     let split = split("label", &args.what, is_change)?;
     let changes = parse(&split.changes, args.overwrite)?;

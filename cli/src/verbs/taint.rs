@@ -16,6 +16,12 @@ use crate::out::Out;
 /// Changes taints of nodes, on each node all or none.
 pub(crate) async fn run(args: &ChangeArgs, context: &Context, out: &mut Out) -> Result<(), Error> {
     let is_change = |argument: &str| argument.contains([':', '=']) || argument.ends_with('-');
+    if args.list || args.output.is_some() || args.resource_version.is_some() {
+        return Err(Error::Usage(
+            "taint takes no --list, --output or --resource-version; see everynode describe node"
+                .into(),
+        ));
+    }
     let split = split("taint", &args.what, is_change)?;
     let changes = parse(&split.changes, args.overwrite)?;
     let sets = changes.iter().filter(|change| matches!(change.change, Some(Change::SetTaint(_))));

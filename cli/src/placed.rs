@@ -1,0 +1,68 @@
+//! The objects of files, in the namespace that is meant.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::args::FileArgs;
+use crate::context::Context;
+use crate::error::Error;
+use crate::files::{self, Manifest};
+use crate::kinds::{Resource, text};
+use crate::out::Out;
+use crate::verbs::Named;
+
+/// The objects of the files that may be sent, each with its manifest. `verb` is what is to be done
+/// with them.
+pub(crate) fn objects(
+    files: &FileArgs,
+    verb: &str,
+    context: &Context,
+    out: &mut Out,
+) -> Result<Vec<(Manifest, Value)>, Error> {
+    let manifests = files::daemon_sets(files, verb, out)?;
+    let namespace = context.namespace()?;
+    let placed = |manifest: Manifest| {
+        let object = place(&manifest.document.value, &namespace, context)?;
+        Ok((manifest, object))
+    };
+    manifests.into_iter().map(placed).collect()
+}
+
+/// The object in its own namespace, or in the one that is meant where it names none.
+pub(crate) fn place(object: &Value, namespace: &str, context: &Context) -> Result<Value, Error> {
+    let mut object = object.clone();
+    if !Resource::of(&object)?.names().namespaced {
+        return Ok(object);
+    }
+    let own = text(&object, "/metadata/namespace").to_owned();
+    if own.is_empty() {
+        if let Some(metadata) = object["metadata"].as_object_mut() {
+            metadata.insert("namespace".into(), namespace.into());
+        }
+    } else if let Some(said) = context.said_namespace().filter(|said| *said != own) {
+        return Err(Error::Usage(format!(
+            "the namespace from the provided object \"{own}\" does not match the namespace \"{said}\". \
+             You must pass '--namespace={own}' to perform this operation.",
+        )));
+    }
+    Ok(object)
+}
+
+/// The objects that files name, whatever else is in them.
+pub(crate) fn named(
+    filename: &[PathBuf],
+    recursive: bool,
+    context: &Context,
+    out: &mut Out,
+) -> Result<Vec<Named>, Error> {
+    let files = FileArgs { filename: filename.to_vec(), recursive };
+    let mut found = Vec::new();
+    for document in files::named_daemon_sets(&files, out)? {
+        let own = text(&document.value, "/metadata/namespace");
+        let namespace = if own.is_empty() { context.namespace()? } else { own.to_owned() };
+        let kind = Resource::of(&document.value)?;
+        found.push(Named { kind, namespace, name: document.name });
+    }
+    Ok(found)
+}
