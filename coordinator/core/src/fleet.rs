@@ -13,6 +13,7 @@ use crate::record::{Record, RecordKey, Write};
 use crate::records::{Place, Records, Touched};
 use crate::seen::Seen;
 use crate::status::{Cell, Tally};
+use crate::tolerance::Tolerations;
 use crate::view::{Changed, Order};
 
 /// The known world, and every decision about it. See the crate's documentation.
@@ -35,6 +36,7 @@ pub struct Fleet {
     pub(crate) ripening: BTreeSet<(Timestamp, NodeUid, PodKey)>,
     /// No rollout step is taken before this.
     pub(crate) window_ends: Timestamp,
+    pub(crate) tolerations: Tolerations,
     pub(crate) desk: Desk,
     pub(crate) events: Events,
     pub(crate) changed: BTreeSet<Changed>,
@@ -90,6 +92,7 @@ impl Fleet {
             leases: BTreeSet::new(),
             ripening: BTreeSet::new(),
             window_ends: now.steady.after(config.registration_window),
+            tolerations: Tolerations::default(),
             desk: Desk::default(),
             events: Events::new(&config, now.steady),
             changed: BTreeSet::new(),
@@ -129,12 +132,16 @@ impl Fleet {
         for node in &touched.nodes {
             self.touch_places(*node);
             self.follow_standing(*node);
+            self.follow_taints(*node);
             self.changed.insert(Changed::Node(*node));
         }
         let departed = touched.names.iter().filter_map(|name| self.records.departed.get(name));
         self.changed.extend(departed.flatten().map(|node| Changed::Node(*node)));
         for set in &touched.sets {
             self.refresh_set(*set);
+        }
+        if !touched.sets.is_empty() {
+            self.follow_tolerations();
         }
         for node in touched.nodes {
             self.desk.doubt(node);

@@ -42,7 +42,8 @@ impl Fleet {
         {
             self.ripen(node, &key);
         }
-        let mut writes = self.events.take_writes();
+        let mut writes = self.end_tolerations();
+        writes.extend(self.events.take_writes());
         if mutated!(StoreHeartbeats) {
             writes.push(Write::put(Record::Cluster(self.records.cluster)));
         }
@@ -70,7 +71,8 @@ impl Fleet {
         let lease = self.leases.first().map(|(deadline, _)| *deadline);
         let ripens = self.ripening.first().map(|(ripens, _, _)| *ripens);
         let window = Some(self.window_ends).filter(|ends| *ends > self.now.steady);
-        [lease, ripens, window, self.clocks_wake_at()].into_iter().flatten().min()
+        let tolerated = self.tolerations.wake_at();
+        [lease, ripens, window, tolerated, self.clocks_wake_at()].into_iter().flatten().min()
     }
 
     /// Whether this coordinator has led for long enough to tell who is away.

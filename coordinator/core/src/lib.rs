@@ -40,6 +40,7 @@ mod seen;
 mod stage;
 mod status;
 mod sweep;
+mod tolerance;
 pub mod view;
 mod views;
 mod why;

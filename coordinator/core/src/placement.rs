@@ -2,7 +2,8 @@
 //!
 //! The rules are those of Kubernetes' DaemonSet controller (`nodeShouldRunDaemonPod`): `nodeName`,
 //! then `nodeSelector` and required node affinity, then taints with the automatic tolerations.
-//! Not looked at: resources, ports, readiness, cordon.
+//! Not looked at: resources, ports, readiness, cordon. A toleration for a time ends when that is a
+//! record (`tolerance`).
 
 use std::fmt;
 
@@ -46,6 +47,24 @@ pub enum WhyNot {
     },
     /// A taint is not tolerated.
     Taint(Taint),
+    /// A taint is tolerated for a time, which is over.
+    ToleratedFor {
+        /// Which.
+        taint: Taint,
+        /// For how many seconds.
+        seconds: u64,
+    },
+}
+
+/// For how long a taint is tolerated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tolerance {
+    /// Not at all.
+    None,
+    /// For so many seconds after it came.
+    For(u64),
+    /// As long as it stands.
+    Forever,
 }
 
 /// The taints that a DaemonSet's pods tolerate without saying so.
@@ -69,14 +88,14 @@ pub fn verdict(set: &DaemonSet, node: &NodeRecord) -> Verdict {
         return Verdict { run: Err(why), keep: false };
     }
     let untolerated = |effect: Effect| {
-        let hit = |taint: &&Taint| taint.effect == effect && !tolerates(placement, taint);
-        node.taints.iter().find(hit)
+        let of_effect = node.taints.iter().filter(move |taint| taint.effect == effect);
+        of_effect.filter_map(|taint| untolerated(placement, node, taint)).next()
     };
-    if let Some(taint) = untolerated(Effect::NoExecute) {
-        return Verdict { run: Err(WhyNot::Taint(taint.clone())), keep: false };
+    if let Some(why) = untolerated(Effect::NoExecute) {
+        return Verdict { run: Err(why), keep: false };
     }
     match untolerated(Effect::NoSchedule) {
-        Some(taint) => Verdict { run: Err(WhyNot::Taint(taint.clone())), keep: true },
+        Some(why) => Verdict { run: Err(why), keep: true },
         None => Verdict { run: Ok(()), keep: true },
     }
 }
@@ -89,6 +108,7 @@ impl WhyNot {
             Self::Label { .. } => "NodeSelectorMismatch",
             Self::Affinity { .. } => "NodeAffinityMismatch",
             Self::Taint(_) => "UntoleratedTaint",
+            Self::ToleratedFor { .. } => "TolerationEnded",
         };
         Reason::new(code, self.to_string())
     }
@@ -111,6 +131,9 @@ impl fmt::Display for WhyNot {
                 write!(f, "the required node affinity wants {}", unmet.join(", or "))
             }
             Self::Taint(taint) => write!(f, "the node's taint {taint} is not tolerated"),
+            Self::ToleratedFor { taint, seconds } => {
+                write!(f, "the node's taint {taint} is tolerated for {seconds}s, which are over")
+            }
         }
     }
 }
@@ -158,9 +181,36 @@ fn first_unmet(term: &NodeSelectorTerm, node: &NodeRecord) -> Option<String> {
     label.or(field).map(ToString::to_string)
 }
 
-fn tolerates(placement: &Placement, taint: &Taint) -> bool {
+fn untolerated(placement: &Placement, node: &NodeRecord, taint: &Taint) -> Option<WhyNot> {
+    match tolerance(placement, taint) {
+        Tolerance::None => Some(WhyNot::Taint(taint.clone())),
+        // None at all is over at once; a time is when it is written down.
+        Tolerance::For(0) => Some(WhyNot::ToleratedFor { taint: taint.clone(), seconds: 0 }),
+        Tolerance::For(seconds) => {
+            let over = node.stood.get(taint).is_some_and(|stood| *stood >= seconds);
+            over.then(|| WhyNot::ToleratedFor { taint: taint.clone(), seconds })
+        }
+        Tolerance::Forever => None,
+    }
+}
+
+/// For how long `taint` is tolerated: of several tolerations that answer it, the shortest time
+/// counts, as in Kubernetes; the automatic ones outdo the template's.
+pub(crate) fn tolerance(placement: &Placement, taint: &Taint) -> Tolerance {
     let is = |(key, effect): &(&str, Effect)| *key == taint.key && *effect == taint.effect;
-    ALWAYS_TOLERATED.iter().any(is)
-        || (placement.host_network && is(&TOLERATED_ON_HOST_NETWORK))
-        || placement.tolerates(taint)
+    if ALWAYS_TOLERATED.iter().any(is) || (placement.host_network && is(&TOLERATED_ON_HOST_NETWORK))
+    {
+        return Tolerance::Forever;
+    }
+    let answering = placement.tolerations.iter().filter(|toleration| toleration.tolerates(taint));
+    // A negative time is none.
+    let seconds = |given: i64| u64::try_from(given).unwrap_or_default();
+    let times = answering.map(|toleration| toleration.seconds.map(seconds));
+    let timed = |effect| effect == Effect::NoExecute;
+    times.fold(Tolerance::None, |shortest, time| match (shortest, time) {
+        (shortest @ Tolerance::For(_), None) => shortest,
+        (Tolerance::For(shortest), Some(time)) => Tolerance::For(shortest.min(time)),
+        (_, Some(time)) if timed(taint.effect) => Tolerance::For(time),
+        _ => Tolerance::Forever,
+    })
 }

@@ -42,6 +42,9 @@ pub struct NodeRecord {
     pub labels: Labels,
     /// Its taints: likewise.
     pub taints: Vec<Taint>,
+    /// Of taints that are tolerated for a time, for how many seconds they are known to have stood:
+    /// written as such a time ends.
+    pub stood: BTreeMap<Taint, u64>,
     /// The labels it joined with, for `describe node` to show where each comes from.
     pub joined_labels: Labels,
     /// SHA-256 of its public key (SubjectPublicKeyInfo): who may renew its certificate.
@@ -56,6 +59,14 @@ pub struct NodeRecord {
     pub unschedulable: bool,
     /// The `resourceVersion` of its last stored change.
     pub resource_version: u64,
+}
+
+impl NodeRecord {
+    /// Of a taint that has gone nothing is remembered: where it comes again, it is a new one.
+    pub(crate) fn forget_removed_taints(&mut self) {
+        let taints = &self.taints;
+        self.stood.retain(|taint, _| taints.contains(taint));
+    }
 }
 
 /// Whether a node belongs to the cluster.

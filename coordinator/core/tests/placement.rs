@@ -9,12 +9,14 @@
 
 mod world;
 
-use everynode_coordinator_core::{NodeRecord, NodeStanding, verdict};
+use std::time::Duration;
+
+use everynode_coordinator_core::{NodeChange, NodeRecord, NodeStanding, verdict};
 use everynode_model::{
     DaemonSet, Digest, NodeSelectorTerm, Operator, Placement, Requirement, Toleration,
     TolerationOperator, WallTime,
 };
-use world::{daemon_set, id, labels, name};
+use world::{World, daemon_set, id, labels, name};
 
 const NO: (bool, bool) = (false, false);
 const KEEP: (bool, bool) = (false, true);
@@ -27,6 +29,7 @@ fn node(taints: &[&str]) -> NodeRecord {
         standing: NodeStanding::Active,
         labels: labels(&[("disk", "ssd"), ("cpus", "8")]),
         taints: taints.iter().map(|taint| taint.parse().unwrap()).collect(),
+        stood: std::collections::BTreeMap::new(),
         joined_labels: labels(&[]),
         public_key: Digest::of(b"key"),
         machine_id: String::new(),
@@ -141,4 +144,87 @@ fn a_no_names_what_is_in_the_way() {
         why(Placement::default(), &["a=b:NoSchedule"]),
         "the node's taint a=b:NoSchedule is not tolerated"
     );
+}
+
+fn tolerating(times: &[Option<i64>]) -> Placement {
+    let toleration = |seconds: &Option<i64>| Toleration {
+        key: "gone".into(),
+        operator: TolerationOperator::Exists,
+        seconds: *seconds,
+        ..Toleration::default()
+    };
+    Placement { tolerations: times.iter().map(toleration).collect(), ..Placement::default() }
+}
+
+#[test]
+fn a_toleration_for_a_time_ends_when_that_is_written_down() {
+    let stood = |seconds: u64, times: &[Option<i64>]| {
+        let set = DaemonSet { placement: tolerating(times), ..daemon_set("a", 1, "1") };
+        let mut node = node(&["gone:NoExecute"]);
+        node.stood = [("gone:NoExecute".parse().unwrap(), seconds)].into();
+        let verdict = verdict(&set, &node);
+        (verdict.run.is_ok(), verdict.keep)
+    };
+    assert_eq!(stood(29, &[Some(30)]), YES);
+    assert_eq!(stood(30, &[Some(30)]), NO);
+    // Without a time it is tolerated for ever; of several, the shortest time counts.
+    assert_eq!(stood(u64::MAX, &[None]), YES);
+    assert_eq!(stood(30, &[None, Some(30)]), NO);
+    assert_eq!(stood(30, &[Some(60), Some(30), None]), NO);
+    assert_eq!(stood(0, &[Some(0)]), NO);
+    assert_eq!(stood(0, &[Some(-5)]), NO);
+    // Time means nothing to an effect that lets pods stay.
+    let placement = tolerating(&[Some(0)]);
+    assert_eq!(judged(placement, &["gone:NoSchedule"]), YES);
+}
+
+#[test]
+fn a_pod_goes_when_its_time_is_over_and_comes_when_the_taint_has_gone() {
+    let mut world = World::with_nodes(2);
+    let short = DaemonSet { placement: tolerating(&[Some(30)]), ..daemon_set("short", 1, "1") };
+    let long = DaemonSet { placement: tolerating(&[Some(300)]), ..daemon_set("long", 2, "1") };
+    world.put(short, "1");
+    world.put(long, "1");
+    world.settle();
+    let running = |world: &World| {
+        ["short", "long"].map(|set| [1, 2].map(|node| world.runs(node, set).is_some()))
+    };
+    assert_eq!(running(&world), [[true, true], [true, true]]);
+    world.taint(1, "gone:NoExecute");
+    world.settle();
+    let due = world.fleet.wake_at().unwrap();
+    assert!(due <= world.now.steady.after(Duration::from_secs(30)), "{due:?}");
+    world.wait(Duration::from_secs(31));
+    world.settle();
+    assert_eq!(running(&world), [[false, true], [true, true]]);
+    // It is written down: a coordinator that begins to lead brings nothing back.
+    world.restart();
+    [1, 2].into_iter().for_each(|node| world.connect(id(node)));
+    world.settle();
+    assert_eq!(running(&world), [[false, true], [true, true]]);
+    world.wait(Duration::from_secs(301));
+    world.settle();
+    assert_eq!(running(&world), [[false, true], [false, true]]);
+    let change = NodeChange::RemoveTaint { key: "gone".into(), effect: None };
+    world.change(1, change);
+    world.settle();
+    assert_eq!(running(&world), [[true, true], [true, true]]);
+    // A taint that comes again is a new one.
+    world.taint(1, "gone:NoExecute");
+    world.settle();
+    assert_eq!(running(&world), [[true, true], [true, true]]);
+}
+
+#[test]
+fn a_set_that_comes_after_the_taint_has_its_time_too() {
+    let mut world = World::with_nodes(1);
+    world.taint(1, "gone:NoExecute");
+    let set = DaemonSet { placement: tolerating(&[Some(30)]), ..daemon_set("a", 1, "1") };
+    world.put(set, "1");
+    world.settle();
+    assert!(world.runs(1, "a").is_some());
+    world.wait(Duration::from_secs(31));
+    world.settle();
+    assert!(world.runs(1, "a").is_none());
+    assert_eq!(world.status("a").desired, 0);
 }

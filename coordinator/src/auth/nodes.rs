@@ -55,6 +55,7 @@ mod tests {
             standing,
             labels: Default::default(),
             taints: Vec::new(),
+            stood: std::collections::BTreeMap::new(),
             joined_labels: Default::default(),
             public_key: Digest::of(b"its key"),
             machine_id: String::new(),

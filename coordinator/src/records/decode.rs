@@ -86,6 +86,11 @@ fn node(uid: NodeUid, stored: storage::NodeRecord) -> Result<NodeRecord, DecodeE
             .iter()
             .map(|taint| text("taints", taint))
             .collect::<Result<_, _>>()?,
+        stood: stored
+            .stood
+            .iter()
+            .map(|(taint, stood)| Ok::<_, DecodeError>((text("stood", taint)?, *stood)))
+            .collect::<Result<_, _>>()?,
         joined_labels: stored.joined_labels.into_iter().collect(),
         public_key: digest("public_key", &stored.public_key)?,
         machine_id: stored.machine_id,

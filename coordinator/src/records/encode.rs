@@ -51,6 +51,7 @@ fn node(node: &NodeRecord) -> storage::NodeRecord {
         standing_since_millis: since,
         labels: node.labels.clone().into_iter().collect(),
         taints: node.taints.iter().map(ToString::to_string).collect(),
+        stood: node.stood.iter().map(|(taint, stood)| (taint.to_string(), *stood)).collect(),
         joined_labels: node.joined_labels.clone().into_iter().collect(),
         public_key: bytes(node.public_key),
         machine_id: node.machine_id.clone(),

@@ -23,6 +23,7 @@ fn node(number: u128, standing: NodeStanding) -> Record {
         standing,
         labels: [("zone".to_owned(), "a".to_owned())].into(),
         taints: vec!["a=b:NoSchedule".parse().unwrap(), "c:NoExecute".parse().unwrap()],
+        stood: [("c:NoExecute".parse().unwrap(), 30)].into(),
         joined_labels: BTreeMap::new(),
         public_key: Digest::of(b"key"),
         machine_id: "m".into(),
@@ -244,13 +245,14 @@ fn damage_is_told_by_its_field() {
 #[tokio::test]
 async fn a_whole_store_is_read_and_a_bad_record_is_named() {
     let store = MemoryStore::new();
-    let ops = every_kind().into_iter().map(|record| encode(&Write::put(record))).collect();
-    // Two tokens share one place.
-    let mut txn = everynode_store::Txn { compares: Vec::new(), ops };
-    txn.ops.remove(9);
+    // Some share one place.
+    let all: BTreeMap<_, _> =
+        every_kind().into_iter().map(|record| (record.key(), record)).collect();
+    let ops = all.values().map(|record| encode(&Write::put(record.clone()))).collect();
+    let txn = everynode_store::Txn { compares: Vec::new(), ops };
     let txn = txn.put("/authorities/1", "not the fleet's").put("/newer/1", "not known yet");
     store.txn(txn).await.unwrap();
-    assert_eq!(load(&store).await.unwrap().len(), every_kind().len() - 1);
+    assert_eq!(load(&store).await.unwrap().len(), all.len());
 
     store.txn(everynode_store::Txn::new().put("/nodes/x", "")).await.unwrap();
     let error = load(&store).await.unwrap_err().to_string();

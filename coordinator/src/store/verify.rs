@@ -147,6 +147,7 @@ mod tests {
             standing: NodeStanding::Active,
             labels: Default::default(),
             taints: Vec::new(),
+            stood: std::collections::BTreeMap::new(),
             joined_labels: Default::default(),
             public_key: Digest::of(b"key"),
             machine_id: "m".into(),

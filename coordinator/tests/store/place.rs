@@ -199,6 +199,7 @@ fn node(number: u128) -> NodeRecord {
         standing: NodeStanding::Active,
         labels: [("about".to_owned(), "x".repeat(200))].into(),
         taints: Vec::new(),
+        stood: std::collections::BTreeMap::new(),
         joined_labels: Default::default(),
         public_key: Digest::of(&number.to_be_bytes()),
         machine_id: format!("m{number}"),

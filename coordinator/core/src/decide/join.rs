@@ -1,5 +1,7 @@
 //! A machine joins.
 
+use std::collections::BTreeMap;
+
 use everynode_model::{NodeName, Now};
 
 use super::places::exception_after;
@@ -64,6 +66,7 @@ impl Fleet {
             standing: NodeStanding::Active,
             labels: all_labels,
             taints: taints.clone(),
+            stood: BTreeMap::new(),
             joined_labels: labels.clone(),
             public_key: *public_key,
             machine_id: machine_id.clone(),

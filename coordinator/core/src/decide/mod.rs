@@ -38,7 +38,7 @@ impl Fleet {
     }
 
     /// The `resourceVersion` of what a decision taken now stores.
-    fn decided_version(&self) -> u64 {
+    pub(crate) fn decided_version(&self) -> u64 {
         self.version + 1
     }
 }

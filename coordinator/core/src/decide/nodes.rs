@@ -73,6 +73,7 @@ impl Fleet {
         if next == **node {
             return Ok(unchanged(Outcome::Node(Box::new(next))));
         }
+        next.forget_removed_taints();
         if next.labels.len() + next.taints.len() > MAX_MARKS {
             return Err(Refusal::TooMany { what: "labels and taints of a node", limit: MAX_MARKS });
         }
@@ -172,6 +173,7 @@ impl Fleet {
         let mut next = node.clone();
         change(&mut next);
         next.resource_version = self.decided_version();
+        next.forget_removed_taints();
         next
     }
 }
