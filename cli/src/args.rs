@@ -1,6 +1,7 @@
 //! The command line: kubectl's words, flags and defaults.
 
 mod get;
+mod node;
 mod rollout;
 mod wait;
 mod write;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use get::{GetArgs, Output, Template};
+pub(crate) use node::{DrainArgs, NodeVerb};
 pub(crate) use rollout::{HistoryArgs, RolloutArgs, RolloutVerb, StatusArgs, UndoArgs};
 pub(crate) use wait::WaitArgs;
 pub(crate) use write::{
@@ -43,6 +45,10 @@ pub(crate) struct Global {
     /// The namespace, for kinds that have one [default: the configuration's, else "default"]
     #[arg(short, long, global = true, value_name = "NAME")]
     pub(crate) namespace: Option<String>,
+    /// Change it also where that stops more than a tenth of a DaemonSet's running pods for good (the
+    /// coordinator's --removal-limit), or, after a restore, pods that the store does not know
+    #[arg(long, global = true)]
+    pub(crate) allow_removal: bool,
     /// How long one request may take (1s, 2m, 1h; 0: as long as the coordinator allows)
     #[arg(long, global = true, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub(crate) request_timeout: Duration,
@@ -63,6 +69,7 @@ pub(crate) enum Verb {
     /// Change an object by a patch
     Patch(PatchArgs),
     /// Delete DaemonSets, pods (they are replaced) or nodes (they are deregistered)
+    #[command(after_help = DELETE_EXAMPLES)]
     Delete(DeleteArgs),
     /// Show objects, one per line
     Get(GetArgs),
@@ -74,13 +81,19 @@ pub(crate) enum Verb {
     Annotate(ChangeArgs),
     /// Change taints of nodes: KEY=VALUE:EFFECT sets one, KEY:EFFECT- or KEY- removes it
     Taint(ChangeArgs),
+    /// Hold nodes as they are, or stop and start their pods
+    #[command(subcommand)]
+    Node(NodeVerb),
+    /// Say what there is instead: nothing can be moved away from a node
+    Drain(DrainArgs),
     /// Mark nodes as unschedulable (DaemonSets ignore it)
     Cordon(NodesArgs),
     /// Mark nodes as schedulable
     Uncordon(NodesArgs),
     /// Wait until something holds of objects, or they are gone, or there
     Wait(WaitArgs),
-    /// Say why things do not run as wanted, one line each
+    /// Say why things do not run as wanted
+    #[command(after_help = WHY_EXAMPLES)]
     Why(WhyArgs),
     /// Whether orders are given, and giving them again after the store was restored
     #[command(subcommand)]
@@ -129,6 +142,19 @@ pub(crate) enum ObjectOutput {
     Json,
 }
 
+const DELETE_EXAMPLES: &str = "\
+Examples:
+  # A DaemonSet; and wait until its pods are stopped on all nodes that are connected.
+  everynode delete daemonset agent
+  everynode delete daemonset agent --cascade=foreground --timeout 1m
+
+  # Have pods replaced; deregister a machine.
+  everynode delete pod -l app=agent
+  everynode delete node edge-17
+
+One DaemonSet is deleted by its name without more ado. Several that -l or --all choose, with more
+than a tenth of all running pods (the coordinator's --removal-limit), want --allow-removal.";
+
 #[derive(Debug, Args)]
 pub(crate) struct DeleteArgs {
     /// TYPE NAME... or TYPE/NAME...
@@ -152,6 +178,10 @@ pub(crate) struct DeleteArgs {
     /// All of the type in the namespace
     #[arg(long, conflicts_with = "selector")]
     pub(crate) all: bool,
+    /// DaemonSets only; background: it is gone at once, and its pods stop as their nodes hear of it;
+    /// foreground: wait until those of connected nodes have stopped
+    #[arg(long, value_enum, default_value = "background", value_name = "HOW")]
+    pub(crate) cascade: Cascade,
     /// Wait until it has come about
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set,
           default_missing_value = "true", num_args = 0..=1, require_equals = true)]
@@ -159,6 +189,13 @@ pub(crate) struct DeleteArgs {
     /// How long to wait (0: for as long as it takes)
     #[arg(long, value_name = "DURATION", default_value = "0", value_parser = duration)]
     pub(crate) timeout: Duration,
+    /// Not heeded but for -1: pods have the grace of their template
+    #[arg(long, value_name = "SECONDS", default_value_t = -1, allow_negative_numbers = true,
+          hide_default_value = true)]
+    pub(crate) grace_period: i64,
+    /// Refused: pods have the grace of their template
+    #[arg(long)]
+    pub(crate) now: bool,
     /// Nodes only: drop it without its word; should it call again, it is refused and goes on
     /// running what it runs
     #[arg(long)]
@@ -174,6 +211,12 @@ pub(crate) struct DeleteArgs {
     /// How to print what came of it
     #[arg(short, long, value_parser = ["name"])]
     pub(crate) output: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Cascade {
+    Background,
+    Foreground,
 }
 
 #[derive(Debug, Args)]
@@ -224,11 +267,26 @@ pub(crate) struct NodesArgs {
     pub(crate) nodes: Vec<String>,
 }
 
+const WHY_EXAMPLES: &str = "\
+Examples:
+  # All that is not as wanted; beyond a screen it is counted by reason.
+  everynode why
+
+  # One DaemonSet, counted by reason; and each of its nodes.
+  everynode why daemonset agent
+  everynode why daemonset agent --all
+
+  # What one node does, and does not.
+  everynode why node edge-17";
+
 #[derive(Debug, Args)]
 pub(crate) struct WhyArgs {
     /// node NAME, pod NAME or daemonset NAME; without, everything that does not run as wanted
     #[arg(value_name = "TYPE NAME")]
     pub(crate) what: Vec<String>,
+    /// Each node on its own line, where nodes would be counted by reason
+    #[arg(long)]
+    pub(crate) all: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -253,9 +311,6 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(crate) struct ResumeArgs {
-    /// Pods that run may be stopped and replaced by it, also on nodes that have not called
-    #[arg(long)]
-    pub(crate) allow_removal: bool,
     #[command(flatten)]
     pub(crate) dry_run: DryRunArgs,
 }

@@ -34,6 +34,7 @@ pub(crate) struct Client {
     channel: Channel,
     timeout: Duration,
     warnings: Warnings,
+    allow_removal: bool,
 }
 
 /// What the coordinator says beside its answers, each once. Cloning shares it.
@@ -69,7 +70,17 @@ impl Client {
         )
         .await
         .map_err(|error| Error::Connect(error.to_string()))?;
-        Ok(Self { channel: connected.channel, timeout, warnings })
+        Ok(Self { channel: connected.channel, timeout, warnings, allow_removal: false })
+    }
+
+    /// The same, with what `--allow-removal` says.
+    pub(crate) fn allowing_removal(self, allow_removal: bool) -> Self {
+        Self { allow_removal, ..self }
+    }
+
+    /// Whether changes may stop pods for good, however many.
+    pub(crate) const fn allows_removal(&self) -> bool {
+        self.allow_removal
     }
 
     /// A message as a request with a deadline.

@@ -26,7 +26,8 @@ impl Context {
     /// Connects to the coordinator.
     pub(crate) async fn connect(&self) -> Result<Client, Error> {
         let timeout = self.global.request_timeout;
-        Client::connect(self.config()?, timeout, self.warnings.clone()).await
+        let client = Client::connect(self.config()?, timeout, self.warnings.clone()).await?;
+        Ok(client.allowing_removal(self.global.allow_removal))
     }
 
     /// Tells what the coordinator said beside its answers, and was not told yet.

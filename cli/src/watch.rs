@@ -221,6 +221,7 @@ mod tests {
 
     fn set(name: &str, version: u32, ready: i32) -> DaemonSet {
         DaemonSet {
+            effect: None,
             metadata: Some(ObjectMeta {
                 name: name.into(),
                 resource_version: version.to_string(),

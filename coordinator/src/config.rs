@@ -109,6 +109,15 @@ pub struct ServeArgs {
     #[arg(long, value_name = "TIME", default_value = "365d", value_parser = duration)]
     #[arg(env = "EVERYNODE_COORDINATOR_NODE_CERTIFICATE_LIFETIME")]
     pub node_certificate_lifetime: Duration,
+    /// How many percent of a DaemonSet's running pods one change may stop for good, or all running
+    /// pods a deletion of several DaemonSets, without --allow-removal (100: any).
+    ///
+    /// Fewer than two pods are never too many; pods that are restarted don't count, nor does a
+    /// DaemonSet that is deleted by its name.
+    #[arg(long, value_name = "PERCENT", default_value_t = 10)]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=100))]
+    #[arg(env = "EVERYNODE_COORDINATOR_REMOVAL_LIMIT")]
+    pub removal_limit: u32,
     /// Where to keep what is stored.
     #[arg(long, value_enum, default_value_t = Engine::Sqlite)]
     #[arg(env = "EVERYNODE_COORDINATOR_STORE")]
@@ -250,6 +259,7 @@ impl ServeArgs {
             lease: self.lease,
             registration_window: self.registration_window,
             heartbeat_interval: self.heartbeat,
+            removal_percent: self.removal_limit,
             ..Config::default()
         })
     }

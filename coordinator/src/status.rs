@@ -90,6 +90,39 @@ pub(crate) fn refused(why: &Refusal) -> Status {
                  --allow-removal"
             ),
         ),
+        Refusal::WouldRemoveOf { key, pods, of } => (
+            FailedPrecondition,
+            "WouldRemove",
+            format!(
+                "{pods} of {of} running pods of {} would be stopped and not come back: look at what \
+                 was changed (a nodeSelector, labels, taints), or allow it with --allow-removal",
+                set(key)
+            ),
+        ),
+        Refusal::WouldRemoveSets { sets, pods, of } => (
+            FailedPrecondition,
+            "WouldRemove",
+            format!(
+                "{sets} DaemonSets would be deleted, and {pods} of {of} running pods with them: name \
+                 them one by one, or allow it with --allow-removal"
+            ),
+        ),
+        Refusal::NodeHeld(name) => (
+            FailedPrecondition,
+            "NodeHeld",
+            format!("node {name} is held as it is: everynode node release {name} first"),
+        ),
+        Refusal::NodeStopped(name) => (
+            FailedPrecondition,
+            "NodeStopped",
+            format!("node {name} is stopped: everynode node start {name} first"),
+        ),
+        Refusal::NodeNotHeld(name) => {
+            (FailedPrecondition, "NodeNotHeld", format!("node {name} is not held"))
+        }
+        Refusal::NodeNotStopped(name) => {
+            (FailedPrecondition, "NodeNotStopped", format!("node {name} is not stopped"))
+        }
         Refusal::NotCalled { nodes } => (
             FailedPrecondition,
             "NotCalled",

@@ -25,6 +25,7 @@ mod kubectl;
 mod leaving;
 mod limits;
 mod main_job;
+mod operations;
 mod recreate;
 mod restored;
 mod updates;
@@ -38,6 +39,7 @@ const SCENARIOS: &[Scenario] = &[
     ("chaos::everything_is_killed", chaos::everything_is_killed),
     ("leaving::a_removed_machine_tears_down", leaving::a_removed_machine_tears_down),
     ("kills::a_killed_exporter_comes_back", kills::a_killed_exporter_comes_back),
+    ("operations::a_day_with_changes", operations::a_day_with_changes),
     ("updates::one_node_at_a_time", updates::one_node_at_a_time),
     ("demo::it_shows_and_leaves_nothing", demo::it_shows_and_leaves_nothing),
     ("limits::a_machine_without_memory", limits::a_machine_without_memory),

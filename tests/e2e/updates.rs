@@ -55,11 +55,11 @@ fn the_exporter_too(fleet: &Fleet<'_>) -> Outcome {
 
 /// The witness of this mark. It has no probe, so it is ready once it is started, and has its lock a
 /// moment later; with the second that it must have been ready for, the next node waits for that.
-fn marked(fleet: &Fleet<'_>, mark: &str) -> String {
+pub(crate) fn marked(fleet: &Fleet<'_>, mark: &str) -> String {
     fleet.witness(&["--mark", mark]).replacen("spec:\n", "spec:\n  minReadySeconds: 1\n", 1)
 }
 
-fn everywhere(fleet: &Fleet<'_>, nodes: &[&str], mark: &str) -> Outcome {
+pub(crate) fn everywhere(fleet: &Fleet<'_>, nodes: &[&str], mark: &str) -> Outcome {
     wait::soon(&format!("{nodes:?} run {mark}"), || {
         for node in nodes {
             let newest = newest(fleet, node)?;
@@ -70,7 +70,7 @@ fn everywhere(fleet: &Fleet<'_>, nodes: &[&str], mark: &str) -> Outcome {
 }
 
 /// The mark of the witness that had the lock last.
-fn newest(fleet: &Fleet<'_>, node: &str) -> Outcome<String> {
+pub(crate) fn newest(fleet: &Fleet<'_>, node: &str) -> Outcome<String> {
     let lines = witness::read(&fleet.witness_dir(), node)?;
     let last = lines.iter().rev().find(|line| line.what == What::Locked);
     last.map(|line| line.mark.clone()).ok_or_else(|| failure!("{node} never ran one"))

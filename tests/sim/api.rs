@@ -80,7 +80,9 @@ fn label(node: &str, tier: &str) -> v1::ChangeNodeRequest {
     v1::ChangeNodeRequest {
         name: node.into(),
         changes: vec![v1::NodeChange { change: Some(set), overwrite: true }],
-        dry_run: false,
+        // What comes of it is what is tried here, not whether it was meant.
+        allow_removal: true,
+        ..Default::default()
     }
 }
 
@@ -111,8 +113,9 @@ fn put(name: &str, content: &Content) -> v1::PutDaemonSetRequest {
     let metadata =
         v1::ObjectMeta { name: name.into(), namespace: NAMESPACE.into(), ..Default::default() };
     let spec = spec.as_object().map(to_struct);
-    let daemon_set = v1::DaemonSet { metadata: Some(metadata), spec, status: None };
-    v1::PutDaemonSetRequest { daemon_set: Some(daemon_set), ..Default::default() }
+    let daemon_set = v1::DaemonSet { metadata: Some(metadata), spec, ..Default::default() };
+    let daemon_set = Some(daemon_set);
+    v1::PutDaemonSetRequest { daemon_set, allow_removal: true, ..Default::default() }
 }
 
 /// Whether it certainly had no effect. Everything else leaves that open.

@@ -32,6 +32,12 @@ pub(crate) struct GetArgs {
     /// involvedObject.kind=Node, type=Warning
     #[arg(long, value_name = "SELECTOR")]
     pub(crate) field_selector: Option<String>,
+    /// Events only: about this object (TYPE/NAME)
+    #[arg(long = "for", value_name = "TYPE/NAME")]
+    pub(crate) about: Option<String>,
+    /// Events only: of this type, Normal or Warning
+    #[arg(long, value_name = "TYPE", value_parser = ["Normal", "Warning"], ignore_case = true)]
+    pub(crate) types: Option<String>,
     /// Of all namespaces
     #[arg(short = 'A', long)]
     pub(crate) all_namespaces: bool,
@@ -62,7 +68,10 @@ Examples:
 
   # What happened last, and what happens next
   everynode get events --sort-by=.lastTimestamp
-  everynode get pods -w --output-watch-events";
+  everynode get pods -w --output-watch-events
+
+  # What is wrong with one object, as far as events tell
+  everynode get events --for daemonset/monitoring-daemon --types Warning";
 
 /// How objects are printed.
 #[derive(Clone, Debug, PartialEq, Eq)]

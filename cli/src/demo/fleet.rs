@@ -161,12 +161,13 @@ impl Fleet {
             let set = DaemonSet {
                 metadata: Some(metadata_from(&document.value)),
                 spec: document.value["spec"].as_object().map(to_struct),
-                status: None,
+                ..DaemonSet::default()
             };
             let request = PutDaemonSetRequest {
                 daemon_set: Some(set),
                 dry_run: false,
                 api_version: document.api_version.clone(),
+                ..PutDaemonSetRequest::default()
             };
             let client = self.client()?;
             client.answer(client.daemon_sets().create(client.request(request))).await?;

@@ -77,6 +77,14 @@ impl Kind for Nodes {
         if object.unschedulable {
             put(&mut spec, "unschedulable", true);
         }
+        if let Some(order) = &object.order {
+            let mut entry = Map::new();
+            put(&mut entry, "kind", order.kind.as_str());
+            put(&mut entry, "since", order.since.as_ref().map(rfc3339));
+            put(&mut entry, "until", order.until.as_ref().map(rfc3339));
+            put(&mut entry, "reason", order.reason.as_str());
+            put(&mut spec, "order", Value::Object(entry));
+        }
         manifest.insert("spec".into(), Value::Object(spec));
         manifest.insert("status".into(), status_json(object));
         Ok(Value::Object(manifest))
@@ -108,7 +116,12 @@ fn state_words(node: &Node) -> String {
     let state = if node.state.is_empty() { "Unknown" } else { &node.state };
     let cordoned = if node.unschedulable { ",SchedulingDisabled" } else { "" };
     let ahead = node.ahead.as_ref().map_or_else(String::new, |ahead| format!(",{}", ahead.code));
-    format!("{state}{cordoned}{ahead}")
+    let order = match node.order.as_ref().map(|order| order.kind.as_str()) {
+        Some("Hold") => ",Held",
+        Some("Stop") => ",Stopped",
+        _ => "",
+    };
+    format!("{state}{cordoned}{order}{ahead}")
 }
 
 /// The roles that labels give it, or `<none>`.

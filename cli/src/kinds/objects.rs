@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use everynode_proto::convert::json::to_struct;
 use everynode_proto::v1::node_change::{Change, Label};
 use everynode_proto::v1::{
-    ChangeNodeRequest, DaemonSet, ListRequest, NodeChange, PutDaemonSetRequest, Taint, Verdict,
+    ChangeNodeRequest, DaemonSet, Effect, ListRequest, NodeChange, PutDaemonSetRequest, Taint,
+    Verdict,
 };
 use serde_json::{Value, json};
 
@@ -36,6 +37,8 @@ pub(crate) struct Written {
     pub(crate) warnings: Vec<String>,
     /// What becomes of a manifest, where the coordinator says so.
     pub(crate) verdict: Option<Verdict>,
+    /// What it does to pods.
+    pub(crate) effect: Option<Effect>,
 }
 
 impl Resource {
@@ -106,10 +109,11 @@ async fn daemon_set(
         daemon_set: Some(DaemonSet {
             metadata: Some(metadata_from(object)),
             spec: object["spec"].as_object().map(to_struct),
-            status: None,
+            ..DaemonSet::default()
         }),
         dry_run,
         api_version: text(object, "/apiVersion").to_owned(),
+        allow_removal: client.allows_removal(),
     });
     let mut service = client.daemon_sets();
     let response = match mode {
@@ -122,6 +126,7 @@ async fn daemon_set(
         changed: response.changed,
         warnings: response.warnings,
         verdict: response.verdict,
+        effect: response.effect,
     })
 }
 
@@ -134,9 +139,16 @@ async fn node(client: &Client, object: &Value, dry_run: bool) -> Result<Written,
     if changes.is_empty() {
         return Ok(Written { object: before, ..Written::default() });
     }
-    let request = ChangeNodeRequest { name: name.into(), changes, dry_run };
+    let request = ChangeNodeRequest {
+        name: name.into(),
+        changes,
+        dry_run,
+        allow_removal: client.allows_removal(),
+        names: Vec::new(),
+    };
     let after = client.answer(client.nodes().change(client.request(request))).await?;
-    Ok(Written { object: Nodes::manifest(&after)?, changed: true, ..Written::default() })
+    let (object, effect) = (Nodes::manifest(&after)?, after.effect);
+    Ok(Written { object, changed: true, effect, ..Written::default() })
 }
 
 fn node_changes(before: &Value, after: &Value) -> Result<Vec<NodeChange>, Error> {

@@ -24,7 +24,7 @@ pub(crate) async fn run(verb: &ClusterVerb, context: &Context, out: &mut Out) ->
 
 async fn resume(args: &ResumeArgs, context: &Context, out: &mut Out) -> Result<(), Error> {
     let client = context.connect().await?;
-    let (allow_removal, dry_run) = (args.allow_removal, args.dry_run.dry_run != DryRun::None);
+    let (allow_removal, dry_run) = (client.allows_removal(), args.dry_run.dry_run != DryRun::None);
     let request = client.request(ClusterStatusRequest {});
     let status = client.answer(client.cluster().status(request)).await?;
     let away = status.nodes.saturating_sub(status.nodes_called);

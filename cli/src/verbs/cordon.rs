@@ -27,14 +27,15 @@ pub(crate) async fn run(
         let change =
             NodeChange { change: Some(Change::Unschedulable(unschedulable)), overwrite: true };
         let request =
-            ChangeNodeRequest { name: name.into(), changes: vec![change], dry_run: false };
+            ChangeNodeRequest { name: name.into(), changes: vec![change], ..Default::default() };
         client.answer(client.nodes().change(client.request(request))).await?;
         out.line(format!("node/{name} {word}"))?;
     }
     if unschedulable {
         out.note(
             "DaemonSets ignore this, as in Kubernetes: their pods stay and new ones come. To keep \
-             them away: everynode taint nodes NAME KEY:NoSchedule (NoExecute also stops those that run)",
+             them away: everynode taint nodes NAME KEY:NoSchedule (NoExecute also stops those that run); \
+             to stop or keep what runs: everynode node stop NAME, everynode node hold NAME",
         );
     }
     Ok(())

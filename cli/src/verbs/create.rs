@@ -4,6 +4,7 @@ use everynode_manifest::{LAST_APPLIED, Warning};
 use serde_json::Value;
 
 use super::apply::{self, remember};
+use super::effect;
 use super::printed::Printer;
 use super::verdict;
 use crate::args::{ApplyArgs, ApplyVerb, DryRun, SaveArgs, WriteArgs};
@@ -151,7 +152,7 @@ fn print(
         (Way::Apply, false, false) => "unchanged",
         (Way::Replace, ..) => "replaced",
     };
-    let done = format!("{done}{}", dry_run.mark());
+    let done = format!("{done}{}{}", effect::words(written.effect.as_ref()), dry_run.mark());
     printer.print(out, &full_name(&written.object), &done, || Ok(written.object.clone()))
 }
 

@@ -1,9 +1,11 @@
 //! `delete`: DaemonSets and pods. Nodes have a file of their own.
 
+mod foreground;
+
 use everynode_proto::v1::{DeleteRequest, ListRequest, Pod, WatchRequest};
 
-use super::delete_node;
-use crate::args::{DeleteArgs, DryRun, FileArgs};
+use super::{delete_node, effect};
+use crate::args::{Cascade, DeleteArgs, DryRun, FileArgs};
 use crate::connect::Client;
 use crate::context::Context;
 use crate::error::Error;
@@ -33,8 +35,23 @@ pub(crate) async fn run(args: &DeleteArgs, context: &Context, out: &mut Out) -> 
     if args.forget && named.iter().any(|target| target.kind != Resource::Nodes) {
         return Err(Error::Usage("--forget is for nodes".into()));
     }
+    if args.now || args.grace_period != -1 {
+        return Err(Error::Usage(
+            "--now and --grace-period: each pod has the terminationGracePeriodSeconds of its template, \
+             and no other; apply a template with another one first".into(),
+        ));
+    }
+    if args.cascade == Cascade::Foreground
+        && named.iter().any(|target| target.kind != Resource::DaemonSets)
+    {
+        return Err(Error::Usage("--cascade is for daemonsets".into()));
+    }
     let client = context.connect().await?;
+    let chosen = args.filename.is_empty() && named.iter().any(|target| target.name.is_empty());
     let targets = if args.filename.is_empty() { all(args, &client, named).await? } else { named };
+    if chosen && args.dry_run.dry_run != DryRun::Client && !client.allows_removal() {
+        may_delete_together(&targets, &client).await?;
+    }
     let mut failed = false;
     for target in targets {
         match delete(&target, args, context, &client, out).await {
@@ -125,6 +142,22 @@ async fn list<K: Kind>(
     Ok(())
 }
 
+/// Whether all DaemonSets that a selector has chosen may go: of one by its name nobody asks.
+async fn may_delete_together(targets: &[Target], client: &Client) -> Result<(), Error> {
+    let sets: Vec<&Target> =
+        targets.iter().filter(|target| target.kind == Resource::DaemonSets).collect();
+    let [first, rest @ ..] = sets.as_slice() else { return Ok(()) };
+    let request = DeleteRequest {
+        namespace: first.namespace.clone(),
+        name: first.name.clone(),
+        uid: String::new(),
+        dry_run: true,
+        names: rest.iter().map(|target| target.name.clone()).collect(),
+    };
+    client.answer(client.daemon_sets().delete(client.request(request))).await?;
+    Ok(())
+}
+
 async fn delete(
     target: &Target,
     args: &DeleteArgs,
@@ -132,23 +165,43 @@ async fn delete(
     client: &Client,
     out: &mut Out,
 ) -> Result<(), Error> {
-    let done = |singular: &str| match args.output {
+    let done_with = |singular: &str, effect: &str| match args.output {
         Some(_) => format!("{singular}/{}", target.name),
-        None => format!("{singular} \"{}\" deleted{}", target.name, args.dry_run.dry_run.mark()),
+        None => {
+            let mark = args.dry_run.dry_run.mark();
+            format!("{singular} \"{}\" deleted{effect}{mark}", target.name)
+        }
     };
+    let done = |singular: &str| done_with(singular, "");
     let request = DeleteRequest {
         namespace: target.namespace.clone(),
         name: target.name.clone(),
         uid: String::new(),
         dry_run: args.dry_run.dry_run == DryRun::Server,
+        names: Vec::new(),
     };
     let sends = args.dry_run.dry_run != DryRun::Client;
     match target.kind {
         Resource::DaemonSets => {
+            let waits = args.cascade == Cascade::Foreground && args.dry_run.dry_run == DryRun::None;
+            let pods = match waits {
+                true => foreground::pods(client, &target.namespace, &target.name).await?,
+                false => Vec::new(),
+            };
+            let mut effect = String::new();
             if sends {
-                client.answer(client.daemon_sets().delete(client.request(request))).await?;
+                let set =
+                    client.answer(client.daemon_sets().delete(client.request(request))).await?;
+                effect = effect::words(set.effect.as_ref());
             }
-            out.line(done(DaemonSets::NAMES.singular))
+            out.line(done_with(DaemonSets::NAMES.singular, &effect))?;
+            if waits && args.wait {
+                let name = &target.name;
+                let late = || format!("timed out waiting until the pods of {name:?} are stopped");
+                let gone = foreground::wait(&target.namespace, pods, context, client, out);
+                return within(args, gone, late).await;
+            }
+            Ok(())
         }
         Resource::Pods => {
             if sends {

@@ -66,7 +66,7 @@ pub(crate) async fn run(args: &GetArgs, context: &Context, out: &mut Out) -> Res
     }
     let form = Form::of(args.output.as_ref())?;
     let names: Vec<&str> = kinds.iter().map(|(kind, _)| kind.names().kind).collect();
-    let fields = Fields::parse(args.field_selector.as_deref().unwrap_or_default(), &names)?;
+    let fields = Fields::parse(&field_selector(args, &kinds)?, &names)?;
     if !fields.is_empty() && kinds.iter().any(|(_, names)| !names.is_empty()) {
         return Err(Error::Usage(
             "name cannot be provided when a field selector is specified".into(),
@@ -88,6 +88,29 @@ pub(crate) async fn run(args: &GetArgs, context: &Context, out: &mut Out) -> Res
         get.finish(&mut found, one, out)?;
     }
     if found.failed { Err(Error::Told) } else { Ok(()) }
+}
+
+/// What fields must be: as `--field-selector` says, and `--for` and `--types` in other words.
+fn field_selector(args: &GetArgs, kinds: &[(Resource, Vec<String>)]) -> Result<String, Error> {
+    let mut parts: Vec<String> =
+        args.field_selector.iter().filter(|text| !text.is_empty()).cloned().collect();
+    if (args.about.is_some() || args.types.is_some())
+        && kinds.iter().any(|(kind, _)| *kind != Resource::Events)
+    {
+        return Err(Error::Usage("--for and --types are for events".into()));
+    }
+    if let Some(about) = &args.about {
+        let (kind, name) = Targets::one(std::slice::from_ref(about))?;
+        parts.push(format!("involvedObject.kind={}", kind.names().kind));
+        parts.push(format!("involvedObject.name={name}"));
+    }
+    // The command line has checked it, but for its case.
+    let normal = |types: &String| types.eq_ignore_ascii_case("Normal");
+    parts.extend(args.types.iter().map(|types| match normal(types) {
+        true => "type=Normal".to_owned(),
+        false => "type=Warning".into(),
+    }));
+    Ok(parts.join(","))
 }
 
 /// Each kind once, with the names asked for, in the order of their first mention.
@@ -378,7 +401,7 @@ mod tests {
             number_available: 2,
             ..DaemonSetStatus::default()
         };
-        vec![DaemonSet { metadata: Some(metadata), spec: None, status: Some(status) }]
+        vec![DaemonSet { metadata: Some(metadata), status: Some(status), ..DaemonSet::default() }]
     }
 
     fn shown(line: &str) -> String {

@@ -11,8 +11,10 @@ mod delete_node;
 mod describe;
 mod diff;
 mod edit;
+mod effect;
 mod get;
 mod label;
+mod node;
 mod patch;
 mod printed;
 mod rollout;
@@ -49,6 +51,8 @@ pub(crate) async fn run(verb: Verb, context: &Context, out: &mut Out) -> Result<
             annotate::run(annotate::Map::Annotations, &args, context, out).await
         }
         Verb::Taint(args) => taint::run(&args, context, out).await,
+        Verb::Node(verb) => node::run(&verb, context, out).await,
+        Verb::Drain(args) => node::drain(&args),
         Verb::Cordon(args) => cordon::run(&args, true, context, out).await,
         Verb::Uncordon(args) => cordon::run(&args, false, context, out).await,
         Verb::Wait(args) => wait::run(&args, context, out).await,

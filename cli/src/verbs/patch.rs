@@ -6,6 +6,7 @@ use everynode_manifest::{MAX_MANIFEST_BYTES, PatchKind, patch, read};
 use serde_json::Value;
 
 use super::change::{Named, change};
+use super::effect;
 use super::printed::Printer;
 use crate::args::{DryRun, PatchArgs, PatchType};
 use crate::context::Context;
@@ -29,21 +30,21 @@ pub(crate) async fn run(args: &PatchArgs, context: &Context, out: &mut Out) -> R
         let apply = |live: &Value| {
             patch(kind, live, &with).map_err(|error| Error::Failed(format!("the patch: {error}")))
         };
-        let (object, changed) = if mode == DryRun::Client {
+        let (object, changed, effect) = if mode == DryRun::Client {
             let live = named.kind.read(&client, &named.namespace, &named.name).await?;
             let object = apply(&live)?;
             let changed = object != live;
-            (object, changed)
+            (object, changed, None)
         } else {
             let dry_run = mode == DryRun::Server;
             let written = change(&named, &client, dry_run, apply).await?;
             for warning in &written.warnings {
                 out.note(format!("Warning: {warning}"));
             }
-            (written.object, written.changed)
+            (written.object, written.changed, written.effect)
         };
         let done = if changed { "patched" } else { "patched (no change)" };
-        let done = format!("{done}{}", mode.mark());
+        let done = format!("{done}{}{}", effect::words(effect.as_ref()), mode.mark());
         printer.print(out, &full_name(&object), &done, || Ok(object.clone()))?;
     }
     Ok(())

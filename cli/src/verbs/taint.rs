@@ -6,6 +6,7 @@ use everynode_model::Effect;
 use everynode_proto::v1::node_change::Change;
 use everynode_proto::v1::{ChangeNodeRequest, NodeChange, Taint};
 
+use super::effect;
 use super::select::{nodes, split};
 use crate::args::{ChangeArgs, DryRun};
 use crate::context::Context;
@@ -31,17 +32,24 @@ pub(crate) async fn run(args: &ChangeArgs, context: &Context, out: &mut Out) -> 
         _ => "modified",
     };
     let client = context.connect().await?;
-    for node in nodes(&client, &split.names, args.selector.as_deref(), args.all).await? {
+    let all = nodes(&client, &split.names, args.selector.as_deref(), args.all).await?;
+    let dry_run = args.dry_run.dry_run;
+    let allow_removal = effect::allowed(&client, &all, &changes, dry_run).await?;
+    for node in all {
         let name = name_of(node.metadata.as_ref()).to_owned();
         let request = ChangeNodeRequest {
             name: name.clone(),
             changes: changes.clone(),
-            dry_run: args.dry_run.dry_run == DryRun::Server,
+            dry_run: dry_run == DryRun::Server,
+            allow_removal,
+            names: Vec::new(),
         };
-        if args.dry_run.dry_run != DryRun::Client {
-            client.answer(client.nodes().change(client.request(request))).await?;
-        }
-        out.line(format!("node/{name} {done}{}", args.dry_run.dry_run.mark()))?;
+        let after = match dry_run {
+            DryRun::Client => None,
+            _ => Some(client.answer(client.nodes().change(client.request(request))).await?),
+        };
+        let effect = effect::words_of_node(after.as_ref().and_then(|node| node.effect.as_ref()));
+        out.line(format!("node/{name} {done}{effect}{}", dry_run.mark()))?;
     }
     Ok(())
 }

@@ -73,7 +73,7 @@ impl Fleet {
     /// The orders that are due: to connected nodes that belong, whose assignment is another than
     /// the one last handed out in this reign, or whose session has just begun. Each is handed out
     /// once; generations grow by one per node within the term. While orders are held there are none,
-    /// and what is due stays due. To be called when everything that was recorded is stored.
+    /// and none to a node that people hold; what is due stays due. To be called when everything that was recorded is stored.
     pub fn take_orders(&mut self) -> Vec<(NodeUid, Arc<Order>)> {
         for node in std::mem::take(&mut self.desk.gone) {
             self.desk.floors.remove(&node);
@@ -81,8 +81,14 @@ impl Fleet {
         if self.records.hold.is_some() && !mutated!(OrderWhileHeld) {
             return Vec::new();
         }
-        let stale = std::mem::take(&mut self.desk.stale);
-        let greeted = std::mem::take(&mut self.desk.greeted);
+        let held =
+            |node: &NodeUid| self.records.active(*node).is_some_and(|node| node.order.holds());
+        let (held_stale, stale) = std::mem::take(&mut self.desk.stale).into_iter().partition(held);
+        let (held_greeted, greeted) =
+            std::mem::take(&mut self.desk.greeted).into_iter().partition(held);
+        // What is due to a node that is held stays due.
+        (self.desk.stale, self.desk.greeted) = (held_stale, held_greeted);
+        let (stale, greeted): (BTreeSet<_>, BTreeSet<_>) = (stale, greeted);
         stale.union(&greeted).filter_map(|node| self.hand_out(*node, &greeted)).collect()
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use everynode_model::{
-    DaemonSet, Digest, Effect, Labels, NodeName, NodeUid, PodKey, SetUid, Taint,
+    DaemonSet, Digest, Effect, Labels, NodeName, NodeUid, PodKey, SetUid, Taint, WallTime,
 };
 
 use crate::record::{NodeRecord, SetRecord, TokenRecord, Write};
@@ -100,6 +100,9 @@ pub enum Command {
         /// Whether pods that run may be stopped or replaced by that.
         allow_removal: bool,
     },
+    /// Follow the other one unless more running pods would end by it than may without being asked
+    /// for: see the module `effect`.
+    Careful(Box<Command>),
     /// Have one pod replaced (`delete pod`).
     ReplacePod {
         /// On which node.
@@ -150,6 +153,22 @@ pub enum NodeChange {
     },
     /// Cordon or uncordon.
     SetUnschedulable(bool),
+    /// Hold it as it is, or with other words or for another time.
+    Hold {
+        /// Until when; for ever where it is `None`.
+        until: Option<WallTime>,
+        /// What for.
+        reason: String,
+    },
+    /// End a hold.
+    Release,
+    /// Stop all its pods.
+    Stop {
+        /// What for.
+        reason: String,
+    },
+    /// Run what is wanted there again.
+    Start,
 }
 
 /// A command's effect: what to store, and what to answer once it is stored.
@@ -260,6 +279,33 @@ pub enum Refusal {
         /// On how many nodes.
         nodes: usize,
     },
+    /// More running pods of one DaemonSet would be gone than may be without being asked for.
+    WouldRemoveOf {
+        /// Which.
+        key: PodKey,
+        /// How many pods.
+        pods: usize,
+        /// Of how many that run.
+        of: usize,
+    },
+    /// Several DaemonSets would be gone, and with them more of all running pods than may be without
+    /// being asked for.
+    WouldRemoveSets {
+        /// How many DaemonSets.
+        sets: usize,
+        /// How many pods.
+        pods: usize,
+        /// Of how many that run.
+        of: usize,
+    },
+    /// People hold the node as it is.
+    NodeHeld(NodeName),
+    /// People have stopped the node.
+    NodeStopped(NodeName),
+    /// Nobody holds the node.
+    NodeNotHeld(NodeName),
+    /// Nobody has stopped the node.
+    NodeNotStopped(NodeName),
     /// Nodes have not called since the restore, so that nobody knows what of theirs would be stopped
     /// or replaced, and that was not allowed.
     NotCalled {

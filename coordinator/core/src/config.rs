@@ -32,6 +32,9 @@ pub struct Config {
     /// How long a node's tombstone is kept after it confirmed its departure. 30 days: longer than
     /// a machine stays in a cupboard before it asks again whether its confirmation arrived.
     pub tombstone_age: Duration,
+    /// How many percent of a DaemonSet's running pods one operation may end without being asked for.
+    /// 10: no careful change of labels or selectors reaches so far, and a mistyped one does.
+    pub removal_percent: u32,
     /// How long an expired token is kept, to say "expired" and not "invalid". One day.
     pub expired_token_age: Duration,
 }
@@ -58,6 +61,7 @@ impl Default for Config {
             max_sets: 500,
             max_places: 1_000,
             tombstone_age: Duration::from_secs(30 * DAY),
+            removal_percent: 10,
             expired_token_age: Duration::from_secs(DAY),
         }
     }

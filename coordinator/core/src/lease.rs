@@ -12,6 +12,8 @@
 //! asked only when a deadline passes. A silent session does not keep a node ready; a lease does.
 //! Nothing ever follows from being lost: it is shown, and rollouts take heed of it.
 
+use std::time::Duration;
+
 use everynode_model::{NodeUid, Now, PodKey, Timestamp};
 
 use crate::record::{EventType, NodeStanding, Record, Write};
@@ -71,8 +73,16 @@ impl Fleet {
         let lease = self.leases.first().map(|(deadline, _)| *deadline);
         let ripens = self.ripening.first().map(|(ripens, _, _)| *ripens);
         let window = Some(self.window_ends).filter(|ends| *ends > self.now.steady);
-        let tolerated = self.tolerations.wake_at();
-        [lease, ripens, window, tolerated, self.clocks_wake_at()].into_iter().flatten().min()
+        let (tolerated, clocks) = (self.tolerations.wake_at(), self.clocks_wake_at());
+        let all = [lease, ripens, window, tolerated, clocks, self.hold_ends()];
+        all.into_iter().flatten().min()
+    }
+
+    /// When the first hold of a node ends by itself: so far from now as the wall clock says.
+    fn hold_ends(&self) -> Option<Timestamp> {
+        let (until, _) = self.records.holds.first().filter(|_| self.records.hold.is_none())?;
+        let left = until.unix_millis.saturating_sub(self.now.wall.unix_millis);
+        Some(self.now.steady.after(Duration::from_millis(u64::try_from(left).unwrap_or(0))))
     }
 
     /// Whether this coordinator has led for long enough to tell who is away.

@@ -25,6 +25,7 @@ mod conditions;
 pub mod config;
 mod copies;
 mod decide;
+pub mod effect;
 mod events;
 mod fleet;
 mod grants;
@@ -47,14 +48,15 @@ mod why;
 
 pub use command::{Command, Decision, NodeChange, Outcome, PutMode, Refusal};
 pub use config::Config;
+pub use effect::Effect;
 pub use fleet::{Fleet, LAST_TERM, RestoreError};
 pub use hold::{Action, Consequence};
 pub use observe::{Hello, Observation};
 pub use placement::{Verdict, WhyNot, verdict};
 pub use record::{
-    ClusterRecord, EventRecord, EventType, Grant, GrantHead, HoldRecord, InvolvedObject,
+    ClusterRecord, EventRecord, EventType, Grant, GrantHead, HoldRecord, InvolvedObject, NodeOrder,
     NodeRecord, NodeStanding, Record, RecordKey, RevisionRecord, SetRecord, TokenRecord, Write,
 };
-pub use view::{Changed, NodeView, Order, PodView, Readiness, SetStatus, SetView, Why};
+pub use view::{Changed, NodeView, Order, PodView, Readiness, SetStatus, SetView, Why, WhyCount};
 pub use views::PodFilter;
 pub use why::WhyFilter;

@@ -57,6 +57,8 @@ pub struct NodeRecord {
     pub joined_at: WallTime,
     /// `spec.unschedulable`: DaemonSets take no notice, as in Kubernetes.
     pub unschedulable: bool,
+    /// What people have ordered of all its pods together.
+    pub order: NodeOrder,
     /// The `resourceVersion` of its last stored change.
     pub resource_version: u64,
 }
@@ -83,6 +85,30 @@ pub enum NodeStanding {
     Removed {
         /// When it said so.
         confirmed_at: WallTime,
+    },
+}
+
+/// What people have ordered of a node's pods as a whole, until they say otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NodeOrder {
+    /// Nothing: it runs what is wanted there.
+    #[default]
+    None,
+    /// It goes on with what it has: no order goes out to it.
+    Hold {
+        /// Since when.
+        since: WallTime,
+        /// Until when; for ever where it is `None`. By the wall clock, since it outlives processes.
+        until: Option<WallTime>,
+        /// What for; may be empty.
+        reason: String,
+    },
+    /// All its pods are stopped, and stay so.
+    Stop {
+        /// Since when.
+        since: WallTime,
+        /// What for; may be empty.
+        reason: String,
     },
 }
 
@@ -279,6 +305,26 @@ pub struct Write {
     pub key: RecordKey,
     /// What; its own key is [`Self::key`].
     pub record: Option<Record>,
+}
+
+impl NodeOrder {
+    /// Whether no order goes out.
+    pub const fn holds(&self) -> bool {
+        matches!(self, Self::Hold { .. })
+    }
+
+    /// Whether no pod runs.
+    pub const fn stops(&self) -> bool {
+        matches!(self, Self::Stop { .. })
+    }
+
+    /// When it ends by itself.
+    pub(crate) const fn ends(&self) -> Option<WallTime> {
+        match self {
+            Self::Hold { until, .. } => *until,
+            Self::None | Self::Stop { .. } => None,
+        }
+    }
 }
 
 impl Record {

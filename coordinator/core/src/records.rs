@@ -31,6 +31,8 @@ pub(crate) struct Records {
     pub(crate) machines: BTreeMap<String, NodeUid>,
     /// Confirmed departures by time, for sweeping.
     pub(crate) tombstones: BTreeSet<(WallTime, NodeUid)>,
+    /// Holds of Active nodes by the time at which they end by themselves.
+    pub(crate) holds: BTreeSet<(WallTime, NodeUid)>,
     pub(crate) sets: BTreeMap<SetUid, SetRecords>,
     pub(crate) keys: BTreeMap<PodKey, SetUid>,
     pub(crate) tokens: BTreeMap<String, TokenRecord>,
@@ -91,6 +93,7 @@ impl Records {
             joins: BTreeMap::new(),
             machines: BTreeMap::new(),
             tombstones: BTreeSet::new(),
+            holds: BTreeSet::new(),
             sets: BTreeMap::new(),
             keys: BTreeMap::new(),
             tokens: BTreeMap::new(),
@@ -242,6 +245,7 @@ impl Records {
                 self.names.insert(node.name.clone(), node.uid);
                 self.joins.insert(join_mark(&node.token_id, node.public_key), node.uid);
                 self.machines.insert(node.machine_id.clone(), node.uid);
+                self.holds.extend(node.order.ends().map(|ends| (ends, node.uid)));
             }
             NodeStanding::Leaving { .. } => {}
             NodeStanding::Removed { confirmed_at } => {
@@ -268,6 +272,9 @@ impl Records {
         }
         if self.machines.get(&former.machine_id) == Some(&uid) {
             self.machines.remove(&former.machine_id);
+        }
+        if let Some(ends) = former.order.ends() {
+            self.holds.remove(&(ends, uid));
         }
         if let NodeStanding::Removed { confirmed_at } = former.standing {
             self.tombstones.remove(&(confirmed_at, uid));
@@ -319,6 +326,7 @@ impl SetRecords {
     fn item(&self, node: &NodeRecord) -> Option<Item> {
         let intent = match self.place(node) {
             Place::None => return None,
+            Place::Run | Place::Keep if node.order.stops() => Intent::Stop,
             Place::Run => Intent::Run,
             Place::Keep => Intent::Keep,
         };

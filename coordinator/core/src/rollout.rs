@@ -43,6 +43,10 @@ impl Fleet {
         if self.records.hold.is_some() {
             return self.follow_step();
         }
+        let released = self.release_step(now);
+        if !released.is_empty() {
+            return released;
+        }
         let swept = self.sweep(now);
         if !swept.is_empty() {
             return swept;

@@ -64,8 +64,9 @@ pub(crate) enum Stand {
     Waiting,
     /// It is not on the goal and can't be reached: neither spends nor blocks.
     Absent,
-    /// Somebody at the machine holds its pod, and it is not an available one of the goal: it
-    /// says no until it is released, and is as one that is absent, whatever it was granted.
+    /// Somebody at the machine holds its pod, or people hold the whole node, and it is not an
+    /// available one of the goal; or the node is stopped. It says no until it is released or
+    /// started, and is as one that is absent, whatever it was granted.
     Held,
 }
 
@@ -220,7 +221,9 @@ impl Fleet {
             moved,
             stand: match (place, granted == Some(goal)) {
                 (Place::None | Place::Keep, _) => Stand::Done,
+                (Place::Run, _) if active.order.stops() => Stand::Held,
                 (Place::Run, true) if available && as_granted => Stand::Done,
+                (Place::Run, _) if active.order.holds() => Stand::Held,
                 // Also where it has gone dark since: it is no failure of what it was granted.
                 (Place::Run, _) if pod.is_some_and(PodStatus::is_held) => Stand::Held,
                 (Place::Run, true) => short_of_goal(head, grant, seen.is_ready()),

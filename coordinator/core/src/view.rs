@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use everynode_model::{
-    Assignment, Digest, Exit, NodeUid, PodKey, PodStatus, Reason, SetUid, Stamp, Timestamp,
+    Assignment, Digest, Exit, NodeName, NodeUid, PodKey, PodStatus, Reason, SetUid, Stamp,
+    Timestamp,
 };
 
 use crate::observe::Hello;
@@ -127,6 +128,21 @@ pub struct Why {
     pub reason: Reason,
     /// The last failure's exit, where there was one.
     pub last_exit: Option<Exit>,
+}
+
+/// Why one DaemonSet is as it is on some nodes: the answers that have one reason, counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WhyCount {
+    /// Of which DaemonSet.
+    pub key: PodKey,
+    /// Whether they run the wanted revision.
+    pub fine: bool,
+    /// Why they are as they are, in the words of the first of the examples.
+    pub reason: Reason,
+    /// How many nodes.
+    pub nodes: usize,
+    /// Some of them, by name.
+    pub examples: Vec<NodeName>,
 }
 
 /// Something that watchers may want to know of.

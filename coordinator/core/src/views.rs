@@ -11,7 +11,7 @@ use crate::records::Place;
 use crate::seen::Seen;
 use crate::status::Tally;
 use crate::view::{NodeView, PodView, Readiness, SetView};
-use crate::why::orders_held;
+use crate::why::{ordered, orders_held};
 
 /// Which pods to show; all where nothing is named.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -145,6 +145,7 @@ impl Fleet {
         let reason = match set.is_some_and(|set| set.record.is_some()) {
             true => self.reason(pod.set, node.uid),
             false if pod.is_held() => None,
+            false if node.order.holds() => ordered(node),
             false if self.hold().is_some() => {
                 Some(orders_held("the store does not know its DaemonSet"))
             }

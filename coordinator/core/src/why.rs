@@ -3,6 +3,8 @@
 //! Asked in the order in which the answer would help: is the node wanted at all, is it there, was
 //! it granted the newest revision, does it have the order, and what does it say itself.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use everynode_model::{
@@ -12,12 +14,12 @@ use everynode_model::{
 use crate::Fleet;
 use crate::hold::higher_term;
 use crate::placement::verdict;
-use crate::record::{Grant, GrantHead, NodeRecord};
+use crate::record::{Grant, GrantHead, NodeOrder, NodeRecord};
 use crate::records::{Place, SetRecords};
 use crate::seen::{Seen, is_ready};
 use crate::stage::Stage;
 use crate::status::{Stand, Tally};
-use crate::view::{Readiness, Why};
+use crate::view::{Readiness, Why, WhyCount};
 
 /// What to ask `why` about; everything where nothing is named.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +31,9 @@ pub struct WhyFilter {
     /// Only this DaemonSet.
     pub set: Option<PodKey>,
 }
+
+/// How many nodes are named beside a count.
+const EXAMPLES: usize = 3;
 
 impl Fleet {
     /// Why each pod is, or is not, as it should be: one line per node and DaemonSet. Nodes on which
@@ -51,6 +56,31 @@ impl Fleet {
         }
         lines.extend(self.why_unknown(filter));
         lines
+    }
+
+    /// The same, counted by DaemonSet and reason: what is not as it should be first, then by how many
+    /// nodes it is so on.
+    pub fn why_counted(&self, filter: &WhyFilter) -> Vec<WhyCount> {
+        let mut counts: BTreeMap<(PodKey, bool, String), WhyCount> = BTreeMap::new();
+        let mut lines = self.why(filter);
+        lines.sort_by(|one, other| one.node.name.cmp(&other.node.name));
+        for line in lines {
+            let sameness = (line.key.clone(), line.fine, line.reason.code.clone());
+            let count = counts.entry(sameness).or_insert_with(|| WhyCount {
+                key: line.key,
+                fine: line.fine,
+                reason: line.reason,
+                nodes: 0,
+                examples: Vec::new(),
+            });
+            count.nodes += 1;
+            if count.examples.len() < EXAMPLES {
+                count.examples.push(line.node.name.clone());
+            }
+        }
+        let mut counts: Vec<WhyCount> = counts.into_values().collect();
+        counts.sort_by_key(|count| (count.key.clone(), count.fine, Reverse(count.nodes)));
+        counts
     }
 
     /// Why the pod of `set` on `node` is not the wanted one; `None` where it is.
@@ -117,6 +147,7 @@ impl Fleet {
                 (true, _) => (true, kept_reason(&why.reason()), pod),
                 (false, None) => (true, why.reason(), pod),
                 (false, Some(pod)) if pod.is_held() => (false, held(pod), Some(pod)),
+                (false, Some(_)) if active.order.holds() => (false, ordered(active)?, pod),
                 (false, Some(_)) if self.records.hold.is_some() => {
                     (false, orders_held(&why.reason().message), pod)
                 }
@@ -127,8 +158,10 @@ impl Fleet {
         let done = cell.is_some_and(|cell| cell.available && cell.stand == Stand::Done);
         let fault = self
             .absence(seen, active)
+            .or_else(|| ordered(active).filter(|_| active.order.stops()))
             .or_else(|| pod.filter(|pod| pod.is_held() && !done).map(held))
             .or_else(|| match grant {
+                _ if active.order.holds() => ordered(active).filter(|_| !done),
                 Some(grant) => self
                     .not_told(records, uid, head, grant, pod, active)
                     .or_else(|| self.not_running(records, seen, grant, pod, done)),
@@ -327,6 +360,30 @@ pub(crate) fn orders_held(what: &str) -> Reason {
 /// What the agent says of a pod that is held; it names who, since when, and what for.
 fn held(pod: &PodStatus) -> Reason {
     pod.reason.clone().unwrap_or_else(|| Reason::new(HELD_ON_NODE, ""))
+}
+
+/// What people have ordered of the whole node, and how it ends.
+pub(crate) fn ordered(node: &NodeRecord) -> Option<Reason> {
+    let what_for = |reason: &str| match reason {
+        "" => String::new(),
+        reason => format!(" ({reason})"),
+    };
+    let name = &node.name;
+    Some(match &node.order {
+        NodeOrder::None => return None,
+        NodeOrder::Hold { reason, .. } => {
+            let why = what_for(reason);
+            let message =
+                format!("node {name} is held as it is{why}: everynode node release {name} ends it");
+            Reason::new("NodeHeld", message)
+        }
+        NodeOrder::Stop { reason, .. } => {
+            let why = what_for(reason);
+            let message =
+                format!("node {name} is stopped{why}: everynode node start {name} ends it");
+            Reason::new("NodeStopped", message)
+        }
+    })
 }
 
 fn kept_reason(why: &Reason) -> Reason {

@@ -36,6 +36,7 @@ fn node(taints: &[&str]) -> NodeRecord {
         token_id: String::new(),
         joined_at: WallTime::default(),
         unschedulable: true,
+        order: everynode_coordinator_core::NodeOrder::None,
         resource_version: 0,
     }
 }

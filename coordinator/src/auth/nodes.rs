@@ -62,6 +62,7 @@ mod tests {
             token_id: String::new(),
             joined_at: WallTime::default(),
             unschedulable: false,
+            order: everynode_coordinator_core::NodeOrder::None,
             resource_version: 0,
         }
     }

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use everynode_coordinator_core::{
-    ClusterRecord, EventRecord, EventType, Grant, GrantHead, HoldRecord, InvolvedObject,
+    ClusterRecord, EventRecord, EventType, Grant, GrantHead, HoldRecord, InvolvedObject, NodeOrder,
     NodeRecord, NodeStanding, Record, RecordKey, RevisionRecord, SetRecord, TokenRecord,
 };
 use everynode_model::{Digest, NodeName, NodeUid, PodKey, SetUid, Term, WallTime};
 use everynode_proto::storage;
-use everynode_proto::storage::node_record::Standing;
+use everynode_proto::storage::node_record::{Order, Standing};
 use prost::Message;
 use uuid::Uuid;
 
@@ -97,8 +97,23 @@ fn node(uid: NodeUid, stored: storage::NodeRecord) -> Result<NodeRecord, DecodeE
         token_id: stored.token_id,
         joined_at: at(stored.joined_at_millis),
         unschedulable: stored.unschedulable,
+        order: order(stored.order),
         resource_version: stored.resource_version,
     })
+}
+
+fn order(stored: Option<Order>) -> NodeOrder {
+    match stored {
+        None => NodeOrder::None,
+        Some(Order::Hold(hold)) => NodeOrder::Hold {
+            since: at(hold.since_millis),
+            until: hold.until_millis.map(at),
+            reason: hold.reason,
+        },
+        Some(Order::Stop(stop)) => {
+            NodeOrder::Stop { since: at(stop.since_millis), reason: stop.reason }
+        }
+    }
 }
 
 /// A standing that this version does not know is no reason to guess: taken for Active it could run

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use everynode_coordinator_core::{
-    ClusterRecord, EventRecord, EventType, Grant, GrantHead, HoldRecord, NodeRecord, NodeStanding,
-    Record, RevisionRecord, SetRecord, TokenRecord,
+    ClusterRecord, EventRecord, EventType, Grant, GrantHead, HoldRecord, NodeOrder, NodeRecord,
+    NodeStanding, Record, RevisionRecord, SetRecord, TokenRecord,
 };
 use everynode_model::{Digest, NodeName, NodeUid};
 use everynode_proto::storage;
-use everynode_proto::storage::node_record::Standing;
+use everynode_proto::storage::node_record::{Order, Standing};
 use prost::Message as _;
 
 /// A record's value.
@@ -58,8 +58,24 @@ fn node(node: &NodeRecord) -> storage::NodeRecord {
         token_id: node.token_id.clone(),
         joined_at_millis: node.joined_at.unix_millis,
         unschedulable: node.unschedulable,
+        order: order(&node.order),
         resource_version: node.resource_version,
     }
+}
+
+fn order(order: &NodeOrder) -> Option<Order> {
+    use storage::node_record::{Hold, Stop};
+    Some(match order {
+        NodeOrder::None => return None,
+        NodeOrder::Hold { since, until, reason } => Order::Hold(Hold {
+            since_millis: since.unix_millis,
+            until_millis: until.map(|until| until.unix_millis),
+            reason: reason.clone(),
+        }),
+        NodeOrder::Stop { since, reason } => {
+            Order::Stop(Stop { since_millis: since.unix_millis, reason: reason.clone() })
+        }
+    })
 }
 
 fn set(set: &SetRecord) -> storage::SetRecord {

@@ -30,6 +30,11 @@ fn node(number: u128, standing: NodeStanding) -> Record {
         token_id: "0123456789".into(),
         joined_at: AT,
         unschedulable: true,
+        order: everynode_coordinator_core::NodeOrder::Hold {
+            since: WallTime::from_unix_millis(5),
+            until: Some(WallTime::from_unix_millis(6)),
+            reason: "a visit".into(),
+        },
         resource_version: 1 << 50,
     })
 }

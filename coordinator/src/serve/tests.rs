@@ -132,7 +132,7 @@ fn put(name: &str, version: &str) -> v1::PutDaemonSetRequest {
         daemon_set: Some(v1::DaemonSet {
             metadata: Some(metadata),
             spec: spec.as_object().map(to_struct),
-            status: None,
+            ..Default::default()
         }),
         ..Default::default()
     }
@@ -228,6 +228,22 @@ async fn a_former_revision_is_used_again() {
 
     let again = sets.undo(undo(0)).await.unwrap().into_inner().daemon_set;
     assert_eq!(meta(again).annotations["kubernetes.io/change-cause"], "more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_change_does_to_pods_is_told_with_its_answer() {
+    let coordinator = coordinator(&MemoryStore::new()).await;
+    let mut sets = DaemonSetsClient::new(coordinator.user(Role::Admin).await);
+    let created = sets.create(put("x", "1")).await.unwrap().into_inner();
+    assert_eq!(created.effect, Some(v1::Effect::default()), "there are no nodes");
+    sets.create(put("y", "1")).await.unwrap();
+    let together =
+        v1::DeleteRequest { name: "x".into(), names: vec!["y".into()], ..Default::default() };
+    let refused = sets.delete(together.clone()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "only a dry run is of several");
+    let dry = v1::DeleteRequest { dry_run: true, ..together };
+    assert!(sets.delete(dry).await.unwrap().into_inner().effect.is_some());
+    assert!(sets.get(get("x")).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
@@ -331,6 +347,24 @@ async fn a_machine_joins_and_is_deregistered() {
     let changed = nodes.change(change).await.unwrap().into_inner();
     assert_eq!(changed.metadata.unwrap().labels["zone"], "a");
 
+    // It is held and released; a reason is a line.
+    let order = |change| v1::ChangeNodeRequest {
+        name: "edge-1".into(),
+        changes: vec![v1::NodeChange { change: Some(change), overwrite: true }],
+        ..Default::default()
+    };
+    use v1::node_change::{Change, Hold, Stop};
+    let hold = |seconds, reason: &str| Change::Hold(Hold { seconds, reason: reason.into() });
+    let held = nodes.change(order(hold(60, "a visit"))).await.unwrap().into_inner().order.unwrap();
+    assert_eq!((held.kind.as_str(), held.reason.as_str()), ("Hold", "a visit"));
+    assert_eq!(held.until.unwrap().seconds - held.since.unwrap().seconds, 60);
+    let refused = nodes.change(order(Change::Stop(Stop::default()))).await.unwrap_err();
+    assert_eq!(reason_of(&refused).as_deref(), Some("NodeHeld"));
+    for bad in [hold(u64::MAX, ""), hold(0, "two\nlines")] {
+        assert_eq!(nodes.change(order(bad)).await.unwrap_err().code(), Code::InvalidArgument);
+    }
+    assert!(nodes.change(order(Change::Release(true))).await.unwrap().into_inner().order.is_none());
+
     // Its pods are wanted, and it can be said why they are not there.
     DaemonSetsClient::new(channel.clone()).create(put("x", "1")).await.unwrap();
     let on_it = v1::ListRequest { field: "edge-1".into(), ..Default::default() };
@@ -339,6 +373,13 @@ async fn a_machine_joins_and_is_deregistered() {
     assert_eq!(pods[0].metadata.as_ref().unwrap().labels["app"], "x");
     let why = ClusterClient::new(channel.clone()).why(v1::WhyRequest::default()).await.unwrap();
     assert_eq!(why.into_inner().lines.len(), 1);
+    let counted = v1::WhyRequest { counted: true, ..Default::default() };
+    let why = ClusterClient::new(channel.clone()).why(counted).await.unwrap().into_inner();
+    assert!(why.lines.is_empty());
+    assert_eq!(
+        (why.groups[0].nodes, why.groups[0].examples.as_slice()),
+        (1, &["edge-1".into()][..])
+    );
 
     let uid = joined.node_uid.clone();
     let delete = v1::DeleteNodeRequest { uid, ..Default::default() };

@@ -1,6 +1,6 @@
 //! The service `Cluster`.
 
-use everynode_coordinator_core::{Command, Consequence, Fleet, Why, WhyFilter};
+use everynode_coordinator_core::{Command, Consequence, Fleet, Why, WhyCount, WhyFilter};
 use everynode_model::{NodeName, PodKey};
 use everynode_proto::v1;
 use everynode_proto::v1::cluster_server::Cluster;
@@ -30,13 +30,25 @@ impl Cluster for Api {
         &self,
         request: Request<v1::WhyRequest>,
     ) -> Result<Response<v1::WhyResponse>, Status> {
-        let v1::WhyRequest { node, namespace, daemon_set } = request.into_inner();
+        let v1::WhyRequest { node, namespace, daemon_set, counted, only_faults } =
+            request.into_inner();
         let set = given(&daemon_set).map(|name| set_key(&namespace, &name)).transpose()?;
         let node = given(&node);
         let namespace = given(&namespace).filter(|_| set.is_none());
-        let read = move |fleet: &Fleet, _| answer(fleet, node.as_deref(), namespace, set);
-        let lines = self.read(read).await??;
-        list(v1::WhyResponse { lines: lines.iter().map(line).collect() })
+        let read = move |fleet: &Fleet, _| {
+            let filter = why_filter(fleet, node.as_deref(), namespace, set)?;
+            Ok::<_, Status>(match counted {
+                true => (Vec::new(), fleet.why_counted(&filter)),
+                false => (fleet.why(&filter), Vec::new()),
+            })
+        };
+        let (lines, groups) = self.read(read).await??;
+        let lines = lines.iter().filter(|line| !(only_faults && line.fine));
+        let groups = groups.iter().filter(|group| !(only_faults && group.fine));
+        list(v1::WhyResponse {
+            lines: lines.map(line).collect(),
+            groups: groups.map(group).collect(),
+        })
     }
 
     async fn status(
@@ -94,12 +106,12 @@ fn consequence(found: &Consequence) -> v1::Consequence {
     }
 }
 
-fn answer(
+fn why_filter(
     fleet: &Fleet,
     node: Option<&str>,
     namespace: Option<String>,
     set: Option<PodKey>,
-) -> Result<Vec<Why>, Status> {
+) -> Result<WhyFilter, Status> {
     let named = |name: &str| {
         let view = NodeName::new(name).ok().and_then(|name| fleet.node_by_name(&name));
         view.map(|view| view.record.uid).ok_or_else(|| status::not_found("nodes", name))
@@ -108,7 +120,17 @@ fn answer(
     if let Some(key) = set.as_ref().filter(|key| fleet.set(key).is_none()) {
         return Err(status::not_found("daemonsets.apps", key.name()));
     }
-    Ok(fleet.why(&WhyFilter { node, namespace, set }))
+    Ok(WhyFilter { node, namespace, set })
+}
+
+fn group(count: &WhyCount) -> v1::WhyGroup {
+    v1::WhyGroup {
+        daemon_set: Some((&count.key).into()),
+        fine: count.fine,
+        reason: Some((&count.reason).into()),
+        nodes: self::count(count.nodes),
+        examples: count.examples.iter().map(ToString::to_string).collect(),
+    }
 }
 
 fn line(why: &Why) -> v1::WhyLine {

@@ -69,16 +69,30 @@ impl DaemonSets for Api {
         &self,
         request: Request<v1::DeleteRequest>,
     ) -> Result<Response<v1::DaemonSet>, Status> {
-        let v1::DeleteRequest { namespace, name, uid, dry_run } = request.into_inner();
+        let v1::DeleteRequest { namespace, name, uid, dry_run, names } = request.into_inner();
         let uid = match uid.as_str() {
             "" => None,
             uid => Some(uid.parse().map_err(|error| status::invalid("uid", error))?),
         };
-        let command = Command::DeleteSet { key: set_key(&namespace, &name)?, uid };
-        match self.command(command, dry_run).await? {
-            Outcome::SetDeleted(record) => Ok(Response::new(set::stored(&record))),
-            other => Err(unexpected(&other)),
-        }
+        let command = |name: &str, uid| {
+            Ok::<_, Status>(Command::DeleteSet { key: set_key(&namespace, name)?, uid })
+        };
+        let first = command(&name, uid)?;
+        let together = match names.as_slice() {
+            [] => None,
+            _ if !dry_run => return Err(status::invalid("names", "wants dry_run")),
+            names => {
+                let others = names.iter().map(|name| command(name, None));
+                let all = std::iter::once(Ok(first.clone())).chain(others);
+                Some(self.foretold(all.collect::<Result<_, _>>()?, false).await?)
+            }
+        };
+        // One that is deleted by its name was meant.
+        let done = self.careful(first, true, dry_run).await;
+        let (outcome, effect) = done.map_err(|error| status::command(&error))?;
+        let Outcome::SetDeleted(record) = outcome else { return Err(unexpected(&outcome)) };
+        let effect = Some(together.unwrap_or(effect));
+        Ok(Response::new(v1::DaemonSet { effect, ..set::stored(&record) }))
     }
 
     async fn watch(

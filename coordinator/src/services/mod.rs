@@ -18,15 +18,16 @@ mod watch;
 
 use std::sync::Arc;
 
-use everynode_coordinator_core::{ClusterRecord, Command, Fleet, Outcome};
+use everynode_coordinator_core::{ClusterRecord, Command, Effect, Fleet, Outcome};
 use everynode_model::Now;
+use everynode_proto::v1;
 use prost::Message;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Response, Status};
 
 use crate::clock::Clock;
-use crate::driver::Handle;
+use crate::driver::{CommandError, Handle};
 use crate::entropy::{Entropy, NoEntropy};
 use crate::pki::Pki;
 use crate::sessions::Sessions;
@@ -80,6 +81,42 @@ impl Api {
         self.parts.handle.read(read).await.map_err(|error| status::command(&error))
     }
 
+    /// Follows a command unless it takes away too much, or only finds out what following it would
+    /// mean; and what it does to pods. That is told of the fleet as it was a moment before: for people.
+    async fn careful(
+        &self,
+        command: Command,
+        allow_removal: bool,
+        dry_run: bool,
+    ) -> Result<(Outcome, v1::Effect), CommandError> {
+        let handle = &self.parts.handle;
+        let command = if allow_removal { command } else { Command::Careful(Box::new(command)) };
+        let asked = command.clone();
+        let look = move |fleet: &Fleet, now| {
+            let effect = fleet.effect(std::slice::from_ref(&asked), now);
+            (effect, dry_run.then(|| fleet.decide(&asked, now)))
+        };
+        let (effect, decision) = handle.read(look).await?;
+        let outcome = match decision {
+            Some(decision) => decision.map_err(CommandError::Refused)?.outcome,
+            None => handle.command(command).await?,
+        };
+        Ok((outcome, effect_message(effect)))
+    }
+
+    /// What all the commands together would do, none of which is followed.
+    async fn foretold(
+        &self,
+        commands: Vec<Command>,
+        allow_removal: bool,
+    ) -> Result<v1::Effect, Status> {
+        let look = move |fleet: &Fleet, now| match allow_removal {
+            true => Ok(fleet.effect(&commands, now)),
+            false => fleet.may_remove(&commands, now),
+        };
+        self.read(look).await?.map(effect_message).map_err(|refusal| status::refused(&refusal))
+    }
+
     /// Follows a command, or only finds out what following it would mean.
     async fn command(&self, command: Command, dry_run: bool) -> Result<Outcome, Status> {
         if !dry_run {
@@ -88,6 +125,15 @@ impl Api {
         }
         let decision = self.read(move |fleet, now| fleet.decide(&command, now)).await?;
         decision.map(|decision| decision.outcome).map_err(|refusal| status::refused(&refusal))
+    }
+}
+
+fn effect_message(effect: Effect) -> v1::Effect {
+    let count = |pods: usize| u32::try_from(pods).unwrap_or(u32::MAX);
+    v1::Effect {
+        gains: count(effect.gains),
+        loses: count(effect.loses),
+        restarts: count(effect.restarts),
     }
 }
 

@@ -6,7 +6,7 @@ use everynode_coordinator_core::{
     Changed, Command, Fleet, NodeChange, NodeStanding, NodeView, Outcome,
 };
 use everynode_model::{
-    Effect, NodeName, NodeUid, Now, Taint, valid_label_value, valid_qualified_name,
+    Effect, NodeName, NodeUid, Now, Taint, WallTime, valid_label_value, valid_qualified_name,
 };
 use everynode_proto::v1::node_change::Change;
 use everynode_proto::v1::nodes_server::Nodes;
@@ -22,6 +22,12 @@ use crate::status;
 
 /// How many changes one call may make of a node: far more than any person writes on one line.
 const MAX_CHANGES: usize = 256;
+
+/// How many seconds a hold may last: a year. Longer than that is for ever, which can be said.
+const LONGEST_HOLD: u64 = 366 * 24 * 60 * 60;
+
+/// How long the reason for a hold or a stop may be: a line, as at the agent's.
+const MAX_REASON: usize = 256;
 
 #[tonic::async_trait]
 impl Nodes for Api {
@@ -64,19 +70,38 @@ impl Nodes for Api {
         &self,
         request: Request<v1::ChangeNodeRequest>,
     ) -> Result<Response<v1::Node>, Status> {
-        let v1::ChangeNodeRequest { name, changes, dry_run } = request.into_inner();
+        let v1::ChangeNodeRequest { name, changes, dry_run, allow_removal, names } =
+            request.into_inner();
         if changes.len() > MAX_CHANGES {
             return Err(status::invalid("changes", format!("more than {MAX_CHANGES}")));
         }
-        let changes = changes.into_iter().map(change).collect::<Result<_, _>>()?;
-        let command = Command::ChangeNode { name: node_name(&name)?, changes };
-        let outcome = self.command(command, dry_run).await?;
+        let now = self.parts.clock.now().wall;
+        let changes: Vec<NodeChange> =
+            changes.into_iter().map(|one| change(one, now)).collect::<Result<_, _>>()?;
+        let command = |name: &str| {
+            Ok::<_, Status>(Command::ChangeNode {
+                name: node_name(name)?,
+                changes: changes.clone(),
+            })
+        };
+        let together = match names.as_slice() {
+            [] => None,
+            _ if !dry_run => return Err(status::invalid("names", "wants dry_run")),
+            names => {
+                let all = std::iter::once(&name).chain(names).map(|name| command(name));
+                Some(self.foretold(all.collect::<Result<_, _>>()?, allow_removal).await?)
+            }
+        };
+        let asked_for = changes.iter().all(is_asked_for);
+        let done = self.careful(command(&name)?, allow_removal || asked_for, dry_run).await;
+        let (outcome, effect) = done.map_err(|error| status::command(&error))?;
         let Outcome::Node(record) = outcome else { return Err(unexpected(&outcome)) };
         let uid = record.uid;
         let (now, view) = self.read(move |fleet, now| (now, fleet.node(uid))).await?;
         let mut view = view.ok_or_else(|| status::not_found("nodes", &name))?;
         view.record = (*record).into();
-        Ok(Response::new(self.shown(&view, now)))
+        let effect = Some(together.unwrap_or(effect));
+        Ok(Response::new(v1::Node { effect, ..self.shown(&view, now) }))
     }
 
     async fn delete(
@@ -142,7 +167,15 @@ fn name_of(node: &v1::Node) -> &str {
     node.metadata.as_ref().map_or("", |meta| &meta.name)
 }
 
-fn change(change: v1::NodeChange) -> Result<NodeChange, Status> {
+/// Whether the change says in so many words what becomes of pods.
+const fn is_asked_for(change: &NodeChange) -> bool {
+    matches!(
+        change,
+        NodeChange::Hold { .. } | NodeChange::Release | NodeChange::Stop { .. } | NodeChange::Start
+    )
+}
+
+fn change(change: v1::NodeChange, now: WallTime) -> Result<NodeChange, Status> {
     let overwrite = change.overwrite;
     match change.change {
         Some(Change::SetLabel(v1::node_change::Label { key, value })) => {
@@ -169,8 +202,31 @@ fn change(change: v1::NodeChange) -> Result<NodeChange, Status> {
             Ok(NodeChange::RemoveTaint { key, effect })
         }
         Some(Change::Unschedulable(cordoned)) => Ok(NodeChange::SetUnschedulable(cordoned)),
+        Some(Change::Hold(v1::node_change::Hold { seconds, reason })) => {
+            if seconds > LONGEST_HOLD {
+                return Err(status::invalid("changes.hold.seconds", "a hold lasts a year at most"));
+            }
+            // At most a year, so it fits.
+            let millis = i64::try_from(seconds * 1000).unwrap_or(i64::MAX);
+            let until = WallTime::from_unix_millis(now.unix_millis.saturating_add(millis));
+            let until = (seconds > 0).then_some(until);
+            Ok(NodeChange::Hold { until, reason: what_for("changes.hold.reason", reason)? })
+        }
+        Some(Change::Release(_)) => Ok(NodeChange::Release),
+        Some(Change::Stop(v1::node_change::Stop { reason })) => {
+            Ok(NodeChange::Stop { reason: what_for("changes.stop.reason", reason)? })
+        }
+        Some(Change::Start(_)) => Ok(NodeChange::Start),
         None => Err(status::invalid("changes", "a change says nothing that this version knows")),
     }
+}
+
+fn what_for(field: &str, reason: String) -> Result<String, Status> {
+    if reason.len() > MAX_REASON || reason.chars().any(char::is_control) {
+        let rule = format!("a reason is one line of at most {MAX_REASON} bytes");
+        return Err(status::invalid(field, rule));
+    }
+    Ok(reason)
 }
 
 fn label_key(key: &str) -> Result<(), Status> {

@@ -53,7 +53,7 @@ impl Pods for Api {
         &self,
         request: Request<v1::DeleteRequest>,
     ) -> Result<Response<v1::Pod>, Status> {
-        let v1::DeleteRequest { namespace, name, uid, dry_run } = request.into_inner();
+        let v1::DeleteRequest { namespace, name, uid, dry_run, .. } = request.into_inner();
         let (view, pod) = named(self, namespace, name).await?;
         let present = pod.metadata.as_ref().map_or("", |meta| &meta.uid);
         if !uid.is_empty() && uid != present {

@@ -69,7 +69,8 @@ pub(super) async fn put(
         Err(rejected) => return Err(not_admitted(api, mode, &object, &rejected).await),
     };
     let uid = SetUid::new(api.parts.entropy.uuid().map_err(no_entropy)?);
-    let put = Put { mode, object: &object, admitted: &admitted, seen, meant, uid };
+    let allow_removal = request.allow_removal;
+    let put = Put { mode, object: &object, admitted: &admitted, seen, meant, uid, allow_removal };
     let mut tries = 1;
     loop {
         match put.attempt(api, request.dry_run).await {
@@ -78,7 +79,7 @@ pub(super) async fn put(
             }
             Err(Failure::Command(error)) => return Err(status::command(&error)),
             Err(Failure::Object(status)) => return Err(status),
-            Ok(outcome) => return response(api, outcome, &admitted).await,
+            Ok((outcome, effect)) => return response(api, outcome, effect, &admitted).await,
         }
     }
 }
@@ -110,20 +111,18 @@ struct Put<'a> {
     meant: String,
     /// The uid it gets if it is new.
     uid: SetUid,
+    /// Whether it may take pods away.
+    allow_removal: bool,
 }
 
 impl Put<'_> {
     /// Looks at what is there, and asks for the change on the condition that it still is.
-    async fn attempt(&self, api: &Api, dry_run: bool) -> Result<Outcome, Failure> {
+    async fn attempt(&self, api: &Api, dry_run: bool) -> Result<(Outcome, v1::Effect), Failure> {
         let key = self.admitted.key.clone();
         let handle = &api.parts.handle;
         let existing = handle.read(move |fleet, _| existing(fleet, &key)).await?;
         let command = self.command(existing.as_ref()).map_err(Failure::Object)?;
-        if !dry_run {
-            return Ok(handle.command(command).await?);
-        }
-        let decision = handle.read(move |fleet, now| fleet.decide(&command, now)).await?;
-        Ok(decision.map_err(CommandError::Refused)?.outcome)
+        Ok(api.careful(command, self.allow_removal, dry_run).await?)
     }
 
     /// Whether somebody else was faster, and the caller has not asked to hear of that.
@@ -273,6 +272,7 @@ fn change_cause(object: &Value) -> String {
 pub(super) async fn response(
     api: &Api,
     outcome: Outcome,
+    effect: v1::Effect,
     admitted: &Admitted,
 ) -> Result<v1::PutDaemonSetResponse, Status> {
     let Outcome::Set { record, created, changed } = outcome else {
@@ -289,7 +289,8 @@ pub(super) async fn response(
     warnings.extend(no_containers(&record.set.features));
     let verdict = Some(verdict_message(verdict(Ok(admitted))));
     let daemon_set = Some(daemon_set);
-    Ok(v1::PutDaemonSetResponse { daemon_set, created, changed, warnings, verdict })
+    let effect = Some(effect);
+    Ok(v1::PutDaemonSetResponse { daemon_set, created, changed, warnings, verdict, effect })
 }
 
 fn verdict_message(verdict: Verdict) -> v1::Verdict {

@@ -40,10 +40,10 @@ pub(super) async fn undo(
         let way = api.read(move |fleet, _| find(fleet, &asked, number)).await??;
         let admitted = way.admitted()?;
         let command = way.command(&admitted)?;
-        match way.follow(api, command, request.dry_run).await {
+        match way.follow(api, command, &request).await {
             Err(CommandError::Refused(Refusal::Conflict { .. })) if tries < TRIES => tries += 1,
             Err(error) => return Err(status::command(&error)),
-            Ok(outcome) => return response(api, outcome, &admitted).await,
+            Ok((outcome, effect)) => return response(api, outcome, effect, &admitted).await,
         }
     }
 }
@@ -88,18 +88,14 @@ impl Way {
         &self,
         api: &Api,
         command: Command,
-        dry_run: bool,
-    ) -> Result<Outcome, CommandError> {
+        request: &v1::UndoRequest,
+    ) -> Result<(Outcome, v1::Effect), CommandError> {
         if self.record.set.revision == self.to.digest {
             let record = Box::new(SetRecord::clone(&self.record));
-            return Ok(Outcome::Set { record, created: false, changed: false });
+            let outcome = Outcome::Set { record, created: false, changed: false };
+            return Ok((outcome, v1::Effect::default()));
         }
-        let handle = &api.parts.handle;
-        if !dry_run {
-            return handle.command(command).await;
-        }
-        let decision = handle.read(move |fleet, now| fleet.decide(&command, now)).await?;
-        Ok(decision.map_err(CommandError::Refused)?.outcome)
+        api.careful(command, request.allow_removal, request.dry_run).await
     }
 
     fn command(&self, admitted: &Admitted) -> Result<Command, Status> {

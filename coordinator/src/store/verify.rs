@@ -154,6 +154,7 @@ mod tests {
             token_id: format!("t{uid}"),
             joined_at: WallTime::default(),
             unschedulable: false,
+            order: everynode_coordinator_core::NodeOrder::None,
             resource_version: 1,
         }))
     }

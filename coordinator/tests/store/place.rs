@@ -206,6 +206,7 @@ fn node(number: u128) -> NodeRecord {
         token_id: "t".into(),
         joined_at: WallTime::default(),
         unschedulable: false,
+        order: everynode_coordinator_core::NodeOrder::None,
         resource_version: 1,
     }
 }

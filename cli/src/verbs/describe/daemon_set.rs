@@ -26,6 +26,7 @@ pub(super) async fn describe(
     let request = WhyRequest {
         namespace: namespace.into(),
         daemon_set: name.into(),
+        only_faults: true,
         ..WhyRequest::default()
     };
     let why = client.answer(client.cluster().why(client.request(request))).await?.lines;
@@ -107,7 +108,7 @@ fn push_reasons(text: &mut String, why: &[WhyLine]) {
     }
     if lines.len() > MOST_REASONS {
         let more = lines.len() - MOST_REASONS;
-        let _ = writeln!(text, "  … and {more} more nodes: everynode why daemonset NAME");
+        let _ = writeln!(text, "  … and {more} more nodes: everynode why daemonset NAME --all");
     }
 }
 
@@ -137,6 +138,7 @@ mod tests {
             message: "1 of 2".into(),
         };
         let set = DaemonSet {
+            effect: None,
             metadata: Some(ObjectMeta {
                 name: "monitoring-daemon".into(),
                 namespace: "default".into(),

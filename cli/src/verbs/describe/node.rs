@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use everynode_proto::v1::{ListRequest, Node, Pod};
+use everynode_proto::v1::{ListRequest, Node, NodeOrder, Pod};
 
 use super::{events, push_lines};
 use crate::age::{age, rfc3339, unix_now};
@@ -45,6 +45,9 @@ fn text(node: &Node, pods: &[Pod], now: i64) -> String {
     if let Some(reason) = &node.reason {
         let _ = writeln!(text, "Reason:\t{}: {}", reason.code, reason.message);
     }
+    if let Some(order) = &node.order {
+        let _ = writeln!(text, "People's Order:\t{}", order_words(order));
+    }
     if let Some(accepted) = &node.accepted {
         let (term, generation) = (accepted.term, accepted.generation);
         let _ = writeln!(text, "Accepted Order:\tgeneration {generation} of term {term}");
@@ -76,6 +79,19 @@ fn text(node: &Node, pods: &[Pod], now: i64) -> String {
     push_lines(&mut text, "Can Honour", &node.features);
     push_pods(&mut text, pods, now);
     text
+}
+
+/// `Hold since … until …: what for (everynode node release ends it)`.
+fn order_words(order: &NodeOrder) -> String {
+    let since = order.since.as_ref().map_or_else(|| "<unknown>".into(), rfc3339);
+    let until = order.until.as_ref().map(|at| format!(" until {}", rfc3339(at)));
+    let what_for = match order.reason.as_str() {
+        "" => String::new(),
+        reason => format!(": {reason}"),
+    };
+    let end = if order.kind == "Stop" { "start" } else { "release" };
+    let until = until.unwrap_or_default();
+    format!("{} since {since}{until}{what_for} (everynode node {end} ends it)", order.kind)
 }
 
 /// Each label, marked where it came with the machine.

@@ -166,6 +166,7 @@ mod tests {
         let status =
             DaemonSetStatus { update_revision: "abc".into(), ..DaemonSetStatus::default() };
         DaemonSet {
+            effect: None,
             metadata: Some(ObjectMeta { annotations: pairs.collect(), ..ObjectMeta::default() }),
             spec: json!({"template": {"metadata": {"labels": {"a": "b"}}}})
                 .as_object()

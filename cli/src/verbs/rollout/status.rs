@@ -253,6 +253,7 @@ mod tests {
 
     fn set(generation: i64, desired: i32, updated: i32, available: i32) -> DaemonSet {
         DaemonSet {
+            effect: None,
             metadata: Some(ObjectMeta { generation, ..ObjectMeta::default() }),
             spec: None,
             status: Some(DaemonSetStatus {

@@ -3,6 +3,7 @@
 use everynode_proto::v1::{Revision, UndoRequest};
 
 use super::super::describe::template_text;
+use super::super::effect;
 use super::{numbered, revisions, template};
 use crate::args::{DryRun, UndoArgs};
 use crate::connect::Client;
@@ -44,6 +45,7 @@ async fn undo(
         name: name.into(),
         to_revision: number,
         dry_run: args.dry_run.dry_run == DryRun::Server,
+        allow_removal: client.allows_removal(),
     };
     let answer = client.answer(client.daemon_sets().undo(client.request(request))).await;
     let response = match answer {
@@ -58,7 +60,10 @@ async fn undo(
     }
     let mark = args.dry_run.dry_run.mark();
     out.line(match response.changed {
-        true => format!("daemonset.apps/{name} rolled back{mark}"),
+        true => format!(
+            "daemonset.apps/{name} rolled back{}{mark}",
+            effect::words(response.effect.as_ref())
+        ),
         false => format!(
             "daemonset.apps/{name} skipped rollback (current template already matches revision \
              {number}){mark}"

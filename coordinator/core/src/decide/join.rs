@@ -10,7 +10,7 @@ use crate::command::{Command, Decision, Outcome, Refusal};
 use crate::config::{MAX_GRANTS, MAX_WRITES};
 use crate::events::about_node;
 use crate::grants::{ChunkEdits, bucket};
-use crate::record::{EventType, NodeRecord, NodeStanding, Record, TokenRecord, Write};
+use crate::record::{EventType, NodeOrder, NodeRecord, NodeStanding, Record, TokenRecord, Write};
 use crate::records::join_mark;
 
 /// The label that every node has, as in Kubernetes.
@@ -73,6 +73,7 @@ impl Fleet {
             token_id: token_id.clone(),
             joined_at: now.wall,
             unschedulable: false,
+            order: NodeOrder::None,
             resource_version: self.decided_version(),
         })
     }

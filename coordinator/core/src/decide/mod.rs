@@ -2,6 +2,7 @@
 
 mod join;
 mod nodes;
+mod orders;
 mod places;
 mod resume;
 mod sets;
@@ -31,8 +32,12 @@ impl Fleet {
             Command::ForgetNode { uid } => self.forget_uid(*uid, now),
             Command::Leave { uid } => self.leave(*uid, now),
             Command::ConfirmDeparture { uid } => self.confirm_departure(*uid, now),
-            Command::ChangeNode { name, changes } => self.change_node(name, changes),
+            Command::ChangeNode { name, changes } => self.change_node(name, changes, now),
             Command::Resume { allow_removal } => self.resume(*allow_removal, now),
+            Command::Careful(command) => {
+                let decision = self.decide(command, now)?;
+                self.may_remove(std::slice::from_ref(command), now).map(|_| decision)
+            }
             Command::ReplacePod { node, key } => self.replace_pod(*node, key),
         }
     }

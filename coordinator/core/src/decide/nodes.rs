@@ -9,11 +9,13 @@
 use everynode_model::{Labels, NodeName, NodeUid, Now, PodKey, Taint};
 
 use super::places::exception_after;
-use super::{Fleet, unchanged, within_limits};
+use super::{Fleet, orders, unchanged, within_limits};
 use crate::command::{Decision, NodeChange, Outcome, Refusal};
 use crate::events::about_node;
 use crate::grants::ChunkEdits;
-use crate::record::{EventType, Grant, NodeRecord, NodeStanding, Record, RecordKey, Write};
+use crate::record::{
+    EventType, Grant, NodeOrder, NodeRecord, NodeStanding, Record, RecordKey, Write,
+};
 use crate::records::Place;
 use crate::seen::Seen;
 
@@ -58,19 +60,31 @@ impl Fleet {
         }
     }
 
-    pub(super) fn change_node(
+    /// The node of that name that belongs, as it is and as it will be.
+    pub(crate) fn node_after(
         &self,
         name: &NodeName,
         changes: &[NodeChange],
-    ) -> Result<Decision, Refusal> {
+        now: Now,
+    ) -> Result<(&NodeRecord, NodeRecord), Refusal> {
         let uid = self.records.names.get(name);
         let node = uid.and_then(|uid| self.records.active(*uid));
         let node = node.ok_or_else(|| Refusal::NodeNotFound(name.to_string()))?;
         let mut next = NodeRecord::clone(node);
         for change in changes {
-            apply(&mut next, change)?;
+            apply(&mut next, change, now)?;
         }
-        if next == **node {
+        Ok((node, next))
+    }
+
+    pub(super) fn change_node(
+        &self,
+        name: &NodeName,
+        changes: &[NodeChange],
+        now: Now,
+    ) -> Result<Decision, Refusal> {
+        let (node, mut next) = self.node_after(name, changes, now)?;
+        if next == *node {
             return Ok(unchanged(Outcome::Node(Box::new(next))));
         }
         next.forget_removed_taints();
@@ -79,6 +93,7 @@ impl Fleet {
         }
         next.resource_version = self.decided_version();
         let mut writes = vec![Write::put(Record::Node(next.clone()))];
+        writes.extend(self.order_events(node, &next, now));
         for (uid, records) in &self.records.sets {
             let (Some(record), Some(head)) = (&records.record, &records.head) else { continue };
             let exception = exception_after(records, Some(node), &record.set, head.target, &next);
@@ -96,6 +111,11 @@ impl Fleet {
     /// was granted: the rollout has its own order.
     pub(super) fn replace_pod(&self, node: NodeUid, key: &PodKey) -> Result<Decision, Refusal> {
         let record = self.records.active(node).ok_or(Refusal::NodeUnknown(node))?;
+        match record.order {
+            NodeOrder::Hold { .. } => return Err(Refusal::NodeHeld(record.name.clone())),
+            NodeOrder::Stop { .. } => return Err(Refusal::NodeStopped(record.name.clone())),
+            NodeOrder::None => {}
+        }
         let not_found = || Refusal::PodNotFound { node: record.name.clone(), key: key.clone() };
         let (uid, records) = self.records.set(key).ok_or_else(not_found)?;
         let (Some(set), Some(head)) = (&records.record, &records.head) else {
@@ -178,8 +198,12 @@ impl Fleet {
     }
 }
 
-fn apply(node: &mut NodeRecord, change: &NodeChange) -> Result<(), Refusal> {
+fn apply(node: &mut NodeRecord, change: &NodeChange, now: Now) -> Result<(), Refusal> {
     match change {
+        NodeChange::Hold { .. }
+        | NodeChange::Release
+        | NodeChange::Stop { .. }
+        | NodeChange::Start => orders::apply(node, change, now),
         NodeChange::SetLabel { key, value, overwrite } => {
             set_label(&mut node.labels, key, value, *overwrite)
         }

@@ -409,6 +409,10 @@ impl World {
             if held.contains_key(&item.key) && agent.pods.contains_key(&item.key) {
                 continue;
             }
+            if item.intent == Intent::Stop {
+                agent.pods.remove(&item.key);
+                continue;
+            }
             let keeps = |pod: &&PodStatus| {
                 item.intent == Intent::Keep
                     || (pod.revision, pod.replace) == (item.revision, item.replace)

@@ -1,6 +1,6 @@
 //! Nodes.
 
-use everynode_coordinator_core::{NodeStanding, NodeView, Readiness};
+use everynode_coordinator_core::{NodeOrder, NodeStanding, NodeView, Readiness};
 use everynode_model::{Now, Reason, Taint, Timestamp, WallTime};
 use everynode_proto::v1;
 
@@ -40,6 +40,8 @@ pub(in crate::services) fn message(
         joined_labels: record.joined_labels.clone().into_iter().collect(),
         accepted: view.acknowledged.as_ref().map(Into::into),
         ahead: view.ahead.as_ref().map(Into::into),
+        order: order(&record.order),
+        effect: None,
     }
 }
 
@@ -50,6 +52,20 @@ pub(in crate::services) fn taint(taint: &Taint) -> v1::Taint {
         value: taint.value.clone(),
         effect: taint.effect.as_str().into(),
     }
+}
+
+fn order(order: &NodeOrder) -> Option<v1::NodeOrder> {
+    let (kind, since, until, reason) = match order {
+        NodeOrder::None => return None,
+        NodeOrder::Hold { since, until, reason } => ("Hold", since, *until, reason),
+        NodeOrder::Stop { since, reason } => ("Stop", since, None, reason),
+    };
+    Some(v1::NodeOrder {
+        kind: kind.into(),
+        since: Some(timestamp(*since)),
+        until: until.map(timestamp),
+        reason: reason.clone(),
+    })
 }
 
 fn state(view: &NodeView, now: Now) -> (&'static str, Option<Reason>) {

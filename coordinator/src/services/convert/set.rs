@@ -37,6 +37,7 @@ pub(in crate::services) fn stored(record: &SetRecord) -> v1::DaemonSet {
         }),
         spec: object.get("spec").and_then(Value::as_object).map(to_struct),
         status: None,
+        effect: None,
     }
 }
 
