@@ -217,14 +217,16 @@ fn in_a_small_fleet_one_pod_is_no_mistake() {
         world.label(node, "tier", "edge");
     }
     world.put(on_tier(daemon_set("a", 1, "1"), "edge"), "1");
-    assert!(world.fleet.may_remove(&[tier(1, "x"), tier(2, "x")], world.now).is_ok(), "none runs");
+    let both = |world: &World| world.fleet.may_remove(&[tier(1, "x"), tier(2, "x")], world.now);
+    assert!(both(&world).is_ok(), "none is there");
+    world.round();
+    assert_eq!(world.status("a").current, 3);
+    assert!(both(&world).is_ok(), "none runs yet");
     world.settle();
     assert!(world.fleet.may_remove(&[tier(1, "x")], world.now).is_ok());
-    let two = world.fleet.may_remove(&[tier(1, "x"), tier(2, "x")], world.now);
-    assert_eq!(two, Err(Refusal::WouldRemoveOf { key: key("a"), pods: 2, of: 3 }));
+    assert_eq!(both(&world), Err(Refusal::WouldRemoveOf { key: key("a"), pods: 2, of: 3 }));
 
     // Of nodes that have not called nothing is known: they may run it.
     world.restart();
-    let two = world.fleet.may_remove(&[tier(1, "x"), tier(2, "x")], world.now);
-    assert_eq!(two, Err(Refusal::WouldRemoveOf { key: key("a"), pods: 2, of: 3 }));
+    assert_eq!(both(&world), Err(Refusal::WouldRemoveOf { key: key("a"), pods: 2, of: 3 }));
 }
