@@ -305,7 +305,11 @@ impl Checker {
         if supervised.terminating {
             self.ending.insert(uid);
         }
-        self.made_from.insert(uid, (supervised.set, supervised.revision, supervised.replace));
+        // What bears the marks of another node is nothing that this ledger says anything about.
+        if found.marks.is_some_and(|marks| self.disk.is_ours(marks)) {
+            let made_from = (supervised.set, supervised.revision, supervised.replace);
+            self.made_from.insert(uid, made_from);
+        }
         for container in supervised.containers.iter().filter(|one| one.pid.is_none()) {
             let pod = PodRef { key: found.key.clone(), uid };
             self.down.insert((pod, container.name.clone()));

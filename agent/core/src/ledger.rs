@@ -146,11 +146,20 @@ impl Ledger {
         let heir = |item: &everynode_model::Item| {
             let known = self.heirs.get(&item.key);
             if !first {
-                return known.filter(|heir| heir.set == item.set).cloned();
+                // What is to be replaced goes on with nobody.
+                let replaced =
+                    |heir: &&Heir| heir.of.contains(&item.set) && heir.replace != item.replace;
+                return known.filter(|heir| heir.set == item.set && !replaced(heir)).cloned();
             }
             let mut of: Vec<SetUid> = known.map(|heir| heir.of.clone()).unwrap_or_default();
-            of.extend(self.assignment.get(&item.key).map(|former| former.set));
+            let former = self.assignment.get(&item.key);
             of.retain(|set| *set != item.set);
+            // The very set, where the machine is a new node of the same cluster: its pod may have been
+            // replaced under the old one, of which the new one's counter knows nothing.
+            let same = |former: &&everynode_model::Item| {
+                former.set != item.set || former.replace != item.replace
+            };
+            of.extend(former.filter(same).map(|former| former.set));
             of.dedup();
             let surplus = of.len().saturating_sub(MAX_FORMERS);
             of.drain(..surplus);

@@ -55,6 +55,12 @@ mod on {
         FollowBeforeWritten,
         /// An order is acknowledged before it is on disk.
         AnswerBeforeWritten,
+        /// A hold is said to count before it is on disk.
+        AnswerHoldEarly,
+        /// What is held is treated as it is ordered.
+        IgnoreHold,
+        /// A machine that has a new coordinator does not know its own pods.
+        ForgetFormers,
         /// A ledger is written while another is on its way.
         WriteTwiceAtOnce,
         /// An order older than the accepted one counts.

@@ -326,6 +326,9 @@ impl Node {
     /// Whether the wish can be followed; then it is written, and answered once that is done.
     fn hold_requested(&mut self, request: u64, change: HoldChange, out: &mut Vec<Action>) {
         let refused = self.judge_hold(&change).or_else(|| {
+            if mutated!(AnswerHoldEarly) {
+                out.push(Action::Answer { request, refused: None });
+            }
             let busy = !self.book.put_change(Waiting { request, change });
             busy.then(|| Reason::new("Busy", "too many requests wait for the disk"))
         });

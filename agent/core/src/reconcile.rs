@@ -62,7 +62,7 @@ pub(crate) fn wanted<'a>(book: &'a Book, key: &PodKey) -> Want<'a> {
         let reason = Reason::new("NodeShutdown", "this machine is going down");
         return Want::Nothing { item: None, reason };
     }
-    match hold(book, key) {
+    match hold(book, key).filter(|_| !mutated!(IgnoreHold)) {
         Some(hold) => held(book, key, hold),
         None => ordered(book, key),
     }

@@ -4,7 +4,7 @@
 //! nothing ever fails for the time in which nobody looked. Only pods that this rollout moved can make
 //! it fail: where none of them is short of being available, it waits for something else.
 
-use everynode_model::{CanaryWait, Now, SetUid, Timestamp, WallTime};
+use everynode_model::{CanaryWait, Now, SetUid, Strategy, Timestamp, WallTime};
 
 use crate::Fleet;
 use crate::events::about_set;
@@ -89,8 +89,8 @@ impl Fleet {
         tally: &Tally,
         at: WallTime,
     ) -> Vec<Write> {
-        let policy = records.record.as_ref().map(|record| &record.set.rollout);
-        let deadline = policy.and_then(|policy| policy.progress_deadline).unwrap_or_default();
+        let set = records.record.as_ref().map(|record| &record.set);
+        let deadline = set.and_then(|set| set.rollout.progress_deadline).unwrap_or_default();
         let why = format!(
             "{} of {} nodes that were moved to revision {} have no available pod of it, and none came \
              right for {} s",
@@ -101,7 +101,7 @@ impl Fleet {
         );
         let mut next = head.clone();
         next.marks.insert(FAILED.into(), why.clone());
-        let back = policy.is_some_and(|policy| next.goes_back(policy));
+        let back = set.is_some_and(|set| next.goes_back(set));
         let then = match (back, head.stable) {
             (true, Some(stable)) => format!("; going back to revision {}", stable.short()),
             _ => "; nothing more is moved".into(),
@@ -167,12 +167,12 @@ impl Fleet {
 
 /// When the rollout will have failed, if nothing comes right until then.
 fn fails_at(records: &SetRecords, clock: &Clock) -> Option<Timestamp> {
-    let policy = &records.record.as_ref()?.set.rollout;
+    let set = &records.record.as_ref()?.set;
     let failed = records.head.as_ref()?.failure().is_some();
-    if failed || clock.paused || !clock.short {
+    if failed || clock.paused || !clock.short || set.strategy == Strategy::OnDelete {
         return None;
     }
-    Some(clock.progress.after(policy.progress_deadline?))
+    Some(clock.progress.after(set.rollout.progress_deadline?))
 }
 
 /// When the rollout goes past its canaries by itself.

@@ -50,7 +50,7 @@ fn progressing(records: &SetRecords, head: &GrantHead, tally: &Tally) -> (bool, 
         (_, 0) => (false, Reason::new("Complete", moved)),
         (Some(Stage::Stopped { reason, why }), _) => (false, told(reason, why)),
         _ if strategy == Some(Strategy::OnDelete) => (false, Reason::new("OnDelete", moved)),
-        (Some(Stage::Canary { limit }), _) => {
+        (Some(Stage::Canary { limit, .. }), _) => {
             (true, told("CanaryWaiting", canary_message(records, tally, limit)))
         }
         (Some(Stage::Open { limit }), _) if tally.moved >= limit && tally.moving == 0 => {

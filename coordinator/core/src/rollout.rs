@@ -96,8 +96,13 @@ impl Fleet {
         if tally.moving > 0 || !tally.broken.is_empty() || !tally.waiting.is_empty() {
             return None;
         }
-        if head.stable == Some(head.goal(&record.set.rollout)) {
+        if head.stable == Some(head.goal(&record.set)) {
             return Some(tidy_step(uid, records, tally));
+        }
+        // Canaries that wait for somebody, and a partition, keep it from its end.
+        let desired = tally.status.desired as usize;
+        if !matches!(stage, Stage::Open { limit } if limit >= desired) {
+            return None;
         }
         let pins = head.stable.map(|stable| pin_step(uid, records, stable, tally));
         let pins = pins.filter(|pins| !pins.is_empty());
@@ -133,12 +138,16 @@ fn grant_step(
     let (limit, only_canaries) = match stage {
         Stage::Stopped { .. } => return Vec::new(),
         Stage::Back { .. } => (usize::MAX, false),
-        Stage::Canary { limit } => (limit.saturating_sub(tally.moved_canaries), true),
+        Stage::Canary { limit, open } => {
+            let left = limit.saturating_sub(tally.moved_canaries);
+            (left.min(open.saturating_sub(tally.moved)), true)
+        }
         Stage::Open { limit } => (limit.saturating_sub(tally.moved), false),
     };
     let budget = if mutated!(IgnoreBudget) { usize::MAX } else { Fleet::budget(records, tally) };
     let spare = budget.saturating_sub(tally.spending());
-    let chosen = tally.broken.iter().chain(tally.waiting.iter().take(spare));
+    let at_once = tally.recalled.iter().chain(&tally.broken);
+    let chosen = at_once.chain(tally.waiting.iter().take(spare));
     let chosen = chosen.filter(|(other, ..)| !only_canaries || !other).take(limit);
     // What goes back was moved by nobody's rollout: where it is dark, nothing is to be learnt of it.
     let grant = match (stage, head.stable) {

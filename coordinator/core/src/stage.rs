@@ -15,7 +15,7 @@
 
 use std::collections::BTreeSet;
 
-use everynode_model::{Canary, OnFailure, RolloutPolicy, Strategy};
+use everynode_model::{Canary, DaemonSet, Digest, OnFailure, Strategy};
 
 use crate::record::GrantHead;
 use crate::records::SetRecords;
@@ -32,8 +32,8 @@ pub(crate) enum Stage {
     Stopped { reason: &'static str, why: String },
     /// What was moved returns to the last revision that was rolled out to the end.
     Back { why: String },
-    /// Only canaries are moved, until so many of them are.
-    Canary { limit: usize },
+    /// Only canaries are moved, until so many of them are, and no more nodes than may be in all.
+    Canary { limit: usize, open: usize },
     /// Nodes are moved until so many are.
     Open { limit: usize },
 }
@@ -50,15 +50,17 @@ impl GrantHead {
     }
 
     /// Whether what was moved returns to where it came from. A first rollout has nowhere to return to.
-    pub(crate) fn goes_back(&self, policy: &RolloutPolicy) -> bool {
+    pub(crate) fn goes_back(&self, set: &DaemonSet) -> bool {
+        let policy = &set.rollout;
         let asked = policy.on_failure == OnFailure::Rollback && self.failure().is_some();
-        asked && self.is_under_way() && self.stable.is_some() && !policy.paused
+        let by_steps = set.strategy != Strategy::OnDelete;
+        asked && by_steps && self.is_under_way() && self.stable.is_some() && !policy.paused
     }
 
     /// The revision that steps lead to.
-    pub(crate) fn goal(&self, policy: &RolloutPolicy) -> everynode_model::Digest {
+    pub(crate) fn goal(&self, set: &DaemonSet) -> Digest {
         match self.stable {
-            Some(stable) if self.goes_back(policy) => stable,
+            Some(stable) if self.goes_back(set) => stable,
             _ => self.target,
         }
     }
@@ -69,10 +71,10 @@ impl Stage {
     pub(crate) fn of(records: &SetRecords, tally: &Tally) -> Option<Self> {
         let set = &records.record.as_ref()?.set;
         let (head, policy) = (records.head.as_ref()?, &set.rollout);
-        if let Some(stopped) = stopped(head, policy) {
+        if let Some(stopped) = stopped(head, set) {
             return Some(stopped);
         }
-        if head.goes_back(policy) {
+        if head.goes_back(set) {
             return Some(Self::Back { why: head.failure().unwrap_or_default().to_owned() });
         }
         let desired = tally.status.desired as usize;
@@ -80,7 +82,7 @@ impl Stage {
         let open = desired.saturating_sub(kept);
         let by_steps = matches!(set.strategy, Strategy::RollingUpdate { .. });
         Some(match policy.canary.as_ref().filter(|_| by_steps && !is_past_canaries(head)) {
-            Some(canary) => Self::Canary { limit: canaries(canary, tally).min(open) },
+            Some(canary) => Self::Canary { limit: canaries(canary, tally).min(open), open },
             None => Self::Open { limit: open },
         })
     }
@@ -94,15 +96,15 @@ pub(crate) fn is_past_canaries(head: &GrantHead) -> bool {
 /// Whether as many canaries as there should be, of those that can be reached, have an available pod
 /// of the target; at least one.
 pub(crate) fn canaries_are_available(stage: &Stage, tally: &Tally) -> bool {
-    let Stage::Canary { limit } = stage else { return false };
+    let Stage::Canary { limit, .. } = stage else { return false };
     let moved = tally.moved_canaries;
     let begins = |nodes: &BTreeSet<Turn>| nodes.first().is_some_and(|(other, ..)| !other);
     let left = begins(&tally.broken) || begins(&tally.waiting);
     moved > 0 && tally.moving == 0 && (moved >= *limit || !left)
 }
 
-fn stopped(head: &GrantHead, policy: &RolloutPolicy) -> Option<Stage> {
-    if policy.paused && !mutated!(IgnorePause) {
+fn stopped(head: &GrantHead, set: &DaemonSet) -> Option<Stage> {
+    if set.rollout.paused && !mutated!(IgnorePause) {
         let why = "paused by its annotation: everynode rollout resume lets it go on";
         return Some(Stage::Stopped { reason: "RolloutPaused", why: why.into() });
     }
@@ -111,7 +113,7 @@ fn stopped(head: &GrantHead, policy: &RolloutPolicy) -> Option<Stage> {
         return Some(Stage::Stopped { reason: "RolloutHeld", why: format!("{mark}: {why}") });
     }
     match head.failure() {
-        Some(why) if !head.goes_back(policy) && head.is_under_way() && !mutated!(IgnoreFailure) => {
+        Some(why) if !head.goes_back(set) && head.is_under_way() && !mutated!(IgnoreFailure) => {
             let why = format!("{why}; change the template, or restart, to try again");
             Some(Stage::Stopped { reason: "RolloutFailed", why })
         }

@@ -57,9 +57,11 @@ pub(crate) enum Stand {
     /// and its pod is not available: spends.
     Limping,
     /// It is not on the goal, can be reached, and its pod is not available: spends, and is moved at
-    /// once since nothing is lost by it. Also one that can't be reached and is to go back: it must
-    /// not start what has failed when it returns.
+    /// once since nothing is lost by it.
     Broken,
+    /// It was granted what has failed, is to go back, and can't be reached: is moved at once, so that
+    /// it does not start that when it returns, and spends nothing.
+    Recalled,
     /// It is not on the goal and its pod is available: is moved when the budget allows.
     Waiting,
     /// It is not on the goal and can't be reached: neither spends nor blocks.
@@ -88,6 +90,7 @@ pub(crate) struct Tally {
     pub(crate) limping: usize,
     pub(crate) absent: usize,
     pub(crate) held: usize,
+    pub(crate) recalled: BTreeSet<Turn>,
     pub(crate) broken: BTreeSet<Turn>,
     pub(crate) waiting: BTreeSet<Turn>,
     /// The absent and the held ones whose grant is only the rule's.
@@ -157,6 +160,7 @@ impl Tally {
             Stand::Moving => step(&mut self.moving, more),
             Stand::Limping => step(&mut self.limping, more),
             Stand::Broken => keep(&mut self.broken, place, more),
+            Stand::Recalled => keep(&mut self.recalled, place, more),
             Stand::Waiting => keep(&mut self.waiting, place, more),
             Stand::Absent | Stand::Held => {
                 let held = cell.stand == Stand::Held;
@@ -193,7 +197,7 @@ impl Fleet {
             return nothing;
         };
         let policy = &record.set.rollout;
-        let (grant, goal) = (records.grant(node), head.goal(policy));
+        let (grant, goal) = (records.grant(node), head.goal(&record.set));
         let place = records.place(active);
         let seen_place = seen.places.get(&record.set.key);
         let pod = seen_place.and_then(|place| place.pod_of(set));
@@ -227,7 +231,8 @@ impl Fleet {
                 // Also where it has gone dark since: it is no failure of what it was granted.
                 (Place::Run, _) if pod.is_some_and(PodStatus::is_held) => Stand::Held,
                 (Place::Run, true) => short_of_goal(head, grant, seen.is_ready()),
-                (Place::Run, false) if !seen.is_ready() && !head.goes_back(policy) => Stand::Absent,
+                (Place::Run, false) if !seen.is_ready() && moved => Stand::Recalled,
+                (Place::Run, false) if !seen.is_ready() => Stand::Absent,
                 (Place::Run, false) if available => Stand::Waiting,
                 (Place::Run, false) => Stand::Broken,
             },

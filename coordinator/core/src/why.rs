@@ -83,11 +83,18 @@ impl Fleet {
         counts
     }
 
-    /// Why the pod of `set` on `node` is not the wanted one; `None` where it is.
+    /// Why the pod of `set` on `node` is not the wanted one; `None` where it is. What a whole fleet
+    /// waits for together has one word here: were it told pod by pod, each change of it would cost
+    /// the fleet.
     pub(crate) fn reason(&self, set: SetUid, node: NodeUid) -> Option<Reason> {
         let records = self.records.sets.get(&set)?;
         let (fine, reason, _) = self.explain(records, set, node)?;
-        if fine { None } else { Some(reason) }
+        let shared = ["CanaryWaiting", "Partitioned", "RegistrationWindow"];
+        match shared.contains(&reason.code.as_str()) {
+            _ if fine => None,
+            true => Some(Reason::new("RolloutPending", reason.message)),
+            false => Some(reason),
+        }
     }
 
     /// Why pods are there whose DaemonSet the restored store does not know.
@@ -245,10 +252,6 @@ impl Fleet {
             let message = "updateStrategy is OnDelete: the pod is replaced when it is deleted";
             return Reason::new("OnDelete", message);
         }
-        if !self.window_has_passed() {
-            let message = "the coordinator began to lead a moment ago and waits for nodes to call";
-            return Reason::new("RegistrationWindow", message);
-        }
         let canary = tally.cells.get(&node.uid).is_some_and(|cell| cell.canary);
         match stage {
             Some(Stage::Back { why }) => {
@@ -256,7 +259,7 @@ impl Fleet {
                 let message = format!("revision {hash} has failed, nodes go back from it: {why}");
                 return Reason::new("RolledBack", message);
             }
-            Some(Stage::Canary { limit }) if !canary || tally.moved_canaries >= limit => {
+            Some(Stage::Canary { limit, .. }) if !canary || tally.moved_canaries >= limit => {
                 return Reason::new("CanaryWaiting", canary_message(records, tally, limit));
             }
             Some(Stage::Open { limit }) if tally.moved >= limit => {
@@ -265,6 +268,10 @@ impl Fleet {
                 return Reason::new("Partitioned", message);
             }
             _ => {}
+        }
+        if !self.window_has_passed() {
+            let message = "the coordinator began to lead a moment ago and waits for nodes to call";
+            return Reason::new("RegistrationWindow", message);
         }
         let (spent, budget) = (tally.spending(), Self::budget(records, tally));
         let message = format!("waits for its turn: {spent} of {budget} pods may be unavailable");

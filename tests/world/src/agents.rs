@@ -260,6 +260,9 @@ impl World {
             self.join(seat);
             return false;
         };
+        if self.seats[seat].rejoins {
+            self.join(seat);
+        }
         if self.seats[seat].agent.is_none() {
             let one = &mut self.seats[seat];
             one.machine.agent_died();
@@ -356,6 +359,7 @@ impl World {
         one.agent = None;
         // Who comes after it hears nothing of what was said to it.
         one.life += 1;
+        one.joining = false;
         one.machine.agent_died();
     }
 
@@ -425,7 +429,10 @@ impl World {
 }
 
 /// The agent core's own invariants: `check.rs` there.
-pub(crate) const CHECKED: [&str; 15] = [
+pub(crate) const CHECKED: [&str; 18] = [
+    "AnsweredUnwritten",
+    "StoppedThoughOrdered",
+    "StoppedWhileHeld",
     "CreatedInUnprovenPlace",
     "CreatedTwice",
     "StartedWhatIsNotDown",

@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 
+use everynode_agent_core::{Event, Marks};
 use everynode_coordinator_core::{
     Command, EventType, InvolvedObject, NodeStanding, Observation, Outcome, Refusal,
 };
 use everynode_model::{Labels, NodeUid, SessionNonce};
 
 use crate::desk::{Answer, Asker, Input, Session, Turned};
-use crate::names::node_name;
+use crate::names::{CLUSTER, node_name};
 use crate::seat::Token;
 use crate::wire::{Down, Up};
 use crate::world::World;
@@ -60,7 +61,7 @@ impl World {
         }
     }
 
-    /// A machine without an identity asks for one, if it has a token.
+    /// A machine without an identity, or that is to have another, asks for one, if it has a token.
     pub(crate) fn join(&mut self, seat: usize) {
         let uid = NodeUid::new(self.id());
         let reachable = self.passes(seat) && self.desk.is_awake(self.at);
@@ -303,6 +304,10 @@ impl World {
         let one = &mut self.seats[seat];
         one.joining = false;
         match outcome {
+            Some(Ok(Outcome::Joined(record))) if !lost && one.rejoins => {
+                let uid = record.uid;
+                self.rejoined(seat, uid);
+            }
             Some(Ok(Outcome::Joined(record))) if !lost && one.identity.is_none() => {
                 one.identity = Some(record.uid);
                 one.token = None;
@@ -311,9 +316,32 @@ impl World {
             }
             Some(Err(refusal)) if !lost => {
                 self.log.say(&[8, seat as u64], || format!("node-{seat} can't join: {refusal:?}"));
-                one.token = None;
+                (one.token, one.rejoins) = (None, false);
             }
             _ => {}
+        }
+    }
+
+    /// The machine is another node from now on, and keeps what it runs: one rename decides, and the
+    /// ledger follows, at once or when the agent starts.
+    fn rejoined(&mut self, seat: usize, uid: NodeUid) {
+        self.agent_hangs_up(seat);
+        self.late_down.retain(|(late, ..)| *late != seat);
+        let one = &mut self.seats[seat];
+        (one.token, one.rejoins) = (None, false);
+        let Some(former) = one.identity.replace(uid) else { return };
+        let (before, to) =
+            (Marks { cluster: CLUSTER, node: former }, Marks { cluster: CLUSTER, node: uid });
+        one.formers = everynode_agent_core::ledger::formers(&one.formers, before, to);
+        self.account.joined.insert(uid);
+        self.log.say(&[7, seat as u64], || format!("node-{seat} was {former} and is {uid}"));
+        let one = &mut self.seats[seat];
+        if let Some(agent) = &mut one.agent {
+            (agent.order, agent.ask_again) = (None, None);
+            // Those were said to another; no stream of this one brings them again.
+            agent.heard.clear();
+            agent.outbox = crate::seat::Outbox::default();
+            self.apply(seat, Event::Rejoined(to));
         }
     }
 

@@ -299,7 +299,7 @@ impl Desk {
             if writes.is_empty() {
                 return;
             }
-            let before = invariants::budgets(fleet);
+            let before = (invariants::budgets(fleet), invariants::progress(fleet));
             let assigned = ours::assignments(fleet);
             fleet.record(&writes, now);
             gathered.groups.push(writes);
@@ -307,7 +307,8 @@ impl Desk {
                 // Grants follow what runs, and nobody hears of it.
                 continue;
             }
-            ours::a_step_keeps_the_budget(&before, fleet, law);
+            ours::a_step_keeps_the_budget(&before.0, fleet, law);
+            ours::a_step_obeys_its_policy(&before.1, fleet, law);
             let waits = self.waits_for_calls(at);
             ours::c_no_step_before_nodes_could_call(waits, &assigned, fleet, law);
         }

@@ -11,7 +11,6 @@ use everynode_model::{Effect, Intent, Item, NodeUid, Now, PodKey, PodStatus, Str
 
 use crate::account::sets;
 use crate::agents::called;
-use crate::machine::Machine;
 use crate::names::{SETS, can_be_honoured, key};
 use crate::people;
 use crate::seat::{OnDisk, Seat};
@@ -251,7 +250,7 @@ impl World {
             Some(NodeStanding::Active) => {
                 let node = fleet.node_record(uid).ok_or("it has no record")?;
                 for record in sets(&self.desk.store.records) {
-                    place_is_right(fleet, &seat.machine, node, record)?;
+                    place_is_right(fleet, seat, node, record)?;
                 }
                 let known: BTreeSet<&PodKey> =
                     sets(&self.desk.store.records).map(|record| &record.set.key).collect();
@@ -345,19 +344,19 @@ fn wanted(node: &NodeRecord, record: &SetRecord) -> Wanted {
 
 fn place_is_right(
     fleet: &Fleet,
-    machine: &Machine,
+    seat: &Seat,
     node: &NodeRecord,
     record: &SetRecord,
 ) -> Result<(), String> {
     let key = &record.set.key;
     let assignment = fleet.assignment(node.uid);
     let item = assignment.get(key);
-    let alive: Vec<_> = machine.alive_in(key).collect();
+    let alive: Vec<_> = seat.machine.alive_in(key).collect();
     let runs = |item: &Item| match alive.as_slice() {
         [one] => {
             one.is_whole()
-                && one.marks.node == node.uid
-                && one.set == record.set.uid
+                && seat.is_its_own(node.uid, one.marks)
+                && seat.counts_as(key, one) == record.set.uid
                 && (item.intent == Intent::Keep || one.revision == item.revision)
         }
         // What no rollout reaches stays granted, also where it can't be honoured.

@@ -63,6 +63,7 @@ const USUAL: &[Kind] = &[
     (3, people::delete_pod),
     (6, people::mark_node),
     (8, people::give_token),
+    (12, people::rejoin),
     (1, people::add_machine),
     (5, people::resume),
     (2, people::release),
@@ -354,9 +355,11 @@ fn copy_machine(world: &mut World) {
     }
     world.kill_agent(to);
     let (key, ledger) = (world.seats[from].key, world.seats[from].ledger.clone());
+    let formers = world.seats[from].formers.clone();
     let one = &mut world.seats[to];
     one.lose_data(key);
     (one.identity, one.ledger) = (Some(node), ledger);
+    one.formers = formers;
     one.start();
     world.account.copied.insert(node);
     world.log.fault("copied", from);

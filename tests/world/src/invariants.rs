@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 
-use everynode_agent_core::{Action, Ledger, Marks, PodRef, Standing};
+use everynode_agent_core::{Action, Ledger, PodRef, Standing};
 use everynode_coordinator_core::{
     Fleet, NodeStanding, Order, Readiness, RecordKey, Write, invariants,
 };
@@ -65,15 +65,15 @@ pub(crate) fn p3_what_fits_is_left_alone(
     stays: bool,
     law: &mut Law,
 ) {
-    let ours = Marks { cluster: disk.cluster, node: disk.node };
     let wanted = to_run(disk, key).filter(|_| stays);
     let fits = |body: &&Body| {
+        let (set, replace) = disk.counts_as(key, body.set, body.replace);
         let same = |item: &Item| match item.intent {
-            Intent::Run => identity(item) == (body.set, body.revision, body.replace),
-            Intent::Keep => item.set == body.set,
+            Intent::Run => identity(item) == (set, body.revision, replace),
+            Intent::Keep => item.set == set,
             Intent::Stop => false,
         };
-        body.is_sound() && body.marks == ours && wanted.is_some_and(same)
+        body.is_sound() && disk.is_ours(body.marks) && wanted.is_some_and(same)
     };
     let fit = body.filter(fits);
     law.holds("p3_what_fits_is_left_alone", fit.is_none(), || {
@@ -301,6 +301,15 @@ pub(crate) fn a_step_keeps_the_budget(
     law: &mut Law,
 ) {
     hear("a_step_keeps_the_budget", invariants::a_step_keeps_the_budget(before, fleet), law);
+}
+
+/// See the core's function of that name.
+pub(crate) fn a_step_obeys_its_policy(
+    before: &BTreeMap<SetUid, invariants::Progress>,
+    fleet: &Fleet,
+    law: &mut Law,
+) {
+    hear("a_step_obeys_its_policy", invariants::a_step_obeys_its_policy(before, fleet), law);
 }
 
 /// All that the coordinator's core knows to check of itself at rest.

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use everynode_agent_core::{Event, HoldChange, Scope};
-use everynode_coordinator_core::{Command, NodeChange, PutMode, TokenRecord};
+use everynode_coordinator_core::{Command, NodeChange, PutMode, SetView, TokenRecord};
 use everynode_model::{
-    DaemonSet, Digest, Effect, IntOrPercent, Labels, Placement, RolloutPolicy, Selector, SetUid,
-    Strategy, Taint, Toleration, TolerationOperator, WallTime,
+    Canary, CanaryWait, DaemonSet, Digest, Effect, IntOrPercent, Labels, OnFailure, Placement,
+    RolloutPolicy, Selector, SetUid, Strategy, Taint, Toleration, TolerationOperator, WallTime,
 };
 
+use crate::dice::Dice;
 use crate::faults::wall;
 use crate::names::{BODIES, SETS, can_be_honoured, key, node_name, revision};
 use crate::seat::{Seat, Token};
@@ -181,6 +182,18 @@ pub(crate) fn give_token(world: &mut World) {
     }
 }
 
+/// A machine that its coordinator knows no more is taken to it again, and keeps what it runs.
+pub(crate) fn rejoin(world: &mut World) {
+    let seat = world.some_seat();
+    let Some(fleet) = &world.desk.fleet else { return };
+    let unknown = world.seats[seat].identity.is_some_and(|node| fleet.standing(node).is_none());
+    if unknown && !world.seats[seat].rejoins {
+        world.seats[seat].rejoins = true;
+        token(world, seat, true);
+        world.log.fault("rejoin", seat);
+    }
+}
+
 /// A token is ended before anybody has used it up.
 pub(crate) fn revoke_token(world: &mut World) {
     let Some(fleet) = &world.desk.fleet else { return };
@@ -217,15 +230,28 @@ pub(crate) fn token(world: &mut World, seat: usize, replace: bool) {
     }));
 }
 
-/// A good template for every set that has one which can't be honoured.
+/// A good template for every set that has one which can't be honoured or has failed, and nothing that
+/// keeps it from everybody.
 pub(crate) fn mend_templates(world: &mut World) {
     let Some(fleet) = &world.desk.fleet else { return };
-    let bad = fleet.sets(None).into_iter().filter(|set| !can_be_honoured(set.target));
-    let sets: Vec<DaemonSet> = bad.map(|set| set.record.set.clone()).collect();
-    for set in sets {
+    // A deadline, too: of a machine that is gone for good nothing more comes, late in the calm.
+    let careful = |set: &SetView| set.record.set.rollout != RolloutPolicy::default();
+    let failed = |set: &SetView| {
+        let of_failure = ["ProgressDeadlineExceeded", "RollingBack", "RolledBack"];
+        set.conditions.iter().any(|(_, _, reason)| of_failure.contains(&reason.code.as_str()))
+    };
+    let bad = |set: &SetView| !can_be_honoured(set.target) || failed(set);
+    let sets = fleet.sets(None).into_iter();
+    let sets: Vec<(bool, SetView)> =
+        sets.filter(|set| bad(set) || careful(set)).map(|set| (bad(&set), set)).collect();
+    for (bad, set) in sets {
         let number = world.number();
-        let set = DaemonSet { revision: revision(BODIES[1]), ..set };
-        world.command(command(set, BODIES[1], number));
+        let present = BODIES.iter().find(|body| revision(body) == set.target);
+        let other = BODIES[..3].iter().find(|body| revision(body) != set.target);
+        let body = if bad { other } else { present }.copied().unwrap_or(BODIES[1]);
+        let rollout = RolloutPolicy::default();
+        let set = DaemonSet { revision: revision(body), rollout, ..set.record.set.clone() };
+        world.command(command(set, body, number));
     }
 }
 
@@ -273,7 +299,38 @@ fn put(world: &mut World, name: &str, body: &str) -> Command {
         revision: revision(body),
         features: BTreeSet::new(),
     };
-    command(set, body, number)
+    let rollout = match set.strategy {
+        // The door refuses it.
+        Strategy::OnDelete => RolloutPolicy::default(),
+        Strategy::RollingUpdate { .. } => policy(&mut world.dice),
+    };
+    command(DaemonSet { rollout, ..set }, body, number)
+}
+
+/// How carefully; most of the time as Kubernetes does.
+fn policy(dice: &mut Dice) -> RolloutPolicy {
+    let mut policy = RolloutPolicy::default();
+    if dice.one_in(2) {
+        return policy;
+    }
+    if dice.one_in(2) {
+        let selector = || "tier=a".parse().ok();
+        policy.canary = Some(Box::new(Canary {
+            selector: dice.one_in(3).then(selector).flatten(),
+            nodes: [None, Some(IntOrPercent::Int(1)), Some(IntOrPercent::Percent(50))]
+                [dice.below(3)],
+            wait: match dice.one_in(4) {
+                true => CanaryWait::Manual,
+                false => CanaryWait::For(Duration::from_secs(15 * dice.below(3) as u64)),
+            },
+            approved: dice.one_in(2).then(|| revision(BODIES[dice.below(3)]).short()),
+        }));
+    }
+    policy.partition = [None, None, Some(IntOrPercent::Int(1))][dice.below(3)];
+    policy.paused = dice.one_in(6);
+    policy.progress_deadline = dice.one_in(2).then(|| Duration::from_secs(40));
+    policy.on_failure = if dice.one_in(2) { OnFailure::Hold } else { OnFailure::Rollback };
+    policy
 }
 
 fn command(set: DaemonSet, body: &str, number: u64) -> Command {

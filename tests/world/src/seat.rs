@@ -8,12 +8,12 @@ use everynode_agent_core::check::Checker;
 use everynode_agent_core::{Found, Ledger, Marks, Node, PodRef};
 use everynode_coordinator_core::{Hello, Order};
 use everynode_model::{
-    Assignment, Digest, Intent, Item, NodeUid, Now, PodKey, PodStatus, PodUid, Reason, Stamp,
-    Timestamp, WallTime,
+    Assignment, Digest, Intent, Item, NodeUid, Now, PodKey, PodStatus, PodUid, Reason, SetUid,
+    Stamp, Timestamp, WallTime,
 };
 
 use crate::invariants::Identity;
-use crate::machine::Machine;
+use crate::machine::{Body, Machine};
 use crate::names::{CLUSTER, policy, runtime_of};
 use crate::wire::Up;
 
@@ -25,6 +25,10 @@ pub(crate) struct Seat {
     pub(crate) token: Option<Token>,
     /// Who it is, once it has joined.
     pub(crate) identity: Option<NodeUid>,
+    /// Who it was before it was taken to its coordinator again, as its identity file says.
+    pub(crate) formers: Vec<Marks>,
+    /// Somebody takes it there again, with the token that it has.
+    pub(crate) rejoins: bool,
     pub(crate) ledger: OnDisk,
     pub(crate) disk_fails: bool,
     /// Whether the agent's process runs.
@@ -130,6 +134,8 @@ impl Seat {
             key,
             token: None,
             identity: None,
+            formers: Vec::new(),
+            rejoins: false,
             ledger: OnDisk::Nothing,
             disk_fails: false,
             up: true,
@@ -175,20 +181,39 @@ impl Seat {
         }
     }
 
+    /// Whether what bears these marks is a pod of the machine as this node.
+    pub(crate) fn is_its_own(&self, node: NodeUid, marks: Marks) -> bool {
+        marks.node == node || self.formers.contains(&marks)
+    }
+
+    /// The DaemonSet whose pod this is, as its agent counts it.
+    pub(crate) fn counts_as(&self, key: &PodKey, body: &Body) -> SetUid {
+        let ledger = self.agent.as_ref().map(|agent| agent.node.ledger());
+        ledger.map_or(body.set, |ledger| ledger.counts_as(key, body.set, body.replace).0)
+    }
+
     /// The data directory is lost; what runs, runs.
     pub(crate) fn lose_data(&mut self, key: u64) {
         self.key = key;
         self.token = None;
         self.identity = None;
+        self.formers.clear();
+        self.rejoins = false;
         self.ledger = OnDisk::Nothing;
     }
 
     /// The ledger to begin with, as the real shell chooses it: what is on disk if it is this node's;
     /// where that is damaged, what runs is kept as it is.
     pub(crate) fn ledger_of(&self, node: NodeUid, found: &[Found]) -> Ledger {
-        let new = Ledger::joined(CLUSTER, node);
+        let formers = self.formers.clone();
+        let new = Ledger { formers, ..Ledger::joined(CLUSTER, node) };
         match &self.ledger {
-            OnDisk::Ledger(ledger) if ledger.node == node => Ledger::clone(ledger),
+            OnDisk::Ledger(ledger) if ledger.node == node => {
+                Ledger { formers: new.formers, ..Ledger::clone(ledger) }
+            }
+            OnDisk::Ledger(ledger) if self.formers.contains(&ledger.marks()) => {
+                Ledger::clone(ledger).rejoined(new.marks())
+            }
             OnDisk::Ledger(_) | OnDisk::Nothing => new,
             OnDisk::Damaged => kept_as_found(new, found),
         }
@@ -234,7 +259,7 @@ impl Agent {
 }
 
 fn kept_as_found(mut ledger: Ledger, found: &[Found]) -> Ledger {
-    let ours = Marks { cluster: ledger.cluster, node: ledger.node };
+    let ours = ledger.clone();
     let keep = |found: &Found| {
         let supervised = found.supervised.as_ref()?;
         Some(Item {
@@ -247,7 +272,9 @@ fn kept_as_found(mut ledger: Ledger, found: &[Found]) -> Ledger {
             surge: None,
         })
     };
-    let found = found.iter().filter(|found| found.populated && found.marks == Some(ours));
+    let found = found
+        .iter()
+        .filter(|found| found.populated && found.marks.is_some_and(|marks| ours.is_ours(marks)));
     ledger.assignment = Assignment::new(found.filter_map(keep));
     let held = |item: &Item| (item.key.clone(), "process".to_owned());
     ledger.places = ledger.assignment.items().map(held).collect();

@@ -50,6 +50,22 @@ fn the_same_revision_goes_on_under_the_new_set() {
 }
 
 #[test]
+fn a_pod_that_was_replaced_before_goes_on_where_the_new_node_counts_from_the_start() {
+    let replaced = Item { replace: 7, ..item("a", "1") };
+    let mut bench = rejoined([replaced.clone()]);
+    let pod = bench.pod("a");
+    assert_eq!(bench.accept([item("a", "1")]), [], "the same set of the same cluster");
+    let found = alive(&bench, &replaced, OURS);
+    let (mut bench, actions) = bench.restarted(vec![found]);
+    assert_eq!(actions, []);
+    let again = Item { replace: 9, ..item("a", "1") };
+    assert_eq!(bench.accept([again.clone()]), [Action::Terminate(pod)]);
+    let made = made(&bench.empty("a"));
+    bench.created(&made);
+    assert_eq!(bench.accept([again]), [], "and what was made for that stays");
+}
+
+#[test]
 fn a_set_that_the_new_coordinator_makes_anew_is_another() {
     let mut bench = rejoined([item("a", "1")]);
     bench.accept([anew("a", "1")]);

@@ -127,7 +127,11 @@ impl Fleet {
         let exception = match records.place(record) {
             Place::None => return Err(not_found()),
             Place::Keep => None,
-            Place::Run => Some(Grant { revision, replace: granted.replace + 1, ..granted }),
+            Place::Run => {
+                // No machine that was another node before has a pod of that number.
+                let replace = self.decided_version().max(granted.replace + 1);
+                Some(Grant { revision, replace, ..granted })
+            }
         };
         let mut edits = ChunkEdits::new(uid, records);
         edits.set(node, exception);

@@ -302,9 +302,14 @@ impl World {
     /// Takes one step of the fleet; whether there was one.
     pub fn step(&mut self) -> bool {
         let writes = self.fleet.step(self.now);
-        let before = invariants::budgets(&self.fleet);
+        let before = (invariants::budgets(&self.fleet), invariants::progress(&self.fleet));
         self.keep(&writes);
-        if let Err(violation) = invariants::a_step_keeps_the_budget(&before, &self.fleet) {
+        if let Err(violation) = invariants::a_step_keeps_the_budget(&before.0, &self.fleet) {
+            panic!("{violation:?}");
+        }
+        let held = self.fleet.hold().is_some();
+        let obeyed = invariants::a_step_obeys_its_policy(&before.1, &self.fleet);
+        if let (Err(violation), false) = (obeyed, held) {
             panic!("{violation:?}");
         }
         !writes.is_empty()

@@ -1,5 +1,7 @@
 //! What always holds of a fleet, as functions: checked after every step of every test.
 
+mod rollouts;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use everynode_model::{NodeUid, PodKey, SetUid, Stamp};
@@ -9,6 +11,8 @@ use crate::record::NodeStanding;
 use crate::records::Place;
 use crate::status::{Stand, Tally};
 use crate::why::WhyFilter;
+
+pub use rollouts::{Progress, a_step_obeys_its_policy, progress};
 
 /// An invariant that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]

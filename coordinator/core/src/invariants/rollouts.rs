@@ -1,0 +1,130 @@
+//! What a step of a rollout must not do, seen from the grants before and after it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use everynode_model::{Digest, NodeUid, SetUid};
+
+use super::{Violation, holds};
+use crate::Fleet;
+use crate::record::GrantHead;
+use crate::records::{Place, SetRecords};
+
+/// How far one rollout has come, and how far it may go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    rollout: u64,
+    paused: bool,
+    failed: bool,
+    /// Whether a failed rollout is to be taken back.
+    back: bool,
+    past_canaries: bool,
+    /// The nodes that have a place, and what each is granted.
+    grants: BTreeMap<NodeUid, Option<Digest>>,
+    target: Digest,
+    canaries: BTreeSet<NodeUid>,
+    /// How many canaries, and how many nodes in all, may have the target.
+    canary_limit: Option<usize>,
+    limit: usize,
+}
+
+/// How far each rollout has come; worked out anew from the records, without what is kept up to date.
+pub fn progress(fleet: &Fleet) -> BTreeMap<SetUid, Progress> {
+    let sets = fleet.records.sets.iter();
+    sets.filter_map(|(uid, records)| Some((*uid, Progress::of(fleet, records)?))).collect()
+}
+
+/// A step moves nothing while the rollout is paused or has failed, only canaries before these are
+/// available, and no more nodes than the policy lets it; within one rollout nobody is moved back.
+///
+/// # Errors
+/// When it does otherwise.
+pub fn a_step_obeys_its_policy(
+    before: &BTreeMap<SetUid, Progress>,
+    fleet: &Fleet,
+) -> Result<(), Violation> {
+    for (uid, after) in progress(fleet) {
+        let Some(before) = before.get(&uid) else { continue };
+        let found = before.broken_by(&after);
+        holds(found.is_none(), "a_step_obeys_its_policy", || {
+            format!("{uid}: {}: {before:?}, then {after:?}", found.unwrap_or_default())
+        })?;
+    }
+    Ok(())
+}
+
+impl Progress {
+    fn of(fleet: &Fleet, records: &SetRecords) -> Option<Self> {
+        let set = &records.record.as_ref()?.set;
+        let head: &GrantHead = records.head.as_ref()?;
+        let nodes = fleet.records.nodes.values().map(AsRef::as_ref);
+        let placed: Vec<_> = nodes.filter(|node| records.place(node) == Place::Run).collect();
+        let policy = &set.rollout;
+        let canary = policy.canary.as_ref();
+        let selector = canary.and_then(|canary| canary.selector.as_ref());
+        let chosen = placed
+            .iter()
+            .filter(|node| selector.is_none_or(|selector| selector.matches(&node.labels)));
+        let canaries: BTreeSet<NodeUid> = chosen.map(|node| node.uid).collect();
+        let desired = placed.len();
+        let kept = policy.partition.map_or(0, |partition| partition.of(desired));
+        let failed = head.failure().is_some() && head.is_under_way();
+        Some(Self {
+            rollout: head.rollout,
+            paused: policy.paused,
+            failed,
+            back: failed && head.goes_back(set),
+            past_canaries: canary.is_none()
+                || head.promoted == head.rollout
+                || !head.is_under_way(),
+            grants: placed
+                .iter()
+                .map(|node| (node.uid, records.grant(node.uid).map(|grant| grant.revision)))
+                .collect(),
+            target: head.target,
+            canary_limit: canary.map(|canary| {
+                canary.nodes.map_or(canaries.len(), |nodes| nodes.of(desired).max(1))
+            }),
+            canaries,
+            limit: desired.saturating_sub(kept),
+        })
+    }
+
+    fn moved(&self) -> impl Iterator<Item = NodeUid> {
+        let moved = |(_, grant): &(&NodeUid, &Option<Digest>)| **grant == Some(self.target);
+        self.grants.iter().filter(moved).map(|(node, _)| *node)
+    }
+
+    /// What the step from here to there should not have done.
+    fn broken_by(&self, after: &Self) -> Option<String> {
+        if (self.rollout, self.target) != (after.rollout, after.target) {
+            return Some("a step begins no rollout".into());
+        }
+        if self.grants == after.grants {
+            return None;
+        }
+        if self.paused || (self.failed && !self.back) {
+            return Some("it moves something that is stopped".into());
+        }
+        let (was, is): (BTreeSet<_>, BTreeSet<_>) =
+            (self.moved().collect(), after.moved().collect());
+        if self.back {
+            let more = is.difference(&was).next();
+            return more.map(|node| format!("{node} gets what has failed"));
+        }
+        if let Some(node) = was.difference(&is).next() {
+            return Some(format!("{node} is moved back"));
+        }
+        let more: BTreeSet<_> = is.difference(&was).copied().collect();
+        if is.len() > was.len().max(self.limit) {
+            return Some(format!("{} have it, and {} may", is.len(), self.limit));
+        }
+        let canary_limit = self.canary_limit.filter(|_| !self.past_canaries)?;
+        if let Some(node) = more.difference(&self.canaries).next() {
+            return Some(format!("{node} is no canary"));
+        }
+        let count = |moved: &BTreeSet<NodeUid>| moved.intersection(&self.canaries).count();
+        let (had, have) = (count(&was), count(&is));
+        (have > had.max(canary_limit))
+            .then(|| format!("{have} canaries have it, not {canary_limit}"))
+    }
+}
