@@ -187,8 +187,10 @@ impl Fleet {
             NodeStanding::Leaving { since } => Some(since),
             NodeStanding::Active | NodeStanding::Removed { .. } => None,
         };
-        let all = self.records.nodes.values().map(AsRef::as_ref);
-        all.filter(|node: &&NodeRecord| node.name == *name && since(node).is_some())
+        let departed = self.records.departed.get(name).into_iter().flatten();
+        let departed = departed.filter_map(|uid| self.records.nodes.get(uid)).map(AsRef::as_ref);
+        departed
+            .filter(|node| since(node).is_some())
             .max_by_key(since)
             .ok_or_else(|| Refusal::NodeNotFound(name.to_string()))
     }
