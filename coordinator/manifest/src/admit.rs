@@ -143,14 +143,14 @@ pub fn spec_changed(old: &Value, new: &Value) -> bool {
 }
 
 /// What an object says it is.
-struct Identity<'a> {
-    kind: &'a str,
-    api_version: &'a str,
-    name: &'a str,
+pub(crate) struct Identity<'a> {
+    pub(crate) kind: &'a str,
+    pub(crate) api_version: &'a str,
+    pub(crate) name: &'a str,
 }
 
 impl<'a> Identity<'a> {
-    fn of(value: &'a Value) -> Self {
+    pub(crate) fn of(value: &'a Value) -> Self {
         let text = |pointer| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         Self { kind: text("/kind"), api_version: text("/apiVersion"), name: text("/metadata/name") }
     }
@@ -199,7 +199,7 @@ impl<'a> Identity<'a> {
         }
     }
 
-    fn invalid(&self, mut errors: Vec<FieldError>) -> Rejected {
+    pub(crate) fn invalid(&self, mut errors: Vec<FieldError>) -> Rejected {
         // Never empty, so that no refusal is without a reason.
         if errors.is_empty() {
             errors.push(error("metadata.name", ErrorKind::Invalid, Some(self.name), ""));
@@ -236,30 +236,14 @@ const NOT_KEPT: [&str; 3] = ["finalizers", "generateName", "ownerReferences"];
 /// The object as `apps/v1`, without what the server sets, and what there is to say about that.
 fn prepared(value: &Value, identity: &Identity<'_>, legacy: bool) -> (Value, Vec<Warning>) {
     let mut object = value.clone();
-    let mut warnings = Vec::new();
-    let mut warn = |path: &str, message: String| {
-        warnings.push(Warning { path: FieldPath::fields(path), message });
-    };
     if let Some(fields) = object.as_object_mut() {
         fields.remove("status");
         fields.insert("apiVersion".into(), "apps/v1".into());
     }
-    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        SERVER_SET.iter().for_each(|field| drop(metadata.remove(*field)));
-        for field in NOT_KEPT {
-            if metadata.remove(field).is_some_and(|value| !value.is_null()) {
-                warn(&format!("metadata.{field}"), "not kept".into());
-            }
-        }
-        let annotations = metadata.get_mut("annotations").and_then(Value::as_object_mut);
-        let emptied = annotations.is_some_and(|annotations| {
-            annotations.remove("deprecated.daemonset.template.generation").is_some()
-                && annotations.is_empty()
-        });
-        if emptied {
-            metadata.remove("annotations");
-        }
-    }
+    let mut warnings = without_what_is_not_kept(&mut object);
+    let mut warn = |path: &str, message: String| {
+        warnings.push(Warning { path: FieldPath::fields(path), message });
+    };
     let spec = object.get_mut("spec").and_then(Value::as_object_mut);
     if let Some(spec) = spec.filter(|_| legacy) {
         let message =
@@ -280,6 +264,30 @@ fn prepared(value: &Value, identity: &Identity<'_>, legacy: bool) -> (Value, Vec
         }
     }
     (object, warnings)
+}
+
+/// Takes from the metadata what the server sets and what Everynode does not keep, and says of the
+/// latter that it is gone.
+pub(crate) fn without_what_is_not_kept(object: &mut Value) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        SERVER_SET.iter().for_each(|field| drop(metadata.remove(*field)));
+        for field in NOT_KEPT {
+            if metadata.remove(field).is_some_and(|value| !value.is_null()) {
+                let path = FieldPath::fields(&format!("metadata.{field}"));
+                warnings.push(Warning { path, message: "not kept".into() });
+            }
+        }
+        let annotations = metadata.get_mut("annotations").and_then(Value::as_object_mut);
+        let emptied = annotations.is_some_and(|annotations| {
+            annotations.remove("deprecated.daemonset.template.generation").is_some()
+                && annotations.is_empty()
+        });
+        if emptied {
+            metadata.remove("annotations");
+        }
+    }
+    warnings
 }
 
 /// The labels that stood for a missing selector before `apps/v1`.

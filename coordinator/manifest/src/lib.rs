@@ -10,6 +10,8 @@
 //! - [`read()`] turns a file into documents that know where each of their fields stands.
 //! - [`admit()`] turns one object into its canonical Kubernetes JSON, with defaults filled in and
 //!   every rule checked, and says everything that is wrong with it at once.
+//! - [`admit_object()`] does the same for ConfigMaps, Secrets and Namespaces, and [`uses()`] tells
+//!   which of the former two a template reads.
 //! - [`normal_form`] is a template's meaning as bytes: its digest is the revision, and the bytes
 //!   are the body that agents get.
 //! - [`verdict()`] says what becomes of an object here, before anything is started.
@@ -26,6 +28,7 @@ mod honour;
 mod kinds;
 mod model;
 mod normal;
+mod objects;
 mod patch;
 mod path;
 mod place;
@@ -38,6 +41,7 @@ mod selector;
 mod stream;
 mod suggest;
 mod typed;
+mod uses;
 mod validate;
 mod verdict;
 
@@ -47,10 +51,12 @@ pub use honour::needed_features;
 pub use kinds::{KNOWN_KINDS, KnownKind, Role, find_kind};
 pub use model::{ModelError, daemon_set_from, to_model};
 pub use normal::{NORMAL_FORM, normal_form};
+pub use objects::{AdmittedObject, ObjectKind, admit_object, admit_object_update};
 pub use patch::{PatchError, PatchKind, patch, three_way};
 pub use path::{FieldPath, InvalidPath, Segment};
 pub use place::Place;
 pub use quantity::{InvalidQuantity, Quantity};
 pub use read::{Document, MAX_MANIFEST_BYTES, MAX_OBJECTS, ReadError, ReadErrors, read};
 pub use rollout::ROLLOUT_PREFIX;
+pub use uses::{Uses, uses};
 pub use verdict::{Finding, Outcome, Verdict, verdict};

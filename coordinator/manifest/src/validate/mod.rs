@@ -54,14 +54,25 @@ pub(crate) fn check(check: &mut Check, set: &DaemonSet, selector_given: bool) {
     check_template(check, &spec.field("template"), &set.spec.template);
 }
 
-fn check_metadata(check: &mut Check, metadata: &ObjectMeta) {
+/// Checks the metadata of an object that is in a namespace.
+pub(crate) fn check_metadata(check: &mut Check, metadata: &ObjectMeta) {
+    let namespace = metadata.namespace.as_deref().unwrap_or_default();
+    let path = FieldPath::fields("metadata.namespace");
+    check.each(&path, namespace, syntax::dns_label(namespace));
+    check_named(check, metadata, syntax::dns_subdomain);
+}
+
+/// Checks all other metadata; `form` is the form of the name.
+pub(crate) fn check_named(
+    check: &mut Check,
+    metadata: &ObjectMeta,
+    form: impl Fn(&str) -> Vec<String>,
+) {
     let path = FieldPath::fields("metadata");
     match metadata.name.as_deref().unwrap_or_default() {
         "" => check.required(path.field("name"), "name or generateName is required"),
-        name => check.each(&path.field("name"), name, syntax::dns_subdomain(name)),
+        name => check.each(&path.field("name"), name, form(name)),
     }
-    let namespace = metadata.namespace.as_deref().unwrap_or_default();
-    check.each(&path.field("namespace"), namespace, syntax::dns_label(namespace));
     let labels = path.field("labels");
     check_labels(check, &labels, &labels, metadata.labels.as_ref());
     let annotations = path.field("annotations");
