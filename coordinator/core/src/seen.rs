@@ -185,7 +185,9 @@ impl Fleet {
         let handed = self.order_of(node).map(|order| order.stamp);
         let version = self.version + 1;
         let Some(seen) = self.seen.get_mut(&node) else { return };
-        let late = seen.acknowledged.is_some_and(|known| known.is_newer_than(&stamp));
+        // What is on disk stays there: a refusal of the same order was said before.
+        let overtaken = refused.is_some() && seen.acknowledged == Some(stamp);
+        let late = overtaken || seen.acknowledged.is_some_and(|known| known.is_newer_than(&stamp));
         let foreign =
             handed.is_none_or(|handed| stamp.is_newer_than(&handed) || stamp.contradicts(&handed));
         let said = match refused {

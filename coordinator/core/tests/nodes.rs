@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use everynode_coordinator_core::{
     Changed, Command, NodeChange, NodeStanding, Observation, Outcome, Readiness, Refusal,
-    TokenRecord,
+    TokenRecord, WhyFilter,
 };
-use everynode_model::{DaemonSet, Digest, Intent, Placement, WallTime};
+use everynode_model::{DaemonSet, Digest, Intent, Placement, Reason, WallTime};
 use world::{LONG, World, daemon_set, id, key, labels, name, put, token};
 
 fn codes(world: &World) -> Vec<&str> {
@@ -459,4 +459,18 @@ fn a_crash_loop_counts_and_seldom_writes() {
     let counted = world.fleet.events().find(|event| event.reason == "BackOff").unwrap().count;
     assert_eq!(counted, 100);
     assert_eq!(world.writes - before, 7, "1, 2, 4, ... 64");
+}
+
+#[test]
+fn a_refusal_that_comes_after_the_acceptance_of_the_same_order_is_late() {
+    let mut world = World::with_nodes(1);
+    world.put(daemon_set("a", 1, "1"), "1");
+    world.settle();
+    let stamp = world.agents[&id(1)].order.clone().unwrap().stamp;
+    let refused = Some(Reason::new("LedgerNotWritten", "the disk was full"));
+    let late = Observation::Acknowledged { node: id(1), stamp, refused };
+    let writes = world.fleet.observe(late, world.now);
+    assert_eq!(writes, []);
+    let lines = world.fleet.why(&WhyFilter::default());
+    assert!(lines.iter().all(|line| line.fine), "{lines:?}");
 }
