@@ -295,11 +295,7 @@ pub(crate) fn c_no_step_before_nodes_could_call(
 }
 
 /// See the core's function of that name.
-pub(crate) fn a_step_keeps_the_budget(
-    before: &BTreeMap<SetUid, (usize, usize)>,
-    fleet: &Fleet,
-    law: &mut Law,
-) {
+pub(crate) fn a_step_keeps_the_budget(before: &invariants::Budgets, fleet: &Fleet, law: &mut Law) {
     hear("a_step_keeps_the_budget", invariants::a_step_keeps_the_budget(before, fleet), law);
 }
 

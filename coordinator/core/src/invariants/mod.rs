@@ -4,11 +4,11 @@ mod rollouts;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use everynode_model::{NodeUid, PodKey, SetUid, Stamp};
+use everynode_model::{Digest, NodeUid, PodKey, SetUid, Stamp};
 
 use crate::Fleet;
 use crate::record::NodeStanding;
-use crate::records::Place;
+use crate::records::{Place, SetRecords};
 use crate::status::{Stand, Tally};
 use crate::why::WhyFilter;
 
@@ -194,27 +194,30 @@ pub fn deadlines_are_kept(fleet: &Fleet) -> Result<(), Violation> {
     Ok(())
 }
 
-/// How many nodes of each set spend its budget, and how large that is.
-pub fn budgets(fleet: &Fleet) -> BTreeMap<SetUid, (usize, usize)> {
-    let spent = |(uid, records): (&SetUid, &_)| {
+/// Of each set: how many nodes spend its budget, how large that is, and what its steps lead to.
+pub type Budgets = BTreeMap<SetUid, (usize, usize, Option<Digest>)>;
+
+/// See [`Budgets`].
+pub fn budgets(fleet: &Fleet) -> Budgets {
+    let spent = |(uid, records): (&SetUid, &SetRecords)| {
         let tally = fleet.tallies.get(uid)?;
-        Some((*uid, (tally.spending(), Fleet::budget(records, tally))))
+        let set = records.record.as_ref().map(|record| &record.set);
+        let goal = records.head.as_ref().zip(set).map(|(head, set)| head.goal(set));
+        Some((*uid, (tally.spending(), Fleet::budget(records, tally), goal)))
     };
     fleet.records.sets.iter().filter_map(spent).collect()
 }
 
 /// A step of a rollout makes no more pods unavailable than the budget allows. It may well find
-/// more of them so.
+/// more of them so; and the step by which a rollout turns back moves nothing, but judges by another
+/// revision who is right.
 ///
 /// # Errors
 /// When it does.
-pub fn a_step_keeps_the_budget(
-    before: &BTreeMap<SetUid, (usize, usize)>,
-    fleet: &Fleet,
-) -> Result<(), Violation> {
-    for (uid, (spent, budget)) in budgets(fleet) {
-        let was = before.get(&uid).map_or(0, |(spent, _)| *spent);
-        let kept = spent <= was.max(budget);
+pub fn a_step_keeps_the_budget(before: &Budgets, fleet: &Fleet) -> Result<(), Violation> {
+    for (uid, (spent, budget, goal)) in budgets(fleet) {
+        let (was, _, led_to) = before.get(&uid).copied().unwrap_or((0, 0, goal));
+        let kept = spent <= was.max(budget) || led_to != goal;
         holds(kept, "a_step_keeps_the_budget", || {
             format!("{uid}: {was} unavailable before, {spent} after, {budget} allowed")
         })?;
