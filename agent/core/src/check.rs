@@ -47,7 +47,7 @@ pub enum Violation {
     StoppedThoughOrdered(PodKey),
     /// A pod is stopped that somebody at the machine holds as it is.
     StoppedWhileHeld(PodRef),
-    /// Something of ours is stopped although nobody has ever said what is to run here.
+    /// Something of our cluster is stopped although nobody has ever said what is to run here.
     StoppedWithoutOrder(PodRef),
     /// A hold or release is said to count, and is not on disk; or an answer nobody waits for.
     AnsweredUnwritten(u64),
@@ -438,13 +438,14 @@ impl Checker {
 
     /// A pod that was not ending before is told to.
     fn check_stop(&self, pod: &PodRef) -> Option<Violation> {
-        let (set, revision, replace) = *self.made_from.get(&pod.uid)?;
-        let (set, replace) = self.disk.counts_as(&pod.key, set, replace);
-        let made_from = (set, revision, replace);
+        let made_from = self.made_from.get(&pod.uid).map(|(set, revision, replace)| {
+            let (set, replace) = self.disk.counts_as(&pod.key, *set, *replace);
+            (set, *revision, replace)
+        });
         let hold = self.disk.holds.of(&pod.key);
         let kept = self.disk.holds.kept.get(&pod.key);
         let kept = kept.map(|item| (item.set, item.revision, item.replace));
-        if hold.is_some_and(|hold| !hold.stop) && kept == Some(made_from) {
+        if hold.is_some_and(|hold| !hold.stop) && kept.is_some() && kept == made_from {
             return Some(Violation::StoppedWhileHeld(pod.clone()));
         }
         let unordered = self.disk.assignment.get(&pod.key).is_none();

@@ -45,8 +45,7 @@ pub(crate) fn leftovers(found: &[Found], ledger: &Ledger) -> Vec<PodRef> {
 
 fn adopt(found: &Found, ledger: &Ledger, policy: &Policy, now: Now) -> Option<Life> {
     let (uid, supervised) = (found.pod?, found.supervised.as_ref()?);
-    let forgotten = mutated!(ForgetFormers) && found.marks != Some(ledger.marks());
-    if Whose::of(found.marks, ledger) != Whose::Ours || mutated!(NeverAdopt) || forgotten {
+    if Whose::of(found.marks, ledger) != Whose::Ours || mutated!(NeverAdopt) {
         return None;
     }
     let mut pod = Pod::adopted(pod_ref(&found.key, uid), supervised, policy, now);

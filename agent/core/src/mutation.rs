@@ -59,8 +59,10 @@ mod on {
         AnswerHoldEarly,
         /// What is held is treated as it is ordered.
         IgnoreHold,
-        /// A machine that has a new coordinator does not know its own pods.
+        /// A machine that has a new coordinator does not go on with what the former one ordered.
         ForgetFormers,
+        /// What runs is stopped although nobody has said what is to run.
+        StopUnordered,
         /// A ledger is written while another is on its way.
         WriteTwiceAtOnce,
         /// An order older than the accepted one counts.

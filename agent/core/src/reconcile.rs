@@ -98,16 +98,22 @@ fn ordered<'a>(book: &'a Book, key: &PodKey) -> Want<'a> {
         Want::Nothing { item: None, reason }
     };
     match book.disk().assignment.get(key) {
+        Some(_) if mutated!(ForgetFormers) && is_anew(book) => nothing("NotAssigned", "a former's"),
         Some(item) if item.intent == Intent::Stop => {
             nothing("Stopped", "it is ordered to stop on this node")
         }
         Some(item) => Want::Pod { item, gate: None, held: false },
-        None if book.disk().accepted.is_none() => {
+        None if book.disk().accepted.is_none() && !mutated!(StopUnordered) => {
             let line = "no order is known here; what runs is left until one comes";
             Want::AsItIs { item: None, reason: Reason::new("NoOrderKnown", line) }
         }
         None => nothing("NotAssigned", "it is not among what this node is to run"),
     }
+}
+
+/// Whether what is on disk is what a former coordinator ordered.
+fn is_anew(book: &Book) -> bool {
+    book.disk().accepted.is_none() && !book.disk().formers.is_empty()
 }
 
 /// Whether the ledger names the runtime in which this place's pod is to be made. One that is held

@@ -5,6 +5,8 @@
 
 mod world;
 
+use std::collections::BTreeSet;
+
 use everynode_coordinator_core::{
     Action, Changed, Command, Hello, NodeRecord, Observation, Order, Outcome, Record, RecordKey,
     Refusal, WhyFilter,
@@ -393,4 +395,36 @@ fn watchers_are_told_of_a_leaving_nodes_pod_when_its_daemonset_is_made_again() {
     world.put(set.set.clone(), "1");
     assert_ne!(shown(&world), before);
     assert!(world.fleet.take_changes().contains(&Changed::Pod(id(1), key("b"))));
+}
+
+/// Also where no cell shows it: neither what was granted nor what runs is the newest revision.
+#[test]
+fn watchers_are_told_when_a_grant_follows_what_runs() {
+    let mut world = yesterday();
+    world.put(daemon_set("a", 10, "2"), "2");
+    world.put(daemon_set("a", 10, "3"), "3");
+    let copy = world.copy();
+    world.put(daemon_set("a", 10, "2"), "2");
+    world.settle();
+    world.restore(copy);
+    world.connect_all();
+    let shown = |world: &World| -> Vec<Option<Reason>> {
+        let reason = |node| world.fleet.place(id(node), &key("a")).first()?.reason.clone();
+        (1..=3).map(reason).collect()
+    };
+    let mut followed = BTreeSet::new();
+    loop {
+        let before = shown(&world);
+        world.fleet.take_changes();
+        if !world.step() {
+            break;
+        }
+        let (after, told) = (shown(&world), world.fleet.take_changes());
+        let reasons = (1..).zip(before.iter().zip(&after));
+        for (node, _) in reasons.filter(|(_, (was, is))| was != is) {
+            assert!(told.contains(&Changed::Pod(id(node), key("a"))), "{node}: {told:?}");
+            followed.insert(node);
+        }
+    }
+    assert_eq!(followed, [1, 2, 3].into());
 }

@@ -429,10 +429,11 @@ impl World {
 }
 
 /// The agent core's own invariants: `check.rs` there.
-pub(crate) const CHECKED: [&str; 18] = [
+pub(crate) const CHECKED: [&str; 19] = [
     "AnsweredUnwritten",
     "StoppedThoughOrdered",
     "StoppedWhileHeld",
+    "StoppedWithoutOrder",
     "CreatedInUnprovenPlace",
     "CreatedTwice",
     "StartedWhatIsNotDown",

@@ -75,6 +75,7 @@ pub const TABLE: &[(Mutation, &str)] = &[
     (A(Agent::AnswerHoldEarly), "AnsweredUnwritten"),
     (A(Agent::IgnoreHold), "StoppedWhileHeld"),
     (A(Agent::ForgetFormers), "StoppedThoughOrdered"),
+    (A(Agent::StopUnordered), "StoppedWithoutOrder"),
     (A(Agent::WriteTwiceAtOnce), "WroteTwiceAtOnce"),
     (A(Agent::StopForeign), "TouchedForeign"),
     (A(Agent::ConfirmEarly), "DepartedTooEarly"),

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use everynode_agent_core::{Action, Event, HoldChange, PodRef, Scope};
-use everynode_model::{Exit, HELD_ON_NODE, PodPhase};
+use everynode_agent_core::{Action, Event, HoldChange, Marks, PodRef, Scope};
+use everynode_model::{Exit, HELD_ON_NODE, NodeUid, PodPhase};
+use uuid::Uuid;
 
 use crate::bench::{Bench, OURS, found, item, key, made, order, reason, revision};
 
@@ -123,6 +124,18 @@ fn it_holds_across_a_restart_and_a_reboot() {
             assert!(bench.status("a").is_held());
         }
     }
+}
+
+/// A copied data directory: the hold is of what the node had, not of what another has left here.
+#[test]
+fn what_bears_another_nodes_marks_is_not_what_is_held() {
+    let mut bench = Bench::running([item("a", "1")]);
+    ask(&mut bench, hold(Scope::Node, false, None));
+    let mut bench = Bench::unseen(bench.node.ledger().clone());
+    let stray = Marks { node: NodeUid::new(Uuid::from_u128(3)), ..OURS };
+    let actions = bench.apply(Event::Looked(vec![found(&item("a", "1"), 50, Some(stray))]));
+    assert!(matches!(actions.as_slice(), [Action::Terminate(_)]), "{actions:?}");
+    made(&bench.empty("a"));
 }
 
 #[test]

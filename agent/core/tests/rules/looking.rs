@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use everynode_agent_core::check::{Checker, Violation};
 use everynode_agent_core::{Action, Event, Found, Ledger, Marks, PodRef};
 use everynode_model::{ClusterId, Exit, NodeUid};
 use uuid::Uuid;
@@ -216,4 +217,17 @@ fn where_no_order_is_known_what_runs_is_kept_until_one_comes() {
     let actions = bench.accept([item("b", "1")]);
     assert!(actions.contains(&Action::Kill(key("c"))), "{actions:?}");
     assert!(bench.status("b").ready);
+}
+
+#[test]
+fn a_stop_that_nobody_has_ordered_is_seen_by_the_checker() {
+    for marks in [OURS, STRAY] {
+        let ledger = Ledger::joined(CLUSTER, NODE);
+        let (mut checker, bench) = (Checker::new(&ledger), Bench::new());
+        let one = found(&item("a", "1"), 50, Some(marks));
+        let pod = PodRef { key: key("a"), uid: one.pod.unwrap() };
+        let stops = [Action::Terminate(pod.clone())];
+        let broken = checker.check(&Event::Looked(vec![one]), &stops, &bench.node);
+        assert!(broken.contains(&Violation::StoppedWithoutOrder(pod)), "{marks:?}: {broken:?}");
+    }
 }
