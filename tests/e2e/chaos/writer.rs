@@ -217,7 +217,8 @@ impl Writer {
             }
             Change::Create(set, content) => {
                 let file = self.manifest(set, content)?;
-                let said = self.run(&["create", "-f", &file])?;
+                // Else a later `apply` could not know what of it to take away, as with kubectl.
+                let said = self.run(&["create", "--save-config", "-f", &file])?;
                 self.note(set, Some(content.clone()), &said, "(AlreadyExists)")
             }
             Change::Delete(set) => {
