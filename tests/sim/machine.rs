@@ -137,6 +137,7 @@ impl Machine {
             found.dies_at = None;
         }
         state.say(RuntimeEvent::SupervisorLost(pod.clone()));
+        state.say_if_one_of_two(pod);
         state.say_if_empty(&pod.key);
         Some(pod.key.clone())
     }
@@ -283,6 +284,7 @@ impl State {
         if told {
             self.say(RuntimeEvent::Exited { pod: pod.clone(), container: name.into(), exit });
         }
+        self.say_if_one_of_two(pod);
         self.say_if_empty(&pod.key);
     }
 
@@ -300,7 +302,20 @@ impl State {
         }
         if let Some(found) = self.pod_mut(pod).filter(|found| found.supervised) {
             found.supervised = false;
+            self.say_if_one_of_two(pod);
             self.say_if_empty(&pod.key);
+        }
+    }
+
+    fn say_if_one_of_two(&mut self, pod: &PodRef) {
+        if self.populated(&pod.key) {
+            self.say_if_pod_empty(pod);
+        }
+    }
+
+    pub(crate) fn say_if_pod_empty(&mut self, pod: &PodRef) {
+        if !self.pods.iter().any(|found| found.request.pod == *pod && found.populated()) {
+            self.say(RuntimeEvent::PodEmpty(pod.clone()));
         }
     }
 

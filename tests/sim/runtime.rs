@@ -117,6 +117,26 @@ impl Runtime for SimRuntime {
         .boxed()
     }
 
+    fn kill_pod<'a>(
+        &'a self,
+        pod: &'a PodRef,
+        clusters: &'a BTreeSet<ClusterId>,
+    ) -> BoxFuture<'a, Result<(), KillError>> {
+        async move {
+            moment().await;
+            let mut state = self.machine.state();
+            let ours = |found: &&mut Pod| {
+                clusters.contains(&found.request.marks.cluster) && found.populated()
+            };
+            match state.pod_mut(pod).filter(ours).is_some() {
+                true => state.kill(pod),
+                false => state.say_if_pod_empty(pod),
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
     fn remove<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Result<(), RemoveError>> {
         async move {
             moment().await;
@@ -135,9 +155,16 @@ impl Runtime for SimRuntime {
 /// The contract says that an occupied place is refused; that it was asked for is a violation.
 fn create(state: &mut State, request: CreateRequest) -> Result<(), CreateError> {
     let key = request.pod.key.clone();
-    if state.populated(&key) {
-        state.violated(format!("P1: a second pod of {key} was to be created"));
+    let other = |pod: &&Pod| {
+        let beside = request.beside == Some(pod.request.pod.uid);
+        pod.request.pod.key == key && pod.populated() && !beside
+    };
+    if state.pods.iter().any(|pod| other(&pod)) {
+        state.violated(format!("P1: a pod of {key} too many was to be created"));
         return Err(CreateError::Occupied(key));
+    }
+    if let Some(uid) = request.beside {
+        state.say_if_pod_empty(&PodRef { key, uid });
     }
     let pod = Pod::new(request, state.now);
     state.add(pod);

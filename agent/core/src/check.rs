@@ -14,7 +14,7 @@ use everynode_model::{
 use crate::event::{Action, Event, Found, Supervised};
 use crate::ledger::{Ledger, Standing};
 use crate::node::{Node, rank};
-use crate::place::Life;
+use crate::place::Place;
 use crate::spec::PodRef;
 use crate::status;
 
@@ -25,6 +25,8 @@ pub enum Violation {
     CreatedInUnprovenPlace(PodRef),
     /// P1: more than one pod is made in one step in one place.
     CreatedTwice(PodKey),
+    /// P1: a pod is made beside others than the one that it takes over from, or without an order for it.
+    MadeBesideOthers(PodRef),
     /// A container is started that was started already, or in a pod that is not there.
     StartedWhatIsNotDown(PodRef, String),
     /// Something starts although this machine leaves or has left.
@@ -69,6 +71,8 @@ pub struct Checker {
     looked: bool,
     going_down: bool,
     unproven: BTreeSet<PodKey>,
+    /// The pods by id that may be alive in each place.
+    alive: BTreeMap<PodKey, BTreeSet<PodUid>>,
     /// Where something of another cluster, or of nobody knows whom, was found.
     foreign: BTreeSet<PodKey>,
     /// Where something of our cluster was found: that may be stopped, by its own mark.
@@ -107,6 +111,7 @@ impl Checker {
             looked: false,
             going_down: false,
             unproven: BTreeSet::new(),
+            alive: BTreeMap::new(),
             foreign: BTreeSet::new(),
             ours_found: BTreeSet::new(),
             running: BTreeMap::new(),
@@ -183,6 +188,7 @@ impl Checker {
                 self.ending.extend(found.iter().filter(crowded).filter_map(|one| one.pod));
                 for one in found.iter().filter(|one| one.populated) {
                     self.unproven.insert(one.key.clone());
+                    self.alive.entry(one.key.clone()).or_default().extend(one.pod);
                     let ours = one.marks.is_some_and(|marks| self.disk.knows(marks.cluster));
                     let set = if ours { &mut self.ours_found } else { &mut self.foreign };
                     set.insert(one.key.clone());
@@ -205,10 +211,20 @@ impl Checker {
             Event::PersistFailed(_) => self.in_flight = None,
             Event::GoingDown => self.going_down = true,
             Event::HoldRequested { request, .. } => _ = self.asked.insert(*request, false),
-            Event::PlaceEmpty(key) if !self.making.contains_key(key) => {
-                self.no_longer_runs(key);
-                self.unproven.remove(key);
-                self.foreign.remove(key);
+            Event::PlaceEmpty(key) => {
+                let making = self.making.get(key).copied();
+                if let Some(alive) = self.alive.get_mut(key) {
+                    alive.retain(|uid| Some(*uid) == making);
+                }
+                if making.is_none() {
+                    self.no_longer_runs(key);
+                    self.unproven.remove(key);
+                    self.foreign.remove(key);
+                }
+            }
+            Event::PodEmpty(pod) if self.making.get(&pod.key) != Some(&pod.uid) => {
+                self.alive.entry(pod.key.clone()).or_default().remove(&pod.uid);
+                self.ends(pod);
             }
             _ => self.note_word(event),
         }
@@ -277,7 +293,11 @@ impl Checker {
                 self.down.extend(containers.iter().map(|name| (pod.clone(), name.clone())));
             }
             Event::CreateFailed { pod, in_doubt, .. } if self.made(pod) && !in_doubt => {
-                self.unproven.remove(&pod.key);
+                let alive = self.alive.entry(pod.key.clone()).or_default();
+                alive.remove(&pod.uid);
+                if alive.is_empty() {
+                    self.unproven.remove(&pod.key);
+                }
             }
             Event::Answered(found) => self.note_found_down(found),
             Event::OursGone(key) => {
@@ -322,6 +342,13 @@ impl Checker {
         self.inherited.remove(key);
     }
 
+    /// This very pod has died, or was told to.
+    fn ends(&mut self, pod: &PodRef) {
+        if self.running.get(&pod.key).is_some_and(|one| one.uid == pod.uid) {
+            self.no_longer_runs(&pod.key);
+        }
+    }
+
     /// Whether this answers a `Create`, which is then no longer awaited.
     fn made(&mut self, pod: &PodRef) -> bool {
         let ours = self.making.get(&pod.key) == Some(&pod.uid);
@@ -337,14 +364,14 @@ impl Checker {
         }
         match action {
             Action::Persist(ledger) => self.in_flight = Some((**ledger).clone()),
-            Action::Terminate(PodRef { key, .. }) | Action::Kill(key) => {
-                self.no_longer_runs(&key.clone());
-            }
+            Action::Terminate(pod) | Action::KillPod(pod) => self.ends(pod),
+            Action::Kill(key) => self.no_longer_runs(key),
             Action::Create { pod, set, revision, replace, .. } => {
                 let (uid, set, revision, replace) = (pod.uid, *set, *revision, *replace);
                 self.running.insert(pod.key.clone(), Running { uid, set, revision, replace });
                 self.made_from.insert(pod.uid, (set, revision, replace));
                 self.unproven.insert(pod.key.clone());
+                self.alive.entry(pod.key.clone()).or_default().insert(pod.uid);
                 self.making.insert(pod.key.clone(), pod.uid);
             }
             Action::Start { pod, container } => {
@@ -359,7 +386,15 @@ impl Checker {
 
     fn check_action(&self, action: &Action, node: &Node) -> Vec<Violation> {
         let mut broken = Vec::new();
-        if let Action::Terminate(PodRef { key, .. }) | Action::Kill(key) = action
+        let stops = match action {
+            Action::Terminate(pod) | Action::KillPod(pod) => {
+                let running = self.running.get(&pod.key).is_some_and(|one| one.uid == pod.uid);
+                running.then_some(&pod.key)
+            }
+            Action::Kill(key) => Some(key),
+            _ => None,
+        };
+        if let Some(key) = stops
             && self.inherited.contains(key)
             && self.disk.holds.of(key).is_none()
             && self.stays(node)
@@ -367,10 +402,14 @@ impl Checker {
             broken.push(Violation::StoppedThoughOrdered(key.clone()));
         }
         match action {
-            Action::Create { pod, set, revision, replace, .. } => {
+            Action::Create { pod, set, revision, replace, beside, .. } => {
                 broken.extend(self.check_start(&pod.key, node));
-                if self.unproven.contains(&pod.key) {
-                    broken.push(Violation::CreatedInUnprovenPlace(pod.clone()));
+                match beside {
+                    Some(old) => broken.extend(self.check_beside(pod, *old)),
+                    None if self.unproven.contains(&pod.key) => {
+                        broken.push(Violation::CreatedInUnprovenPlace(pod.clone()));
+                    }
+                    None => {}
                 }
                 let item = self.to_run(&pod.key);
                 let ordered = item.map(|item| (item.set, item.revision, item.replace));
@@ -390,7 +429,9 @@ impl Checker {
             Action::Acknowledge { stamp, refused: None } if self.disk.accepted != Some(*stamp) => {
                 broken.push(Violation::AcknowledgedUnwritten);
             }
-            Action::Kill(key) | Action::Terminate(PodRef { key, .. })
+            Action::Kill(key)
+            | Action::KillPod(PodRef { key, .. })
+            | Action::Terminate(PodRef { key, .. })
                 if self.foreign.contains(key) && !self.ours_found.contains(key) =>
             {
                 broken.push(Violation::TouchedForeign(key.clone()));
@@ -413,6 +454,18 @@ impl Checker {
             _ => {}
         }
         broken
+    }
+
+    /// Beside the one and only pod of its place, which may have died meanwhile, where that is ordered.
+    fn check_beside(&self, pod: &PodRef, old: PodUid) -> Option<Violation> {
+        let alone =
+            self.alive.get(&pod.key).is_none_or(|alive| alive.iter().all(|uid| *uid == old));
+        let ordered = self
+            .to_run(&pod.key)
+            .is_some_and(|item| item.surge.is_some() && item.intent == Intent::Run);
+        let ours = !self.foreign.contains(&pod.key) && self.disk.holds.of(&pod.key).is_none();
+        let may = alone && ordered && ours;
+        (!may).then(|| Violation::MadeBesideOthers(pod.clone()))
     }
 
     fn check_start(&self, key: &PodKey, node: &Node) -> Option<Violation> {
@@ -498,8 +551,7 @@ impl Checker {
 }
 
 fn runs(key: &PodKey, node: &Node) -> bool {
-    node.place(key)
-        .is_some_and(|place| matches!(&place.life, Life::Running(pod) if pod.ready_since.is_some()))
+    node.place(key).is_some_and(Place::is_ready)
 }
 
 fn accepted(ledger: &Ledger) -> Option<(Term, Generation)> {

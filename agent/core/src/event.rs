@@ -113,6 +113,8 @@ pub enum Event {
     Answered(Found),
     /// A place was seen empty: nothing that was started there is alive. The only proof of death.
     PlaceEmpty(PodKey),
+    /// Of two pods in one place this one was seen empty: nothing of it is alive.
+    PodEmpty(PodRef),
     /// A place was seen with nothing of our cluster alive in it, and is not empty: what lives
     /// there was never ours to touch.
     OursGone(PodKey),
@@ -158,6 +160,8 @@ pub enum Action {
         replace: u64,
         /// How often its containers have been restarted before, for the count to go on.
         restarts: u64,
+        /// The one pod that may be alive in the place meanwhile; `None`: nothing may.
+        beside: Option<PodUid>,
     },
     /// Start one container of a created pod.
     Start {
@@ -172,6 +176,9 @@ pub enum Action {
     /// [knows](Ledger::knows). Repeated until
     /// [`Event::PlaceEmpty`].
     Kill(PodKey),
+    /// Force one pod empty, and nothing else in its place. Repeated until [`Event::PodEmpty`] or
+    /// [`Event::PlaceEmpty`].
+    KillPod(PodRef),
     /// Remove what is left of a dead pod: directories, sockets.
     Remove(PodRef),
     /// Tell the coordinator that this machine is empty and leaves.

@@ -4,6 +4,7 @@
 //!   nothing alive ────────────────────────────────▶ empty   (leftovers of ours are removed)
 //!   one, ours, supervised, nothing else ──────────▶ adopted (or waited for, if it is ending)
 //!   one, ours, supervisor silent, nothing else ───▶ held until it answers, and adopted then
+//!   two, ours, supervised, not alike, no others ───▶ adopted, the one to take over beside the other
 //!   anything else ────────────────────────────────▶ held: by whom decides what may be done
 //! ```
 
@@ -12,8 +13,8 @@ use everynode_model::{Now, PodKey, PodUid, Reason};
 use crate::backoff::Policy;
 use crate::event::Found;
 use crate::ledger::Ledger;
-use crate::place::Life;
-use crate::pod::Pod;
+use crate::place::{Life, Place};
+use crate::pod::{Identity, Pod};
 use crate::spec::PodRef;
 use crate::stop::{Held, Holder, Stop, Whose};
 
@@ -25,6 +26,41 @@ pub(crate) fn life(found: &[Found], ledger: &Ledger, policy: &Policy, now: Now) 
         [one] => adopt(one, ledger, policy, now).unwrap_or_else(|| held(&alive, ledger)),
         _ => held(&alive, ledger),
     }
+}
+
+/// A place, from all that was found there.
+pub(crate) fn place(
+    key: &PodKey,
+    found: &[Found],
+    ledger: &Ledger,
+    policy: &Policy,
+    now: Now,
+) -> Place {
+    let alive: Vec<&Found> = found.iter().filter(|found| found.populated).collect();
+    let two = match alive.as_slice() {
+        [one, other] => adopt(one, ledger, policy, now).zip(adopt(other, ledger, policy, now)),
+        _ => None,
+    };
+    // One never takes over from its like: nobody knows how these came to be.
+    let identity = |life: &Life| life.pod().map(|pod| pod.identity);
+    let two = two.filter(|(one, other)| identity(one) != identity(other));
+    let Some((one, other)) = two else { return Place::new(life(found, ledger, policy, now)) };
+    let (old, new) =
+        if comes_after(key, &one, &other, ledger) { (other, one) } else { (one, other) };
+    Place { beside: Some(new), ..Place::new(old) }
+}
+
+/// Whether `one` is there to take over from `other`: as it alone is ordered, or, where that does not
+/// tell, as it was made later.
+fn comes_after(key: &PodKey, one: &Life, other: &Life, ledger: &Ledger) -> bool {
+    let wanted = ledger.assignment.get(key).map(Identity::of);
+    let [first, second] = [one, other].map(|life| {
+        let pod = life.pod();
+        let as_ordered = pod.is_some_and(|pod| Some(pod.identity) == wanted);
+        let made = pod.and_then(|pod| pod.created).map(|created| created.wall.unix_millis);
+        (as_ordered, made, pod.map(|pod| pod.at.uid))
+    });
+    first > second
 }
 
 /// The dead pods of our cluster of which something is left in the file system. Those of another

@@ -30,6 +30,7 @@ mod ports;
 mod reconcile;
 mod status;
 mod stop;
+mod surge;
 
 pub use backoff::{Doubling, Policy};
 pub use event::{Action, Event, Found, Marks, Supervised, SupervisedContainer};

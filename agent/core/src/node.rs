@@ -61,7 +61,7 @@ impl Node {
     /// be called for what is there before the first event, and for all of an order before
     /// [`Event::Ordered`]; a revision that is not told uses none.
     pub fn know_ports(&mut self, ports: impl IntoIterator<Item = (Digest, Vec<HostPort>)>) {
-        let lives = self.places.values().filter_map(Place::made_from).collect();
+        let lives = self.places.values().flat_map(Place::made_from).collect();
         self.book.know_ports(ports, lives);
     }
 
@@ -137,7 +137,7 @@ impl Node {
     pub fn statuses(&self, key: &PodKey, now: Now) -> Vec<PodStatus> {
         let Some(place) = self.places.get(key) else { return Vec::new() };
         let (item, hold) = (wanted(&self.book, key).item(), hold(&self.book, key));
-        status::status(key, place, item, hold, now).into_iter().collect()
+        status::statuses(key, place, item, hold, now)
     }
 
     /// The places whose statuses have changed since the last call; that one has been ready for
@@ -283,8 +283,9 @@ impl Node {
                 }
             }
             Event::PlaceEmpty(key) => place.seen_empty(&key, &mut turn),
+            Event::PodEmpty(pod) => place.seen_pod_empty(pod.uid, &mut turn),
             Event::OursGone(key) => place.ours_gone(&key, &mut turn),
-            Event::KillFailed { reason, .. } => place.kill_failed(reason),
+            Event::KillFailed { reason, .. } => place.kill_failed(&reason),
             Event::Started { pod, container, pid } => {
                 if let Some(pod) = place.pod_mut(pod.uid) {
                     pod.started(&container, pid, now);
@@ -315,7 +316,7 @@ impl Node {
         for (key, found) in by_place {
             let ledger = self.book.disk();
             out.extend(found::leftovers(&found, ledger).into_iter().map(Action::Remove));
-            let place = Place::new(found::life(&found, ledger, &self.policy, now));
+            let place = found::place(&key, &found, ledger, &self.policy, now);
             if let Some(item) = as_found(&place) {
                 self.book.keep_found(item);
             }
@@ -469,7 +470,8 @@ fn turn<'a>(
     let strays_too = book.disk().accepted.is_some()
         || book.standing() != Standing::Active
         || book.is_going_down();
-    Turn { now, policy, strays_too, ids, out }
+    let ordered = book.disk().accepted.is_some();
+    Turn { now, policy, strays_too, ordered, ids, out }
 }
 
 /// What each place is to run as things are: what lives there and stays, else what is wanted.
@@ -513,7 +515,7 @@ pub(crate) fn rank(action: &Action) -> u8 {
     match action {
         Action::Persist(_) => 0,
         Action::Acknowledge { .. } | Action::Answer { .. } => 1,
-        Action::Terminate(_) | Action::Kill(_) => 2,
+        Action::Terminate(_) | Action::Kill(_) | Action::KillPod(_) => 2,
         Action::Remove(_) => 3,
         Action::Create { .. } => 4,
         Action::Start { .. } => 5,
@@ -531,6 +533,7 @@ pub(crate) fn place_of(event: &Event) -> Option<&PodKey> {
         | Event::StartFailed { pod, .. }
         | Event::Exited { pod, .. }
         | Event::SupervisorLost(pod)
+        | Event::PodEmpty(pod)
         | Event::SupervisorSilent(pod)
         | Event::SupervisorHeard(pod) => Some(key_of(pod)),
         Event::Answered(found) => Some(&found.key),

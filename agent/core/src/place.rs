@@ -1,4 +1,4 @@
-//! One place: at most one pod, ever.
+//! One place: at most one pod; two only while one takes over from the other, which `surge` draws.
 //!
 //! ```text
 //!                Create                 Created
@@ -31,7 +31,7 @@
 use std::time::Duration;
 
 use everynode_model::{
-    Digest, Exit, Failure, Intent, Item, Now, PodKey, PodUid, Reason, Timestamp,
+    Digest, Exit, Failure, Intent, Item, Now, PodKey, PodUid, Reason, Surge, Timestamp,
 };
 
 use crate::backoff::{Backoff, Policy};
@@ -41,11 +41,16 @@ use crate::ledger::Ledger;
 use crate::pod::{Identity, Pod, next_try};
 use crate::spec::PodRef;
 use crate::stop::{Held, Holder, Stop};
+use crate::surge::successor;
 
 /// One place and all that is known of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     pub(crate) life: Life,
+    /// The pod that is to take over from the one in `life`, while both are here: being made, running
+    /// or being stopped.
+    pub(crate) beside: Option<Life>,
+    /// Of that one, where there are two.
     pub(crate) memory: Memory,
     /// The id that the next pod here will have.
     pub(crate) next: Option<PodUid>,
@@ -86,9 +91,10 @@ pub(crate) struct Wait {
 
 /// What a place is for, by the ledger on disk.
 pub(crate) enum Want<'a> {
-    /// A pod of this item; `gate` is why it must not be made yet, if it is not there. Where it is
-    /// `held`, what runs already is that pod, whatever it was made from.
-    Pod { item: &'a Item, gate: Option<Reason>, held: bool },
+    /// A pod of this item; `gate` is why it must not be made yet, if it is not there, and `surge`
+    /// whether it is made beside another. Where it is `held`, what runs already is that pod,
+    /// whatever it was made from.
+    Pod { item: &'a Item, gate: Option<Reason>, surge: Option<Surge>, held: bool },
     /// Nothing, and why; `item` is what would run here if nobody kept it down.
     Nothing { item: Option<&'a Item>, reason: Reason },
     /// What lives here, whatever it is; nothing is made, and why. `item` is what is ordered.
@@ -101,6 +107,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) policy: &'a Policy,
     /// Whether pods of this cluster under another node uid may be stopped.
     pub(crate) strays_too: bool,
+    /// Whether an order is known.
+    pub(crate) ordered: bool,
     pub(crate) ids: &'a mut dyn FnMut() -> PodUid,
     pub(crate) out: &'a mut Vec<Action>,
 }
@@ -117,24 +125,25 @@ impl<'a> Want<'a> {
 
 impl Place {
     pub(crate) fn new(life: Life) -> Self {
-        Self { life, memory: Memory::default(), next: None, waits: None }
+        Self { life, beside: None, memory: Memory::default(), next: None, waits: None }
     }
 
-    /// What the pod that may live here was made from, if it is one that this agent knows.
-    pub(crate) fn made_from(&self) -> Option<Digest> {
-        match &self.life {
-            Life::Creating(pod) | Life::Running(pod) | Life::Stopping(pod, _) => {
-                Some(pod.identity.revision)
-            }
-            Life::Empty | Life::Held(_) => None,
-        }
+    /// What the pods that may live here were made from, as far as this agent knows them.
+    pub(crate) fn made_from(&self) -> impl Iterator<Item = Digest> {
+        let lives = [Some(&self.life), self.beside.as_ref()].into_iter().flatten();
+        lives.filter_map(|life| Some(life.pod()?.identity.revision))
     }
 
     /// Brings the place one step closer to what it is for.
     pub(crate) fn step(&mut self, key: &PodKey, want: &Want<'_>, turn: &mut Turn<'_>) {
         self.waits = None;
+        if self.beside.is_some() {
+            return self.step_two(want, turn);
+        }
         self.life = match (std::mem::replace(&mut self.life, Life::Empty), want) {
-            (Life::Empty, Want::Pod { item, gate, .. }) => self.make(item, gate.as_ref(), turn),
+            (Life::Empty, Want::Pod { item, gate, .. }) => {
+                self.make(item, gate.as_ref(), None, turn)
+            }
             (Life::Empty, Want::Nothing { item, reason } | Want::AsItIs { item, reason }) => {
                 self.stay_empty(*item, reason, turn);
                 Life::Empty
@@ -142,7 +151,13 @@ impl Place {
             (Life::Creating(pod), _) => Life::Creating(pod),
             (Life::Running(pod), want) => match misfit(&pod, want) {
                 None => start_due(pod, turn),
-                Some(cause) => self.take_down(pod, cause, turn),
+                Some(cause) => match successor(&pod, want) {
+                    Some(next) => {
+                        self.make_beside(next, pod.at.uid, turn);
+                        start_due(pod, turn)
+                    }
+                    None => self.take_down(pod, cause, turn),
+                },
             },
             (Life::Stopping(pod, mut stop), _) => {
                 stop.step(key, turn.policy, turn.now, turn.out);
@@ -165,43 +180,29 @@ impl Place {
 
     /// When the next step is due without anything happening.
     pub(crate) fn due(&self) -> Option<Timestamp> {
-        match &self.life {
-            Life::Empty => self.waits.as_ref().and_then(|wait| wait.until),
-            Life::Creating(_) => None,
-            Life::Running(pod) => pod.due(),
-            Life::Stopping(..) if mutated!(ForgetToKill) => None,
-            Life::Stopping(_, stop) => Some(stop.due()),
-            Life::Held(held) => held.stop.as_ref().map(Stop::due),
-        }
+        let waits = self.waits.as_ref().and_then(|wait| wait.until);
+        let beside = self.beside.as_ref().and_then(Life::due);
+        self.life.due().into_iter().chain(beside).chain(waits).min()
     }
 
     /// The pod `uid` here, in whatever part of its life.
     pub(crate) fn pod_mut(&mut self, uid: PodUid) -> Option<&mut Pod> {
-        match &mut self.life {
-            Life::Creating(pod) | Life::Running(pod) | Life::Stopping(pod, _)
-                if pod.at.uid == uid =>
-            {
-                Some(pod)
-            }
-            _ => None,
-        }
+        let beside = self.is_beside(uid)?;
+        self.at(beside).pod_mut()
     }
 
     /// What lives here, and what is remembered of it, counts as the ledger says from now on.
     pub(crate) fn inherit(&mut self, key: &PodKey, ledger: &Ledger) {
-        if let Life::Creating(pod) | Life::Running(pod) | Life::Stopping(pod, _) = &mut self.life {
-            pod.inherit(ledger);
+        for life in [Some(&mut self.life), self.beside.as_mut()].into_iter().flatten() {
+            life.pod_mut().into_iter().for_each(|pod| pod.inherit(ledger));
         }
         let identity = &mut self.memory.identity;
         *identity = identity.map(|identity| identity.inherited(key, ledger));
     }
 
-    /// The pod here, in whatever part of its life.
+    /// The pod here, in whatever part of its life; of two, the one that is there longer.
     pub(crate) fn pod(&self) -> Option<&Pod> {
-        match &self.life {
-            Life::Creating(pod) | Life::Running(pod) | Life::Stopping(pod, _) => Some(pod),
-            Life::Empty | Life::Held(_) => None,
-        }
+        self.life.pod()
     }
 
     /// `Created`.
@@ -212,8 +213,10 @@ impl Place {
         grace: Duration,
         now: Now,
     ) {
-        self.life = match std::mem::replace(&mut self.life, Life::Empty) {
-            Life::Creating(mut pod) if pod.at.uid == uid => {
+        let Some(beside) = self.is_beside(uid) else { return };
+        let life = self.at(beside);
+        *life = match std::mem::replace(life, Life::Empty) {
+            Life::Creating(mut pod) => {
                 pod.created(containers, grace, now);
                 Life::Running(pod)
             }
@@ -223,11 +226,10 @@ impl Place {
 
     /// `Exited`: a failure, except in a pod that is being stopped.
     pub(crate) fn exited(&mut self, uid: PodUid, container: &str, exit: Exit, turn: &Turn<'_>) {
-        match &mut self.life {
-            Life::Running(pod) if pod.at.uid == uid => {
-                pod.exited(container, exit, turn.policy, turn.now);
-            }
-            Life::Stopping(pod, _) if pod.at.uid == uid => pod.ended(container, exit),
+        let Some(beside) = self.is_beside(uid) else { return };
+        match self.at(beside) {
+            Life::Running(pod) => pod.exited(container, exit, turn.policy, turn.now),
+            Life::Stopping(pod, _) => pod.ended(container, exit),
             _ => {}
         }
     }
@@ -240,8 +242,10 @@ impl Place {
         (retry, in_doubt): (bool, bool),
         turn: &mut Turn<'_>,
     ) {
-        self.life = match std::mem::replace(&mut self.life, Life::Empty) {
-            Life::Creating(mut pod) if pod.at.uid == uid => {
+        let Some(beside) = self.is_beside(uid) else { return };
+        let life = std::mem::replace(self.at(beside), Life::Empty);
+        *self.at(beside) = match life {
+            Life::Creating(mut pod) => {
                 pod.note_failure("", None, why.clone(), turn.now);
                 self.memory.failed(&pod, &why, retry, turn);
                 if in_doubt {
@@ -253,30 +257,33 @@ impl Place {
             }
             other => other,
         };
+        self.settle();
     }
 
     /// `SupervisorLost`: a death of nobody knows how much.
     pub(crate) fn supervisor_lost(&mut self, uid: PodUid, turn: &mut Turn<'_>) {
-        self.life = match std::mem::replace(&mut self.life, Life::Empty) {
-            Life::Creating(mut pod) | Life::Running(mut pod) if pod.at.uid == uid => {
+        if let Life::Held(held) = &mut self.life {
+            return held.lost(uid, turn.now);
+        }
+        let Some(beside) = self.is_beside(uid) else { return };
+        let life = std::mem::replace(self.at(beside), Life::Empty);
+        *self.at(beside) = match life {
+            Life::Creating(mut pod) | Life::Running(mut pod) => {
                 let why = Reason::new("SupervisorLost", "the pod's supervisor died");
-                self.died(&mut pod, &why, turn);
+                self.died(&mut pod, &why, beside, turn);
                 if mutated!(TakeLostForDead) {
                     Life::Empty
                 } else {
                     Life::Stopping(pod, Stop::by_force(why, turn.now))
                 }
             }
-            Life::Stopping(pod, mut stop) if pod.at.uid == uid => {
+            Life::Stopping(pod, mut stop) => {
                 stop.hurry(turn.now);
                 Life::Stopping(pod, stop)
             }
-            Life::Held(mut held) => {
-                held.lost(uid, turn.now);
-                Life::Held(held)
-            }
             other => other,
         };
+        self.settle();
     }
 
     /// `Answered`: what could not be adopted without its supervisor's account now can.
@@ -293,6 +300,9 @@ impl Place {
 
     /// `OursGone`: who is left was never ours, and is waited for.
     pub(crate) fn ours_gone(&mut self, key: &PodKey, turn: &mut Turn<'_>) {
+        if let Some(new) = self.beside.take().as_ref().and_then(Life::pod) {
+            turn.out.push(Action::Remove(new.at.clone()));
+        }
         self.life = match std::mem::replace(&mut self.life, Life::Empty) {
             Life::Stopping(pod, _) => {
                 turn.out.push(Action::Remove(pod.at));
@@ -306,8 +316,14 @@ impl Place {
         };
     }
 
-    /// `PlaceEmpty`: whatever lived here is dead.
+    /// `PlaceEmpty`: whatever lived here is dead; one that is still being made did not live yet.
     pub(crate) fn seen_empty(&mut self, key: &PodKey, turn: &mut Turn<'_>) {
+        // Of two the old one first; the other is the place's only pod then.
+        if self.beside.is_some()
+            && let Some(old) = self.life.pod().map(|pod| pod.at.uid)
+        {
+            self.seen_pod_empty(old, turn);
+        }
         self.life = match std::mem::replace(&mut self.life, Life::Empty) {
             Life::Stopping(pod, _) => {
                 turn.out.push(Action::Remove(pod.at));
@@ -319,7 +335,7 @@ impl Place {
             }
             Life::Running(mut pod) => {
                 let why = Reason::new("PodDied", "nothing of the pod was left alive");
-                self.died(&mut pod, &why, turn);
+                self.died(&mut pod, &why, false, turn);
                 turn.out.push(Action::Remove(pod.at));
                 Life::Empty
             }
@@ -328,23 +344,36 @@ impl Place {
     }
 
     /// `KillFailed`.
-    pub(crate) fn kill_failed(&mut self, reason: Reason) {
+    pub(crate) fn kill_failed(&mut self, reason: &Reason) {
         assert!(!mutated!(Panic), "as it was told to");
-        match &mut self.life {
-            Life::Stopping(_, stop) => stop.failed(reason),
-            Life::Held(Held { stop: Some(stop), .. }) => stop.failed(reason),
-            _ => {}
+        for life in [Some(&mut self.life), self.beside.as_mut()].into_iter().flatten() {
+            match life {
+                Life::Stopping(_, stop) => stop.failed(reason.clone()),
+                Life::Held(Held { stop: Some(stop), .. }) => stop.failed(reason.clone()),
+                _ => {}
+            }
         }
     }
 
-    /// The pod as a whole has failed, and is made anew after a back-off.
-    fn died(&mut self, pod: &mut Pod, why: &Reason, turn: &Turn<'_>) {
+    /// The pod as a whole has failed, and is made anew after a back-off; but for the old one of two,
+    /// in whose stead the other is there.
+    pub(crate) fn died(&mut self, pod: &mut Pod, why: &Reason, beside: bool, turn: &Turn<'_>) {
         pod.unready();
         pod.lost(why, turn.now);
-        self.memory.failed(pod, why, true, turn);
+        if beside || self.beside.is_none() {
+            self.memory.failed(pod, why, true, turn);
+        }
     }
 
-    fn make(&mut self, item: &Item, gate: Option<&Reason>, turn: &mut Turn<'_>) -> Life {
+    /// A pod of this item, or `Empty` where it has to wait; the one that it takes over from, if there
+    /// is one.
+    pub(crate) fn make(
+        &mut self,
+        item: &Item,
+        gate: Option<&Reason>,
+        beside: Option<PodUid>,
+        turn: &mut Turn<'_>,
+    ) -> Life {
         let uid = self.expect(item, turn);
         let gate = gate.map(|reason| Wait { reason: reason.clone(), until: None });
         self.waits = self.memory.hindrance(turn.now.steady).or(gate);
@@ -359,6 +388,7 @@ impl Place {
             revision: item.revision,
             replace: item.replace,
             restarts: self.memory.restarts,
+            beside,
         });
         if mutated!(CreateTwice) {
             turn.out.extend(turn.out.last().cloned());
@@ -399,6 +429,34 @@ impl Place {
     }
 }
 
+impl Life {
+    /// The pod, in whatever part of its life.
+    pub(crate) fn pod(&self) -> Option<&Pod> {
+        match self {
+            Self::Creating(pod) | Self::Running(pod) | Self::Stopping(pod, _) => Some(pod),
+            Self::Empty | Self::Held(_) => None,
+        }
+    }
+
+    fn pod_mut(&mut self) -> Option<&mut Pod> {
+        match self {
+            Self::Creating(pod) | Self::Running(pod) | Self::Stopping(pod, _) => Some(pod),
+            Self::Empty | Self::Held(_) => None,
+        }
+    }
+
+    /// When something is due in it by itself.
+    fn due(&self) -> Option<Timestamp> {
+        match self {
+            Self::Empty | Self::Creating(_) => None,
+            Self::Running(pod) => pod.due(),
+            Self::Stopping(..) if mutated!(ForgetToKill) => None,
+            Self::Stopping(_, stop) => Some(stop.due()),
+            Self::Held(held) => held.stop.as_ref().map(Stop::due),
+        }
+    }
+}
+
 impl Memory {
     fn failed(&mut self, pod: &Pod, why: &Reason, retry: bool, turn: &Turn<'_>) {
         self.identity = Some(pod.identity);
@@ -424,7 +482,7 @@ impl Memory {
     }
 }
 
-fn start_due(mut pod: Box<Pod>, turn: &mut Turn<'_>) -> Life {
+pub(crate) fn start_due(mut pod: Box<Pod>, turn: &mut Turn<'_>) -> Life {
     for container in pod.take_due(turn.now.steady) {
         turn.out.push(Action::Start { pod: pod.at.clone(), container });
     }
@@ -432,7 +490,7 @@ fn start_due(mut pod: Box<Pod>, turn: &mut Turn<'_>) -> Life {
 }
 
 /// Why what runs is not what is wanted, if it is not.
-fn misfit(pod: &Pod, want: &Want<'_>) -> Option<Reason> {
+pub(crate) fn misfit(pod: &Pod, want: &Want<'_>) -> Option<Reason> {
     let item = match want {
         Want::Nothing { reason, .. } => return Some(reason.clone()),
         Want::AsItIs { .. } | Want::Pod { held: true, .. } => return None,

@@ -4,7 +4,7 @@
 //! Only a start waits. A port is held as long as anything of its pod may live, so that the next one
 //! does not find it taken. What a pod binds without saying so is not known here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -30,10 +30,10 @@ pub(crate) fn conflict(
     ports: &Ports,
     key: &PodKey,
     revision: Digest,
-    holding: &BTreeMap<PodKey, Digest>,
+    holding: &BTreeSet<(PodKey, Digest)>,
 ) -> Option<Reason> {
     let wanted = ports.get(&revision)?;
-    let mut others = holding.iter().filter(|(holder, _)| *holder != key);
+    let mut others = holding.iter().filter(|(holder, _)| holder != key);
     others.find_map(|(holder, made_from)| {
         let held = ports.get(made_from)?;
         let port = wanted.iter().find(|port| held.iter().any(|other| port.clashes(other)))?;

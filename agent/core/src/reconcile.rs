@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use everynode_model::{Intent, Item, PodKey, Reason};
+use everynode_model::{Digest, Intent, Item, PodKey, Reason};
 
 use crate::after;
 use crate::book::Book;
@@ -25,12 +25,14 @@ pub(crate) fn reconcile(
         places.entry(key).or_insert_with(|| Place::new(Life::Empty));
     }
     let ready = ready(places);
-    let made_from = |(key, place): (&PodKey, &Place)| Some((key.clone(), place.made_from()?));
-    let mut holding: BTreeMap<_, _> = places.iter().filter_map(made_from).collect();
+    let mut holding: BTreeSet<_> =
+        places.iter().flat_map(|(key, place)| holders(key, place)).collect();
     let mut moves = BTreeSet::new();
     for (key, place) in &mut *places {
         let mut want = wanted(book, key);
-        if let Want::Pod { item, gate, .. } = &mut want {
+        if let Want::Pod { item, gate, surge, .. } = &mut want {
+            // A place with something in it has one runtime: a pod of another can't be beside it.
+            *surge = surge.filter(|_| names_runtime(book, key));
             if matches!(place.life, Life::Empty) && !names_runtime(book, key) {
                 moves.insert(key.clone());
             }
@@ -39,7 +41,7 @@ pub(crate) fn reconcile(
         }
         place.step(key, &want, turn);
         // Whoever was made in this pass holds its ports against those that come after it.
-        holding.extend(place.made_from().map(|revision| (key.clone(), revision)));
+        holding.extend(holders(key, place));
     }
     let told: BTreeSet<&PodKey> = told(book).collect();
     places.retain(|key, place| !matches!(place.life, Life::Empty) || told.contains(key));
@@ -86,7 +88,7 @@ pub(crate) fn told(book: &Book) -> impl Iterator<Item = &PodKey> {
 fn held<'a>(book: &'a Book, key: &PodKey, hold: &Hold) -> Want<'a> {
     let ordered = || book.disk().assignment.get(key).filter(|item| item.intent != Intent::Stop);
     match book.holds().kept.get(key) {
-        Some(item) if !hold.stop => Want::Pod { item, gate: None, held: true },
+        Some(item) if !hold.stop => Want::Pod { item, gate: None, surge: None, held: true },
         kept if hold.stop => Want::Nothing { item: kept.or_else(ordered), reason: hold.why() },
         _ => Want::AsItIs { item: ordered(), reason: hold.why() },
     }
@@ -102,7 +104,10 @@ fn ordered<'a>(book: &'a Book, key: &PodKey) -> Want<'a> {
         Some(item) if item.intent == Intent::Stop => {
             nothing("Stopped", "it is ordered to stop on this node")
         }
-        Some(item) => Want::Pod { item, gate: None, held: false },
+        Some(item) => {
+            let surge = item.surge.filter(|_| item.intent == Intent::Run);
+            Want::Pod { item, gate: None, surge, held: false }
+        }
         None if book.disk().accepted.is_none() && !mutated!(StopUnordered) => {
             let line = "no order is known here; what runs is left until one comes";
             Want::AsItIs { item: None, reason: Reason::new("NoOrderKnown", line) }
@@ -133,7 +138,10 @@ fn gate(book: &Book, item: &Item, ready: &BTreeSet<PodKey>) -> Option<Reason> {
 }
 
 fn ready(places: &BTreeMap<PodKey, Place>) -> BTreeSet<PodKey> {
-    let is_ready =
-        |place: &Place| matches!(&place.life, Life::Running(pod) if pod.ready_since.is_some());
-    places.iter().filter(|(_, place)| is_ready(place)).map(|(key, _)| key.clone()).collect()
+    places.iter().filter(|(_, place)| place.is_ready()).map(|(key, _)| key.clone()).collect()
+}
+
+/// What holds ports in a place: each revision of which something lives there.
+fn holders<'a>(key: &'a PodKey, place: &'a Place) -> impl Iterator<Item = (PodKey, Digest)> + 'a {
+    place.made_from().map(|revision| (key.clone(), revision))
 }

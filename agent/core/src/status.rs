@@ -11,23 +11,28 @@ use crate::hold::Hold;
 use crate::place::{Life, Place};
 use crate::pod::{Container, Doing, Pod};
 
-/// The status of the pod in a place, or of the one that is wanted there.
+/// The statuses of the pods in a place, or of the one that is wanted there; where one is to take
+/// over from another, that one comes last, also before it is made.
 ///
 /// A stray or something unreadable has none: its marks don't say of which revision it is. A pod
 /// that it keeps from starting is Pending and names it.
-pub(crate) fn status(
+pub(crate) fn statuses(
     key: &PodKey,
     place: &Place,
     item: Option<&Item>,
     hold: Option<&Hold>,
     now: Now,
-) -> Option<PodStatus> {
-    let mut status = match place.pod() {
-        Some(pod) => of_pod(place, pod, now),
-        None => of_wanted(key, place, item?)?,
-    };
-    status.reason = with_hold(hold, status.reason);
-    Some(status)
+) -> Vec<PodStatus> {
+    let lives = [Some(&place.life), place.beside.as_ref()].into_iter().flatten();
+    let there = lives.filter_map(|life| Some(of_pod(life, life.pod()?, now)));
+    let mut statuses: Vec<PodStatus> = there.collect();
+    if statuses.is_empty() || place.waits_beside() {
+        statuses.extend(item.and_then(|item| of_wanted(key, place, item)));
+    }
+    for status in &mut statuses {
+        status.reason = with_hold(hold, status.reason.take());
+    }
+    statuses
 }
 
 /// Why a place is not simply running what is wanted: also where somebody keeps it from following
@@ -57,8 +62,8 @@ fn kept(place: &Place, item: Option<&Item>) -> Option<Reason> {
     })
 }
 
-fn of_pod(place: &Place, pod: &Pod, now: Now) -> PodStatus {
-    let stopping = matches!(place.life, Life::Stopping(..));
+fn of_pod(life: &Life, pod: &Pod, now: Now) -> PodStatus {
+    let stopping = matches!(life, Life::Stopping(..));
     let ready_since = pod.ready_since.filter(|_| !stopping);
     PodStatus {
         key: pod.at.key.clone(),
@@ -66,12 +71,12 @@ fn of_pod(place: &Place, pod: &Pod, now: Now) -> PodStatus {
         set: pod.identity.set,
         revision: pod.identity.revision,
         replace: pod.identity.replace,
-        phase: match place.life {
+        phase: match life {
             Life::Stopping(..) => PodPhase::Stopping,
             _ if pod.containers.iter().any(|container| container.runs > 0) => PodPhase::Running,
             _ => PodPhase::Pending,
         },
-        reason: reason(place),
+        reason: of_life(life),
         ready: ready_since.is_some(),
         ready_for: ready_since.map_or(Duration::ZERO, |since| now.steady.since(since)),
         started_at: pod.created.map(|created| created.wall),
@@ -90,7 +95,7 @@ fn of_wanted(key: &PodKey, place: &Place, item: &Item) -> Option<PodStatus> {
         revision: item.revision,
         replace: item.replace,
         phase: PodPhase::Pending,
-        reason: reason(place),
+        reason: of_wait(place).or_else(|| of_life(&place.life)),
         ready: false,
         ready_for: Duration::ZERO,
         started_at: None,
@@ -121,10 +126,19 @@ fn of_container(container: &Container, pod: &Pod, stopping: bool) -> ContainerSt
     }
 }
 
+/// Of two pods, the one that serves is told of first.
 fn reason(place: &Place) -> Option<Reason> {
-    match &place.life {
-        Life::Empty if mutated!(HideReason) => None,
-        Life::Empty => place.waits.as_ref().map(|wait| wait.reason.clone()),
+    let beside = || place.beside.as_ref().and_then(of_life);
+    of_life(&place.life).or_else(beside).or_else(|| of_wait(place))
+}
+
+fn of_wait(place: &Place) -> Option<Reason> {
+    place.waits.as_ref().filter(|_| !mutated!(HideReason)).map(|wait| wait.reason.clone())
+}
+
+fn of_life(life: &Life) -> Option<Reason> {
+    match life {
+        Life::Empty => None,
         Life::Creating(_) => Some(Reason::new("ContainerCreating", "the pod is being made")),
         Life::Running(pod) if pod.silent => Some(Reason::new(
             "SupervisorSilent",

@@ -127,10 +127,31 @@ impl Stop {
         self.kill_at
     }
 
-    /// Forces it if it is time to.
+    /// Forces the place empty if it is time to.
     pub(crate) fn step(&mut self, key: &PodKey, policy: &Policy, now: Now, out: &mut Vec<Action>) {
+        self.force(|| Action::Kill(key.clone()), policy, now, out);
+    }
+
+    /// Forces one of two pods if it is time to.
+    pub(crate) fn step_of_two(
+        &mut self,
+        pod: &PodRef,
+        policy: &Policy,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
+        self.force(|| Action::KillPod(pod.clone()), policy, now, out);
+    }
+
+    fn force(
+        &mut self,
+        kill: impl FnOnce() -> Action,
+        policy: &Policy,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
         if self.kill_at <= now.steady {
-            out.push(Action::Kill(key.clone()));
+            out.push(kill());
             self.kill_at = now.steady.after(policy.kill.nth(self.kills));
             self.kills = self.kills.saturating_add(1);
         }

@@ -155,6 +155,15 @@ impl Cgroup {
         Ok(pids)
     }
 
+    /// Whether no process is in it itself, whatever is below it.
+    pub(crate) fn is_without_own(&self) -> io::Result<bool> {
+        match fs::read_to_string(self.file("cgroup.procs")) {
+            Ok(listed) => Ok(listed.trim().is_empty()),
+            Err(error) if is_gone(&error) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Removes it and all below it; it must be empty. One that is not there is fine.
     pub(crate) fn remove_tree(&self) -> io::Result<()> {
         let mut found = Vec::new();

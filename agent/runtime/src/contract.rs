@@ -67,6 +67,7 @@ pub async fn every_case(factory: &dyn Factory) {
     only_the_given_cluster_is_killed(factory).await;
     a_new_runtime_adopts(factory).await;
     places_do_not_touch_each_other(factory).await;
+    two_in_one_place_and_never_three(factory).await;
 }
 
 /// create, start, the exit as it was, start again; nothing is left in the end.
@@ -221,6 +222,45 @@ pub async fn a_new_runtime_adopts(factory: &dyn Factory) {
     machine.end(&pod).await;
 }
 
+/// One takes over from another: each has a death of its own, and there is never a third.
+pub async fn two_in_one_place_and_never_three(factory: &dyn Factory) {
+    let mut machine = Machine::open(factory).await;
+    let first = request("two", spec_of(factory, &[("a", Does::Run)]));
+    let old = machine.create(first.clone()).await;
+    machine.start(&old, "a").await;
+    let another = |beside| {
+        let mut another = first.clone();
+        another.pod.uid = PodUid::new(Uuid::new_v4());
+        CreateRequest { beside, ..another }
+    };
+    let stranger = Some(PodUid::new(Uuid::new_v4()));
+    machine.runtime.create(another(stranger)).await.expect_err("it is beside another");
+    let beside = another(Some(old.uid));
+    let new = beside.pod.clone();
+    machine.runtime.create(beside).await.expect("the one other may be there");
+    machine.until(&RuntimeEvent::Created(new.clone())).await;
+    let pid = machine.start(&new, "a").await;
+    for beside in [old.uid, new.uid] {
+        let error = machine.runtime.create(another(Some(beside))).await.expect_err("a third");
+        assert!(error.in_doubt() && error.retry(), "{error}");
+    }
+    // A successor finds both, and is told of the end of each.
+    let mut machine = machine.reopen().await;
+    assert!(machine.found(&old).await.is_some() && machine.found(&new).await.is_some());
+    let clusters = [marks().cluster].into();
+    machine.runtime.kill_pod(&old, &clusters).await.expect("it can be killed");
+    machine.until(&RuntimeEvent::PodEmpty(old.clone())).await;
+    machine.runtime.remove(&old).await.expect("it is dead");
+    let supervised = machine.found(&new).await.and_then(|found| found.supervised);
+    assert_eq!(supervised.expect("it is alive").containers[0].pid, Some(pid));
+    let gone = request("two", spec_of(factory, &[("a", Does::Run)])).pod;
+    machine.runtime.kill_pod(&gone, &clusters).await.expect("there is nothing to kill");
+    machine.until(&RuntimeEvent::PodEmpty(gone)).await;
+    machine.runtime.kill(&new.key, &clusters).await.expect("it can be killed");
+    machine.until(&RuntimeEvent::PlaceEmpty(new.key.clone())).await;
+    machine.runtime.remove(&new).await.expect("it is dead");
+}
+
 /// The same name in two namespaces, and two names in one.
 pub async fn places_do_not_touch_each_other(factory: &dyn Factory) {
     let mut machine = Machine::open(factory).await;
@@ -294,6 +334,17 @@ impl<'a> Machine<'a> {
         found.into_iter().find(|found| found.pod == Some(pod.uid))
     }
 
+    /// Passes over ends of containers and pods until this is told.
+    pub async fn until(&mut self, event: &RuntimeEvent) {
+        loop {
+            match self.next().await {
+                next if next == *event => return,
+                RuntimeEvent::Exited { .. } | RuntimeEvent::PodEmpty(_) => {}
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+    }
+
     /// The next event, which must be this one.
     pub async fn expect(&mut self, event: RuntimeEvent) {
         assert_eq!(self.next().await, event);
@@ -324,6 +375,7 @@ pub fn request(name: &str, spec: PodSpec) -> CreateRequest {
         restarts: 3,
         spec,
         created_at: WallTime::from_unix_millis(1_767_323_045_123),
+        beside: None,
     }
 }
 

@@ -22,7 +22,7 @@ mod watch;
 use std::collections::BTreeSet;
 
 use everynode_agent_core::{Found, Marks, PodRef, PodSpec};
-use everynode_model::{ClusterId, Digest, Exit, PodKey, SetUid, WallTime};
+use everynode_model::{ClusterId, Digest, Exit, PodKey, PodUid, SetUid, WallTime};
 use futures_util::future::BoxFuture;
 
 pub use alive::{Alive, alive};
@@ -33,13 +33,15 @@ pub use error::{
 pub use logs::{PodLogs, logs};
 pub use machine::{Capabilities, probe};
 
-/// Runs pods, each in its place: at most one pod alive per namespace and name.
+/// Runs pods, each in its place: at most one pod alive per namespace and name, or two where one is
+/// made to take over from the other; never three.
 ///
 /// # The contract
 ///
 /// **Death is seen, never assumed.** [`RuntimeEvent::PlaceEmpty`] is said only after the place was
 /// seen with nothing alive in it, and is said for every place that becomes so. `create` refuses a
-/// populated place, whoever lives there.
+/// populated place, whoever lives there, but for the one pod that the request names. Of two pods in
+/// one place, [`RuntimeEvent::PodEmpty`] says the same of each; it may be said of any pod.
 ///
 /// **The order of events is the order of facts.** All come through one bounded channel, handed out
 /// when the runtime is made; whoever keeps state feeds it from there, and takes from the answer of
@@ -59,7 +61,8 @@ pub use machine::{Capabilities, probe};
 ///
 /// **Calls** may be made at once for different pods. For one place, calls of `create` overlap with
 /// nothing but the `remove` of a former pod: a second `create` is refused, and a `kill` that has not
-/// answered yet would take the new pod for the old one. `kill` is repeated until `PlaceEmpty`. A
+/// answered yet would take the new pod for the old one. `kill` is repeated until `PlaceEmpty`,
+/// `kill_pod` until `PodEmpty`. A
 /// dropped future may have had its effect. Each call is bounded in time.
 ///
 /// **Marks.** Whatever is made bears cluster, node and pod for as long as anything of it lives;
@@ -97,6 +100,14 @@ pub trait Runtime: Send + Sync + 'static {
         clusters: &'a BTreeSet<ClusterId>,
     ) -> BoxFuture<'a, Result<(), KillError>>;
 
+    /// Forces one pod empty, and nothing else in its place. Always followed by a `PodEmpty` unless it
+    /// fails, also for a pod that is not there.
+    fn kill_pod<'a>(
+        &'a self,
+        pod: &'a PodRef,
+        clusters: &'a BTreeSet<ClusterId>,
+    ) -> BoxFuture<'a, Result<(), KillError>>;
+
     /// Removes what is left of a dead pod, logs included. Done before is done.
     fn remove<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Result<(), RemoveError>>;
 }
@@ -120,6 +131,8 @@ pub struct CreateRequest {
     pub spec: PodSpec,
     /// The date to remember as that of its creation.
     pub created_at: WallTime,
+    /// The one pod that may be alive in the place meanwhile: the one that it takes over from.
+    pub beside: Option<PodUid>,
 }
 
 /// What a runtime saw.
@@ -159,4 +172,6 @@ pub enum RuntimeEvent {
     Answered(Found),
     /// A place in which something was alive was seen empty.
     PlaceEmpty(PodKey),
+    /// A pod in which something was alive was seen empty; another may live in its place.
+    PodEmpty(PodRef),
 }

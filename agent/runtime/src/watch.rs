@@ -1,4 +1,4 @@
-//! Sees places become empty, and says so.
+//! Sees places become empty, and of two pods in one place each, and says so.
 //!
 //! One inotify descriptor and one task for all places: the kernel modifies a place's
 //! `cgroup.events` when its last process dies, and a thread or poll entry per place would cost
@@ -37,7 +37,16 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Room for 64 events without names: many more come with the next read.
 const BUFFER: usize = 1024;
 
-/// The watched places.
+/// A cgroup whose end is told.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Spot {
+    /// All of a place.
+    Place(PodKey),
+    /// One pod, where its place may hold another.
+    Pod(PodRef),
+}
+
+/// The watched places and pods.
 pub(crate) struct Watch {
     inotify: AsyncFd<OwnedFd>,
     /// Held while a place is looked at and the event is put into the channel, and never across an
@@ -48,8 +57,8 @@ pub(crate) struct Watch {
 
 #[derive(Default)]
 struct State {
-    places: BTreeMap<PodKey, Place>,
-    by_watch: BTreeMap<i32, PodKey>,
+    places: BTreeMap<Spot, Place>,
+    by_watch: BTreeMap<i32, Spot>,
 }
 
 struct Place {
@@ -95,7 +104,7 @@ impl Watch {
 
     /// Something is alive in the place: its end is to be told, also one that came before this
     /// call. The pod's creation, where it is one, is told first.
-    pub(crate) async fn arm(&self, key: &PodKey, cgroup: Cgroup, created: Option<PodRef>) {
+    pub(crate) async fn arm(&self, key: &Spot, cgroup: Cgroup, created: Option<PodRef>) {
         // The receiver is gone only when nobody wants to hear.
         let Ok(permit) = self.events.reserve().await else { return };
         {
@@ -112,7 +121,7 @@ impl Watch {
     }
 
     /// The place is being emptied: its end is to be told even where it is empty already.
-    pub(crate) async fn arm_stopping(&self, key: &PodKey, cgroup: Cgroup) {
+    pub(crate) async fn arm_stopping(&self, key: &Spot, cgroup: Cgroup) {
         {
             let mut state = self.lock();
             let place = self.watched(&mut state, key, cgroup);
@@ -122,19 +131,26 @@ impl Watch {
         self.look(key).await;
     }
 
-    /// The pods of the place were told to end.
-    pub(crate) fn stopping_now(&self, key: &PodKey) {
-        if let Some(place) = self.lock().places.get_mut(key) {
-            place.stopping = true;
+    /// The pod was told to end.
+    pub(crate) fn stopping_now(&self, pod: &PodRef) {
+        let mut state = self.lock();
+        for spot in [Spot::Place(pod.key.clone()), Spot::Pod(pod.clone())] {
+            if let Some(place) = state.places.get_mut(&spot) {
+                place.stopping = true;
+            }
         }
     }
 
     /// Removes the place's directory and forgets it, where no other pod has it.
     pub(crate) fn remove(&self, key: &PodKey, cgroup: &Cgroup) {
         // Before the lock, as rmdir may wait for the kernel; so the place may be in use again.
-        if cgroup.remove().is_err() {
-            return;
+        if cgroup.remove().is_ok() {
+            self.forget(&Spot::Place(key.clone()));
         }
+    }
+
+    /// Forgets what is gone, where its end was told.
+    pub(crate) fn forget(&self, key: &Spot) {
         let mut state = self.lock();
         if state.places.get(key).is_some_and(|place| !place.armed)
             && let Some(place) = state.places.remove(key)
@@ -147,7 +163,7 @@ impl Watch {
     }
 
     /// Looks at an armed place, and tells when it is empty.
-    async fn look(&self, key: &PodKey) {
+    async fn look(&self, key: &Spot) {
         let Ok(permit) = self.events.reserve().await else { return };
         let mut state = self.lock();
         let Some(place) = state.places.get_mut(key).filter(|place| place.armed) else { return };
@@ -157,22 +173,25 @@ impl Watch {
                 place.armed = false;
                 place.unseen = false;
                 place.stopping = false;
-                permit.send(RuntimeEvent::PlaceEmpty(key.clone()));
+                permit.send(match key.clone() {
+                    Spot::Place(key) => RuntimeEvent::PlaceEmpty(key),
+                    Spot::Pod(pod) => RuntimeEvent::PodEmpty(pod),
+                });
             }
             Err(error) => {
                 // Not seen is not empty; the next look may see.
                 place.unseen = true;
-                tracing::warn!(%key, %error, "cannot look into a place");
+                tracing::warn!(?key, %error, "cannot look into a place");
             }
         }
     }
 
     /// The place's entry, with a watch on the directory that is there now.
-    fn watched<'a>(&self, state: &'a mut State, key: &PodKey, cgroup: Cgroup) -> &'a mut Place {
+    fn watched<'a>(&self, state: &'a mut State, key: &Spot, cgroup: Cgroup) -> &'a mut Place {
         let path = cgroup.file("cgroup.events");
         let watch = inotify::add_watch(&self.inotify, path, inotify::WatchFlags::MODIFY);
         let watch = watch.inspect_err(|error| {
-            tracing::debug!(%key, %error, "a place is looked at now and then only");
+            tracing::debug!(?key, %error, "a place is looked at now and then only");
         });
         let place = state.places.entry(key.clone()).or_insert_with(|| Place {
             cgroup,
@@ -192,7 +211,7 @@ impl Watch {
     }
 
     /// The places that inotify speaks of: all, when it lost count.
-    fn changed(&self) -> Vec<PodKey> {
+    fn changed(&self) -> Vec<Spot> {
         let mut buffer = [MaybeUninit::uninit(); BUFFER];
         let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
         let state = self.lock();
@@ -210,7 +229,7 @@ impl Watch {
 
     /// Those to look at without being told to: being stopped, without a watch, or not seen when
     /// they were looked at.
-    fn overdue(&self) -> Vec<PodKey> {
+    fn overdue(&self) -> Vec<Spot> {
         let state = self.lock();
         let due = |place: &Place| {
             place.armed && (place.stopping || place.unseen || place.watch.is_none())

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use everynode_agent_core::{Action, Event, Marks, PodRef};
-use everynode_model::{ClusterId, Digest, Now, PodKey, Reason, SetUid};
+use everynode_model::{ClusterId, Digest, Now, PodKey, PodUid, Reason, SetUid};
 use everynode_runtime::{CreateError, CreateRequest, Runtime};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -50,6 +50,7 @@ struct Wanted {
     revision: Digest,
     replace: u64,
     restarts: u64,
+    beside: Option<PodUid>,
     now: Now,
 }
 
@@ -72,9 +73,9 @@ impl Agent {
             Action::Answer { request, refused } => {
                 self.holders.answer(request, refused.as_ref(), &self.node);
             }
-            Action::Create { pod, set, revision, replace, restarts } => {
+            Action::Create { pod, set, revision, replace, restarts, beside } => {
                 tracing::info!(%pod, revision = revision.short(), "creating");
-                self.doer.create(Wanted { pod, set, revision, replace, restarts, now });
+                self.doer.create(Wanted { pod, set, revision, replace, restarts, beside, now });
             }
             Action::Start { pod, container } => self.doer.start(pod, container),
             Action::Terminate(pod) => {
@@ -84,6 +85,10 @@ impl Agent {
             Action::Kill(key) => {
                 tracing::info!(place = %key, "killing");
                 self.doer.kill(key);
+            }
+            Action::KillPod(pod) => {
+                tracing::info!(%pod, "killing");
+                self.doer.kill_pod(pod);
             }
             Action::Remove(pod) => self.doer.remove(pod),
             Action::ConfirmDeparture => self.shared.outbox.leave(true),
@@ -145,7 +150,7 @@ impl Doer {
 
     /// On failure: why, whether to try again, and whether anything may be alive.
     async fn try_create(&self, wanted: Wanted) -> Result<(), (Reason, bool, bool)> {
-        let Wanted { pod, set, revision, replace, restarts, now } = wanted;
+        let Wanted { pod, set, revision, replace, restarts, beside, now } = wanted;
         let Some(content) = self.store.body(revision).await else {
             let line = format!("the template {revision} is not on this machine");
             return Err((Reason::new("BodyMissing", line), true, false));
@@ -164,8 +169,17 @@ impl Doer {
         // Before the call: the runtime may tell of the pod before the call returns.
         self.shapes.lock().unwrap_or_else(PoisonError::into_inner).insert(pod.clone(), shape);
         let (marks, created_at) = (self.marks, now.wall);
-        let request =
-            CreateRequest { pod, marks, set, revision, replace, restarts, spec, created_at };
+        let request = CreateRequest {
+            pod,
+            marks,
+            set,
+            revision,
+            replace,
+            restarts,
+            spec,
+            created_at,
+            beside,
+        };
         let failed = |error: CreateError| (error.reason(), error.retry(), error.in_doubt());
         self.runtime.create(request).await.map_err(failed)
     }
@@ -207,6 +221,17 @@ impl Doer {
             }
         });
         self.remember_kill(place, task);
+    }
+
+    /// One of two pods. It touches nothing of another, so that none has to wait for its end.
+    fn kill_pod(&self, pod: PodRef) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = this.runtime.kill_pod(&pod, &this.clusters).await {
+                tracing::warn!(%pod, "not empty yet: {error}");
+                this.say(Event::KillFailed { key: pod.key, reason: error.reason() }).await;
+            }
+        });
     }
 
     fn remove(&self, pod: PodRef) {

@@ -359,6 +359,7 @@ impl Agent {
             }
             RuntimeEvent::Answered(found) => Event::Answered(found),
             RuntimeEvent::PlaceEmpty(key) => Event::PlaceEmpty(key),
+            RuntimeEvent::PodEmpty(pod) => Event::PodEmpty(pod),
         };
         self.apply(event);
     }

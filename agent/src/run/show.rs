@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use everynode_agent_core::Node;
-use everynode_model::{Digest, Now, Reason};
+use everynode_model::{Digest, Now, Reason, SURGE_FEATURE};
 use everynode_proto::convert::status;
 use everynode_proto::v1;
 
@@ -24,7 +24,7 @@ pub(super) fn hello(
         agent_version: env!("CARGO_PKG_VERSION").into(),
         machine_id: machine.machine_id.clone(),
         boot_id: machine.boot_id.clone(),
-        features: FEATURES.iter().map(|&feature| feature.into()).collect(),
+        features: FEATURES.iter().chain([&SURGE_FEATURE]).map(|&feature| feature.into()).collect(),
         facts: machine.facts.clone().into_iter().collect(),
         accepted: ledger.accepted.as_ref().map(Into::into),
         places: places(node, now).iter().map(|(key, pods)| status::place(key, pods)).collect(),

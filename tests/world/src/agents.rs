@@ -330,6 +330,7 @@ impl World {
             Action::Create { ref pod, .. }
             | Action::Start { ref pod, .. }
             | Action::Terminate(ref pod)
+            | Action::KillPod(ref pod)
             | Action::Remove(ref pod) => {
                 let key = pod.key.clone();
                 one.machine.order(&key, marks, action);
@@ -377,7 +378,7 @@ impl World {
             agent.made.insert(pod.key.clone(), (pod.uid, made));
         }
         let (key, only): (&PodKey, Option<PodUid>) = match action {
-            Action::Terminate(pod) => (&pod.key, Some(pod.uid)),
+            Action::Terminate(pod) | Action::KillPod(pod) => (&pod.key, Some(pod.uid)),
             Action::Kill(key) => (key, None),
             _ => return,
         };

@@ -219,9 +219,12 @@ impl Machine {
         } else if faulty {
             happen(body, &mut words);
         }
+        let died = was && !bodies[at].populated();
         let emptied = was && !bodies.iter().any(Body::populated);
+        let dead = (died && !emptied).then(|| PodRef { key: key.clone(), uid: bodies[at].uid });
         let queue = self.words.entry(key.clone()).or_default();
         queue.extend(words);
+        queue.extend(dead.map(Event::PodEmpty));
         if emptied {
             queue.push_back(Event::PlaceEmpty(key.clone()));
         }
@@ -234,9 +237,13 @@ impl Machine {
             bodies.iter_mut().for_each(|body| body.silent = body.supervisor);
         }
         match job {
-            Action::Create { pod, set, revision, replace, restarts } => {
-                if self.alive_in(key).next().is_some() {
+            Action::Create { pod, set, revision, replace, restarts, beside } => {
+                if self.alive_in(key).any(|body| Some(body.uid) != beside) {
                     self.wrong = Some(format!("{pod} is made while another lives in its place"));
+                }
+                let old = beside.map(|uid| PodRef { key: key.clone(), uid });
+                if let Some(old) = old.filter(|_| self.alive_in(key).next().is_none()) {
+                    self.say(key, Event::PodEmpty(old));
                 }
                 let body = Body {
                     uid: pod.uid,
@@ -260,6 +267,7 @@ impl Machine {
                 }
             }
             Action::Kill(key) => self.kill(&key, marks.cluster, fault),
+            Action::KillPod(pod) => self.kill_pod(pod, fault),
             Action::Remove(pod) => {
                 if self.body(&pod).is_some_and(|body| body.populated()) {
                     self.wrong = Some(format!("{pod} is removed alive"));
@@ -333,6 +341,20 @@ impl Machine {
             false => Event::PlaceEmpty(key.clone()),
         };
         self.say(key, word);
+    }
+
+    fn kill_pod(&mut self, pod: PodRef, fault: bool) {
+        let key = pod.key.clone();
+        if fault {
+            let reason = Reason::new("KillFailed", "pretended");
+            return self.say(&key.clone(), Event::KillFailed { key, reason });
+        }
+        self.body(&pod).into_iter().for_each(Body::die);
+        let empty = self.alive_in(&key).next().is_none();
+        self.say(&key, Event::PodEmpty(pod));
+        if empty {
+            self.say(&key.clone(), Event::PlaceEmpty(key));
+        }
     }
 
     fn say(&mut self, key: &PodKey, word: Event) {

@@ -203,6 +203,10 @@ impl Bench {
         self.apply(Event::PlaceEmpty(key(name)))
     }
 
+    pub fn statuses(&self, name: &str) -> Vec<PodStatus> {
+        self.node.statuses(&key(name), self.now())
+    }
+
     pub fn status(&self, name: &str) -> PodStatus {
         self.node.statuses(&key(name), self.now()).pop().unwrap()
     }

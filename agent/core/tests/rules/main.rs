@@ -10,3 +10,4 @@ mod orders;
 mod places;
 mod ports;
 mod rejoin;
+mod surge;

@@ -131,9 +131,12 @@ impl Machine {
         } else if faulty && rng.one_in(4) {
             words.extend(misfortune(&key, body, rng, now));
         }
+        let dead = (was && !bodies[at].populated()).then_some(bodies[at].uid).flatten();
         let emptied = was && !bodies.iter().any(Body::populated);
         let queue = self.words.entry(key.clone()).or_default();
         queue.extend(words.into_iter().flatten());
+        // Also of a place's only pod: it must mean nothing then.
+        queue.extend(dead.map(|uid| Event::PodEmpty(PodRef { key: key.clone(), uid })));
         if emptied {
             queue.push_back(Event::PlaceEmpty(key));
         }
@@ -161,8 +164,10 @@ impl Machine {
                 .for_each(|body| body.silent = true);
         }
         match job {
-            Action::Create { pod, set, revision, replace, restarts } => {
-                if self.bodies.get(key).is_some_and(|bodies| bodies.iter().any(Body::populated)) {
+            Action::Create { pod, set, revision, replace, restarts, beside } => {
+                let other =
+                    |body: &Body| body.populated() && (beside.is_none() || body.uid != beside);
+                if self.bodies.get(key).is_some_and(|bodies| bodies.iter().any(other)) {
                     return Err(format!("{pod} is made while another lives in its place"));
                 }
                 let body = Body {
@@ -187,6 +192,7 @@ impl Machine {
                 }
             }
             Action::Kill(key) => self.kill(key, fault),
+            Action::KillPod(pod) => self.kill_pod(pod, fault),
             Action::Remove(pod) => {
                 if self.body(&pod).is_some_and(|body| body.populated()) {
                     return Err(format!("{pod} is removed alive"));
@@ -263,6 +269,20 @@ impl Machine {
             false => Event::PlaceEmpty(key.clone()),
         };
         self.say(&key, word);
+    }
+
+    fn kill_pod(&mut self, pod: PodRef, fault: bool) {
+        let key = pod.key.clone();
+        if fault {
+            let reason = Reason::new("KillFailed", "pretended");
+            return self.say(&key.clone(), Event::KillFailed { key, reason });
+        }
+        self.body(&pod).into_iter().for_each(Body::die);
+        let empty = !self.bodies.get(&key).is_some_and(|bodies| bodies.iter().any(Body::populated));
+        self.say(&key, Event::PodEmpty(pod));
+        if empty {
+            self.say(&key.clone(), Event::PlaceEmpty(key));
+        }
     }
 
     fn say(&mut self, key: &PodKey, word: Event) {

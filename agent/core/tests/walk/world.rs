@@ -10,7 +10,8 @@ use everynode_agent_core::{
 };
 use everynode_model::{
     Assignment, ClusterId, Digest, Generation, HELD_ON_NODE, Intent, Item, NodeUid, Now, PodKey,
-    PodStatus, PodUid, Reason, ReignId, SessionNonce, SetUid, Stamp, Term, Timestamp, WallTime,
+    PodStatus, PodUid, Reason, ReignId, SessionNonce, SetUid, Stamp, Surge, Term, Timestamp,
+    WallTime,
 };
 use uuid::Uuid;
 
@@ -29,6 +30,8 @@ pub struct World {
     writing: Option<Ledger>,
     /// Who the machine is and was, as its identity has it: that is written first.
     identity: (Marks, Vec<Marks>),
+    /// Whether it was taken elsewhere since the last write.
+    away: bool,
     looked: bool,
     wiped: bool,
     next_id: u128,
@@ -73,6 +76,7 @@ impl World {
             disk: ledger,
             writing: None,
             identity: (OURS, Vec::new()),
+            away: false,
             looked: false,
             wiped: false,
             next_id: 1000,
@@ -279,6 +283,7 @@ impl World {
         }
         let (last, earlier) = self.identity.clone();
         self.identity = (to, formers(&earlier, last, to));
+        self.away = true;
         self.machine.clusters.insert(to.cluster);
         self.machine.ours = to;
         // No order of the former one is heard of any more.
@@ -301,7 +306,9 @@ impl World {
 
     fn write(&mut self, ledger: Ledger) -> Outcome {
         let place = |ledger: &Ledger| ledger.accepted.map(|it| (it.term, it.generation));
-        if ledger.marks() == self.disk.marks() && place(&ledger) < place(&self.disk) {
+        // Taken away and back again: the former order is nobody's, whatever the disk has.
+        let away = std::mem::take(&mut self.away);
+        if !away && ledger.marks() == self.disk.marks() && place(&ledger) < place(&self.disk) {
             return Err("the accepted order went back on disk".into());
         }
         self.disk = ledger;
@@ -338,7 +345,9 @@ impl World {
             replace: u64::from(rng.one_in(4)),
             intent,
             after: if rng.one_in(3) { vec![key(rng.below(3))] } else { Vec::new() },
-            surge: None,
+            surge: rng
+                .one_in(2)
+                .then(|| Surge { min_ready: Duration::from_secs(3 * rng.below(3) as u64) }),
         })
     }
 
@@ -403,6 +412,7 @@ impl World {
             Action::Create { pod, .. }
             | Action::Start { pod, .. }
             | Action::Terminate(pod)
+            | Action::KillPod(pod)
             | Action::Remove(pod) => self.machine.order(&pod.key.clone(), action),
             Action::Kill(key) => self.machine.order(&key.clone(), action),
             Action::ConfirmDeparture => {
@@ -510,6 +520,18 @@ impl World {
                 Ok(())
             }
             (Some(item), []) if why == "WaitingFor" => self.waits_for_good_cause(item),
+            // What is to take over can't be made, or has to wait; the old one runs on.
+            (Some(item), [old]) if item.surge.is_some() && why == "CreateFailed" => {
+                let refused = item.revision == self.machine.bad && self.fits(item, old, true);
+                if refused { Ok(()) } else { Err(format!("{key} was never made anew")) }
+            }
+            (Some(item), [_]) if item.surge.is_some() && why == "WaitingFor" => {
+                self.waits_for_good_cause(item)
+            }
+            (Some(item), [old, new]) if hold.is_some() => {
+                let both = self.fits(item, old, true) && self.fits(item, new, true);
+                if both { Ok(()) } else { Err(format!("{key}: held, and not as it was")) }
+            }
             (Some(item), [one]) if self.fits(item, one, hold.is_some()) => Ok(()),
             _ => Err(format!("{key} never came right: {item:?}, {why}, {bodies:?}")),
         }

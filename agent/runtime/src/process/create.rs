@@ -18,7 +18,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use everynode_agent_core::{ContainerSpec, PodRef, PodSpec};
-use everynode_model::PodKey;
+use everynode_model::{PodKey, PodUid};
 use rustix::fs::{MemfdFlags, Mode, OFlags};
 use rustix::process::{PidfdFlags, WaitId, WaitIdOptions};
 
@@ -31,6 +31,7 @@ use crate::logs::POD;
 use crate::place::{self, Mark};
 use crate::shim::protocol::{self, Identity, LOGS, MAX_CONTAINERS, SOCKET, Spec, SpecContainer};
 use crate::sys::{self, Launch};
+use crate::watch::Spot;
 
 /// How long a new supervisor may take to answer: an exec and a look at its specification, on a
 /// machine that may be starting everything else too.
@@ -55,6 +56,10 @@ async fn whole(inner: &Arc<Inner>, request: CreateRequest) -> Result<(), CreateE
     let pod = request.pod.clone();
     let marks = request.marks;
     let mark = Mark { marks, pod: pod.uid };
+    if let Some(old) = request.beside {
+        inner.watch_old(&pod.key, old).await;
+    }
+    let beside = request.beside.is_some();
     let shared = Arc::clone(inner);
     blocking(move || shared.begin(&request, &mark)).await?;
     // Only now is it certain where its socket is.
@@ -67,7 +72,12 @@ async fn whole(inner: &Arc<Inner>, request: CreateRequest) -> Result<(), CreateE
             return Err(blocking(move || shared.undo(&key, &mark, error)).await);
         }
     };
-    inner.watch.arm(&pod.key, inner.root.place(&pod.key), Some(pod.clone())).await;
+    let place = Spot::Place(pod.key.clone());
+    inner.watch.arm(&place, inner.root.place(&pod.key), Some(pod.clone())).await;
+    if beside {
+        let cgroup = inner.root.pod(&pod.key, &mark);
+        inner.watch.arm(&Spot::Pod(pod.clone()), cgroup, None).await;
+    }
     let link = Link::new(connected, inner.events.clone());
     inner.links().insert(pod.uid, link);
     Ok(())
@@ -100,12 +110,36 @@ impl Inner {
     fn begin(&self, request: &CreateRequest, mark: &Mark) -> Result<(), CreateError> {
         let key = &request.pod.key;
         let place = self.root.place(key);
-        if place.populated().map_err(|source| CreateError::io(place.path(), source))? {
+        let at = |source| CreateError::io(place.path(), source);
+        if place.populated().map_err(at)? && !self.lives_alone(key, request.beside).map_err(at)? {
             return Err(CreateError::Occupied(key.clone()));
         }
         self.make_cgroups(key, mark, &request.spec)
             .and_then(|()| self.launch(request, mark))
             .map_err(|error| self.undo(key, mark, error))
+    }
+
+    /// Whether nothing but the pod `old` is alive in the place.
+    fn lives_alone(&self, key: &PodKey, old: Option<PodUid>) -> io::Result<bool> {
+        let Some(old) = old else { return Ok(false) };
+        for (pod, mark) in self.root.pods(key)? {
+            if mark.is_none_or(|mark| mark.pod != old) && pod.populated()? {
+                return Ok(false);
+            }
+        }
+        // Somebody may live in the place itself, under no mark.
+        self.root.place(key).is_without_own()
+    }
+
+    /// From now on the end of the pod that another is made beside is told by itself: its place may
+    /// not become empty with it.
+    async fn watch_old(&self, key: &PodKey, old: PodUid) {
+        let pods = self.root.pods(key).unwrap_or_default();
+        let found = pods.into_iter().find(|(_, mark)| mark.is_some_and(|mark| mark.pod == old));
+        // A directory that is not there any more is as empty as any.
+        let gone = || self.root.place(key).child(&old.to_string());
+        let cgroup = found.map_or_else(gone, |(cgroup, _)| cgroup);
+        self.watch.arm(&Spot::Pod(PodRef { key: key.clone(), uid: old }), cgroup, None).await;
     }
 
     fn make_cgroups(&self, key: &PodKey, mark: &Mark, spec: &PodSpec) -> Result<(), CreateError> {

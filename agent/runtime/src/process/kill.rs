@@ -1,14 +1,18 @@
-//! Forces a place empty: everything in it that bears certain clusters' marks, and nothing else.
+//! Forces a place empty, or one pod of it: everything in it that bears certain clusters' marks, and
+//! nothing else.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use everynode_agent_core::PodRef;
 use everynode_model::{ClusterId, PodKey};
 
 use super::{Inner, blocking};
 use crate::cgroup::Cgroup;
 use crate::error::KillError;
+use crate::place::Mark;
+use crate::watch::Spot;
 
 /// How long one call tries; the caller repeats it. What can die is dead within milliseconds.
 const KILL_WITHIN: Duration = Duration::from_secs(2);
@@ -22,12 +26,44 @@ pub(super) async fn kill(
     clusters: &BTreeSet<ClusterId>,
 ) -> Result<(), KillError> {
     // First, so that its end is told once, and told also where it has come already.
-    inner.watch.arm_stopping(key, inner.root.place(key)).await;
+    inner.watch.arm_stopping(&Spot::Place(key.clone()), inner.root.place(key)).await;
     let (shared, place, clusters) = (Arc::clone(inner), key.clone(), clusters.clone());
     blocking(move || shared.kill_place(&place, &clusters)).await
 }
 
+pub(super) async fn kill_pod(
+    inner: &Arc<Inner>,
+    pod: &PodRef,
+    clusters: &BTreeSet<ClusterId>,
+) -> Result<(), KillError> {
+    let place = inner.root.place(&pod.key);
+    let pods = inner.root.pods(&pod.key).map_err(|source| KillError::io(place.path(), source))?;
+    let ours = |mark: &Mark| mark.pod == pod.uid && clusters.contains(&mark.marks.cluster);
+    let found = pods.into_iter().find_map(|(cgroup, mark)| Some((cgroup, mark.filter(ours)?)));
+    let spot = Spot::Pod(pod.clone());
+    let Some((cgroup, mark)) = found else {
+        // Nothing of it is there: a directory that nobody made is as empty as any.
+        inner.watch.arm_stopping(&spot, place.child(&pod.uid.to_string())).await;
+        return Ok(());
+    };
+    inner.watch.arm_stopping(&spot, cgroup.clone()).await;
+    let shared = Arc::clone(inner);
+    blocking(move || shared.force_pod(&cgroup, &mark, KILL_WITHIN)).await
+}
+
 impl Inner {
+    /// Kills all of one pod, and sees it empty.
+    fn force_pod(&self, pod: &Cgroup, mark: &Mark, within: Duration) -> Result<(), KillError> {
+        if let Some(link) = self.links().get(&mark.pod) {
+            link.expect_death();
+        }
+        match pod.force_until_empty(self.force, within) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(KillError::StillAlive(who(pod))),
+            Err(source) => Err(KillError::io(pod.path(), source)),
+        }
+    }
+
     fn kill_place(&self, key: &PodKey, clusters: &BTreeSet<ClusterId>) -> Result<(), KillError> {
         let place = self.root.place(key);
         let at = |source| KillError::io(place.path(), source);
@@ -40,16 +76,9 @@ impl Inner {
                 strangers.push(pod);
                 continue;
             };
-            if let Some(link) = self.links().get(&mark.pod) {
-                link.expect_death();
-            }
             // Each is forced at least once: one that can't die does not protect the others.
             let left = KILL_WITHIN.saturating_sub(start.elapsed());
-            match pod.force_until_empty(self.force, left) {
-                Ok(true) => {}
-                Ok(false) => failed = failed.or_else(|| Some(KillError::StillAlive(who(pod)))),
-                Err(source) => failed = failed.or_else(|| Some(KillError::io(pod.path(), source))),
-            }
+            failed = failed.or(self.force_pod(pod, &mark, left).err());
         }
         if let Some(error) = failed {
             return Err(error);

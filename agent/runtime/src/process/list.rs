@@ -1,5 +1,6 @@
 //! Finds what is alive or left over, and connects to the supervisors that still live: adoption.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +11,9 @@ use futures_util::future::join_all;
 use super::link::{Link, NoAnswer};
 use super::{Inner, sweep};
 use crate::error::ListError;
+use crate::place::Mark;
 use crate::shim::protocol::{Account, Message, Request};
+use crate::watch::Spot;
 
 /// How long a supervisor may take to give its account before it is listed as silent. All are asked
 /// at once, so that only one that hangs costs this much.
@@ -28,10 +31,15 @@ pub(super) async fn list(inner: &Arc<Inner>) -> Result<Vec<Found>, ListError> {
     }))
     .await;
     // After the supervisors were heard: an end in between is told now.
-    let populated = found.iter().filter(|found| found.populated).map(|found| &found.key);
-    let places: std::collections::BTreeSet<&PodKey> = populated.collect();
-    for key in places {
-        inner.watch.arm(key, inner.root.place(key), None).await;
+    let mut places: BTreeMap<&PodKey, Vec<&Found>> = BTreeMap::new();
+    for one in found.iter().filter(|found| found.populated) {
+        places.entry(&one.key).or_default().push(one);
+    }
+    for (key, alive) in places {
+        inner.watch.arm(&Spot::Place(key.clone()), inner.root.place(key), None).await;
+        for one in alive.iter().filter(|_| alive.len() > 1) {
+            inner.watch_pod(one).await;
+        }
     }
     Ok(found)
 }
@@ -46,6 +54,14 @@ enum Word {
 }
 
 impl Inner {
+    /// The end of one of several pods in a place is told.
+    async fn watch_pod(&self, found: &Found) {
+        let (Some(uid), Some(marks)) = (found.pod, found.marks) else { return };
+        let cgroup = self.root.pod(&found.key, &Mark { marks, pod: uid });
+        let pod = PodRef { key: found.key.clone(), uid };
+        self.watch.arm(&Spot::Pod(pod), cgroup, None).await;
+    }
+
     /// The cgroup tree as it is: kept in the kernel's memory, so reading it waits for nothing.
     fn scan(&self) -> Result<Vec<Found>, ListError> {
         let keys = self.root.places();

@@ -167,6 +167,14 @@ impl Runtime for ProcessRuntime {
         Box::pin(kill::kill(&self.inner, key, clusters))
     }
 
+    fn kill_pod<'a>(
+        &'a self,
+        pod: &'a PodRef,
+        clusters: &'a BTreeSet<ClusterId>,
+    ) -> BoxFuture<'a, Result<(), KillError>> {
+        Box::pin(kill::kill_pod(&self.inner, pod, clusters))
+    }
+
     fn remove<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Result<(), RemoveError>> {
         Box::pin(remove::remove(&self.inner, pod))
     }
@@ -194,7 +202,7 @@ impl Inner {
     }
 
     async fn terminate(&self, pod: &PodRef) -> Result<(), TerminateError> {
-        self.watch.stopping_now(&pod.key);
+        self.watch.stopping_now(pod);
         match self.ask(pod.uid, Request::Terminate {}).await {
             Ok(Message::Terminating {}) => Ok(()),
             _ => Err(TerminateError::NotSupervised(pod.clone())),

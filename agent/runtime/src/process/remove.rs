@@ -6,6 +6,7 @@ use everynode_agent_core::PodRef;
 
 use super::{Inner, blocking};
 use crate::error::RemoveError;
+use crate::watch::Spot;
 
 pub(super) async fn remove(inner: &Arc<Inner>, pod: &PodRef) -> Result<(), RemoveError> {
     let (shared, pod) = (Arc::clone(inner), pod.clone());
@@ -26,6 +27,7 @@ impl Inner {
             cgroup.remove_tree().map_err(at)?;
         }
         self.links().remove(&pod.uid);
+        self.watch.forget(&Spot::Pod(pod.clone()));
         self.watch.remove(&pod.key, &place);
         // Other places of the namespace keep it.
         let _ = self.root.namespace(&pod.key).remove();

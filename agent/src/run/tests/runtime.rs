@@ -151,14 +151,24 @@ impl Runtime for Machine {
         .boxed()
     }
 
+    fn kill_pod<'a>(
+        &'a self,
+        pod: &'a PodRef,
+        clusters: &'a BTreeSet<ClusterId>,
+    ) -> BoxFuture<'a, Result<(), KillError>> {
+        // It never has two in one place.
+        self.kill(&pod.key, clusters)
+    }
+
     fn remove<'a>(&'a self, _pod: &'a PodRef) -> BoxFuture<'a, Result<(), RemoveError>> {
         async { Ok(()) }.boxed()
     }
 }
 
 fn found(pod: &Pod) -> Found {
-    let CreateRequest { pod: at, marks, set, revision, replace, restarts, spec, created_at } =
-        pod.request.clone();
+    let CreateRequest {
+        pod: at, marks, set, revision, replace, restarts, spec, created_at, ..
+    } = pod.request.clone();
     let container = |name: &str| SupervisedContainer {
         name: name.into(),
         pid: pod.running.contains(name).then_some(7),
