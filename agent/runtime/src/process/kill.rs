@@ -78,7 +78,8 @@ impl Inner {
             };
             // Each is forced at least once: one that can't die does not protect the others.
             let left = KILL_WITHIN.saturating_sub(start.elapsed());
-            failed = failed.or(self.force_pod(pod, &mark, left).err());
+            let outcome = self.force_pod(pod, &mark, left).err();
+            failed = failed.or(outcome);
         }
         if let Some(error) = failed {
             return Err(error);
