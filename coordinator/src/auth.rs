@@ -72,7 +72,7 @@ pub enum Denial {
 }
 
 /// Every method, and what its caller must be. What is not listed is nobody's.
-const METHODS: [(&str, Required); 35] = [
+const METHODS: [(&str, Required); 40] = [
     ("/everynode.v1.Agent/Join", Required::Nobody),
     ("/everynode.v1.Agent/Renew", Required::Node),
     ("/everynode.v1.Agent/Session", Required::Node),
@@ -96,6 +96,12 @@ const METHODS: [(&str, Required); 35] = [
     ("/everynode.v1.Nodes/Get", Required::Viewer),
     ("/everynode.v1.Nodes/List", Required::Viewer),
     ("/everynode.v1.Nodes/Watch", Required::Viewer),
+    ("/everynode.v1.Objects/Delete", Required::Admin),
+    // A Secret's values are shown to admins only: that is the service's to see.
+    ("/everynode.v1.Objects/Get", Required::Viewer),
+    ("/everynode.v1.Objects/List", Required::Viewer),
+    ("/everynode.v1.Objects/Put", Required::Admin),
+    ("/everynode.v1.Objects/Watch", Required::Viewer),
     ("/everynode.v1.Pods/Delete", Required::Admin),
     ("/everynode.v1.Pods/Get", Required::Viewer),
     ("/everynode.v1.Pods/List", Required::Viewer),
@@ -155,6 +161,13 @@ pub fn node_of<T>(request: &tonic::Request<T>) -> Result<(NodeUid, PeerIdentity)
         }
         _ => Err(Denial::NoCertificate.into()),
     }
+}
+
+/// Whether a request comes from a user with the role admin.
+pub fn is_admin<T>(request: &tonic::Request<T>) -> bool {
+    let info = request.extensions().get::<ConnectInfo>();
+    let peer = info.and_then(|info| info.identity.as_ref()).map(|identity| &identity.peer);
+    peer.is_some_and(|peer| Required::Admin.met_by(peer))
 }
 
 impl Required {

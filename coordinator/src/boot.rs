@@ -14,8 +14,11 @@
 use std::sync::Arc;
 
 use everynode_coordinator_core::{ClusterRecord, Config, Fleet, Record, RestoreError, Write};
+use everynode_manifest::BlobKey;
 use everynode_model::{ClusterId, ReignId, Term};
+use everynode_proto::storage;
 use everynode_store::{KeyValue, Listing, Op, Outcome, Revision, Store, StoreError, Txn};
+use prost::Message as _;
 
 use crate::clock::Clock;
 use crate::driver::Fence;
@@ -23,7 +26,7 @@ use crate::entropy::{Entropy, NoEntropy};
 use crate::pki;
 use crate::pki::store::put as put_authority;
 use crate::pki::{Authority, Pki, PkiError};
-use crate::records::{self, CLUSTER_KEY};
+use crate::records::{self, BLOB_KEY, CLUSTER_KEY};
 use crate::store::verify;
 use crate::store::witness::{Doubt, Witness};
 
@@ -37,6 +40,8 @@ pub struct Booted {
     pub pki: Pki,
     /// Which cluster this is, and whose reign begins.
     pub cluster: ClusterRecord,
+    /// What the content of revisions is salted with.
+    pub blob_key: BlobKey,
 }
 
 /// Why a coordinator can't begin to lead.
@@ -101,7 +106,7 @@ pub async fn boot_again(
     entropy: &Arc<Entropy>,
 ) -> Result<Booted, BootError> {
     let stored = store.list("/", None).await?;
-    let Reign { cluster, txn } = next_reign(&stored, witness, clock, entropy)?;
+    let Reign { cluster, blob_key, txn } = next_reign(&stored, witness, clock, entropy)?;
     // All of it is looked at before anything is written: a store that is not sound stays as it is.
     let fleet = fleet_of(&stored, cluster, config, clock)?;
     let load = || pki::store::load(store, Arc::clone(clock), Arc::clone(entropy));
@@ -112,7 +117,7 @@ pub async fn boot_again(
         None => load().await?,
     };
     tracing::debug!(cluster = %cluster.id, term = %cluster.term, "a reign begins");
-    Ok(Booted { fleet, fence, pki, cluster })
+    Ok(Booted { fleet, fence, pki, cluster, blob_key })
 }
 
 /// The cluster of a store and its authorities, without beginning a reign.
@@ -132,6 +137,7 @@ pub async fn look(
 /// A reign that is not stored yet.
 struct Reign {
     cluster: ClusterRecord,
+    blob_key: BlobKey,
     txn: Txn,
 }
 
@@ -163,7 +169,17 @@ fn next_reign(
         None => return Err(BootError::NoCluster),
     };
     txn.ops.push(put(cluster));
-    Ok(Reign { cluster, txn })
+    let blob_key = match stored.items.iter().find(|item| item.key == BLOB_KEY) {
+        Some(item) => read_blob_key(item)?,
+        None => {
+            let key = entropy.bytes()?;
+            let record = storage::BlobKeyRecord { key: key.to_vec() };
+            let value = record.encode_to_vec().into();
+            txn.ops.push(Op::Put { key: BLOB_KEY.into(), value });
+            BlobKey(key)
+        }
+    };
+    Ok(Reign { cluster, blob_key, txn })
 }
 
 /// What is stored, under the new reign, if it belongs together.
@@ -196,6 +212,12 @@ async fn begin(store: &dyn Store, txn: Txn, revision: Revision) -> Result<Fence,
 
 fn put(cluster: ClusterRecord) -> Op {
     records::encode(&Write::put(Record::Cluster(cluster)))
+}
+
+fn read_blob_key(item: &KeyValue) -> Result<BlobKey, BootError> {
+    let unsound = || BootError::Unsound(format!("{BLOB_KEY} can't be read"));
+    let record = storage::BlobKeyRecord::decode(item.value.as_ref()).map_err(|_| unsound())?;
+    record.key.as_slice().try_into().map(BlobKey).map_err(|_| unsound())
 }
 
 fn read(item: &KeyValue) -> Result<ClusterRecord, BootError> {

@@ -18,6 +18,7 @@ use everynode_proto::v1::cluster_server::ClusterServer;
 use everynode_proto::v1::daemon_sets_server::DaemonSetsServer;
 use everynode_proto::v1::events_server::EventsServer;
 use everynode_proto::v1::nodes_server::NodesServer;
+use everynode_proto::v1::objects_server::ObjectsServer;
 use everynode_proto::v1::pods_server::PodsServer;
 use everynode_proto::v1::tokens_server::TokensServer;
 use everynode_store::Store;
@@ -145,7 +146,7 @@ pub async fn run<L: Listen>(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
     let World { listener, store, clock, entropy, settings } = world;
-    let Booted { fleet, fence, pki, cluster } = booted;
+    let Booted { fleet, fence, pki, cluster, blob_key } = booted;
     let hosts = hosts(&settings.advertise);
     let made = clock.now().wall;
     let tls = Tls::new(pki.issue_server(&hosts)?, &pki.authorities())?;
@@ -164,6 +165,7 @@ pub async fn run<L: Listen>(
         clock: Arc::clone(&clock),
         entropy,
         addresses: settings.advertise,
+        blob_key,
         closing: closing.clone(),
     };
     let (health, routes) = routes(parts, settings.node_certificates)?;
@@ -227,6 +229,7 @@ fn routes(
         .add_service(AgentServer::new(agents).max_decoding_message_size(MAX_MESSAGE))
         .add_service(operators!(DaemonSetsServer))
         .add_service(operators!(NodesServer))
+        .add_service(operators!(ObjectsServer))
         .add_service(operators!(PodsServer))
         .add_service(operators!(EventsServer))
         .add_service(operators!(TokensServer))

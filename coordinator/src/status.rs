@@ -2,7 +2,7 @@
 
 use everynode_coordinator_core::Refusal;
 use everynode_manifest::Rejected;
-use everynode_model::PodKey;
+use everynode_model::{ObjectKey, PodKey};
 use everynode_proto::error::{DOMAIN, refusal};
 use everynode_store::StoreError;
 use tonic::{Code, Status};
@@ -49,6 +49,25 @@ pub(crate) fn refused(why: &Refusal) -> Status {
             (AlreadyExists, "AlreadyExists", format!("{} already exists", set(key)))
         }
         Refusal::SetNotFound(key) => (NotFound, "NotFound", format!("{} not found", set(key))),
+        Refusal::ObjectExists(key) => {
+            (AlreadyExists, "AlreadyExists", format!("{} already exists", object(key)))
+        }
+        Refusal::ObjectNotFound(key) => {
+            (NotFound, "NotFound", format!("{} not found", object(key)))
+        }
+        Refusal::NamespaceTerminating { namespace, what } => (
+            PermissionDenied,
+            "NamespaceTerminating",
+            format!(
+                "{what} is forbidden: unable to create new content in namespace {namespace} because \
+                 it is being terminated"
+            ),
+        ),
+        Refusal::NamespaceBuiltIn(name) => (
+            PermissionDenied,
+            "Forbidden",
+            format!("namespaces {name:?} is forbidden: this namespace may not be deleted"),
+        ),
         Refusal::Conflict { what, detail } => {
             (Aborted, "Conflict", format!("Operation cannot be fulfilled on {what}: {detail}"))
         }
@@ -200,6 +219,10 @@ pub(crate) fn invalid(field: &str, detail: impl std::fmt::Display) -> Status {
 /// What is not there, as kubectl says it.
 pub(crate) fn not_found(resource: &str, name: &str) -> Status {
     refusal(Code::NotFound, "NotFound", format!("{resource} {name:?} not found"))
+}
+
+fn object(key: &ObjectKey) -> String {
+    format!("{} {:?}", key.kind.plural(), key.name)
 }
 
 fn set(key: &PodKey) -> String {

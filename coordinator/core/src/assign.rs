@@ -176,10 +176,17 @@ impl Fleet {
     }
 
     fn bodies(&self, assignment: &Assignment) -> BTreeMap<Digest, Arc<[u8]>> {
-        let body = |item: &everynode_model::Item| {
-            let revision = self.records.sets.get(&item.set)?.revisions.get(&item.revision)?;
-            Some((revision.digest, Arc::clone(&revision.body)))
+        let revision = |item: &everynode_model::Item| {
+            self.records.sets.get(&item.set)?.revisions.get(&item.revision)
         };
-        assignment.items().filter_map(body).collect()
+        let mut bodies = BTreeMap::new();
+        for revision in assignment.items().filter_map(revision) {
+            bodies.insert(revision.digest, Arc::clone(&revision.body));
+            for digest in &revision.blobs {
+                let blob = self.records.blobs.get(digest);
+                bodies.extend(blob.map(|blob| (*digest, Arc::clone(&blob.0))));
+            }
+        }
+        bodies
     }
 }

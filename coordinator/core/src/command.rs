@@ -1,12 +1,14 @@
 //! What can be asked for, and the named reasons for refusing it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use everynode_model::{
-    DaemonSet, Digest, Effect, Labels, NodeName, NodeUid, PodKey, SetUid, Taint, WallTime,
+    DaemonSet, Digest, Effect, Labels, NodeName, NodeUid, ObjectKey, ObjectUid, PodKey, SetUid,
+    Taint, WallTime,
 };
 
-use crate::record::{NodeRecord, SetRecord, TokenRecord, Write};
+use crate::record::{NodeRecord, ObjectRecord, Opaque, SetRecord, TokenRecord, Write};
 
 /// Something that somebody asks for. Ids and secrets were drawn by the shell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +58,44 @@ pub enum Command {
         change_cause: String,
         /// The `resourceVersion` the caller has seen, if it insists on it.
         expected_version: Option<u64>,
+        /// What its revision has of the objects that the template reads.
+        content: Box<Content>,
     },
+    /// Keep content that revisions are about to name. What none names is swept after a while.
+    KeepBlob {
+        /// Its digest.
+        digest: Digest,
+        /// The bytes.
+        blob: Opaque,
+    },
+    /// Create or change a ConfigMap, Secret or Namespace; it has been admitted at the door.
+    PutObject {
+        /// What must, or must not, be there already.
+        mode: PutMode,
+        /// Which.
+        key: ObjectKey,
+        /// The uid it gets if it is new.
+        uid: ObjectUid,
+        /// Its labels.
+        labels: Labels,
+        /// The canonical object.
+        object: Opaque,
+        /// The `resourceVersion` the caller has seen, if it insists on it.
+        expected_version: Option<u64>,
+        /// The DaemonSets that read it, each with the `resourceVersion` at which it was looked at:
+        /// those whose revision becomes another are put by the same transaction.
+        readers: BTreeMap<SetUid, u64>,
+    },
+    /// Delete a ConfigMap, a Secret, or a Namespace with all that is in it. DaemonSets that read it
+    /// keep the content that their revisions have.
+    DeleteObject {
+        /// Which.
+        key: ObjectKey,
+        /// The uid it must have, if the caller insists.
+        uid: Option<ObjectUid>,
+    },
+    /// Follow all of them, or none: one transaction.
+    All(Vec<Command>),
     /// Delete a DaemonSet; its pods are stopped as nodes learn of it.
     DeleteSet {
         /// Its namespace and name.
@@ -110,6 +149,21 @@ pub enum Command {
         /// Of which DaemonSet.
         key: PodKey,
     },
+}
+
+/// What a revision has beside the template: content of ConfigMaps and Secrets, as it was read at the
+/// door.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Content {
+    /// What the body names; kept before.
+    pub blobs: BTreeSet<Digest>,
+    /// What pods can't start without and is not there, one line each.
+    pub missing: Vec<String>,
+    /// The `resourceVersion` of each object that was looked at; `None` where it was not there.
+    pub seen: BTreeMap<ObjectKey, Option<u64>>,
+    /// Objects of which the revision has another content than they have now; `None` where the
+    /// revision stays what it is.
+    pub drifted: Option<BTreeSet<ObjectKey>>,
 }
 
 /// Whether a put creates, changes, or either.
@@ -207,6 +261,19 @@ pub enum Outcome {
         /// Whether it is in reach, so that it will be soon.
         connected: bool,
     },
+    /// The object as it is stored now.
+    Object {
+        /// The record.
+        record: Box<ObjectRecord>,
+        /// Whether it was created.
+        created: bool,
+        /// Whether anything changed.
+        changed: bool,
+    },
+    /// The object is gone; a Namespace as soon as what is in it is.
+    ObjectDeleted(Box<ObjectRecord>),
+    /// What each of several commands led to.
+    All(Vec<Self>),
     /// The node was changed, or was so already.
     Node(Box<NodeRecord>),
     /// Nothing more to say.
@@ -236,6 +303,19 @@ pub enum Refusal {
     SetExists(PodKey),
     /// There is none.
     SetNotFound(PodKey),
+    /// An object of that name is there.
+    ObjectExists(ObjectKey),
+    /// There is none.
+    ObjectNotFound(ObjectKey),
+    /// The namespace is being deleted: nothing can be created in it.
+    NamespaceTerminating {
+        /// Which namespace.
+        namespace: String,
+        /// What was to be created, such as `configmaps "x"`.
+        what: String,
+    },
+    /// The namespace is always there.
+    NamespaceBuiltIn(String),
     /// It is another one than the caller means, or has changed since.
     Conflict {
         /// About what, such as `daemonsets.apps "x"`.

@@ -1,4 +1,5 @@
-//! A DaemonSet's conditions: `Progressing`, `Available`, `Degraded`. Kubernetes never had any for
+//! A DaemonSet's conditions: `Progressing`, `Available`, `Degraded`, and `Pinned` where its revision
+//! has another content than what it reads has now. Kubernetes never had any for
 //! DaemonSets; the reasons are a Deployment's where it has one.
 //!
 //! | `Progressing` | reason |
@@ -20,11 +21,12 @@ pub(crate) type Condition = (String, bool, Reason);
 
 /// See the module.
 pub(crate) fn conditions(records: &SetRecords, head: &GrantHead, tally: &Tally) -> Vec<Condition> {
-    let all = [
+    let mut all = vec![
         ("Progressing", progressing(records, head, tally)),
         ("Available", available(records, tally)),
         ("Degraded", degraded(tally)),
     ];
+    all.extend(pinned(records).map(|reason| ("Pinned", (true, reason))));
     all.into_iter().map(|(name, (holds, reason))| (name.to_owned(), holds, reason)).collect()
 }
 
@@ -69,6 +71,16 @@ fn available(records: &SetRecords, tally: &Tally) -> (bool, Reason) {
         true => (true, Reason::new("MinimumAvailable", have)),
         false => (false, Reason::new("TooFewAvailable", have)),
     }
+}
+
+/// That the revision has another content than the objects it reads have now; only where that is so.
+fn pinned(records: &SetRecords) -> Option<Reason> {
+    let drifted = &records.record.as_ref()?.drifted;
+    let from: Vec<String> =
+        drifted.iter().map(|key| format!("drifted from {} {}", key.kind, key.name)).collect();
+    let until = "its content is that of the revision gone back to, until the template or what it \
+                 reads is next changed";
+    (!from.is_empty()).then(|| Reason::new("Drifted", format!("{}: {until}", from.join(", "))))
 }
 
 fn degraded(tally: &Tally) -> (bool, Reason) {

@@ -26,6 +26,8 @@ pub struct Config {
     pub max_tokens: usize,
     /// How many DaemonSets there may be. 500: a node's assignment is computed by asking each.
     pub max_sets: usize,
+    /// How many ConfigMaps, Secrets and Namespaces there may be. 2,000: four for each DaemonSet.
+    pub max_objects: usize,
     /// How many places of one node are kept track of. 1,000: what [`Self::max_sets`] allows,
     /// twice, so that a set deleted and created again shows both.
     pub max_places: usize,
@@ -59,6 +61,7 @@ impl Default for Config {
             max_nodes: 200_000,
             max_tokens: 1_000,
             max_sets: 500,
+            max_objects: 2_000,
             max_places: 1_000,
             tombstone_age: Duration::from_secs(30 * DAY),
             removal_percent: 10,

@@ -18,7 +18,7 @@
 
 use std::collections::BTreeMap;
 
-use everynode_model::{DaemonSet, NodeUid, Now, PodKey, PodPhase, SetUid, Strategy};
+use everynode_model::{DaemonSet, NodeUid, Now, ObjectKind, PodKey, PodPhase, SetUid, Strategy};
 
 use crate::Fleet;
 use crate::command::{Command, NodeChange, Refusal};
@@ -101,6 +101,16 @@ impl Fleet {
                 Command::Careful(command) => {
                     let inner = self.count(std::slice::from_ref(command), now);
                     count.add(inner);
+                }
+                Command::All(commands) => {
+                    let inner = self.count(commands, now);
+                    count.add(inner);
+                }
+                Command::DeleteObject { key, .. } if key.kind == ObjectKind::Namespace => {
+                    let sets = self.records.keys.keys();
+                    for set in sets.filter(|set| set.namespace() == key.name) {
+                        self.count_delete(set, None, &mut count);
+                    }
                 }
                 Command::PutSet { set, .. } => self.count_put(set, &mut count),
                 Command::DeleteSet { key, uid } => self.count_delete(key, *uid, &mut count),

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use everynode_model::{NodeUid, Now, PodKey, SetUid, Term, Timestamp};
 
 use crate::assign::Desk;
+use crate::blobs::UnusedBlobs;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::events::Events;
@@ -37,6 +38,7 @@ pub struct Fleet {
     /// No rollout step is taken before this.
     pub(crate) window_ends: Timestamp,
     pub(crate) tolerations: Tolerations,
+    pub(crate) unused: UnusedBlobs,
     pub(crate) desk: Desk,
     pub(crate) events: Events,
     pub(crate) changed: BTreeSet<Changed>,
@@ -93,6 +95,7 @@ impl Fleet {
             ripening: BTreeSet::new(),
             window_ends: now.steady.after(config.registration_window),
             tolerations: Tolerations::default(),
+            unused: UnusedBlobs::default(),
             desk: Desk::default(),
             events: Events::new(&config, now.steady),
             changed: BTreeSet::new(),
@@ -135,6 +138,10 @@ impl Fleet {
             self.follow_taints(*node);
             self.changed.insert(Changed::Node(*node));
         }
+        for digest in &touched.blobs {
+            self.unused.follow(*digest, &self.records, self.now.steady);
+        }
+        self.changed.extend(touched.objects.iter().cloned().map(Changed::Object));
         let departed = touched.names.iter().filter_map(|name| self.records.departed.get(name));
         self.changed.extend(departed.flatten().map(|node| Changed::Node(*node)));
         for set in &touched.sets {
@@ -350,6 +357,7 @@ impl Fleet {
         let stored = match &write.record {
             Some(Record::Node(node)) => node.resource_version,
             Some(Record::Set(set)) => set.resource_version,
+            Some(Record::Object(object)) => object.resource_version,
             // What is gone has no version of its own, but watchers must see one pass.
             None => self.version + 1,
             Some(_) => 0,

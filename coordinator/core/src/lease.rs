@@ -74,7 +74,8 @@ impl Fleet {
         let ripens = self.ripening.first().map(|(ripens, _, _)| *ripens);
         let window = Some(self.window_ends).filter(|ends| *ends > self.now.steady);
         let (tolerated, clocks) = (self.tolerations.wake_at(), self.clocks_wake_at());
-        let all = [lease, ripens, window, tolerated, clocks, self.hold_ends()];
+        let unused = self.unused.wake_at().filter(|_| self.records.hold.is_none());
+        let all = [lease, ripens, window, tolerated, clocks, self.hold_ends(), unused];
         all.into_iter().flatten().min()
     }
 

@@ -19,6 +19,7 @@
 pub mod mutation;
 
 mod assign;
+mod blobs;
 mod clock;
 pub mod command;
 mod conditions;
@@ -46,7 +47,7 @@ pub mod view;
 mod views;
 mod why;
 
-pub use command::{Command, Decision, NodeChange, Outcome, PutMode, Refusal};
+pub use command::{Command, Content, Decision, NodeChange, Outcome, PutMode, Refusal};
 pub use config::Config;
 pub use effect::Effect;
 pub use fleet::{Fleet, LAST_TERM, RestoreError};
@@ -55,7 +56,8 @@ pub use observe::{Hello, Observation};
 pub use placement::{Verdict, WhyNot, verdict};
 pub use record::{
     ClusterRecord, EventRecord, EventType, Grant, GrantHead, HoldRecord, InvolvedObject, NodeOrder,
-    NodeRecord, NodeStanding, Record, RecordKey, RevisionRecord, SetRecord, TokenRecord, Write,
+    NodeRecord, NodeStanding, ObjectRecord, Opaque, Record, RecordKey, RevisionRecord, SetRecord,
+    TokenRecord, Write,
 };
 pub use view::{Changed, NodeView, Order, PodView, Readiness, SetStatus, SetView, Why, WhyCount};
 pub use views::PodFilter;

@@ -1,11 +1,12 @@
 //! What is stored. Decisions are durable, observations are not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 use everynode_model::{
-    ClusterId, DaemonSet, Digest, Labels, NodeName, NodeUid, PodKey, ReignId, SetUid, Taint, Term,
-    WallTime,
+    ClusterId, DaemonSet, Digest, Labels, NodeName, NodeUid, ObjectKey, ObjectUid, PodKey, ReignId,
+    SetUid, Taint, Term, WallTime,
 };
 
 /// Which cluster this is and whose reign: raised durably before a coordinator serves.
@@ -124,7 +125,33 @@ pub struct SetRecord {
     pub created_at: WallTime,
     /// The `resourceVersion` of its last stored change.
     pub resource_version: u64,
+    /// Objects of which its revision has another content than they have now, because somebody went
+    /// back to it; until the template or one of the objects it reads is next changed.
+    pub drifted: BTreeSet<ObjectKey>,
 }
+
+/// A stored ConfigMap, Secret or Namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectRecord {
+    /// Its kind, namespace and name.
+    pub key: ObjectKey,
+    /// Its identity across deletion and re-creation.
+    pub uid: ObjectUid,
+    /// Its own labels, for selecting it in lists.
+    pub labels: Labels,
+    /// The object itself: canonical Kubernetes JSON without server-set metadata.
+    pub object: Opaque,
+    /// When it was created.
+    pub created_at: WallTime,
+    /// The `resourceVersion` of its last stored change.
+    pub resource_version: u64,
+    /// Since when a Namespace is being deleted, with all that is in it.
+    pub terminating: Option<WallTime>,
+}
+
+/// Bytes that nothing here understands and that may be secret: shown by their number alone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Opaque(pub Arc<[u8]>);
 
 /// One version of a DaemonSet's template (ControllerRevision).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,6 +170,10 @@ pub struct RevisionRecord {
     pub created_at: WallTime,
     /// `kubernetes.io/change-cause`; empty without one.
     pub change_cause: String,
+    /// The content of ConfigMaps and Secrets that the body names: agents get it with the body.
+    pub blobs: BTreeSet<Digest>,
+    /// What its pods can't start without and was not there, one line each: no rollout leads to it.
+    pub missing: Vec<String>,
 }
 
 /// The rule of a DaemonSet's grants: every node runs [`Self::stable`], but for the exceptions in
@@ -263,6 +294,10 @@ pub enum RecordKey {
     Node(NodeUid),
     /// [`SetRecord`].
     Set(PodKey),
+    /// [`ObjectRecord`].
+    Object(ObjectKey),
+    /// Content that revisions name, under its digest.
+    Blob(Digest),
     /// [`RevisionRecord`].
     Revision(SetUid, Digest),
     /// [`GrantHead`].
@@ -286,6 +321,10 @@ pub enum Record {
     Node(NodeRecord),
     /// A DaemonSet.
     Set(SetRecord),
+    /// A ConfigMap, Secret or Namespace.
+    Object(ObjectRecord),
+    /// Content that revisions name.
+    Blob(Digest, Opaque),
     /// A revision.
     Revision(RevisionRecord),
     /// The rule of a set's grants.
@@ -335,12 +374,31 @@ impl Record {
             Self::Hold(_) => RecordKey::Hold,
             Self::Node(node) => RecordKey::Node(node.uid),
             Self::Set(set) => RecordKey::Set(set.set.key.clone()),
+            Self::Object(object) => RecordKey::Object(object.key.clone()),
+            Self::Blob(digest, _) => RecordKey::Blob(*digest),
             Self::Revision(revision) => RecordKey::Revision(revision.set, revision.digest),
             Self::GrantHead(head) => RecordKey::GrantHead(head.set),
             Self::GrantChunk(set, bucket, _) => RecordKey::GrantChunk(*set, *bucket),
             Self::Token(token) => RecordKey::Token(token.id.clone()),
             Self::Event(event) => RecordKey::Event(event.sequence),
         }
+    }
+}
+
+impl ObjectRecord {
+    /// The `resourceVersion` of what is there without having been created: below all that are given
+    /// away.
+    pub(crate) const IMPLIED: u64 = 1;
+
+    /// Whether it is a namespace that is there without having been created.
+    pub const fn was_never_stored(&self) -> bool {
+        self.resource_version == Self::IMPLIED
+    }
+}
+
+impl fmt::Debug for Opaque {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
     }
 }
 

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use everynode_model::{
-    Assignment, Digest, Intent, Item, NodeName, NodeUid, PodKey, SetUid, WallTime,
+    Assignment, Digest, Intent, Item, NodeName, NodeUid, ObjectKey, PodKey, SetUid, WallTime,
 };
 
 use crate::grants::{Chunk, bucket};
 use crate::placement::verdict;
 use crate::record::{
-    ClusterRecord, Grant, GrantHead, HoldRecord, NodeRecord, NodeStanding, Record, RecordKey,
-    RevisionRecord, SetRecord, TokenRecord, Write,
+    ClusterRecord, Grant, GrantHead, HoldRecord, NodeRecord, NodeStanding, ObjectRecord, Opaque,
+    Record, RecordKey, RevisionRecord, SetRecord, TokenRecord, Write,
 };
 
 /// All records but events, with the indexes that make them quick to find.
@@ -35,6 +35,12 @@ pub(crate) struct Records {
     pub(crate) holds: BTreeSet<(WallTime, NodeUid)>,
     pub(crate) sets: BTreeMap<SetUid, SetRecords>,
     pub(crate) keys: BTreeMap<PodKey, SetUid>,
+    pub(crate) objects: BTreeMap<ObjectKey, Arc<ObjectRecord>>,
+    /// By object, the DaemonSets whose templates read it.
+    pub(crate) readers: BTreeMap<ObjectKey, BTreeSet<SetUid>>,
+    pub(crate) blobs: BTreeMap<Digest, Opaque>,
+    /// How many revisions name a blob.
+    pub(crate) blob_uses: BTreeMap<Digest, u32>,
     pub(crate) tokens: BTreeMap<String, TokenRecord>,
 }
 
@@ -75,6 +81,10 @@ pub(crate) struct Touched {
     pub(crate) hold: bool,
     /// Names that another node has now, or none: those who had them are shown otherwise.
     pub(crate) names: BTreeSet<NodeName>,
+    /// Objects that were written or deleted.
+    pub(crate) objects: BTreeSet<ObjectKey>,
+    /// Blobs that came, or that another number of revisions names.
+    pub(crate) blobs: BTreeSet<Digest>,
 }
 
 /// By what a repeated join is recognised.
@@ -96,6 +106,10 @@ impl Records {
             holds: BTreeSet::new(),
             sets: BTreeMap::new(),
             keys: BTreeMap::new(),
+            objects: BTreeMap::new(),
+            readers: BTreeMap::new(),
+            blobs: BTreeMap::new(),
+            blob_uses: BTreeMap::new(),
             tokens: BTreeMap::new(),
         }
     }
@@ -143,6 +157,10 @@ impl Records {
                 }
             }
             Record::Set(set) => {
+                self.unindex_reader(&set.set.key);
+                for object in &set.set.reads {
+                    self.readers.entry(object.clone()).or_default().insert(set.set.uid);
+                }
                 if let Some(former) = self.keys.insert(set.set.key.clone(), set.set.uid)
                     && former != set.set.uid
                 {
@@ -157,8 +175,20 @@ impl Records {
                 touched.sets.insert(set.set.uid);
             }
             Record::Revision(revision) => {
+                self.count_blobs(&revision.blobs, touched, |uses| *uses += 1);
                 let set = self.sets.entry(revision.set).or_default();
-                set.revisions.insert(revision.digest, Arc::new(revision.clone()));
+                let former = set.revisions.insert(revision.digest, Arc::new(revision.clone()));
+                if let Some(former) = former {
+                    self.count_blobs(&former.blobs, touched, |uses| *uses -= 1);
+                }
+            }
+            Record::Object(object) => {
+                self.objects.insert(object.key.clone(), Arc::new(object.clone()));
+                touched.objects.insert(object.key.clone());
+            }
+            Record::Blob(digest, content) => {
+                self.blobs.insert(*digest, content.clone());
+                touched.blobs.insert(*digest);
             }
             Record::GrantHead(head) => {
                 self.sets.entry(head.set).or_default().head = Some(head.clone());
@@ -181,6 +211,7 @@ impl Records {
                 touched.names.extend(former.map(|node| node.name.clone()));
             }
             RecordKey::Set(key) => {
+                self.unindex_reader(key);
                 if let Some(uid) = self.keys.remove(key) {
                     self.sets.entry(uid).or_default().record = None;
                     touched.sets.insert(uid);
@@ -188,8 +219,19 @@ impl Records {
                 }
             }
             RecordKey::Revision(set, digest) => {
-                self.sets.entry(*set).or_default().revisions.remove(digest);
+                let former = self.sets.entry(*set).or_default().revisions.remove(digest);
+                if let Some(former) = former {
+                    self.count_blobs(&former.blobs, touched, |uses| *uses -= 1);
+                }
                 touched.sets.extend(self.leftover(*set));
+            }
+            RecordKey::Object(key) => {
+                self.objects.remove(key);
+                touched.objects.insert(key.clone());
+            }
+            RecordKey::Blob(digest) => {
+                self.blobs.remove(digest);
+                touched.blobs.insert(*digest);
             }
             RecordKey::GrantHead(set) => {
                 self.sets.entry(*set).or_default().head = None;
@@ -208,6 +250,40 @@ impl Records {
                 touched.hold = true;
             }
             RecordKey::Cluster | RecordKey::Event(_) => {}
+        }
+    }
+
+    /// The set of that name reads nothing any more.
+    fn unindex_reader(&mut self, key: &PodKey) {
+        let uid = self.keys.get(key).copied();
+        let Some((uid, record)) =
+            uid.and_then(|uid| Some((uid, self.sets.get(&uid)?.record.clone()?)))
+        else {
+            return;
+        };
+        for object in &record.set.reads {
+            if let Some(readers) = self.readers.get_mut(object) {
+                readers.remove(&uid);
+                if readers.is_empty() {
+                    self.readers.remove(object);
+                }
+            }
+        }
+    }
+
+    fn count_blobs(
+        &mut self,
+        blobs: &BTreeSet<Digest>,
+        touched: &mut Touched,
+        change: impl Fn(&mut u32),
+    ) {
+        for digest in blobs {
+            let uses = self.blob_uses.entry(*digest).or_default();
+            change(uses);
+            if *uses == 0 {
+                self.blob_uses.remove(digest);
+            }
+            touched.blobs.insert(*digest);
         }
     }
 

@@ -71,7 +71,7 @@ impl Stage {
     pub(crate) fn of(records: &SetRecords, tally: &Tally) -> Option<Self> {
         let set = &records.record.as_ref()?.set;
         let (head, policy) = (records.head.as_ref()?, &set.rollout);
-        if let Some(stopped) = stopped(head, set) {
+        if let Some(stopped) = stopped(records, head, set) {
             return Some(stopped);
         }
         if head.goes_back(set) {
@@ -103,7 +103,7 @@ pub(crate) fn canaries_are_available(stage: &Stage, tally: &Tally) -> bool {
     moved > 0 && tally.moving == 0 && (moved >= *limit || !left)
 }
 
-fn stopped(head: &GrantHead, set: &DaemonSet) -> Option<Stage> {
+fn stopped(records: &SetRecords, head: &GrantHead, set: &DaemonSet) -> Option<Stage> {
     if set.rollout.paused && !mutated!(IgnorePause) {
         let why = "paused by its annotation: everynode rollout resume lets it go on";
         return Some(Stage::Stopped { reason: "RolloutPaused", why: why.into() });
@@ -111,6 +111,11 @@ fn stopped(head: &GrantHead, set: &DaemonSet) -> Option<Stage> {
     let other = head.marks.iter().find(|(mark, _)| *mark != FAILED);
     if let Some((mark, why)) = other {
         return Some(Stage::Stopped { reason: "RolloutHeld", why: format!("{mark}: {why}") });
+    }
+    let missing = records.revisions.get(&head.target).map(|revision| &revision.missing);
+    if let Some(missing) = missing.filter(|missing| !missing.is_empty() && head.is_under_way()) {
+        let why = format!("its pods could not start: {}", missing.join(", "));
+        return Some(Stage::Stopped { reason: "ConfigMissing", why });
     }
     match head.failure() {
         Some(why) if !head.goes_back(set) && head.is_under_way() && !mutated!(IgnoreFailure) => {

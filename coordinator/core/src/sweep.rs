@@ -1,5 +1,6 @@
-//! What no longer means anything: old tombstones and tokens, leftovers of deleted sets, exceptions of
-//! nodes without a place, revisions beyond the history limit.
+//! What no longer means anything: old tombstones and tokens, leftovers of deleted sets and
+//! namespaces, exceptions of nodes without a place, revisions beyond the history limit, content that no
+//! revision names.
 
 use everynode_model::{Now, SetUid};
 
@@ -24,6 +25,9 @@ impl Fleet {
         let ended = self.records.tokens.values();
         let ended = ended.filter(|token| token.expires_at.unix_millis < oldest);
         writes.extend(ended.map(|token| Write::delete(RecordKey::Token(token.id.clone()))));
+
+        writes.extend(self.unused.sweep(now.steady).take(MAX_WRITES));
+        writes.extend(self.namespace_step());
 
         for (uid, records) in &self.records.sets {
             if writes.len() >= MAX_WRITES {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use everynode_model::{
-    Assignment, Digest, Exit, NodeName, NodeUid, PodKey, PodStatus, Reason, SetUid, Stamp,
-    Timestamp,
+    Assignment, Digest, Exit, NodeName, NodeUid, ObjectKey, PodKey, PodStatus, Reason, SetUid,
+    Stamp, Timestamp,
 };
 
 use crate::observe::Hello;
@@ -18,7 +18,7 @@ pub struct Order {
     pub stamp: Stamp,
     /// What to run.
     pub assignment: Assignment,
-    /// The templates of its items, by revision.
+    /// The templates of its items, by revision, and the content that they name, by digest.
     pub bodies: BTreeMap<Digest, Arc<[u8]>>,
 }
 
@@ -156,4 +156,6 @@ pub enum Changed {
     Pod(NodeUid, PodKey),
     /// An event.
     Event(u64),
+    /// A ConfigMap, Secret or Namespace.
+    Object(ObjectKey),
 }

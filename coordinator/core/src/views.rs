@@ -1,12 +1,18 @@
 //! Reading the fleet. Views may walk over it; nothing here is called for an event.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use everynode_model::{Digest, NodeName, NodeUid, PodKey, PodStatus, Reason, SetUid, pod_name};
+use everynode_model::{
+    BUILT_IN_NAMESPACES, Digest, NodeName, NodeUid, ObjectKey, ObjectKind, ObjectUid, PodKey,
+    PodStatus, Reason, SetUid, WallTime, pod_name,
+};
 
 use crate::Fleet;
 use crate::conditions::conditions;
-use crate::record::{EventRecord, NodeRecord, RevisionRecord, TokenRecord};
+use crate::record::{
+    EventRecord, NodeRecord, ObjectRecord, Opaque, RevisionRecord, SetRecord, TokenRecord,
+};
 use crate::records::Place;
 use crate::seen::Seen;
 use crate::status::Tally;
@@ -101,6 +107,72 @@ impl Fleet {
         let mut all: Vec<_> = all.into_iter().flatten().collect();
         all.sort_by_key(|revision| revision.number);
         all
+    }
+
+    /// The object of that key. A namespace is also there where something is in it.
+    pub fn object(&self, key: &ObjectKey) -> Option<ObjectRecord> {
+        let record = self.records.objects.get(key).map(|record| ObjectRecord::clone(record));
+        record.or_else(|| self.implied(key))
+    }
+
+    /// The objects of a kind, in a namespace or in all, by namespace and name.
+    pub fn objects(&self, kind: ObjectKind, namespace: Option<&str>) -> Vec<ObjectRecord> {
+        let all = self.records.objects.values().filter(|record| record.key.kind == kind);
+        let mut all: BTreeMap<ObjectKey, ObjectRecord> =
+            all.map(|record| (record.key.clone(), ObjectRecord::clone(record))).collect();
+        if kind == ObjectKind::Namespace {
+            let named = self.records.keys.keys().map(PodKey::namespace);
+            let named = named.chain(BUILT_IN_NAMESPACES).map(ObjectKey::namespace);
+            for key in named.collect::<BTreeSet<_>>() {
+                let implied = self.implied(&key).filter(|_| !all.contains_key(&key));
+                all.extend(implied.map(|record| (key, record)));
+            }
+        }
+        let named =
+            |record: &ObjectRecord| namespace.is_none_or(|only| only == record.key.namespace);
+        all.into_values().filter(named).collect()
+    }
+
+    /// What is stored of the DaemonSets whose templates read this object.
+    pub fn readers(&self, key: &ObjectKey) -> Vec<Arc<SetRecord>> {
+        let readers = self.records.readers.get(key).into_iter().flatten();
+        readers.filter_map(|uid| self.records.sets.get(uid)?.record.clone()).collect()
+    }
+
+    /// Whether this content is kept.
+    pub fn has_blob(&self, digest: Digest) -> bool {
+        self.records.blobs.contains_key(&digest)
+    }
+
+    /// Kept content.
+    pub fn blob(&self, digest: Digest) -> Option<Opaque> {
+        self.records.blobs.get(&digest).cloned()
+    }
+
+    pub(crate) fn is_empty_namespace(&self, name: &str) -> bool {
+        let sets = self.records.keys.keys().any(|key| key.namespace() == name);
+        !sets && !self.records.objects.keys().any(|key| key.namespace == name)
+    }
+
+    /// A namespace that nobody has created: built in, or from before namespaces were objects.
+    fn implied(&self, key: &ObjectKey) -> Option<ObjectRecord> {
+        let name = key.name.as_str();
+        let there = BUILT_IN_NAMESPACES.contains(&name) || !self.is_empty_namespace(name);
+        let label = ("kubernetes.io/metadata.name".to_owned(), name.to_owned());
+        let object = format!(
+            r#"{{"apiVersion":"v1","kind":"Namespace","metadata":{{"labels":{{"{}":"{name}"}},"name":"{name}"}}}}"#,
+            label.0
+        );
+        (key.kind == ObjectKind::Namespace && there).then(|| ObjectRecord {
+            key: key.clone(),
+            // The same each time, and for each cluster: there is nothing else it could be.
+            uid: ObjectUid::from_name(self.records.cluster.id, name),
+            labels: [label].into(),
+            object: Opaque(object.into_bytes().into()),
+            created_at: WallTime::default(),
+            resource_version: ObjectRecord::IMPLIED,
+            terminating: None,
+        })
     }
 
     /// The join tokens, by id.

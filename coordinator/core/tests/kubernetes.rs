@@ -12,7 +12,7 @@ use everynode_model::{
     DaemonSet, Effect, IntOrPercent, NodeSelectorTerm, Operator, Placement, PodPhase, Requirement,
     Strategy, Taint, Toleration, TolerationOperator,
 };
-use world::{LONG, World, daemon_set, id, key, labels, name, revision};
+use world::{LONG, World, create_namespace, daemon_set, id, key, labels, name, revision};
 
 fn rolling(max_unavailable: IntOrPercent) -> DaemonSet {
     DaemonSet { strategy: Strategy::RollingUpdate { max_unavailable }, ..daemon_set("a", 1, "1") }
@@ -184,6 +184,7 @@ fn get_unavailable_numbers() {
 #[test]
 fn controlled_histories_are_a_sets_own() {
     let mut world = running(1, &daemon_set("a", 1, "1"));
+    world.follow(&create_namespace("other")).unwrap();
     let other = DaemonSet {
         key: everynode_model::PodKey::new("other", "a").unwrap(),
         ..daemon_set("a", 2, "1")

@@ -15,7 +15,7 @@ use crate::normal::normal_form;
 use crate::rollout::policy;
 use crate::selector::{selector, term};
 use crate::typed::read_typed;
-use crate::{FieldError, FieldPath, needed_features};
+use crate::{FieldError, FieldPath, needed_features, uses};
 
 /// Why a stored object is not the DaemonSet it should be; it did not come through [`crate::admit()`].
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +80,7 @@ pub fn daemon_set_from(
         history_limit: history.map_err(|_| unusable("spec.revisionHistoryLimit"))?,
         revision,
         features: needed_features(template),
+        reads: uses(template, namespace).into_keys().collect(),
     })
 }
 

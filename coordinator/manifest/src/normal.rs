@@ -272,7 +272,7 @@ fn insert_if_any(fields: &mut Map<String, Value>, name: &str, value: Option<Valu
 }
 
 /// Writes compact JSON with sorted keys, whatever order `serde_json`'s maps are built to have.
-fn write_sorted(value: &Value, out: &mut String) {
+pub(crate) fn write_sorted(value: &Value, out: &mut String) {
     match value {
         Value::Object(fields) => {
             let mut fields: Vec<(&String, &Value)> = fields.iter().collect();

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use everynode_model::{Labels, ObjectKey, ObjectKind};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -12,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::admit::{Identity, without_what_is_not_kept};
+use crate::admit::{Identity, LAST_APPLIED, without_what_is_not_kept};
 use crate::check::Check;
 use crate::typed::read_typed;
 use crate::validate::{check_metadata, check_named, syntax};
@@ -34,29 +35,16 @@ const SEALED: &str = "field is immutable when `immutable` is set";
 /// The label by which Kubernetes lets a namespace be selected by its name.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
-/// A kind of object that is kept beside DaemonSets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ObjectKind {
-    /// Configuration, by keys.
-    ConfigMap,
-    /// The same, whose values are shown to few.
-    Secret,
-    /// What names are unique in.
-    Namespace,
-}
-
 /// A ConfigMap, Secret or Namespace that passed the door.
 #[derive(Clone, PartialEq)]
 pub struct AdmittedObject {
-    /// Which of the three.
-    pub kind: ObjectKind,
+    /// Its kind, namespace and name.
+    pub key: ObjectKey,
+    /// Its labels.
+    pub labels: Labels,
     /// The canonical object; admitting it again gives the same. A Secret's `stringData` is part of
     /// its `data`.
     pub object: Value,
-    /// Its namespace; empty for a Namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
     /// What will not work as the writer may think.
     pub warnings: Vec<Warning>,
 }
@@ -67,7 +55,7 @@ pub struct AdmittedObject {
 /// When it is an object of another kind, or breaks a rule; then all the rules it breaks are told.
 pub fn admit_object(value: &Value) -> Result<AdmittedObject, Rejected> {
     let identity = Identity::of(value);
-    let kind = ObjectKind::of(&identity)?;
+    let kind = kind_of(&identity)?;
     let mut object = value.clone();
     let warnings = without_what_is_not_kept(&mut object);
     if let Some(fields) = object.as_object_mut() {
@@ -85,13 +73,8 @@ pub fn admit_object(value: &Value) -> Result<AdmittedObject, Rejected> {
         identity.invalid(errors)
     })?;
     let namespace = metadata.namespace.unwrap_or_default();
-    Ok(AdmittedObject {
-        kind,
-        object,
-        namespace,
-        name: metadata.name.unwrap_or_default(),
-        warnings,
-    })
+    let key = ObjectKey { kind, namespace, name: metadata.name.unwrap_or_default() };
+    Ok(AdmittedObject { key, labels: metadata.labels.unwrap_or_default(), object, warnings })
 }
 
 /// Admits `new` in place of `old` (a canonical object of the same kind, namespace and name).
@@ -120,25 +103,34 @@ pub fn admit_object_update(old: &Value, new: &Value) -> Result<AdmittedObject, R
     }
 }
 
-impl ObjectKind {
-    fn of(identity: &Identity<'_>) -> Result<Self, Rejected> {
-        let kind = match identity.kind {
-            "ConfigMap" => Self::ConfigMap,
-            "Secret" => Self::Secret,
-            "Namespace" => Self::Namespace,
-            other => {
-                return Err(Rejected::OtherKind {
-                    kind: other.into(),
-                    name: identity.name.into(),
-                    workload: false,
-                    daemon_set_like: false,
-                });
-            }
-        };
-        let mut check = Check::default();
-        check.one_of(FieldPath::fields("apiVersion"), identity.api_version, &["v1"]);
-        if check.errors.is_empty() { Ok(kind) } else { Err(identity.invalid(check.errors)) }
+/// Takes a Secret's values out of it: each is told by its length, in words that no base64 is, so that
+/// what is shown can't be put back by mistake.
+pub fn redact_secret(secret: &mut Value) {
+    use base64::Engine as _;
+    let values = secret.get_mut("data").and_then(Value::as_object_mut);
+    for value in values.into_iter().flat_map(serde_json::Map::values_mut) {
+        let decoded = base64::prelude::BASE64_STANDARD.decode(value.as_str().unwrap_or_default());
+        *value = format!("<redacted: {} bytes>", decoded.map_or(0, |bytes| bytes.len())).into();
     }
+    // The file that was applied has them, too.
+    let annotations = secret.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut);
+    if let Some(annotations) = annotations {
+        annotations.remove(LAST_APPLIED);
+    }
+}
+
+fn kind_of(identity: &Identity<'_>) -> Result<ObjectKind, Rejected> {
+    let Some(kind) = ObjectKind::parse(identity.kind) else {
+        return Err(Rejected::OtherKind {
+            kind: identity.kind.into(),
+            name: identity.name.into(),
+            workload: false,
+            daemon_set_like: false,
+        });
+    };
+    let mut check = Check::default();
+    check.one_of(FieldPath::fields("apiVersion"), identity.api_version, &["v1"]);
+    if check.errors.is_empty() { Ok(kind) } else { Err(identity.invalid(check.errors)) }
 }
 
 /// Reads `object`, lets `judge` fill in defaults and check, and gives it back as JSON.
@@ -288,9 +280,9 @@ fn redact(error: &mut FieldError) {
 impl fmt::Debug for AdmittedObject {
     /// Without the object: it may be a Secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, namespace, name, warnings, object: _ } = self;
+        let Self { key, labels, warnings, object: _ } = self;
         let mut shown = f.debug_struct("AdmittedObject");
-        shown.field("kind", kind).field("namespace", namespace).field("name", name);
+        shown.field("key", key).field("labels", labels);
         shown.field("warnings", warnings).finish_non_exhaustive()
     }
 }

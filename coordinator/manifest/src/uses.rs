@@ -1,71 +1,122 @@
-//! Which ConfigMaps and Secrets the pods of a template read: by variables, or by files.
+//! Which ConfigMaps and Secrets the pods of a template read, and what of them: by variables, or by
+//! files.
 //!
 //! Secrets for pulling images are none of these: no container sees them.
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, PodTemplateSpec, Volume};
+use everynode_model::{ObjectKey, ObjectKind};
+use k8s_openapi::api::core::v1::{Container, KeyToPath, PodTemplateSpec, Volume};
 use serde_json::Value;
 
-use crate::ObjectKind;
 use crate::typed::read_typed;
 
-/// The objects that a template uses, by kind and name in its own namespace; `true` where a pod
-/// can't start without it. One that is used both ways is needed.
-pub type Uses = BTreeMap<(ObjectKind, String), bool>;
+/// What a template reads, by object.
+pub type Uses = BTreeMap<ObjectKey, Use>;
 
-/// What the pods of `template` (of a canonical object) read.
-pub fn uses(template: &Value) -> Uses {
-    let mut uses = Uses::new();
+/// What is read of one object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Use {
+    /// Whether no pod can start without the object.
+    pub needed: bool,
+    /// Whether all of it is read.
+    pub whole: bool,
+    /// The keys that are named; `true` where no pod can start without it.
+    pub keys: BTreeMap<String, bool>,
+}
+
+/// What the pods of `template` (of a canonical object) in `namespace` read.
+pub fn uses(template: &Value, namespace: &str) -> Uses {
+    let mut noted = Noted { namespace, uses: Uses::new() };
     let read = read_typed::<PodTemplateSpec>(template).value;
-    let Some(pod) = read.and_then(|template| template.spec) else { return uses };
-    let first = pod.init_containers.iter().flatten();
-    first.chain(&pod.containers).for_each(|container| of_container(&mut uses, container));
-    pod.volumes.iter().flatten().for_each(|volume| of_volume(&mut uses, volume));
-    uses
+    if let Some(pod) = read.and_then(|template| template.spec) {
+        let first = pod.init_containers.iter().flatten();
+        first.chain(&pod.containers).for_each(|container| noted.container(container));
+        pod.volumes.iter().flatten().for_each(|volume| noted.volume(volume));
+    }
+    noted.uses
 }
 
-fn of_container(uses: &mut Uses, container: &Container) {
-    for from in container.env.iter().flatten().filter_map(|env| env.value_from.as_ref()) {
-        if let Some(key) = &from.config_map_key_ref {
-            note(uses, ObjectKind::ConfigMap, &key.name, key.optional);
-        }
-        if let Some(key) = &from.secret_key_ref {
-            note(uses, ObjectKind::Secret, &key.name, key.optional);
-        }
-    }
-    for from in container.env_from.iter().flatten() {
-        if let Some(source) = &from.config_map_ref {
-            note(uses, ObjectKind::ConfigMap, &source.name, source.optional);
-        }
-        if let Some(source) = &from.secret_ref {
-            note(uses, ObjectKind::Secret, &source.name, source.optional);
-        }
-    }
+struct Noted<'a> {
+    namespace: &'a str,
+    uses: Uses,
 }
 
-fn of_volume(uses: &mut Uses, volume: &Volume) {
-    if let Some(source) = &volume.config_map {
-        note(uses, ObjectKind::ConfigMap, &source.name, source.optional);
-    }
-    if let Some(source) = &volume.secret {
-        let name = source.secret_name.as_deref().unwrap_or_default();
-        note(uses, ObjectKind::Secret, name, source.optional);
-    }
-    let projected = volume.projected.iter().flat_map(|projected| &projected.sources);
-    for source in projected.flatten() {
-        if let Some(source) = &source.config_map {
-            note(uses, ObjectKind::ConfigMap, &source.name, source.optional);
+impl Noted<'_> {
+    fn container(&mut self, container: &Container) {
+        for from in container.env.iter().flatten().filter_map(|env| env.value_from.as_ref()) {
+            if let Some(from) = &from.config_map_key_ref {
+                self.key(ObjectKind::ConfigMap, &from.name, &from.key, from.optional);
+            }
+            if let Some(from) = &from.secret_key_ref {
+                self.key(ObjectKind::Secret, &from.name, &from.key, from.optional);
+            }
         }
-        if let Some(source) = &source.secret {
-            note(uses, ObjectKind::Secret, &source.name, source.optional);
+        for from in container.env_from.iter().flatten() {
+            if let Some(source) = &from.config_map_ref {
+                self.whole(ObjectKind::ConfigMap, &source.name, source.optional);
+            }
+            if let Some(source) = &from.secret_ref {
+                self.whole(ObjectKind::Secret, &source.name, source.optional);
+            }
         }
     }
-}
 
-fn note(uses: &mut Uses, kind: ObjectKind, name: &str, optional: Option<bool>) {
-    // Kubernetes' types have an empty name where none is given: there is no such object.
-    if !name.is_empty() {
-        *uses.entry((kind, name.into())).or_default() |= optional != Some(true);
+    fn volume(&mut self, volume: &Volume) {
+        use ObjectKind::{ConfigMap, Secret};
+        if let Some(source) = &volume.config_map {
+            self.files(ConfigMap, &source.name, source.items.as_deref(), source.optional);
+        }
+        if let Some(source) = &volume.secret {
+            let name = source.secret_name.as_deref().unwrap_or_default();
+            self.files(Secret, name, source.items.as_deref(), source.optional);
+        }
+        let projected = volume.projected.iter().flat_map(|projected| &projected.sources);
+        for source in projected.flatten() {
+            if let Some(source) = &source.config_map {
+                self.files(ConfigMap, &source.name, source.items.as_deref(), source.optional);
+            }
+            if let Some(source) = &source.secret {
+                self.files(Secret, &source.name, source.items.as_deref(), source.optional);
+            }
+        }
+    }
+
+    fn files(
+        &mut self,
+        kind: ObjectKind,
+        name: &str,
+        items: Option<&[KeyToPath]>,
+        optional: Option<bool>,
+    ) {
+        match items {
+            None | Some([]) => self.whole(kind, name, optional),
+            Some(items) => {
+                items.iter().for_each(|item| self.key(kind, name, &item.key, optional));
+            }
+        }
+    }
+
+    fn whole(&mut self, kind: ObjectKind, name: &str, optional: Option<bool>) {
+        if let Some(of) = self.of(kind, name, optional) {
+            of.whole = true;
+        }
+    }
+
+    fn key(&mut self, kind: ObjectKind, name: &str, key: &str, optional: Option<bool>) {
+        if let Some(of) = self.of(kind, name, optional) {
+            *of.keys.entry(key.to_owned()).or_default() |= optional != Some(true);
+        }
+    }
+
+    fn of(&mut self, kind: ObjectKind, name: &str, optional: Option<bool>) -> Option<&mut Use> {
+        // Kubernetes' types have an empty name where none is given: there is no such object.
+        if name.is_empty() {
+            return None;
+        }
+        let key = ObjectKey { kind, namespace: self.namespace.to_owned(), name: name.to_owned() };
+        let of = self.uses.entry(key).or_default();
+        of.needed |= optional != Some(true);
+        Some(of)
     }
 }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
-use everynode_manifest::{ObjectKind, admit_object, admit_object_update, uses};
+use everynode_manifest::{admit_object, admit_object_update, redact_secret, uses};
 use serde_json::{Value, json};
 
 /// An object named `a` with these further fields.
@@ -99,10 +99,10 @@ fn defaults_are_filled_in_and_admitting_again_gives_the_same() {
     assert_eq!(admitted.object["data"], json!({"k": "bmV3"}), "what stringData says counts");
     assert_eq!(admitted.object.get("stringData"), None);
     assert_eq!(admitted.object["type"], "Opaque");
-    assert_eq!((admitted.namespace.as_str(), admitted.name.as_str()), ("default", "a"));
+    assert_eq!((admitted.key.namespace.as_str(), admitted.key.name.as_str()), ("default", "a"));
     let namespace = admit_object(&object("Namespace", json!({"spec": {}, "status": {}}))).unwrap();
     assert_eq!(namespace.object["metadata"]["labels"]["kubernetes.io/metadata.name"], "a");
-    assert_eq!(namespace.namespace, "");
+    assert_eq!(namespace.key.namespace, "");
     for admitted in [admitted, namespace] {
         assert_eq!(admit_object(&admitted.object).unwrap(), admitted);
     }
@@ -137,12 +137,33 @@ fn a_template_uses_what_its_variables_and_volumes_name() {
         ],
         "imagePullSecrets": [{"name": "registry"}],
     }});
-    let expected = [
-        ((ObjectKind::ConfigMap, "both".to_owned()), true),
-        ((ObjectKind::ConfigMap, "from".to_owned()), true),
-        ((ObjectKind::Secret, "files".to_owned()), false),
-        ((ObjectKind::Secret, "key".to_owned()), true),
-        ((ObjectKind::Secret, "part".to_owned()), true),
-    ];
-    assert_eq!(uses(&template), expected.into());
+    let used = uses(&template, "n");
+    let told: Vec<String> = used
+        .iter()
+        .map(|(at, of)| {
+            let keys: Vec<_> = of.keys.keys().map(String::as_str).collect();
+            format!("{at} {} {} {}", of.needed, of.whole, keys.join(","))
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "ConfigMap n/both true true k",
+            "ConfigMap n/from true true ",
+            "Secret n/files false true ",
+            "Secret n/key true false k",
+            "Secret n/part true true ",
+        ]
+    );
+}
+
+#[test]
+fn a_secret_is_shown_by_lengths() {
+    let mut secret = object("Secret", json!({"data": {"k": "aHVudGVyMg==", "e": ""}}));
+    secret["metadata"]["annotations"] =
+        json!({"kubectl.kubernetes.io/last-applied-configuration": "hunter2", "mine": "x"});
+    redact_secret(&mut secret);
+    assert_eq!(secret["data"], json!({"k": "<redacted: 7 bytes>", "e": "<redacted: 0 bytes>"}));
+    assert_eq!(secret["metadata"]["annotations"], json!({"mine": "x"}));
+    assert!(!said(admit_object(&secret)).is_empty(), "what is shown can't be put back");
 }

@@ -5,9 +5,12 @@ use std::fmt::Display;
 
 use everynode_coordinator_core::{
     ClusterRecord, EventRecord, EventType, Grant, GrantHead, HoldRecord, InvolvedObject, NodeOrder,
-    NodeRecord, NodeStanding, Record, RecordKey, RevisionRecord, SetRecord, TokenRecord,
+    NodeRecord, NodeStanding, ObjectRecord, Opaque, Record, RecordKey, RevisionRecord, SetRecord,
+    TokenRecord,
 };
-use everynode_model::{Digest, NodeName, NodeUid, PodKey, SetUid, Term, WallTime};
+use everynode_model::{
+    Digest, NodeName, NodeUid, ObjectKey, ObjectKind, PodKey, SetUid, Term, WallTime,
+};
 use everynode_proto::storage;
 use everynode_proto::storage::node_record::{Order, Standing};
 use prost::Message;
@@ -39,7 +42,14 @@ pub(super) fn value(key: &RecordKey, bytes: &[u8]) -> Result<Record, DecodeError
         RecordKey::Hold => Record::Hold(hold(&read(bytes)?)),
         RecordKey::Node(uid) => Record::Node(node(*uid, read(bytes)?)?),
         RecordKey::Set(key) => Record::Set(set(key, read(bytes)?)?),
-        RecordKey::Revision(set, digest) => Record::Revision(revision(*set, *digest, read(bytes)?)),
+        RecordKey::Object(key) => Record::Object(object(key, read(bytes)?)?),
+        RecordKey::Blob(digest) => {
+            let stored: storage::BlobRecord = read(bytes)?;
+            Record::Blob(*digest, Opaque(stored.content.into()))
+        }
+        RecordKey::Revision(set, digest) => {
+            Record::Revision(revision(*set, *digest, read(bytes)?)?)
+        }
         RecordKey::GrantHead(set) => Record::GrantHead(grant_head(*set, read(bytes)?)?),
         RecordKey::GrantChunk(set, number) => {
             Record::GrantChunk(*set, *number, grant_chunk(&read(bytes)?)?)
@@ -142,19 +152,53 @@ fn set(key: &PodKey, stored: storage::SetRecord) -> Result<SetRecord, DecodeErro
         object: stored.object.into(),
         created_at: at(stored.created_at_millis),
         resource_version: stored.resource_version,
+        drifted: stored.drifted.iter().map(object_key).collect::<Result<_, _>>()?,
     })
 }
 
-fn revision(set: SetUid, digest: Digest, stored: storage::RevisionRecord) -> RevisionRecord {
-    RevisionRecord {
+fn object_key(stored: &storage::ObjectRef) -> Result<ObjectKey, DecodeError> {
+    let kind = ObjectKind::parse(&stored.kind)
+        .ok_or_else(|| DecodeError::field("drifted", "not a kind this version knows"))?;
+    Ok(ObjectKey { kind, namespace: stored.namespace.clone(), name: stored.name.clone() })
+}
+
+fn object(key: &ObjectKey, stored: storage::ObjectRecord) -> Result<ObjectRecord, DecodeError> {
+    let object: serde_json::Value = serde_json::from_slice(&stored.object)
+        // Where in a Secret it is damaged is told, what stands there is not.
+        .map_err(|error| {
+            DecodeError::field("object", format!("not JSON, column {}", error.column()))
+        })?;
+    let labels = object.pointer("/metadata/labels").and_then(serde_json::Value::as_object);
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let labels = labels.into_iter().flatten().map(|(key, value)| (key.clone(), text(value)));
+    Ok(ObjectRecord {
+        key: key.clone(),
+        uid: self::text("uid", &stored.uid)?,
+        labels: labels.collect(),
+        object: Opaque(stored.object.into()),
+        created_at: at(stored.created_at_millis),
+        resource_version: stored.resource_version,
+        terminating: stored.terminating_millis.map(at),
+    })
+}
+
+fn revision(
+    set: SetUid,
+    digest: Digest,
+    stored: storage::RevisionRecord,
+) -> Result<RevisionRecord, DecodeError> {
+    let blobs = stored.blobs.iter().map(|bytes| self::digest("blobs", bytes));
+    Ok(RevisionRecord {
         set,
         digest,
+        blobs: blobs.collect::<Result<_, _>>()?,
+        missing: stored.missing,
         number: stored.number,
         body: stored.body.into(),
         normal_form: stored.normal_form,
         created_at: at(stored.created_at_millis),
         change_cause: stored.change_cause,
-    }
+    })
 }
 
 fn grant_head(set: SetUid, stored: storage::GrantHead) -> Result<GrantHead, DecodeError> {

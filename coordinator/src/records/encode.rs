@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use everynode_coordinator_core::{
     ClusterRecord, EventRecord, EventType, Grant, GrantHead, HoldRecord, NodeOrder, NodeRecord,
-    NodeStanding, Record, RevisionRecord, SetRecord, TokenRecord,
+    NodeStanding, ObjectRecord, Record, RevisionRecord, SetRecord, TokenRecord,
 };
-use everynode_model::{Digest, NodeName, NodeUid};
+use everynode_model::{Digest, NodeName, NodeUid, ObjectKey};
 use everynode_proto::storage;
 use everynode_proto::storage::node_record::{Order, Standing};
 use prost::Message as _;
@@ -18,6 +18,10 @@ pub(super) fn value(record: &Record) -> Vec<u8> {
         Record::Hold(hold) => self::hold(hold).encode_to_vec(),
         Record::Node(node) => self::node(node).encode_to_vec(),
         Record::Set(set) => self::set(set).encode_to_vec(),
+        Record::Object(object) => self::object(object).encode_to_vec(),
+        Record::Blob(_, content) => {
+            storage::BlobRecord { content: content.0.to_vec() }.encode_to_vec()
+        }
         Record::Revision(revision) => self::revision(revision).encode_to_vec(),
         Record::GrantHead(head) => self::grant_head(head).encode_to_vec(),
         Record::GrantChunk(_, _, grants) => grant_chunk(grants).encode_to_vec(),
@@ -86,6 +90,25 @@ fn set(set: &SetRecord) -> storage::SetRecord {
         created_at_millis: set.created_at.unix_millis,
         resource_version: set.resource_version,
         revision: bytes(set.set.revision),
+        drifted: set.drifted.iter().map(object_ref).collect(),
+    }
+}
+
+fn object_ref(key: &ObjectKey) -> storage::ObjectRef {
+    storage::ObjectRef {
+        kind: key.kind.to_string(),
+        namespace: key.namespace.clone(),
+        name: key.name.clone(),
+    }
+}
+
+fn object(object: &ObjectRecord) -> storage::ObjectRecord {
+    storage::ObjectRecord {
+        uid: object.uid.to_string(),
+        object: object.object.0.to_vec(),
+        created_at_millis: object.created_at.unix_millis,
+        resource_version: object.resource_version,
+        terminating_millis: object.terminating.map(|since| since.unix_millis),
     }
 }
 
@@ -96,6 +119,8 @@ fn revision(revision: &RevisionRecord) -> storage::RevisionRecord {
         normal_form: revision.normal_form,
         created_at_millis: revision.created_at.unix_millis,
         change_cause: revision.change_cause.clone(),
+        blobs: revision.blobs.iter().copied().map(bytes).collect(),
+        missing: revision.missing.clone(),
     }
 }
 

@@ -1,13 +1,16 @@
 //! Where each record is stored; the table stands in `storage.proto`.
 
 use everynode_coordinator_core::RecordKey;
-use everynode_model::PodKey;
+use everynode_model::{ObjectKey, ObjectKind, PodKey};
 
 use super::DecodeError;
 use crate::pki::store::PREFIX as AUTHORITIES;
 
 /// Where the cluster's record is stored; its revision is what every commit is fenced by.
 pub const CLUSTER_KEY: &str = "/cluster";
+
+/// What blobs are salted with.
+pub const BLOB_KEY: &str = "/blob-key";
 
 /// What a stored key is.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,6 +30,11 @@ pub(super) fn path(key: &RecordKey) -> String {
         RecordKey::Hold => "/hold".into(),
         RecordKey::Node(uid) => format!("/nodes/{uid}"),
         RecordKey::Set(key) => format!("/daemonsets/{}/{}", key.namespace(), key.name()),
+        RecordKey::Object(key) => match key.kind {
+            ObjectKind::Namespace => format!("/objects/namespaces/{}", key.name),
+            kind => format!("/objects/{}/{}/{}", kind.plural(), key.namespace, key.name),
+        },
+        RecordKey::Blob(digest) => format!("/blobs/{digest}"),
         RecordKey::Revision(set, digest) => format!("/revisions/{set}/{digest}"),
         RecordKey::GrantHead(set) => format!("/grants/{set}/head"),
         RecordKey::GrantChunk(set, number) => format!("/grants/{set}/chunk/{number:02}"),
@@ -38,7 +46,7 @@ pub(super) fn path(key: &RecordKey) -> String {
 
 /// What is stored at a path.
 pub(super) fn parse(path: &str) -> Result<Place, DecodeError> {
-    if path.starts_with(AUTHORITIES) {
+    if path.starts_with(AUTHORITIES) || path == BLOB_KEY {
         return Ok(Place::Elsewhere);
     }
     let parts: Vec<&str> = path.split('/').collect();
@@ -49,6 +57,16 @@ pub(super) fn parse(path: &str) -> Result<Place, DecodeError> {
         ["", "daemonsets", namespace, name] => {
             RecordKey::Set(PodKey::new(namespace, name).map_err(DecodeError::key)?)
         }
+        ["", "objects", "namespaces", name] => RecordKey::Object(ObjectKey::namespace(name)),
+        ["", "objects", kind, namespace, name] => match kind_of(kind) {
+            Some(kind) => RecordKey::Object(ObjectKey {
+                kind,
+                namespace: (*namespace).to_owned(),
+                name: (*name).to_owned(),
+            }),
+            None => return Ok(Place::Unknown),
+        },
+        ["", "blobs", digest] => RecordKey::Blob(part(digest)?),
         ["", "revisions", set, digest] => RecordKey::Revision(part(set)?, part(digest)?),
         ["", "grants", set, "head"] => RecordKey::GrantHead(part(set)?),
         ["", "grants", set, "chunk", number] => RecordKey::GrantChunk(part(set)?, part(number)?),
@@ -57,6 +75,10 @@ pub(super) fn parse(path: &str) -> Result<Place, DecodeError> {
         _ => return Ok(Place::Unknown),
     };
     Ok(Place::Record(key))
+}
+
+fn kind_of(plural: &str) -> Option<ObjectKind> {
+    ObjectKind::ALL.into_iter().find(|kind| kind.plural() == plural)
 }
 
 fn part<T: std::str::FromStr>(text: &str) -> Result<T, DecodeError>

@@ -12,7 +12,7 @@ use everynode_coordinator_core::{Record, Write};
 use everynode_store::{KeyValue, Listing, Op, Store, StoreError};
 
 pub use decode::DecodeError;
-pub use key::CLUSTER_KEY;
+pub use key::{BLOB_KEY, CLUSTER_KEY};
 
 use self::key::Place;
 

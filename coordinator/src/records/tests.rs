@@ -2,10 +2,12 @@ use std::collections::BTreeMap;
 
 use everynode_coordinator_core::{
     ClusterRecord, EventRecord, EventType, Grant, GrantHead, HoldRecord, InvolvedObject,
-    NodeRecord, NodeStanding, RecordKey, RevisionRecord, SetRecord, TokenRecord,
+    NodeRecord, NodeStanding, ObjectRecord, Opaque, RecordKey, RevisionRecord, SetRecord,
+    TokenRecord,
 };
 use everynode_model::{
-    ClusterId, Digest, NodeName, NodeUid, PodKey, ReignId, SetUid, Term, WallTime,
+    ClusterId, Digest, NodeName, NodeUid, ObjectKey, ObjectKind, ObjectUid, PodKey, ReignId,
+    SetUid, Term, WallTime,
 };
 use everynode_store::MemoryStore;
 use serde_json::json;
@@ -59,6 +61,8 @@ fn set_record(revision: Digest) -> SetRecord {
         object: admitted.object.to_string().into_bytes().into(),
         created_at: AT,
         resource_version: 9,
+        drifted: [ObjectKey { kind: ObjectKind::Secret, namespace: "n".into(), name: "x".into() }]
+            .into(),
     }
 }
 
@@ -83,6 +87,19 @@ fn token(node_name: Option<&str>, uses_left: Option<u32>) -> Record {
     })
 }
 
+fn object(kind: ObjectKind, namespace: &str, terminating: Option<WallTime>) -> Record {
+    let object = br#"{"metadata":{"labels":{"a":"b"}}}"#.as_slice();
+    Record::Object(ObjectRecord {
+        key: ObjectKey { kind, namespace: namespace.into(), name: "x".into() },
+        uid: ObjectUid::new(Uuid::from_u128(4)),
+        labels: [("a".to_owned(), "b".to_owned())].into(),
+        object: Opaque(object.into()),
+        created_at: AT,
+        resource_version: 5,
+        terminating,
+    })
+}
+
 /// One of every kind, and more of those that have forms.
 fn every_kind() -> Vec<Record> {
     vec![
@@ -104,7 +121,13 @@ fn every_kind() -> Vec<Record> {
             normal_form: 1,
             created_at: AT,
             change_cause: "because".into(),
+            blobs: [Digest::of(b"blob")].into(),
+            missing: vec!["secret \"x\" not found".into()],
         }),
+        object(ObjectKind::ConfigMap, "n", None),
+        object(ObjectKind::Secret, "n", None),
+        object(ObjectKind::Namespace, "", Some(AT)),
+        Record::Blob(Digest::of(b"blob"), Opaque(b"blob".as_slice().into())),
         Record::GrantHead(GrantHead {
             set: SET,
             stable: Some(Digest::of(b"1")),

@@ -2,6 +2,7 @@
 
 mod held;
 mod identity;
+mod objects;
 
 use std::io;
 use std::net::SocketAddr;

@@ -4,12 +4,14 @@
 //! ([`crate::driver`]); here a message becomes a command or a question, and the answer a message.
 //! Answers are put together off the loop, so that a long list holds up nobody.
 
+mod batch;
 mod cluster;
 mod convert;
 mod daemonsets;
 mod events;
 mod filter;
 mod nodes;
+mod objects;
 mod pods;
 mod put;
 mod tokens;
@@ -19,6 +21,7 @@ mod watch;
 use std::sync::Arc;
 
 use everynode_coordinator_core::{ClusterRecord, Command, Effect, Fleet, Outcome};
+use everynode_manifest::BlobKey;
 use everynode_model::Now;
 use everynode_proto::v1;
 use prost::Message;
@@ -64,6 +67,8 @@ pub struct Parts {
     pub entropy: Arc<Entropy>,
     /// Under which agents reach this coordinator, each `host:port`.
     pub addresses: Vec<String>,
+    /// What the content of revisions is salted with.
+    pub blob_key: BlobKey,
     /// Ends every watch when it is cancelled.
     pub closing: CancellationToken,
 }

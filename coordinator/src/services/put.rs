@@ -1,52 +1,29 @@
-//! Creating and changing DaemonSets: through the same door as a manifest file, then as a command
-//! that holds only for the object as it was when it was looked at.
+//! Creating and changing DaemonSets and other objects: from a request through the door to a batch, and
+//! from what came of it to the answer.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
-use everynode_coordinator_core::{Command, Fleet, Outcome, PutMode, Refusal, SetRecord};
-use everynode_manifest::{
-    Admitted, NORMAL_FORM, Rejected, Verdict, admit, admit_update, daemon_set_from, normal_form,
-    spec_changed, verdict,
-};
-use everynode_model::{Digest, Features, PodKey, SetUid};
+use everynode_coordinator_core::{Outcome, PutMode};
+use everynode_manifest::{Admitted, Rejected, Verdict, admit, admit_object, admit_update, verdict};
+use everynode_model::{Features, ObjectUid, PodKey, SetUid};
 use everynode_proto::convert::json::from_struct;
 use everynode_proto::v1;
+use everynode_proto::v1::put_object::Object as Sent;
 use serde_json::{Map, Value, json};
 use tonic::Status;
 
-use super::convert::set;
+use super::batch::{self, Item, Manner, What};
+use super::convert::{self, set};
 use super::filter::{given, version};
 use super::{Api, no_entropy, unexpected};
-use crate::driver::CommandError;
 use crate::status;
-
-/// How often a put that found the object changed under it looks again. More than that in a row
-/// means that several writers want different things, which no retry settles.
-pub(super) const TRIES: usize = 5;
 
 /// Where `kubectl` keeps what a change was for.
 pub(super) const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
 
-/// What is stored of a set that is to be changed.
-struct Existing {
-    record: Arc<SetRecord>,
-    /// The body and the normal form of its present revision, if the revision is kept.
-    body: Option<(Arc<[u8]>, u32)>,
-}
-
-/// Why an attempt came to nothing.
-enum Failure {
-    /// The command was not followed.
-    Command(CommandError),
-    /// There was no command: the object may not become what was sent.
-    Object(Status),
-}
-
-impl From<CommandError> for Failure {
-    fn from(error: CommandError) -> Self {
-        Self::Command(error)
-    }
-}
+/// The most objects of one call: with the DaemonSets that read them they must fit into one
+/// transaction of 128 writes.
+const MAX_OBJECTS: usize = 100;
 
 /// Follows a request to create or change a DaemonSet.
 pub(super) async fn put(
@@ -54,34 +31,122 @@ pub(super) async fn put(
     mode: PutMode,
     request: v1::PutDaemonSetRequest,
 ) -> Result<v1::PutDaemonSetResponse, Status> {
-    const VERSION: &str = "daemon_set.metadata.resource_version";
-    let sent = request.daemon_set.unwrap_or_default();
-    let meta = sent.metadata.clone().unwrap_or_default();
-    let seen = version(VERSION, &meta.resource_version)?;
-    if mode == PutMode::Create && seen.is_some() {
-        let rule = "resourceVersion should not be set on objects to be created";
-        return Err(status::invalid(VERSION, rule));
+    let v1::PutDaemonSetRequest { daemon_set, dry_run, api_version, allow_removal } = request;
+    let sent = daemon_set.unwrap_or_default();
+    let item = set_item(api, mode, &sent, &api_version).await?;
+    let manner = Manner { dry_run, allow_removal };
+    let done = batch::put(api, std::slice::from_ref(&item), manner).await?;
+    let What::Set { admitted, .. } = &item.what else { return Err(Status::internal("no set")) };
+    let outcome = done.outcomes.into_iter().next().unwrap_or(Outcome::Done);
+    response(api, outcome, done.effect, admitted).await
+}
+
+/// Follows a request to put several objects.
+pub(super) async fn put_all(
+    api: &Api,
+    request: v1::PutObjectsRequest,
+) -> Result<v1::PutObjectsResponse, Status> {
+    let v1::PutObjectsRequest { objects, dry_run, allow_removal } = request;
+    if objects.is_empty() || objects.len() > MAX_OBJECTS {
+        return Err(status::invalid("objects", format!("1 to {MAX_OBJECTS}, in one call")));
     }
+    let mut items = Vec::new();
+    for (number, sent) in objects.iter().enumerate() {
+        let mode = match v1::PutMode::try_from(sent.mode) {
+            Ok(v1::PutMode::Unspecified) => PutMode::Apply,
+            Ok(v1::PutMode::Create) => PutMode::Create,
+            Ok(v1::PutMode::Replace) => PutMode::Replace,
+            Err(_) => return Err(status::invalid(&format!("objects[{number}].mode"), "unknown")),
+        };
+        items.push(match &sent.object {
+            Some(Sent::DaemonSet(set)) => set_item(api, mode, set, &sent.api_version).await?,
+            Some(Sent::Other(object)) => object_item(api, mode, object, &sent.api_version)?,
+            None => return Err(status::invalid(&format!("objects[{number}]"), "no object")),
+        });
+    }
+    none_twice(&items)?;
+    let done = batch::put(api, &items, Manner { dry_run, allow_removal }).await?;
+    let mut results = Vec::new();
+    for (item, outcome) in items.iter().zip(done.outcomes) {
+        results.push(result(api, item, outcome).await?);
+    }
+    Ok(v1::PutObjectsResponse {
+        results,
+        effect: Some(done.effect),
+        rolled_out: done.rolled_out.iter().map(Into::into).collect(),
+    })
+}
+
+async fn set_item(
+    api: &Api,
+    mode: PutMode,
+    sent: &v1::DaemonSet,
+    api_version: &str,
+) -> Result<Item, Status> {
+    const VERSION: &str = "daemon_set.metadata.resource_version";
+    let meta = sent.metadata.clone().unwrap_or_default();
+    let seen = seen(mode, VERSION, &meta)?;
     let meant = meta.uid.clone();
-    let object = object(&sent, meta, &request.api_version)?;
+    let spec = sent.spec.as_ref().map(from_struct).transpose();
+    let spec = spec.map_err(|invalid| Status::from(invalid.within("daemon_set.spec")))?;
+    let api_version = if api_version.is_empty() { "apps/v1" } else { api_version };
+    let mut object = object("DaemonSet", api_version, meta);
+    if let Some(spec) = spec {
+        object["spec"] = Value::Object(spec);
+    }
     let admitted = match admit(&object) {
-        Ok(admitted) => admitted,
+        Ok(admitted) => Box::new(admitted),
         Err(rejected) => return Err(not_admitted(api, mode, &object, &rejected).await),
     };
     let uid = SetUid::new(api.parts.entropy.uuid().map_err(no_entropy)?);
-    let allow_removal = request.allow_removal;
-    let put = Put { mode, object: &object, admitted: &admitted, seen, meant, uid, allow_removal };
-    let mut tries = 1;
-    loop {
-        match put.attempt(api, request.dry_run).await {
-            Err(Failure::Command(error)) if tries < TRIES && put.was_overtaken(&error) => {
-                tries += 1;
-            }
-            Err(Failure::Command(error)) => return Err(status::command(&error)),
-            Err(Failure::Object(status)) => return Err(status),
-            Ok((outcome, effect)) => return response(api, outcome, effect, &admitted).await,
-        }
+    Ok(Item { mode, what: What::Set { object, admitted, uid }, seen, meant })
+}
+
+fn object_item(
+    api: &Api,
+    mode: PutMode,
+    sent: &v1::Object,
+    api_version: &str,
+) -> Result<Item, Status> {
+    let meta = sent.metadata.clone().unwrap_or_default();
+    let seen = seen(mode, "metadata.resource_version", &meta)?;
+    let meant = meta.uid.clone();
+    let content = sent.content.as_ref().map(from_struct).transpose();
+    let content = content.map_err(|invalid| Status::from(invalid.within("content")))?;
+    let api_version = if api_version.is_empty() { "v1" } else { api_version };
+    let mut object = object(&sent.kind, api_version, meta);
+    let fields = content.unwrap_or_default().into_iter();
+    for (name, value) in fields.filter(|(name, _)| object.get(name).is_none()).collect::<Vec<_>>() {
+        object[name] = value;
     }
+    let admitted = admit_object(&object).map_err(|rejected| status::rejected(&rejected))?;
+    let uid = ObjectUid::new(api.parts.entropy.uuid().map_err(no_entropy)?);
+    Ok(Item { mode, what: What::Object { object, admitted: Box::new(admitted), uid }, seen, meant })
+}
+
+fn seen(mode: PutMode, field: &str, meta: &v1::ObjectMeta) -> Result<Option<u64>, Status> {
+    let seen = version(field, &meta.resource_version)?;
+    if mode == PutMode::Create && seen.is_some() {
+        let rule = "resourceVersion should not be set on objects to be created";
+        return Err(status::invalid(field, rule));
+    }
+    Ok(seen)
+}
+
+fn none_twice(items: &[Item]) -> Result<(), Status> {
+    let mut named = BTreeSet::new();
+    for (number, item) in items.iter().enumerate() {
+        let name = match &item.what {
+            What::Set { admitted, .. } => format!("DaemonSet {}", admitted.key),
+            What::Object { admitted, .. } => admitted.key.to_string(),
+        };
+        if named.contains(&name) {
+            let rule = format!("{name} is among them twice");
+            return Err(status::invalid(&format!("objects[{number}]"), rule));
+        }
+        named.insert(name);
+    }
+    Ok(())
 }
 
 /// Why an object may not be put: all that is wrong with it, and all that it would change of a set
@@ -92,7 +157,7 @@ async fn not_admitted(api: &Api, mode: PutMode, object: &Value, rejected: &Rejec
     let key = PodKey::new(namespace, text("/metadata/name").unwrap_or_default());
     if let Ok(key) = key
         && mode != PutMode::Create
-        && let Ok(Some(existing)) = api.read(move |fleet, _| existing(fleet, &key)).await
+        && let Ok(Some(existing)) = api.read(move |fleet, _| batch::existing(fleet, &key)).await
         && let Err(both) = admit_update(&existing.object(), object)
     {
         return status::rejected(&both);
@@ -100,147 +165,8 @@ async fn not_admitted(api: &Api, mode: PutMode, object: &Value, rejected: &Rejec
     status::rejected(rejected)
 }
 
-/// One request, read and admitted.
-struct Put<'a> {
-    mode: PutMode,
-    object: &'a Value,
-    admitted: &'a Admitted,
-    /// The version that the caller has seen, where it insists on it.
-    seen: Option<u64>,
-    /// The uid of the one that the caller means to change; empty where any will do.
-    meant: String,
-    /// The uid it gets if it is new.
-    uid: SetUid,
-    /// Whether it may take pods away.
-    allow_removal: bool,
-}
-
-impl Put<'_> {
-    /// Looks at what is there, and asks for the change on the condition that it still is.
-    async fn attempt(&self, api: &Api, dry_run: bool) -> Result<(Outcome, v1::Effect), Failure> {
-        let key = self.admitted.key.clone();
-        let handle = &api.parts.handle;
-        let existing = handle.read(move |fleet, _| existing(fleet, &key)).await?;
-        let command = self.command(existing.as_ref()).map_err(Failure::Object)?;
-        Ok(api.careful(command, self.allow_removal, dry_run).await?)
-    }
-
-    /// Whether somebody else was faster, and the caller has not asked to hear of that.
-    fn was_overtaken(&self, error: &CommandError) -> bool {
-        match error {
-            CommandError::Refused(Refusal::Conflict { .. }) => self.seen.is_none(),
-            CommandError::Refused(Refusal::SetExists(_)) => self.mode == PutMode::Apply,
-            _ => false,
-        }
-    }
-
-    fn command(&self, existing: Option<&Existing>) -> Result<Command, Status> {
-        let admitted = self.admitted;
-        let mut put = Changed {
-            revision: admitted.revision,
-            body: admitted.body.as_slice().into(),
-            normal_form: NORMAL_FORM,
-            spec_changed: true,
-        };
-        // Where it is not there, the same command must not change one that comes in between.
-        let mut mode = match (self.mode, self.seen) {
-            (PutMode::Apply, None) => PutMode::Create,
-            (mode, _) => mode,
-        };
-        let mut expected = self.seen;
-        if let Some(existing) = existing.filter(|_| self.mode != PutMode::Create) {
-            self.check_meant(existing)?;
-            put = put.against(existing, self.object, admitted)?;
-            mode = PutMode::Replace;
-            // Whoever has seen any version since the last stored change has seen that change.
-            let present = existing.record.resource_version;
-            expected = Some(self.seen.filter(|seen| *seen < present).unwrap_or(present));
-        }
-        let set =
-            daemon_set_from(&admitted.object, self.uid, 0, put.revision).map_err(|error| {
-                tracing::error!(%error, "an admitted object can't be used");
-                Status::internal("the object was admitted and can't be used; the log says why")
-            })?;
-        Ok(Command::PutSet {
-            mode,
-            set: Box::new(set),
-            object: admitted.object.to_string().into_bytes().into(),
-            spec_changed: put.spec_changed,
-            body: put.body,
-            normal_form: put.normal_form,
-            change_cause: change_cause(&admitted.object),
-            expected_version: expected,
-        })
-    }
-}
-
-impl Put<'_> {
-    /// Checks that what is there is not another one of the same name.
-    fn check_meant(&self, existing: &Existing) -> Result<(), Status> {
-        let present = existing.record.set.uid.to_string();
-        if self.meant.is_empty() || self.meant == present {
-            return Ok(());
-        }
-        let what = format!("daemonsets.apps {:?}", self.admitted.key.name());
-        let detail = format!(
-            "Precondition failed: UID in precondition: {}, UID in object meta: {present}",
-            self.meant
-        );
-        Err(status::refused(&Refusal::Conflict { what, detail }))
-    }
-}
-
-impl Existing {
-    /// The canonical object.
-    fn object(&self) -> Value {
-        serde_json::from_slice(&self.record.object).unwrap_or_default()
-    }
-}
-
-/// What a put does to the template.
-struct Changed {
-    revision: Digest,
-    body: Arc<[u8]>,
-    normal_form: u32,
-    spec_changed: bool,
-}
-
-impl Changed {
-    /// The same, where the set is there already.
-    ///
-    /// A template that means what the stored one means keeps the stored revision, also where that
-    /// was digested in an earlier normal form: a new coordinator restarts nothing.
-    fn against(
-        mut self,
-        existing: &Existing,
-        object: &Value,
-        admitted: &Admitted,
-    ) -> Result<Self, Status> {
-        let stored = existing.object();
-        admit_update(&stored, object).map_err(|rejected| status::rejected(&rejected))?;
-        self.spec_changed = spec_changed(&stored, &admitted.object);
-        let template = stored.pointer("/spec/template").unwrap_or(&Value::Null);
-        if let Some((body, form)) = &existing.body
-            && normal_form(template) == admitted.body
-        {
-            self.revision = existing.record.set.revision;
-            self.body = Arc::clone(body);
-            self.normal_form = *form;
-        }
-        Ok(self)
-    }
-}
-
-fn existing(fleet: &Fleet, key: &PodKey) -> Option<Existing> {
-    let record = fleet.set(key)?.record;
-    let revisions = fleet.revisions(record.set.uid);
-    let present = revisions.iter().find(|revision| revision.digest == record.set.revision);
-    let body = present.map(|revision| (Arc::clone(&revision.body), revision.normal_form));
-    Some(Existing { record, body })
-}
-
-/// The object as its Kubernetes JSON.
-fn object(sent: &v1::DaemonSet, meta: v1::ObjectMeta, api_version: &str) -> Result<Value, Status> {
+/// An object as its Kubernetes JSON, as far as its metadata goes.
+fn object(kind: &str, api_version: &str, meta: v1::ObjectMeta) -> Value {
     let mut metadata = Map::new();
     for (field, text) in [("name", meta.name), ("namespace", meta.namespace)] {
         metadata.extend(given(&text).map(|text| (field.to_owned(), Value::String(text))));
@@ -250,22 +176,31 @@ fn object(sent: &v1::DaemonSet, meta: v1::ObjectMeta, api_version: &str) -> Resu
             metadata.insert(field.into(), json!(map));
         }
     }
-    let spec = sent.spec.as_ref().map(from_struct).transpose();
-    let spec = spec.map_err(|invalid| Status::from(invalid.within("daemon_set.spec")))?;
-    let api_version = if api_version.is_empty() { "apps/v1" } else { api_version };
-    let mut object = json!({
-        "apiVersion": api_version, "kind": "DaemonSet", "metadata": metadata,
-    });
-    if let Some(spec) = spec {
-        object["spec"] = Value::Object(spec);
-    }
-    Ok(object)
+    json!({"apiVersion": api_version, "kind": kind, "metadata": metadata})
 }
 
-fn change_cause(object: &Value) -> String {
-    let annotations = object.pointer("/metadata/annotations");
-    let cause = annotations.and_then(|annotations| annotations.get(CHANGE_CAUSE));
-    cause.and_then(Value::as_str).unwrap_or_default().to_owned()
+async fn result(api: &Api, item: &Item, outcome: Outcome) -> Result<v1::PutResult, Status> {
+    match (&item.what, outcome) {
+        (What::Set { admitted, .. }, outcome) => {
+            let told = response(api, outcome, v1::Effect::default(), admitted).await?;
+            let v1::PutDaemonSetResponse {
+                daemon_set, created, changed, warnings, verdict, ..
+            } = told;
+            let object = daemon_set.map(v1::put_result::Object::DaemonSet);
+            Ok(v1::PutResult { object, created, changed, warnings, verdict })
+        }
+        (What::Object { admitted, .. }, Outcome::Object { record, created, changed }) => {
+            let object = convert::object::message(&record, false);
+            Ok(v1::PutResult {
+                object: Some(v1::put_result::Object::Other(object)),
+                created,
+                changed,
+                warnings: admitted.warnings.iter().map(ToString::to_string).collect(),
+                verdict: None,
+            })
+        }
+        (_, outcome) => Err(unexpected(&outcome)),
+    }
 }
 
 /// The answer to a put that had this outcome.
@@ -314,66 +249,4 @@ fn no_containers(features: &Features) -> Option<String> {
          program of the host, set runtimeClassName: process and a command"
             .into()
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use everynode_model::WallTime;
-
-    fn manifest(command: &str) -> Value {
-        json!({
-            "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "x"},
-            "spec": {
-                "selector": {"matchLabels": {"app": "x"}},
-                "template": {
-                    "metadata": {"labels": {"app": "x"}},
-                    "spec": {"runtimeClassName": "process", "hostNetwork": true,
-                             "containers": [{"name": "x", "command": [command]}]},
-                },
-            },
-        })
-    }
-
-    /// As an earlier version stored it, in a normal form of its own.
-    fn stored_in_another_form() -> Existing {
-        let object = admit(&manifest("/bin/a")).unwrap().object;
-        let uid = SetUid::new(uuid::Uuid::nil());
-        let set = daemon_set_from(&object, uid, 1, Digest::of(b"earlier form")).unwrap();
-        let record = SetRecord {
-            set,
-            object: object.to_string().into_bytes().into(),
-            created_at: WallTime::default(),
-            resource_version: 1,
-        };
-        Existing { record: Arc::new(record), body: Some((b"earlier form".as_slice().into(), 0)) }
-    }
-
-    fn put_against_it(command: &str) -> Changed {
-        let (object, existing) = (manifest(command), stored_in_another_form());
-        let admitted = admit(&object).unwrap();
-        let fresh = Changed {
-            revision: admitted.revision,
-            body: admitted.body.as_slice().into(),
-            normal_form: NORMAL_FORM,
-            spec_changed: true,
-        };
-        fresh.against(&existing, &object, &admitted).unwrap()
-    }
-
-    #[test]
-    fn an_unchanged_template_keeps_its_stored_revision_whatever_its_normal_form() {
-        let put = put_against_it("/bin/a");
-        assert_eq!(put.revision, Digest::of(b"earlier form"));
-        assert_eq!((&*put.body, put.normal_form), (b"earlier form".as_slice(), 0));
-        assert!(!put.spec_changed);
-    }
-
-    #[test]
-    fn a_changed_template_is_a_new_revision_in_the_present_form() {
-        let put = put_against_it("/bin/b");
-        assert_ne!(put.revision, Digest::of(b"earlier form"));
-        assert_eq!(put.normal_form, NORMAL_FORM);
-        assert!(put.spec_changed);
-    }
 }

@@ -74,6 +74,9 @@ pub fn fault(record: &Record) -> Option<String> {
         {
             Some(format!("/revisions/{set}/{digest} has another body than its digest is of"))
         }
+        Record::Blob(digest, content) if Digest::of(&content.0) != *digest => {
+            Some(format!("/blobs/{digest} has another content than its digest is of"))
+        }
         _ => None,
     }
 }
@@ -81,7 +84,11 @@ pub fn fault(record: &Record) -> Option<String> {
 /// What is wrong with the records together, although each can be read. Of all that always holds, this
 /// is what orders and names rest on; it costs a walk over the grants.
 pub fn together(fleet: &Fleet) -> Vec<String> {
-    let rules = [invariants::names_are_unique, invariants::grants_name_kept_revisions];
+    let rules = [
+        invariants::names_are_unique,
+        invariants::grants_name_kept_revisions,
+        invariants::revisions_name_kept_content,
+    ];
     rules.iter().filter_map(|rule| rule(fleet).err()).map(told).collect()
 }
 
@@ -168,6 +175,8 @@ mod tests {
             normal_form: 1,
             created_at: WallTime::default(),
             change_cause: String::new(),
+            blobs: Default::default(),
+            missing: Vec::new(),
         }))
     }
 
@@ -227,6 +236,7 @@ mod tests {
             object: admitted.object.to_string().into_bytes().into(),
             created_at: WallTime::default(),
             resource_version: 1,
+            drifted: Default::default(),
         }));
         let head = GrantHead {
             set: SET,

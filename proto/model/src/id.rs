@@ -74,6 +74,20 @@ uuid_id! {
     SetUid
 }
 uuid_id! {
+    /// Which ConfigMap, Secret or Namespace, across deletion and re-creation under the same name.
+    ObjectUid
+}
+impl ObjectUid {
+    /// The uid of what is in a cluster without ever having been created, by its name.
+    pub fn from_name(cluster: ClusterId, name: &str) -> Self {
+        let digest = crate::Digest::of_parts([cluster.0.as_bytes().as_slice(), name.as_bytes()]);
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&digest.as_bytes()[..16]);
+        Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+    }
+}
+
+uuid_id! {
     /// Which pod: the same through restarts of its containers, another for every replacement.
     PodUid
 }

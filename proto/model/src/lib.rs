@@ -13,6 +13,7 @@
 mod assignment;
 mod digest;
 mod id;
+mod object;
 mod pod;
 mod quantity;
 mod rollout;
@@ -24,9 +25,10 @@ mod time;
 pub use assignment::{Assignment, Change, ChangeError, Intent, Item, Stamp, Surge};
 pub use digest::{Digest, InvalidDigest};
 pub use id::{
-    ClusterId, Generation, InvalidName, NodeName, NodeUid, PodKey, PodUid, ReignId, SessionNonce,
-    SetUid, Term,
+    ClusterId, Generation, InvalidName, NodeName, NodeUid, ObjectUid, PodKey, PodUid, ReignId,
+    SessionNonce, SetUid, Term,
 };
+pub use object::{BUILT_IN_NAMESPACES, ObjectKey, ObjectKind};
 pub use pod::{
     ContainerState, ContainerStatus, Exit, Failure, HELD_ON_NODE, PodPhase, PodStatus, Reason,
     pod_name,

@@ -1,10 +1,11 @@
 //! What the coordinator must understand of a DaemonSet; the rest travels as an encoded body.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::{
-    Digest, IntOrPercent, Labels, PodKey, Requirement, RolloutPolicy, Selector, SetUid, Taint,
-    Toleration,
+    Digest, IntOrPercent, Labels, ObjectKey, PodKey, Requirement, RolloutPolicy, Selector, SetUid,
+    Taint, Toleration,
 };
 
 /// A DaemonSet as the deciding code sees it.
@@ -30,8 +31,10 @@ pub struct DaemonSet {
     pub min_ready: Duration,
     /// How many old revisions are kept (`spec.revisionHistoryLimit`).
     pub history_limit: u32,
-    /// The digest of its present template's meaning.
+    /// The digest of its present revision: the template's meaning, and the content of what it reads.
     pub revision: Digest,
+    /// The ConfigMaps and Secrets that its template reads, whether they are there or not.
+    pub reads: BTreeSet<ObjectKey>,
     /// What a node must be able to do to run the template.
     pub features: Features,
 }
@@ -75,7 +78,7 @@ pub enum Strategy {
 }
 
 /// Names of abilities, sorted: what an agent can honour, or a template needs.
-pub type Features = std::collections::BTreeSet<String>;
+pub type Features = BTreeSet<String>;
 
 /// The features of this version's agents for pods of host processes: what they announce, and what a
 /// template may need without waiting for a later version.

@@ -298,6 +298,7 @@ fn put(world: &mut World, name: &str, body: &str) -> Command {
         history_limit: 1,
         revision: revision(body),
         features: BTreeSet::new(),
+        reads: BTreeSet::new(),
     };
     let rollout = match set.strategy {
         // The door refuses it.
@@ -344,6 +345,7 @@ fn command(set: DaemonSet, body: &str, number: u64) -> Command {
         normal_form: 1,
         change_cause: String::new(),
         expected_version: None,
+        content: Box::default(),
     }
 }
 

@@ -2,13 +2,16 @@
 
 mod join;
 mod nodes;
+mod objects;
 mod orders;
 mod places;
 mod resume;
 mod sets;
 mod tokens;
 
-use everynode_model::Now;
+use std::collections::BTreeSet;
+
+use everynode_model::{Now, ObjectKind};
 
 use crate::Fleet;
 use crate::command::{Command, Decision, Outcome, Refusal};
@@ -21,11 +24,25 @@ impl Fleet {
     /// # Errors
     /// When the command can't be followed, and why.
     pub fn decide(&self, command: &Command, now: Now) -> Result<Decision, Refusal> {
+        self.decide_after(command, now, &Coming::default())
+    }
+
+    /// The same, where `coming` is to be stored by the same transaction.
+    fn decide_after(
+        &self,
+        command: &Command,
+        now: Now,
+        coming: &Coming,
+    ) -> Result<Decision, Refusal> {
         match command {
             Command::Join { .. } => self.join(command, now),
             Command::CreateToken(token) => self.create_token(token),
             Command::RevokeToken { id } => self.revoke_token(id),
-            Command::PutSet { .. } => self.put_set(command, now),
+            Command::PutSet { .. } => self.put_set(command, now, coming),
+            Command::PutObject { .. } => self.put_object(command, now, coming),
+            Command::DeleteObject { key, uid } => self.delete_object(key, *uid, now),
+            Command::KeepBlob { digest, blob } => Ok(self.keep_blob(*digest, blob)),
+            Command::All(commands) => self.all(commands, now),
             Command::DeleteSet { key, uid } => self.delete_set(key, *uid),
             Command::DeleteNode { name, forget: false } => self.delete_node(name, now),
             Command::DeleteNode { name, forget: true } => self.forget_node(name, now),
@@ -35,16 +52,51 @@ impl Fleet {
             Command::ChangeNode { name, changes } => self.change_node(name, changes, now),
             Command::Resume { allow_removal } => self.resume(*allow_removal, now),
             Command::Careful(command) => {
-                let decision = self.decide(command, now)?;
+                let decision = self.decide_after(command, now, coming)?;
                 self.may_remove(std::slice::from_ref(command), now).map(|_| decision)
             }
             Command::ReplacePod { node, key } => self.replace_pod(*node, key),
         }
     }
 
+    fn all(&self, commands: &[Command], now: Now) -> Result<Decision, Refusal> {
+        let mut coming = Coming::default();
+        let (mut writes, mut outcomes) = (Vec::new(), Vec::new());
+        for command in commands {
+            let mut decision = self.decide_after(command, now, &coming)?;
+            coming.add(&decision.outcome);
+            writes.append(&mut decision.writes);
+            outcomes.push(decision.outcome);
+        }
+        within_limits(writes, Outcome::All(outcomes))
+    }
+
     /// The `resourceVersion` of what a decision taken now stores.
     pub(crate) fn decided_version(&self) -> u64 {
         self.version + 1
+    }
+}
+
+/// What commands before, in the same transaction, create.
+#[derive(Debug, Default)]
+struct Coming {
+    namespaces: BTreeSet<String>,
+    sets: usize,
+    objects: usize,
+}
+
+impl Coming {
+    fn add(&mut self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Set { created: true, .. } => self.sets += 1,
+            Outcome::Object { record, created: true, .. } => {
+                self.objects += 1;
+                if record.key.kind == ObjectKind::Namespace {
+                    self.namespaces.insert(record.key.name.clone());
+                }
+            }
+            _ => {}
+        }
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use everynode_model::{DaemonSet, Now, PodKey, RolloutPolicy, SetUid, Strategy, Term};
 
 use super::places::exception_after;
-use super::{Fleet, unchanged, within_limits};
-use crate::command::{Command, Decision, Outcome, PutMode, Refusal};
+use super::{Coming, Fleet, unchanged, within_limits};
+use crate::command::{Command, Content, Decision, Outcome, PutMode, Refusal};
 use crate::config::MAX_WRITES;
 use crate::grants::ChunkEdits;
 use crate::record::{GrantHead, Record, RecordKey, RevisionRecord, SetRecord, Write, next_rollout};
@@ -23,10 +23,16 @@ struct Put<'a> {
     body: &'a Arc<[u8]>,
     normal_form: u32,
     change_cause: &'a str,
+    content: &'a Content,
 }
 
 impl Fleet {
-    pub(super) fn put_set(&self, command: &Command, now: Now) -> Result<Decision, Refusal> {
+    pub(super) fn put_set(
+        &self,
+        command: &Command,
+        now: Now,
+        coming: &Coming,
+    ) -> Result<Decision, Refusal> {
         let Command::PutSet {
             mode,
             set,
@@ -36,6 +42,7 @@ impl Fleet {
             normal_form,
             change_cause,
             expected_version,
+            content,
         } = command
         else {
             return Ok(unchanged(Outcome::Done));
@@ -47,7 +54,9 @@ impl Fleet {
             body,
             normal_form: *normal_form,
             change_cause,
+            content,
         };
+        self.check_content(content, &named(&set.key))?;
         let existing = self.records.set(&set.key).and_then(|(uid, records)| {
             records.record.as_ref().map(|record| (uid, records, record))
         });
@@ -57,7 +66,7 @@ impl Fleet {
             (None, PutMode::Apply) if expected_version.is_some() => {
                 Err(conflict(&set.key, "it is not there any more"))
             }
-            (None, _) => self.create_set(&put, now),
+            (None, _) => self.create_set(&put, now, coming),
             (Some((_, _, record)), _)
                 if expected_version.is_some_and(|seen| seen != record.resource_version) =>
             {
@@ -88,8 +97,10 @@ impl Fleet {
     /// The first rollout goes everywhere at once: nothing is lost by it, as in Kubernetes; but by steps
     /// where its policy asks for care. A set that nodes run already is the one that they run: see
     /// [`Fleet::uid_in_use`].
-    fn create_set(&self, put: &Put<'_>, now: Now) -> Result<Decision, Refusal> {
-        if self.records.keys.len() >= self.config.max_sets {
+    fn create_set(&self, put: &Put<'_>, now: Now, coming: &Coming) -> Result<Decision, Refusal> {
+        let key = &put.set.key;
+        self.may_create_in(key.namespace(), || named(key), coming)?;
+        if self.records.keys.len() + coming.sets >= self.config.max_sets {
             return Err(Refusal::TooMany { what: "DaemonSets", limit: self.config.max_sets });
         }
         let set = self.uid_in_use(put.set).unwrap_or(put.set.uid);
@@ -98,6 +109,7 @@ impl Fleet {
             object: Arc::clone(put.object),
             created_at: now.wall,
             resource_version: self.decided_version(),
+            drifted: put.content.drifted.clone().unwrap_or_default(),
         };
         let revision = put.set.revision;
         let head = GrantHead {
@@ -130,7 +142,8 @@ impl Fleet {
         }
         let generation = former.set.generation + u64::from(put.spec_changed);
         let set = DaemonSet { uid, generation, ..put.set.clone() };
-        if set == former.set && *put.object == former.object {
+        let drifted = put.content.drifted.as_ref().unwrap_or(&former.drifted).clone();
+        if set == former.set && *put.object == former.object && drifted == former.drifted {
             let record = Box::new(former.clone());
             let outcome = Outcome::Set { record, created: false, changed: false };
             return Ok(unchanged(outcome));
@@ -140,6 +153,7 @@ impl Fleet {
             object: Arc::clone(put.object),
             created_at: former.created_at,
             resource_version: self.decided_version(),
+            drifted,
         };
         let mut writes = vec![Write::put(Record::Set(record.clone()))];
         writes.truncate(usize::from(!mutated!(LoseWrite)));
@@ -181,6 +195,8 @@ impl Put<'_> {
             normal_form: self.normal_form,
             created_at: now.wall,
             change_cause: self.change_cause.to_owned(),
+            blobs: self.content.blobs.clone(),
+            missing: self.content.missing.clone(),
         }
     }
 
@@ -238,7 +254,11 @@ fn is_careful(set: &DaemonSet) -> bool {
     set.strategy != Strategy::OnDelete && set.rollout != RolloutPolicy::default()
 }
 
+/// The set as messages name it.
+fn named(key: &PodKey) -> String {
+    format!("daemonsets.apps {:?}", key.name())
+}
+
 fn conflict(key: &PodKey, detail: &str) -> Refusal {
-    let what = format!("daemonsets.apps {:?}", key.name());
-    Refusal::Conflict { what, detail: detail.to_owned() }
+    Refusal::Conflict { what: named(key), detail: detail.to_owned() }
 }

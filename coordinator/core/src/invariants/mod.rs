@@ -4,7 +4,7 @@ mod rollouts;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use everynode_model::{Digest, NodeUid, PodKey, SetUid, Stamp};
+use everynode_model::{Digest, NodeUid, ObjectKey, PodKey, SetUid, Stamp};
 
 use crate::Fleet;
 use crate::record::NodeStanding;
@@ -32,6 +32,7 @@ pub fn check(fleet: &Fleet) -> Result<(), Violation> {
     no_order_ahead_of_records(fleet)?;
     no_order_while_held(fleet)?;
     grants_name_kept_revisions(fleet)?;
+    revisions_name_kept_content(fleet)?;
     grants_name_known_nodes(fleet)?;
     names_are_unique(fleet)?;
     every_no_has_a_reason(fleet)?;
@@ -88,6 +89,12 @@ pub fn no_order_ahead_of_records(fleet: &Fleet) -> Result<(), Violation> {
         holds(!settled || right, "no_order_ahead_of_records", || format!("{node}: {order:?}"))?;
         let whole = order.assignment.items().all(|item| order.bodies.contains_key(&item.revision));
         holds(whole, "no_order_ahead_of_records", || format!("{node} lacks a body: {order:?}"))?;
+        let revisions = order
+            .assignment
+            .items()
+            .filter_map(|item| fleet.records.sets.get(&item.set)?.revisions.get(&item.revision));
+        let lacks = revisions.flat_map(|it| &it.blobs).find(|it| !order.bodies.contains_key(*it));
+        holds(lacks.is_none(), "no_order_ahead_of_records", || format!("{node} lacks {lacks:?}"))?;
     }
     Ok(())
 }
@@ -125,6 +132,30 @@ pub fn grants_name_kept_revisions(fleet: &Fleet) -> Result<(), Violation> {
         }
     }
     Ok(())
+}
+
+/// The content that revisions name is kept, and each is known by who names it; readers of objects are
+/// those that their templates say.
+///
+/// # Errors
+/// When one is not.
+pub fn revisions_name_kept_content(fleet: &Fleet) -> Result<(), Violation> {
+    const RULE: &str = "revisions_name_kept_content";
+    let mut uses: BTreeMap<Digest, u32> = BTreeMap::new();
+    let mut readers: BTreeMap<&ObjectKey, BTreeSet<SetUid>> = BTreeMap::new();
+    for (uid, records) in &fleet.records.sets {
+        for digest in records.revisions.values().flat_map(|revision| &revision.blobs) {
+            let kept = fleet.records.blobs.contains_key(digest);
+            holds(kept, RULE, || format!("{uid}: {digest:?}"))?;
+            *uses.entry(*digest).or_default() += 1;
+        }
+        for object in records.record.iter().flat_map(|record| &record.set.reads) {
+            readers.entry(object).or_default().insert(*uid);
+        }
+    }
+    holds(uses == fleet.records.blob_uses, RULE, || "uses are counted wrongly".to_owned())?;
+    let known = fleet.records.readers.iter().map(|(key, uids)| (key, uids.clone()));
+    holds(readers.into_iter().eq(known), RULE, || "the index of readers is wrong".to_owned())
 }
 
 /// Exceptions are of nodes that have a place for the set, or are about to be swept.

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use everynode_coordinator_core::{
     ClusterRecord, Command, Config, Fleet, Grant, Hello, NodeChange, NodeStanding, Observation,
-    Order, Outcome, PutMode, Record, RecordKey, Refusal, SetStatus, TokenRecord, Write, invariants,
+    Opaque, Order, Outcome, PutMode, Record, RecordKey, Refusal, SetStatus, TokenRecord, Write,
+    invariants,
 };
 use everynode_model::{
     DaemonSet, Digest, Failure, HELD_ON_NODE, IntOrPercent, Intent, Labels, NodeName, NodeUid, Now,
-    Placement, PodKey, PodPhase, PodStatus, Reason, RolloutPolicy, Selector, SessionNonce, SetUid,
-    Stamp, Strategy, Term, Timestamp, WallTime,
+    ObjectKey, ObjectKind, Placement, PodKey, PodPhase, PodStatus, Reason, RolloutPolicy, Selector,
+    SessionNonce, SetUid, Stamp, Strategy, Term, Timestamp, WallTime,
 };
 
 /// The most that is ever waited for at once: well over the registration window.
@@ -58,6 +59,7 @@ pub fn daemon_set(name: &str, uid: u64, body: &str) -> DaemonSet {
         history_limit: 10,
         revision: revision(body),
         features: BTreeSet::new(),
+        reads: BTreeSet::new(),
     }
 }
 
@@ -72,6 +74,37 @@ pub fn put(set: DaemonSet, body: &str) -> Command {
         normal_form: 1,
         change_cause: String::new(),
         expected_version: None,
+        content: Box::default(),
+    }
+}
+
+/// A ConfigMap of `default` with this content, put by somebody who has looked at these readers.
+pub fn put_map(name: &str, content: &str, readers: &[(u64, u64)]) -> Command {
+    Command::PutObject {
+        mode: PutMode::Apply,
+        key: map_key(name),
+        uid: id(9),
+        labels: Labels::new(),
+        object: Opaque(content.as_bytes().into()),
+        expected_version: None,
+        readers: readers.iter().map(|(set, version)| (id(*set), *version)).collect(),
+    }
+}
+
+pub fn map_key(name: &str) -> ObjectKey {
+    let namespace = "default".to_owned();
+    ObjectKey { kind: ObjectKind::ConfigMap, namespace, name: name.to_owned() }
+}
+
+pub fn create_namespace(name: &str) -> Command {
+    Command::PutObject {
+        mode: PutMode::Create,
+        key: ObjectKey::namespace(name),
+        uid: id(8),
+        labels: Labels::new(),
+        object: Opaque(name.as_bytes().into()),
+        expected_version: None,
+        readers: BTreeMap::new(),
     }
 }
 

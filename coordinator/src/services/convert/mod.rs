@@ -2,6 +2,7 @@
 
 pub(super) mod event;
 pub(super) mod node;
+pub(super) mod object;
 pub(super) mod pod;
 pub(super) mod set;
 

@@ -1,6 +1,7 @@
 //! DaemonSets and their revisions.
 
 use everynode_coordinator_core::{RevisionRecord, SetRecord, SetView};
+use everynode_manifest::{named_content, template_of};
 use everynode_model::PodKey;
 use everynode_proto::convert::json::to_struct;
 use everynode_proto::v1;
@@ -43,7 +44,14 @@ pub(in crate::services) fn stored(record: &SetRecord) -> v1::DaemonSet {
 
 /// One version of a set's template; `set` is its DaemonSet's name.
 pub(in crate::services) fn revision(set: &PodKey, record: &RevisionRecord) -> v1::Revision {
-    let template: Map<String, Value> = serde_json::from_slice(&record.body).unwrap_or_default();
+    let template: Map<String, Value> =
+        serde_json::from_slice(&template_of(&record.body)).unwrap_or_default();
+    let content = named_content(&record.body, set.namespace()).into_iter();
+    let content = content.map(|(key, blob)| v1::RevisionContent {
+        kind: key.kind.to_string(),
+        name: key.name,
+        hash: blob.map(|blob| blob.short()).unwrap_or_default(),
+    });
     let name = format!("{}-{}", set.name(), record.digest.short());
     let created = Some(timestamp(record.created_at));
     v1::Revision {
@@ -60,6 +68,7 @@ pub(in crate::services) fn revision(set: &PodKey, record: &RevisionRecord) -> v1
             ..Default::default()
         }),
         daemon_set: set.name().into(),
+        content: content.collect(),
     }
 }
 

@@ -1,0 +1,91 @@
+//! What a batch has to know of what is there: read in one question, so that it is of one moment.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use everynode_coordinator_core::{Fleet, ObjectRecord, SetRecord};
+use everynode_model::{ObjectKey, PodKey, SetUid};
+use serde_json::Value;
+
+use super::{Item, What};
+
+/// What is asked for.
+pub(super) struct Asked {
+    sets: BTreeSet<PodKey>,
+    objects: BTreeSet<ObjectKey>,
+    /// What the templates that are put read.
+    read: BTreeSet<ObjectKey>,
+}
+
+/// What is stored of a set that is to be changed.
+pub(in crate::services) struct Existing {
+    pub(super) record: Arc<SetRecord>,
+    /// The body and the normal form of its present revision, if the revision is kept.
+    pub(super) body: Option<(Arc<[u8]>, u32)>,
+}
+
+/// What was found.
+#[derive(Default)]
+pub(super) struct Look {
+    /// The sets of the batch that are there, and those that read an object of it.
+    pub(super) sets: BTreeMap<PodKey, Existing>,
+    /// The objects of the batch, and all that those sets read: what is there of them.
+    pub(super) objects: BTreeMap<ObjectKey, ObjectRecord>,
+    /// For each object of the batch who reads it, and at which version that was looked at.
+    pub(super) readers: BTreeMap<ObjectKey, BTreeMap<SetUid, u64>>,
+}
+
+impl Asked {
+    pub(super) fn of(items: &[Item]) -> Self {
+        let mut asked =
+            Self { sets: BTreeSet::new(), objects: BTreeSet::new(), read: BTreeSet::new() };
+        for item in items {
+            match &item.what {
+                What::Set { admitted, .. } => {
+                    let namespace = admitted.key.namespace();
+                    let template = &admitted.object["spec"]["template"];
+                    asked.read.extend(everynode_manifest::uses(template, namespace).into_keys());
+                    asked.sets.insert(admitted.key.clone());
+                }
+                What::Object { admitted, .. } => {
+                    asked.objects.insert(admitted.key.clone());
+                }
+            }
+        }
+        asked
+    }
+}
+
+pub(super) fn look(fleet: &Fleet, asked: &Asked) -> Look {
+    let mut look = Look::default();
+    let mut sets = asked.sets.clone();
+    for object in &asked.objects {
+        let readers = fleet.readers(object);
+        sets.extend(readers.iter().map(|record| record.set.key.clone()));
+        let versions = readers.iter().map(|record| (record.set.uid, record.resource_version));
+        look.readers.insert(object.clone(), versions.collect());
+    }
+    look.sets
+        .extend(sets.into_iter().filter_map(|key| Some((key.clone(), existing(fleet, &key)?))));
+    let mut objects: BTreeSet<&ObjectKey> = asked.objects.iter().chain(&asked.read).collect();
+    objects.extend(look.sets.values().flat_map(|existing| &existing.record.set.reads));
+    let found = objects.into_iter().filter_map(|key| Some((key.clone(), fleet.object(key)?)));
+    look.objects = found.collect();
+    look
+}
+
+impl Existing {
+    /// The canonical object.
+    pub(in crate::services) fn object(&self) -> Value {
+        serde_json::from_slice(&self.record.object).unwrap_or_default()
+    }
+}
+
+/// What is stored of the set of that name.
+pub(in crate::services) fn existing(fleet: &Fleet, key: &PodKey) -> Option<Existing> {
+    let record = fleet.set(key)?.record;
+    let revisions = fleet.revisions(record.set.uid);
+    let present = revisions.iter().find(|revision| revision.digest == record.set.revision);
+    let body = present.map(|revision| (Arc::clone(&revision.body), revision.normal_form));
+    Some(Existing { record, body })
+}

@@ -1,0 +1,47 @@
+//! ConfigMaps, Secrets and Namespaces.
+
+use everynode_coordinator_core::ObjectRecord;
+use everynode_manifest::redact_secret;
+use everynode_model::ObjectKind;
+use everynode_proto::convert::json::to_struct;
+use everynode_proto::v1;
+use serde_json::Value;
+
+use super::timestamp;
+
+/// An object; a Secret's values only where they are to be shown.
+pub(in crate::services) fn message(record: &ObjectRecord, show_values: bool) -> v1::Object {
+    // What is stored was admitted, so it is JSON; were it not, there would be nothing to show.
+    let mut object: Value = serde_json::from_slice(&record.object.0).unwrap_or_default();
+    if record.key.kind == ObjectKind::Secret && !show_values {
+        redact_secret(&mut object);
+    }
+    let annotations = object.pointer("/metadata/annotations").and_then(Value::as_object);
+    let annotations = annotations.into_iter().flatten();
+    let annotations = annotations
+        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+        .collect();
+    let mut content = object.as_object().cloned().unwrap_or_default();
+    ["apiVersion", "kind", "metadata"].iter().for_each(|field| drop(content.remove(*field)));
+    let phase = match (record.key.kind, record.terminating) {
+        (ObjectKind::Namespace, None) => "Active",
+        (ObjectKind::Namespace, Some(_)) => "Terminating",
+        _ => "",
+    };
+    v1::Object {
+        metadata: Some(v1::ObjectMeta {
+            name: record.key.name.clone(),
+            namespace: record.key.namespace.clone(),
+            uid: record.uid.to_string(),
+            resource_version: record.resource_version.to_string(),
+            generation: 0,
+            creation_timestamp: Some(timestamp(record.created_at)),
+            labels: record.labels.clone().into_iter().collect(),
+            annotations,
+        }),
+        kind: record.key.kind.to_string(),
+        content: Some(to_struct(&content)),
+        phase: phase.into(),
+        effect: None,
+    }
+}
