@@ -19,6 +19,7 @@ pub(crate) struct Clock {
     rollout: u64,
     promoted: u64,
     paused: bool,
+    desired: u32,
     /// The most nodes that were moved, and that had an available pod of the target.
     moved: usize,
     done: usize,
@@ -41,9 +42,9 @@ impl Fleet {
 
     /// Whatever was not seen while nobody looked counts as not having taken any time.
     pub(crate) fn restart_clocks(&mut self) {
-        let now = self.now.steady;
+        let (now, progress) = (self.now.steady, self.looks_from());
         for clock in self.clocks.values_mut() {
-            clock.progress = now;
+            clock.progress = progress;
             clock.canaries = clock.canaries.map(|_| now);
         }
     }
@@ -133,15 +134,16 @@ impl Fleet {
         let paused = records.record.as_ref()?.set.rollout.paused;
         let empty = Tally::default();
         let tally = self.tallies.get(&set).unwrap_or(&empty);
-        let now = self.now.steady;
+        let (now, progress) = (self.now.steady, self.looks_from());
         let new = Clock {
             rollout: head.rollout,
             promoted: head.promoted,
             paused,
+            desired: tally.status.desired,
             moved: tally.moved,
             done: tally.done,
-            progress: now,
-            short: tally.moving > 0,
+            progress,
+            short: tally.moving > 0 && !tally.is_cut_off(),
             canaries: None,
         };
         let same = |clock: &&Clock| {
@@ -153,15 +155,27 @@ impl Fleet {
         let since = former.and_then(|former| former.canaries).unwrap_or(now);
         let canaries = ripe.then_some(since);
         let Some(former) = former else { return Some(Clock { canaries, ..new }) };
-        let grew = new.moved > former.moved || new.done > former.done;
+        // Nodes that are gone take with them what they counted for; what is left has not grown by that.
+        let gone = former.desired.saturating_sub(new.desired) as usize;
+        let left = |most: usize, is: usize| match gone {
+            0 => most,
+            gone => most.saturating_sub(gone).max(is),
+        };
+        let (moved, done) = (left(former.moved, new.moved), left(former.done, new.done));
+        let grew = new.moved > moved || new.done > done;
         let fell_short = new.short && !former.short;
         Some(Clock {
-            moved: new.moved.max(former.moved),
-            done: new.done.max(former.done),
-            progress: if grew || fell_short { now } else { former.progress },
+            moved: new.moved.max(moved),
+            done: new.done.max(done),
+            progress: if grew || fell_short { progress } else { former.progress },
             canaries,
             ..new
         })
+    }
+
+    /// From when on it can be told who is away, and so that a rollout makes no progress.
+    fn looks_from(&self) -> Timestamp {
+        self.now.steady.max(self.window_ends)
     }
 }
 

@@ -4,7 +4,7 @@
 //!
 //! | `Progressing` | reason |
 //! | --- | --- |
-//! | True | `RollingOut`; `CanaryWaiting`: for canaries, their time or a person; `RollingBack` |
+//! | True | `RollingOut`; `CanaryWaiting`: for canaries, their time or a person; `NodesAway`: for somebody to try it on; `RollingBack` |
 //! | False | `Complete`; `RolledBack`, `ProgressDeadlineExceeded`: the newest revision has failed; `RolloutPaused`; `Partitioned`: as far as asked; `OnDelete`; `HeldOnNode` |
 
 use everynode_model::{HELD_ON_NODE, Reason, Strategy};
@@ -48,13 +48,16 @@ fn progressing(records: &SetRecords, head: &GrantHead, tally: &Tally) -> (bool, 
     }
     let held = format!("{} of the others are held at their nodes", tally.held);
     match (stage, tally.to_move()) {
-        (_, 0) if tally.held > 0 => (false, told(HELD_ON_NODE, held)),
-        (_, 0) => (false, Reason::new("Complete", moved)),
-        (Some(Stage::Stopped { reason, why }), _) => (false, told(reason, why)),
-        _ if strategy == Some(Strategy::OnDelete) => (false, Reason::new("OnDelete", moved)),
         (Some(Stage::Canary { limit, .. }), _) => {
             (true, told("CanaryWaiting", canary_message(records, tally, limit)))
         }
+        (_, 0) if tally.held > 0 => (false, told(HELD_ON_NODE, held)),
+        (Some(Stage::Open { .. }), 0) if head.is_under_way() && tally.is_untried() => {
+            (true, told("NodesAway", "no node on which it could be tried can be reached".into()))
+        }
+        (_, 0) => (false, Reason::new("Complete", moved)),
+        (Some(Stage::Stopped { reason, why }), _) => (false, told(reason, why)),
+        _ if strategy == Some(Strategy::OnDelete) => (false, Reason::new("OnDelete", moved)),
         (Some(Stage::Open { limit }), _) if tally.moved >= limit && tally.moving == 0 => {
             let kept = (status.desired as usize).saturating_sub(limit);
             (false, told("Partitioned", format!("partition keeps {kept} where they are")))

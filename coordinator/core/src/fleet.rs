@@ -295,7 +295,7 @@ impl Fleet {
         for node in nodes {
             // The rule itself may have changed, which no cell shows.
             let had = self.tallies.get(&set).and_then(|tally| tally.cells.get(&node)).copied();
-            self.refresh_cell(set, node);
+            self.recount(set, node);
             let has = self.tallies.get(&set).and_then(|tally| tally.cells.get(&node)).copied();
             let placed = |cell: Option<Cell>| cell.is_some_and(|cell| cell.place != Place::None);
             if placed(had) || placed(has) {
@@ -312,11 +312,18 @@ impl Fleet {
         } else if let (false, Some(key)) = (gone, key) {
             self.changed.insert(Changed::Set(key, set));
         }
+        // Not before all are counted by the same rule: what it takes for progress would be none.
+        self.set_clock(set);
+    }
+
+    /// Computes anew what this set has to do with this node, with all that follows.
+    fn refresh_cell(&mut self, set: SetUid, node: NodeUid) {
+        self.recount(set, node);
         self.set_clock(set);
     }
 
     /// Computes one cell anew and keeps the sums, the order of rollouts and the deadlines right.
-    fn refresh_cell(&mut self, set: SetUid, node: NodeUid) {
+    fn recount(&mut self, set: SetUid, node: NodeUid) {
         let Some(records) = self.records.sets.get(&set) else { return };
         let (cell, ripens) = self.cell(records, set, node);
         let key = records.record.as_ref().map(|record| record.set.key.clone());
@@ -325,7 +332,6 @@ impl Fleet {
         let before = shown(tally);
         let former = tally.replace(node, cell);
         let counts_changed = shown(tally) != before;
-        self.set_clock(set);
         let Some(key) = key else { return };
         if former.place != cell.place || former.stand != cell.stand {
             self.changed.insert(Changed::Pod(node, key.clone()));

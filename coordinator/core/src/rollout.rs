@@ -85,7 +85,7 @@ impl Fleet {
             return Some(writes);
         }
         if matches!(record.set.strategy, Strategy::RollingUpdate { .. }) {
-            let grants = grant_step(uid, records, head, &stage, tally);
+            let grants = self.grant_step(uid, records, head, &stage, tally);
             if !grants.is_empty() {
                 return Some(grants);
             }
@@ -93,15 +93,15 @@ impl Fleet {
             // With OnDelete no node catches up by itself, so that it can't be left behind.
             return None;
         }
-        if tally.moving > 0 || !tally.broken.is_empty() || !tally.waiting.is_empty() {
+        if tally.to_move() > 0 {
             return None;
         }
         if head.stable == Some(head.goal(&record.set)) {
             return Some(tidy_step(uid, records, tally));
         }
-        // Canaries that wait for somebody, and a partition, keep it from its end.
+        // Canaries that wait for somebody, a partition, and that nobody was there keep it from its end.
         let desired = tally.status.desired as usize;
-        if !matches!(stage, Stage::Open { limit } if limit >= desired) {
+        if !matches!(stage, Stage::Open { limit } if limit >= desired) || tally.is_untried() {
             return None;
         }
         let pins = head.stable.map(|stable| pin_step(uid, records, stable, tally));
@@ -124,39 +124,53 @@ impl Fleet {
         let what = (EventType::Normal, "RolloutComplete", message);
         self.head_and_event(uid, records, next, what, now.wall)
     }
-}
 
-/// Nodes whose pod is not available anyway are moved at once, as in Kubernetes; then available
-/// ones, in order, while the budget lasts; none further than the stage allows.
-fn grant_step(
-    uid: SetUid,
-    records: &SetRecords,
-    head: &GrantHead,
-    stage: &Stage,
-    tally: &Tally,
-) -> Vec<Write> {
-    let (limit, only_canaries) = match stage {
-        Stage::Stopped { .. } => return Vec::new(),
-        Stage::Back { .. } => (usize::MAX, false),
-        Stage::Canary { limit, open } => {
-            let left = limit.saturating_sub(tally.moved_canaries);
-            (left.min(open.saturating_sub(tally.moved)), true)
-        }
-        Stage::Open { limit } => (limit.saturating_sub(tally.moved), false),
-    };
-    let budget = if mutated!(IgnoreBudget) { usize::MAX } else { Fleet::budget(records, tally) };
-    let spare = budget.saturating_sub(tally.spending());
-    let at_once = tally.recalled.iter().chain(&tally.broken);
-    let chosen = at_once.chain(tally.waiting.iter().take(spare));
-    let chosen = chosen.filter(|(other, ..)| !only_canaries || !other).take(limit);
-    // What goes back was moved by nobody's rollout: where it is dark, nothing is to be learnt of it.
-    let grant = match (stage, head.stable) {
-        (Stage::Back { .. }, Some(stable)) => Grant { revision: stable, replace: 0, rollout: 0 },
-        _ => Grant { revision: head.target, replace: 0, rollout: head.rollout },
-    };
-    let mut edits = ChunkEdits::new(uid, records);
-    edit_while_there_is_room(&mut edits, chosen, |_| Some(grant));
-    edits.into_writes()
+    /// Nodes whose pod is not available anyway are moved at once, as in Kubernetes; then available
+    /// ones, in order, while the budget lasts; none further than the stage allows.
+    fn grant_step(
+        &self,
+        uid: SetUid,
+        records: &SetRecords,
+        head: &GrantHead,
+        stage: &Stage,
+        tally: &Tally,
+    ) -> Vec<Write> {
+        let (limit, only_canaries) = match stage {
+            Stage::Stopped { .. } => return Vec::new(),
+            Stage::Back { .. } => (usize::MAX, false),
+            Stage::Canary { limit, open } => {
+                let left = limit.saturating_sub(tally.moved_canaries);
+                (left.min(open.saturating_sub(tally.moved)), true)
+            }
+            Stage::Open { limit } => (limit.saturating_sub(tally.moved), false),
+        };
+        let budget = if mutated!(IgnoreBudget) { usize::MAX } else { Self::budget(records, tally) };
+        let spare = budget.saturating_sub(tally.spending());
+        let at_once = tally.recalled.iter().chain(&tally.broken);
+        let chosen = at_once.chain(tally.waiting.iter().take(spare));
+        let chosen = chosen.filter(|(other, ..)| !only_canaries || !other).take(limit);
+        // What goes back was moved by nobody's rollout: where it is dark, nothing is to be learnt of it.
+        let (revision, rollout) = match (stage, head.stable) {
+            (Stage::Back { .. }, Some(stable)) => (stable, 0),
+            _ => (head.target, head.rollout),
+        };
+        let grant = |node| {
+            let replace = self.replaced(uid, records, node, revision);
+            Some(Grant { revision, replace, rollout })
+        };
+        let mut edits = ChunkEdits::new(uid, records);
+        edit_while_there_is_room(&mut edits, chosen, grant);
+        edits.into_writes()
+    }
+
+    /// Under which number the node was last seen to run that very revision, so that a pod which is
+    /// there already is not replaced.
+    fn replaced(&self, set: SetUid, records: &SetRecords, node: NodeUid, revision: Digest) -> u64 {
+        let key = records.record.as_ref().map(|record| &record.set.key);
+        let place = key.and_then(|key| self.seen.get(&node)?.places.get(key));
+        let pod = place.and_then(|place| place.pod_of(set));
+        pod.filter(|pod| pod.revision == revision).map_or(0, |pod| pod.replace)
+    }
 }
 
 /// Nodes that are away keep what they have, whatever the rule becomes.

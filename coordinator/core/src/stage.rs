@@ -78,8 +78,9 @@ impl Stage {
             return Some(Self::Back { why: head.failure().unwrap_or_default().to_owned() });
         }
         let desired = tally.status.desired as usize;
-        let kept = policy.partition.map_or(0, |partition| partition.of(desired));
-        let open = desired.saturating_sub(kept);
+        // It keeps nodes where they are, and nobody from going back to that.
+        let partition = policy.partition.filter(|_| head.is_under_way());
+        let open = desired.saturating_sub(partition.map_or(0, |partition| partition.of(desired)));
         let by_steps = matches!(set.strategy, Strategy::RollingUpdate { .. });
         Some(match policy.canary.as_ref().filter(|_| by_steps && !is_past_canaries(head)) {
             Some(canary) => Self::Canary { limit: canaries(canary, tally).min(open), open },
@@ -100,7 +101,8 @@ pub(crate) fn canaries_are_available(stage: &Stage, tally: &Tally) -> bool {
     let moved = tally.moved_canaries;
     let begins = |nodes: &BTreeSet<Turn>| nodes.first().is_some_and(|(other, ..)| !other);
     let left = begins(&tally.broken) || begins(&tally.waiting);
-    moved > 0 && tally.moving == 0 && (moved >= *limit || !left)
+    let fine = tally.moving == 0 && tally.done_canaries == moved;
+    moved > 0 && fine && (moved >= *limit || !left)
 }
 
 fn stopped(records: &SetRecords, head: &GrantHead, set: &DaemonSet) -> Option<Stage> {

@@ -24,6 +24,8 @@ pub(crate) struct Cell {
     pub(crate) exception: bool,
     /// Whether that exception says what the rule says, with no rollout under way.
     pub(crate) redundant: bool,
+    /// Whether the node can be reached.
+    pub(crate) reachable: bool,
     /// Whether it reported a pod of the set.
     pub(crate) present: bool,
     /// Whether that pod is ready, and its node not lost.
@@ -59,8 +61,9 @@ pub(crate) enum Stand {
     /// It is not on the goal, can be reached, and its pod is not available: spends, and is moved at
     /// once since nothing is lost by it.
     Broken,
-    /// It was granted what has failed, is to go back, and can't be reached: is moved at once, so that
-    /// it does not start that when it returns, and spends nothing.
+    /// It is not on the goal, and nothing is lost by moving it at once; spends nothing. Its pod is an
+    /// available one of the goal already; or it was granted what has failed, is to go back, and is out
+    /// of reach, held or stopped, so that it must not start that when it returns.
     Recalled,
     /// It is not on the goal and its pod is available: is moved when the budget allows.
     Waiting,
@@ -79,11 +82,17 @@ pub(crate) type Turn = (bool, u64, NodeUid);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) status: SetStatus,
+    /// Of the desired nodes, those that can be reached.
+    pub(crate) reachable: usize,
     /// Of the desired nodes, those that may be canaries.
     pub(crate) canaries: usize,
     /// Those that run the target or are to.
     pub(crate) moved: usize,
+    /// Of the moved, the canaries that can show what it is worth: none that are held, or have been out
+    /// of reach since a former rollout.
     pub(crate) moved_canaries: usize,
+    /// Of these, those with an available pod of the target.
+    pub(crate) done_canaries: usize,
     /// Of the moved, those with an available pod of the target.
     pub(crate) done: usize,
     pub(crate) moving: usize,
@@ -102,6 +111,17 @@ pub(crate) struct Tally {
     /// Nodes whose grant is to follow what they run, while orders are held.
     pub(crate) astray: BTreeSet<Turn>,
     pub(crate) cells: BTreeMap<NodeUid, Cell>,
+}
+
+impl Cell {
+    /// Whether it was moved, and what becomes of it there says something about the target.
+    pub(crate) const fn shows_the_target(&self) -> bool {
+        match self.stand {
+            Stand::Moving | Stand::Limping => self.moved,
+            Stand::Done => self.moved && self.available,
+            _ => false,
+        }
+    }
 }
 
 impl Tally {
@@ -123,15 +143,27 @@ impl Tally {
         self.moving + self.limping + self.broken.len()
     }
 
-    /// How many reachable nodes do not run what the rollout leads to.
+    /// How many nodes that take part do not run what the rollout leads to.
     pub(crate) fn to_move(&self) -> usize {
-        self.waiting.len() + self.broken.len() + self.moving
+        self.recalled.len() + self.waiting.len() + self.broken.len() + self.moving
+    }
+
+    /// Whether nobody who takes part can show what the target is worth: it was tried nowhere.
+    pub(crate) fn is_untried(&self) -> bool {
+        self.status.desired > 0 && self.done + self.limping == 0
+    }
+
+    /// Whether no node can be reached, not even one that was left as it was: then it is the way there
+    /// that is cut.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.reachable == 0 && self.absent > 0
     }
 
     /// Whatever else conditions and reasons are made of.
     pub(crate) fn counts(&self) -> impl PartialEq + use<> {
-        let sums = [self.canaries, self.moved, self.moved_canaries, self.done, self.held];
-        (sums, self.moving, self.limping, self.broken.len(), self.waiting.len(), self.absent)
+        let moved = [self.moved, self.moved_canaries, self.done, self.done_canaries];
+        let sums = [self.canaries, self.held, self.limping, self.absent, self.recalled.len()];
+        (moved, sums, self.moving, self.broken.len(), self.waiting.len())
     }
 
     fn count(&mut self, node: NodeUid, cell: Cell, more: bool) {
@@ -143,11 +175,15 @@ impl Tally {
         bump(&mut status.ready, runs && cell.ready, more);
         bump(&mut status.updated, runs && cell.updated, more);
         bump(&mut status.available, runs && cell.available, more);
+        let done = cell.moved && cell.updated && cell.available;
+        let canary = cell.canary && cell.shows_the_target();
         let sums = [
+            (&mut self.reachable, cell.reachable),
             (&mut self.canaries, cell.canary),
             (&mut self.moved, cell.moved),
-            (&mut self.moved_canaries, cell.moved && cell.canary),
-            (&mut self.done, cell.moved && cell.updated && cell.available),
+            (&mut self.moved_canaries, canary),
+            (&mut self.done, done),
+            (&mut self.done_canaries, canary && done),
         ];
         for (sum, counts) in sums {
             if runs && counts {
@@ -212,10 +248,16 @@ impl Fleet {
         });
         let granted = grant.map(|grant| grant.revision);
         let moved = granted == Some(head.target);
+        let on_goal = granted == Some(goal);
+        let held = active.order.holds() || pod.is_some_and(PodStatus::is_held);
+        let out_of_hand = !seen.is_ready() || active.order.stops() || (held && !as_granted);
+        let recalled =
+            (available && pod.is_some_and(|pod| pod.revision == goal)) || (moved && out_of_hand);
         let cell = Cell {
             place,
             exception,
             redundant: exception && place == Place::Run && is_redundant(head, goal, grant),
+            reachable: seen.is_ready(),
             present: pod.is_some(),
             ready,
             updated: pod.is_some_and(|pod| pod.revision == head.target) && (as_granted || !moved),
@@ -223,15 +265,14 @@ impl Fleet {
             astray: self.followed(records, active, seen).is_some(),
             canary: place == Place::Run && is_canary(policy, active),
             moved,
-            stand: match (place, granted == Some(goal)) {
+            stand: match (place, on_goal) {
                 (Place::None | Place::Keep, _) => Stand::Done,
+                (Place::Run, false) if recalled => Stand::Recalled,
                 (Place::Run, _) if active.order.stops() => Stand::Held,
                 (Place::Run, true) if available && as_granted => Stand::Done,
-                (Place::Run, _) if active.order.holds() => Stand::Held,
                 // Also where it has gone dark since: it is no failure of what it was granted.
-                (Place::Run, _) if pod.is_some_and(PodStatus::is_held) => Stand::Held,
+                (Place::Run, _) if held => Stand::Held,
                 (Place::Run, true) => short_of_goal(head, grant, seen.is_ready()),
-                (Place::Run, false) if !seen.is_ready() && moved => Stand::Recalled,
                 (Place::Run, false) if !seen.is_ready() => Stand::Absent,
                 (Place::Run, false) if available => Stand::Waiting,
                 (Place::Run, false) => Stand::Broken,

@@ -168,7 +168,10 @@ impl Fleet {
             .or_else(|| ordered(active).filter(|_| active.order.stops()))
             .or_else(|| pod.filter(|pod| pod.is_held() && !done).map(held))
             .or_else(|| match grant {
-                _ if active.order.holds() => ordered(active).filter(|_| !done),
+                _ if active.order.holds() => {
+                    let newest = grant.is_some_and(|grant| grant.revision == head.target);
+                    ordered(active).filter(|_| !(done && newest))
+                }
                 Some(grant) => self
                     .not_told(records, uid, head, grant, pod, active)
                     .or_else(|| self.not_running(records, seen, grant, pod, done)),
@@ -339,8 +342,9 @@ pub(crate) fn canary_message(records: &SetRecords, tally: &Tally, limit: usize) 
     if tally.canaries == 0 {
         return "no node matches the canary selector: nothing is moved until one does".into();
     }
-    if tally.moved_canaries < limit || tally.moving > 0 {
-        return format!("{done}, and {} are not available yet", tally.moving);
+    let short = tally.moving.max(tally.moved_canaries.saturating_sub(tally.done_canaries));
+    if tally.moved_canaries < limit || short > 0 {
+        return format!("{done}, and {short} are not available yet");
     }
     match canary.map(|canary| canary.wait) {
         Some(CanaryWait::Manual) => {

@@ -218,6 +218,7 @@ fn waiting(status: &DaemonSetStatus) -> Option<(&'static str, Option<&'static st
         HELD_ON_NODE => {
             ("held at their nodes", Some("`everynode why daemonset NAME` says by whom"))
         }
+        "NodesAway" => ("no node can be reached", Some("`everynode get nodes` says since when")),
         "RolloutPaused" => ("paused", Some("`everynode rollout resume daemonset/NAME` goes on")),
         "CanaryWaiting" => {
             ("waits after its canaries", Some("`everynode describe daemonset NAME` says for what"))
@@ -330,6 +331,7 @@ mod tests {
         for (reason, words) in [
             ("RolloutPaused", "(paused; `everynode rollout resume daemonset/d` goes on)..."),
             ("CanaryWaiting", "(waits after its canaries; "),
+            ("NodesAway", "(no node can be reached; "),
         ] {
             let mut set = set(1, 3, 1, 3);
             set.status.as_mut().unwrap().conditions = vec![Condition {

@@ -226,7 +226,11 @@ impl Put<'_> {
 
 fn changed_head(uid: SetUid, records: &SetRecords, set: &DaemonSet, term: Term) -> Option<Write> {
     let head = match &records.head {
-        Some(head) if head.target == set.revision && (head.stable.is_some() || is_careful(set)) => {
+        // A first one that has failed has done so also where no care is asked for any more.
+        Some(head)
+            if head.target == set.revision
+                && (head.stable.is_some() || is_careful(set) || head.failure().is_some()) =>
+        {
             return None;
         }
         Some(head) => {

@@ -61,12 +61,19 @@ impl Progress {
         let policy = &set.rollout;
         let canary = policy.canary.as_ref();
         let selector = canary.and_then(|canary| canary.selector.as_ref());
+        // One that has the target and is held, or dark since a former rollout, shows nothing of it.
+        let counts = |node: NodeUid| {
+            let cell = fleet.cell(records, set.uid, node).0;
+            !cell.moved || cell.shows_the_target()
+        };
         let chosen = placed
             .iter()
-            .filter(|node| selector.is_none_or(|selector| selector.matches(&node.labels)));
+            .filter(|node| selector.is_none_or(|selector| selector.matches(&node.labels)))
+            .filter(|node| counts(node.uid));
         let canaries: BTreeSet<NodeUid> = chosen.map(|node| node.uid).collect();
         let desired = placed.len();
-        let kept = policy.partition.map_or(0, |partition| partition.of(desired));
+        let partition = policy.partition.filter(|_| head.is_under_way());
+        let kept = partition.map_or(0, |partition| partition.of(desired));
         let failed = head.failure().is_some() && head.is_under_way();
         Some(Self {
             rollout: head.rollout,
