@@ -10,7 +10,9 @@
 use std::path::PathBuf;
 
 use everynode_agent::body::{FEATURES, Surroundings, pod_spec};
-use everynode_manifest::{admit, needed_features, read};
+use everynode_manifest::{
+    Admitted, BlobKey, Composed, Use, admit, compose, needed_features, read, uses,
+};
 use everynode_model::{NodeName, PodKey, PodUid};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -147,10 +149,23 @@ fn agree(object: &Value, what: &str) {
     let needs = needed_features(&admitted.object["spec"]["template"]);
     let lacking: Vec<_> =
         needs.iter().filter(|feature| !FEATURES.contains(&feature.as_str())).collect();
-    match pod_spec(&admitted.body, &around()) {
+    let composed = with_content(&admitted);
+    let around = Surroundings { contents: composed.blobs, ..around() };
+    match pod_spec(&composed.body, &around) {
         Ok(_) => assert!(lacking.is_empty(), "{what}: runs without {lacking:?}"),
         Err(reason) => assert!(!lacking.is_empty(), "{what}: nothing is lacking, and {reason}"),
     }
+}
+
+/// The body with content for all that its template reads.
+fn with_content(admitted: &Admitted) -> Composed {
+    let uses = uses(&admitted.object["spec"]["template"], admitted.key.namespace());
+    let object = |of: &Use| {
+        let values = of.keys.keys().map(|key| (key.clone(), Value::from("eA==")));
+        json!({"data": values.collect::<serde_json::Map<_, _>>()})
+    };
+    let objects = uses.iter().map(|(at, of)| (at.clone(), object(of))).collect();
+    compose(&admitted.body, &uses, &objects, &BlobKey([0; 32]))
 }
 
 fn around() -> Surroundings {
@@ -162,5 +177,6 @@ fn around() -> Surroundings {
         address: Some("192.0.2.1".into()),
         // Not root, so that `runAsNonRoot` alone can be met.
         agent_user: 1000,
+        contents: everynode_agent::body::Contents::new(),
     }
 }

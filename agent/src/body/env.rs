@@ -1,33 +1,51 @@
 //! A container's environment, as the kubelet makes it.
 
-use everynode_model::{Reason, pod_name};
-use serde_json::Value;
+use everynode_model::{ObjectKind, Reason, pod_name};
 
-use super::fields::{Container, EnvVar, FieldRef, Metadata, ValueFrom};
+use super::content::{Config, Content, Variable};
+use super::fields::{
+    Container, EnvFrom, EnvVar, FieldRef, KeyRef, Metadata, ObjectRef, ValueFrom, refuse_rest,
+};
 use super::{Surroundings, unsupported};
 
 /// Where programs are found when a template does not say (Debian's for root).
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The whole environment: two defaults, then the template's, in order.
+/// What variables come from.
+pub(super) struct Sources<'a> {
+    pub(super) metadata: &'a Metadata,
+    pub(super) config: &'a Config,
+    pub(super) around: &'a Surroundings,
+}
+
+type Env = Vec<(String, String)>;
+
+/// The whole environment: two defaults, what whole objects give, then the template's own, in order.
 pub(super) fn environment(
     container: &Container,
     path: &str,
-    metadata: &Metadata,
-    around: &Surroundings,
-) -> Result<Vec<(String, String)>, Reason> {
+    from: &Sources<'_>,
+) -> Result<Env, Reason> {
     let mut env = vec![
         ("PATH".to_owned(), PATH.to_owned()),
-        ("HOSTNAME".to_owned(), around.hostname.clone()),
+        ("HOSTNAME".to_owned(), from.around.hostname.clone()),
     ];
+    for (number, source) in container.env_from.iter().enumerate() {
+        from.all(source, &format!("{path}.envFrom[{number}]"), &mut env)?;
+    }
     for (number, variable) in container.env.iter().enumerate() {
         let path = format!("{path}.env[{number}]");
-        let Some(value) = value(variable, &path, &env, metadata, around)? else { continue };
-        // A later one outdoes an earlier one of the same name.
-        env.retain(|(name, _)| *name != variable.name);
-        env.push((variable.name.clone(), value));
+        if let Some(value) = from.value(variable, &path, &env)? {
+            set(&mut env, variable.name.clone(), value);
+        }
     }
     Ok(env)
+}
+
+/// A later one outdoes an earlier one of the same name.
+fn set(env: &mut Env, name: String, value: String) {
+    env.retain(|(known, _)| *known != name);
+    env.push((name, value));
 }
 
 /// Replaces `$(NAME)` by a variable's value, as Kubernetes does in `command`, `args` and values of
@@ -60,30 +78,84 @@ fn reference(rest: &str) -> Option<(&str, &str)> {
     rest.strip_prefix('(')?.split_once(')')
 }
 
-fn value(
-    variable: &EnvVar,
-    path: &str,
-    env: &[(String, String)],
-    metadata: &Metadata,
-    around: &Surroundings,
-) -> Result<Option<String>, Reason> {
-    match &variable.value_from {
-        None => Ok(Some(expand(&variable.value, env))),
-        Some(ValueFrom { field_ref: Some(FieldRef { field_path }), rest }) if rest.is_empty() => {
-            let value = field(field_path, metadata, around);
-            let path = format!("{path}.valueFrom.fieldRef");
-            value.map(Some).ok_or_else(|| unsupported(&path, &format!("{field_path:?}")))
-        }
-        Some(ValueFrom { rest, .. }) => {
-            let optional = |from: &Value| from.get("optional") == Some(&Value::Bool(true));
-            if rest.values().all(optional) && !rest.is_empty() {
-                return Ok(None);
+impl Sources<'_> {
+    fn value(
+        &self,
+        variable: &EnvVar,
+        path: &str,
+        env: &[(String, String)],
+    ) -> Result<Option<String>, Reason> {
+        let Some(from) = &variable.value_from else {
+            return Ok(Some(expand(&variable.value, env)));
+        };
+        let path = format!("{path}.valueFrom");
+        let ValueFrom { field_ref, config_map_key_ref, secret_key_ref, rest } = from;
+        refuse_rest(rest, &path, &[])?;
+        match (field_ref, config_map_key_ref, secret_key_ref) {
+            (Some(FieldRef { field_path }), None, None) => {
+                let value = field(field_path, self.metadata, self.around);
+                let path = format!("{path}.fieldRef");
+                value.map(Some).ok_or_else(|| unsupported(&path, &format!("{field_path:?}")))
             }
-            let source = rest.keys().next().map_or("fieldRef", String::as_str);
-            let path = format!("{path}.valueFrom.{source}");
-            Err(unsupported(&path, "this agent gets no ConfigMaps, Secrets or resources"))
+            (None, Some(key), None) => self.key(ObjectKind::ConfigMap, key),
+            (None, None, Some(key)) => self.key(ObjectKind::Secret, key),
+            _ => Err(unsupported(&path, "one source is needed, and no more")),
         }
     }
+
+    fn key(&self, kind: ObjectKind, from: &KeyRef) -> Result<Option<String>, Reason> {
+        let KeyRef { name, key, optional } = from;
+        let Some(content) = self.object(kind, name, *optional)? else { return Ok(None) };
+        match content.variables(kind).find(|(known, _)| known == key) {
+            Some((_, value)) => usable(kind, name, key, value).map(Some),
+            None if *optional => Ok(None),
+            None => {
+                let namespace = self.around.key.namespace();
+                let line = format!("couldn't find key {key} in {kind} {namespace}/{name}");
+                Err(Reason::new(CONFIG_ERROR, line))
+            }
+        }
+    }
+
+    fn all(&self, from: &EnvFrom, path: &str, env: &mut Env) -> Result<(), Reason> {
+        refuse_rest(&from.rest, path, &[])?;
+        let sources =
+            [(ObjectKind::ConfigMap, &from.config_map_ref), (ObjectKind::Secret, &from.secret_ref)];
+        for (kind, source) in sources {
+            let Some(ObjectRef { name, optional }) = source else { continue };
+            let Some(content) = self.object(kind, name, *optional)? else { continue };
+            for (key, value) in content.variables(kind) {
+                let value = usable(kind, name, key, value)?;
+                set(env, format!("{}{key}", from.prefix), value);
+            }
+        }
+        Ok(())
+    }
+
+    fn object(
+        &self,
+        kind: ObjectKind,
+        name: &str,
+        optional: bool,
+    ) -> Result<Option<&Content>, Reason> {
+        match self.config.get(kind, name) {
+            None if !optional => {
+                let line = format!("{} {name:?} not found", kind.as_str().to_lowercase());
+                Err(Reason::new(CONFIG_ERROR, line))
+            }
+            content => Ok(content),
+        }
+    }
+}
+
+/// The kubelet's word for a pod whose configuration is not all there.
+const CONFIG_ERROR: &str = "CreateContainerConfigError";
+
+fn usable(kind: ObjectKind, name: &str, key: &str, value: Variable) -> Result<String, Reason> {
+    value.ok_or_else(|| {
+        let line = format!("key {key} of {kind} {name} is not text that a variable can have");
+        Reason::new(CONFIG_ERROR, line)
+    })
 }
 
 fn field(path: &str, metadata: &Metadata, around: &Surroundings) -> Option<String> {

@@ -7,6 +7,7 @@ use everynode_model::Reason;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::content::Named;
 use super::{is_empty, unsupported};
 
 type Rest = Map<String, Value>;
@@ -16,6 +17,9 @@ pub(super) struct Template {
     #[serde(default)]
     pub(super) metadata: Metadata,
     pub(super) spec: Spec,
+    /// Not of the template: what the coordinator says it reads.
+    #[serde(default)]
+    pub(super) config: Vec<Named>,
     #[serde(flatten)]
     pub(super) rest: Rest,
 }
@@ -60,6 +64,8 @@ pub(super) struct Container {
     pub(super) args: Vec<String>,
     #[serde(default)]
     pub(super) env: Vec<EnvVar>,
+    #[serde(default)]
+    pub(super) env_from: Vec<EnvFrom>,
     pub(super) working_dir: Option<String>,
     pub(super) security_context: Option<ContainerSecurity>,
     #[serde(flatten)]
@@ -90,8 +96,42 @@ pub(super) struct EnvVar {
 #[serde(rename_all = "camelCase")]
 pub(super) struct ValueFrom {
     pub(super) field_ref: Option<FieldRef>,
+    pub(super) config_map_key_ref: Option<KeyRef>,
+    pub(super) secret_key_ref: Option<KeyRef>,
     #[serde(flatten)]
     pub(super) rest: Rest,
+}
+
+/// One key of a ConfigMap or Secret.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct KeyRef {
+    #[serde(default)]
+    pub(super) name: String,
+    pub(super) key: String,
+    #[serde(default)]
+    pub(super) optional: bool,
+}
+
+/// All keys of a ConfigMap or Secret.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct EnvFrom {
+    #[serde(default)]
+    pub(super) prefix: String,
+    pub(super) config_map_ref: Option<ObjectRef>,
+    pub(super) secret_ref: Option<ObjectRef>,
+    #[serde(flatten)]
+    pub(super) rest: Rest,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ObjectRef {
+    #[serde(default)]
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) optional: bool,
 }
 
 #[derive(Debug, Deserialize)]

@@ -5,6 +5,7 @@
 //! every field that this version does not know. What only informs or places is passed over, by
 //! name ([`fields`]).
 
+mod content;
 mod env;
 mod fields;
 mod ports;
@@ -15,9 +16,12 @@ use everynode_agent_core::{ContainerSpec, PodSpec};
 use everynode_model::{NodeName, PodKey, PodUid, Reason};
 use serde_json::Value;
 
+pub use content::{Contents, blobs_of};
 pub use ports::host_ports;
 
-use fields::{Container, ContainerSecurity, Metadata, PodSecurity, Spec, Template};
+use content::Config;
+use env::Sources;
+use fields::{Container, ContainerSecurity, PodSecurity, Spec, Template};
 
 /// What this agent can honour, as it announces it: what needs more is never sent here.
 pub use everynode_model::PROCESS_FEATURES as FEATURES;
@@ -44,6 +48,8 @@ pub struct Surroundings {
     pub address: Option<String>,
     /// The agent's user: what a process is that names none.
     pub agent_user: u32,
+    /// The content that the template names.
+    pub contents: Contents,
 }
 
 /// Which runtime a template asks for; `None` for one that can't be read.
@@ -62,7 +68,7 @@ pub fn runtime_of(content: &[u8]) -> Option<&'static str> {
 pub fn pod_spec(content: &[u8], around: &Surroundings) -> Result<PodSpec, Reason> {
     let invalid = |error: serde_json::Error| Reason::new("InvalidTemplate", error.to_string());
     let template: Template = serde_json::from_slice(content).map_err(invalid)?;
-    let Template { metadata, spec, rest } = template;
+    let Template { metadata, spec, config, rest } = template;
     if spec.runtime_class_name.as_deref() != Some(PROCESS) {
         let line = "this agent has no container runtime yet; \
                     `runtimeClassName: process` runs a `command` of the host";
@@ -75,9 +81,11 @@ pub fn pod_spec(content: &[u8], around: &Surroundings) -> Result<PodSpec, Reason
     if spec.containers.is_empty() {
         return Err(Reason::new("InvalidTemplate", "spec.containers: at least one is needed"));
     }
+    let config = Config::read(&config, &around.contents)?;
+    let from = Sources { metadata: &metadata, config: &config, around };
     let containers = spec.containers.iter().enumerate().map(|(number, container)| {
         let path = format!("spec.containers[{number}]");
-        container_spec(container, &path, &pod, &metadata, around)
+        container_spec(container, &path, &pod, &from)
     });
     Ok(PodSpec { containers: containers.collect::<Result<_, _>>()?, grace: grace(&spec)? })
 }
@@ -96,13 +104,12 @@ fn container_spec(
     container: &Container,
     path: &str,
     pod: &PodSecurity,
-    metadata: &Metadata,
-    around: &Surroundings,
+    from: &Sources<'_>,
 ) -> Result<ContainerSpec, Reason> {
     container.check(path)?;
     let security = container.security_context.clone().unwrap_or_default();
-    let (user, group) = who(&security, pod, path, around)?;
-    let env = env::environment(container, path, metadata, around)?;
+    let (user, group) = who(&security, pod, path, from.around)?;
+    let env = env::environment(container, path, from)?;
     if container.command.is_empty() {
         let line = format!("{path}.command: required: {PROCESS} pods run a program of the host");
         return Err(Reason::new("CommandRequired", line));

@@ -9,6 +9,7 @@ fn around() -> Surroundings {
         hostname: "edge-1.example".into(),
         address: Some("10.0.0.5".into()),
         agent_user: 0,
+        contents: Contents::new(),
     }
 }
 
@@ -104,7 +105,7 @@ fn what_confines_and_can_not_be_honoured_is_refused_by_path() {
     }
     let claims = json!({"resources": {"claims": [{"name": "gpu"}]}});
     assert_eq!(refusal(json!({}), claims).code, "UnsupportedField");
-    for field in ["volumeMounts", "envFrom", "volumeDevices"] {
+    for field in ["volumeMounts", "volumeDevices"] {
         assert_eq!(refusal(json!({}), json!({field: [{"x": 1}]})).code, "UnsupportedField");
     }
 }
@@ -154,7 +155,7 @@ fn the_environment_is_the_kubelets() {
         {"name": "LABEL", "valueFrom": field("metadata.labels['app']")},
         {"name": "NOTE", "valueFrom": field("metadata.annotations['note']")},
         {"name": "NONE", "valueFrom": field("metadata.labels['none']")},
-        {"name": "MAYBE", "valueFrom": {"configMapKeyRef": {"key": "k", "optional": true}}},
+        {"name": "MAYBE", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "k", "optional": true}}},
         {"name": "PATH", "value": "/bin"},
     ]);
     let container = json!({"env": env, "command": ["$(A)", "$$(A)"], "args": ["$(NODE)"]});
@@ -180,7 +181,6 @@ fn the_environment_is_the_kubelets() {
 #[test]
 fn values_from_elsewhere_are_refused_by_path() {
     for from in [
-        json!({"secretKeyRef": {"key": "k"}}),
         json!({"fieldRef": {"fieldPath": "status.podIPs"}}),
         json!({"resourceFieldRef": {"resource": "limits.cpu"}}),
     ] {
@@ -188,4 +188,92 @@ fn values_from_elsewhere_are_refused_by_path() {
         assert_eq!(reason.code, "UnsupportedField");
         assert!(reason.message.starts_with("spec.containers[0].env[0].valueFrom."), "{reason}");
     }
+}
+
+/// A body that names these objects, and what it is read with.
+fn with_config(
+    container: Value,
+    objects: &[(&str, &str, Option<Value>)],
+) -> Result<PodSpec, Reason> {
+    let mut body: Value = serde_json::from_slice(&template(json!({}), container)).unwrap();
+    let mut around = around();
+    let mut named = Vec::new();
+    for (kind, name, content) in objects {
+        let mut entry = json!({"kind": kind, "name": name});
+        if let Some(content) = content {
+            let blob = [[b'.'; 32].as_slice(), content.to_string().as_bytes()].concat();
+            let digest = everynode_model::Digest::of(&blob);
+            entry["blob"] = digest.to_string().into();
+            around.contents.insert(digest, blob);
+        }
+        named.push(entry);
+    }
+    body["config"] = named.into();
+    let body = body.to_string().into_bytes();
+    assert_eq!(blobs_of(&body), around.contents.keys().copied().collect::<Vec<_>>());
+    pod_spec(&body, &around)
+}
+
+fn key(kind: &str, name: &str, key: &str, optional: bool) -> Value {
+    json!({"name": "A", "valueFrom": {kind: {"name": name, "key": key, "optional": optional}}})
+}
+
+#[test]
+fn variables_come_from_config_maps_and_secrets() {
+    let map = json!({"data": {"k": "$(B)", "l": "2"}, "binaryData": {"raw": "AA=="}});
+    let secret = json!({"binaryData": {"k": "aHVudGVyMg=="}});
+    let objects =
+        [("ConfigMap", "m", Some(map)), ("Secret", "s", Some(secret)), ("ConfigMap", "o", None)];
+    let container = json!({
+        "envFrom": [
+            {"prefix": "M_", "configMapRef": {"name": "m"}},
+            {"configMapRef": {"name": "o", "optional": true}},
+            {"secretRef": {"name": "s"}},
+        ],
+        "env": [
+            {"name": "B", "value": "b"},
+            key("configMapKeyRef", "m", "k", false),
+            {"name": "k", "value": "$(M_l)"},
+            {"name": "NONE", "valueFrom": {"secretKeyRef": {"name": "s", "key": "z", "optional": true}}},
+        ],
+    });
+    let spec = with_config(container, &objects).unwrap();
+    let env: Vec<String> =
+        spec.containers[0].env[2..].iter().map(|(name, value)| format!("{name}={value}")).collect();
+    // Values of objects are taken as they are; only the template's own are expanded.
+    assert_eq!(env, ["M_k=$(B)", "M_l=2", "B=b", "A=$(B)", "k=2"]);
+}
+
+#[test]
+fn what_is_not_there_is_told_in_the_kubelets_words() {
+    let map =
+        || [("ConfigMap", "m", Some(json!({"data": {"k": "1"}, "binaryData": {"raw": "AA=="}})))];
+    let said = |env: Value, objects: &[(&str, &str, Option<Value>)]| {
+        with_config(json!({"env": [env]}), objects).unwrap_err().to_string()
+    };
+    let config = "CreateContainerConfigError: ";
+    let absent = [("ConfigMap", "m", None)];
+    let needed = || key("configMapKeyRef", "m", "z", false);
+    assert_eq!(said(needed(), &absent), format!("{config}configmap \"m\" not found"));
+    let line = format!("{config}couldn't find key z in ConfigMap monitoring/m");
+    assert_eq!(said(needed(), &map()), line);
+    let raw = key("configMapKeyRef", "m", "raw", false);
+    assert!(
+        said(raw, &map()).contains("couldn't find key raw"),
+        "bytes of a ConfigMap are no variables"
+    );
+    let from = json!({"envFrom": [{"secretRef": {"name": "s"}}]});
+    let reason = with_config(from, &[]).unwrap_err();
+    assert_eq!(reason.to_string(), format!("{config}secret \"s\" not found"));
+    let secret = [("Secret", "s", Some(json!({"binaryData": {"k": "/w=="}})))];
+    let bytes = said(key("secretKeyRef", "s", "k", false), &secret);
+    assert_eq!(bytes, format!("{config}key k of Secret s is not text that a variable can have"));
+}
+
+#[test]
+fn content_that_is_not_held_is_asked_for_again() {
+    let mut body: Value = serde_json::from_slice(&template(json!({}), json!({}))).unwrap();
+    body["config"] = json!([{"kind": "Secret", "name": "s", "blob": "ab".repeat(32)}]);
+    let reason = pod_spec(body.to_string().as_bytes(), &around()).unwrap_err();
+    assert_eq!(reason.code, "BodyMissing");
 }

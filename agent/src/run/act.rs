@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::{Agent, Parts};
-use crate::body::{self, Surroundings};
+use crate::body::{self, Contents, Surroundings};
 use crate::identity::Identity;
 use crate::ledger::LedgerStore;
 
@@ -148,6 +148,15 @@ impl Doer {
         });
     }
 
+    /// What of the content that a body names is on this machine.
+    async fn contents(&self, body: &[u8]) -> Contents {
+        let mut contents = Contents::new();
+        for digest in body::blobs_of(body) {
+            contents.extend(self.store.body(digest).await.map(|blob| (digest, blob)));
+        }
+        contents
+    }
+
     /// On failure: why, whether to try again, and whether anything may be alive.
     async fn try_create(&self, wanted: Wanted) -> Result<(), (Reason, bool, bool)> {
         let Wanted { pod, set, revision, replace, restarts, beside, now } = wanted;
@@ -162,8 +171,14 @@ impl Doer {
             hostname: self.around.hostname.clone(),
             address: self.around.address.clone(),
             agent_user: self.around.agent_user,
+            contents: self.contents(&content).await,
         };
-        let spec = body::pod_spec(&content, &around).map_err(|reason| (reason, false, false))?;
+        // Content that is lost comes again with the next order; nothing else mends a template.
+        let refused = |reason: Reason| {
+            let retry = reason.code == "BodyMissing";
+            (reason, retry, false)
+        };
+        let spec = body::pod_spec(&content, &around).map_err(refused)?;
         let names = spec.container_names().map(str::to_owned).collect();
         let shape = (names, spec.grace);
         // Before the call: the runtime may tell of the pod before the call returns.

@@ -21,6 +21,10 @@ pub(super) struct Told {
     pub(super) runtimes: Vec<(PodKey, String)>,
     /// Which ports of the machine each revision uses.
     pub(super) ports: Vec<(Digest, Vec<HostPort>)>,
+    /// Which content each revision names.
+    pub(super) contents: Vec<(Digest, Vec<Digest>)>,
+    /// Content that is named and not on this machine.
+    pub(super) missing: Option<Digest>,
 }
 
 /// At most one ledger (the core waits for its answer), one order (a newer one takes the place of
@@ -124,6 +128,11 @@ async fn write_bodies(order: &Order, store: &dyn LedgerStore) -> io::Result<Told
             }
         }
     }
+    for digest in told.contents.iter().flat_map(|(_, named)| named) {
+        if !order.bodies.contains_key(digest) && store.body(*digest).await.is_none() {
+            told.missing = Some(*digest);
+        }
+    }
     Ok(told)
 }
 
@@ -132,5 +141,6 @@ impl Told {
         let runtime = body::runtime_of(body);
         self.runtimes.extend(runtime.map(|runtime| (item.key.clone(), runtime.to_owned())));
         self.ports.push((item.revision, body::host_ports(body)));
+        self.contents.push((item.revision, body::blobs_of(body)));
     }
 }

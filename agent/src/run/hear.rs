@@ -85,8 +85,14 @@ impl Agent {
                 tracing::error!("cannot write the ledger: {error}");
                 self.apply(Event::PersistFailed(Reason::new("WriteFailed", error.to_string())));
             }
-            Done::Order(order, Ok(Told { runtimes, ports })) => {
+            Done::Order(order, Ok(Told { missing: Some(digest), .. })) => {
                 self.held.extend(order.bodies.keys());
+                let line = format!("a template names the content {digest}");
+                self.shared.outbox.ask_for_whole(&Reason::new("BodyMissing", line));
+            }
+            Done::Order(order, Ok(Told { runtimes, ports, contents, missing: None })) => {
+                self.held.extend(order.bodies.keys());
+                self.contents.extend(contents);
                 self.node.know_ports(ports);
                 self.apply(Event::Ordered {
                     stamp: order.stamp,
@@ -137,7 +143,9 @@ impl Agent {
         }
         let items = ledger.assignment.items().chain(ledger.holds.kept.values());
         let named = items.map(|item| item.revision);
-        let needed: BTreeSet<Digest> = named.chain(self.named.iter().copied()).collect();
+        let mut needed: BTreeSet<Digest> = named.chain(self.named.iter().copied()).collect();
+        self.contents.retain(|revision, _| needed.contains(revision));
+        needed.extend(self.contents.values().flatten());
         if !self.held.is_subset(&needed) {
             self.held.retain(|digest| needed.contains(digest));
             self.disk.keep_bodies(needed);

@@ -21,7 +21,7 @@ mod leave;
 mod rejoin;
 mod show;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -174,6 +174,8 @@ struct Agent {
     held: BTreeSet<Digest>,
     /// Those that the newest order named: it may not be in the ledger yet.
     named: BTreeSet<Digest>,
+    /// Which content each of the held bodies names.
+    contents: BTreeMap<Digest, Vec<Digest>>,
     leavers: Leavers,
     /// Those who wait for the machine to be ready to go down.
     waiters: Waiters,
@@ -210,6 +212,7 @@ impl Agent {
             dial: parts.dial,
             held,
             named: BTreeSet::new(),
+            contents: BTreeMap::new(),
             leavers: Leavers::default(),
             waiters: Waiters::default(),
             rejoining: Rejoining::default(),
@@ -255,7 +258,10 @@ impl Agent {
         // Also of revisions that are no longer ordered: pods of them may live.
         for revision in self.held.clone() {
             let body = self.store.body(revision).await;
-            ports.extend(body.map(|body| (revision, body::host_ports(&body))));
+            if let Some(body) = body {
+                ports.push((revision, body::host_ports(&body)));
+                self.contents.insert(revision, body::blobs_of(&body));
+            }
         }
         self.node.know_ports(ports);
     }

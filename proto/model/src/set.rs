@@ -88,7 +88,10 @@ pub const PROCESS_FEATURES: &[&str] = &[
     "runAsGroup",
     "runAsNonRoot",
     "allowPrivilegeEscalation",
+    "env.configMapKeyRef",
     "env.fieldRef",
+    "env.secretKeyRef",
+    "envFrom",
 ];
 
 /// The feature of an agent that can start a new pod beside the old one. Apart from those that a
