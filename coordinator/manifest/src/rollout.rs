@@ -8,7 +8,7 @@
 //! | `canary-approved` | the hash of the revision that may go on; `rollout resume` writes it |
 //! | `partition` | so many nodes (`"3"`, `"50%"`) keep what they have |
 //! | `paused` | `"true"`: no step is taken |
-//! | `progress-deadline-seconds` | how long a rollout may make no progress before it has failed |
+//! | `progress-deadline-seconds` | how long a rollout may make no progress before it has failed: longer than `minReadySeconds` |
 //! | `on-failure` | `hold`, or `rollback` to the last revision that was rolled out to the end |
 //!
 //! A key that is not among them is refused: a misspelt `cannary` would roll out to everybody.
@@ -39,14 +39,23 @@ const KEYS: [&str; 8] = [
 /// Kubernetes' default for a Deployment.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(600);
 
-/// Checks the annotations of a DaemonSet; `on_delete` where nothing is rolled out by steps.
+/// Checks the annotations of a DaemonSet; `on_delete` where nothing is rolled out by steps,
+/// `min_ready` after how many seconds a pod is available: sooner no rollout can be seen to succeed.
 pub(crate) fn check(
     check: &mut Check,
     path: &FieldPath,
     annotations: Option<&BTreeMap<String, String>>,
     on_delete: bool,
+    min_ready: Option<i32>,
 ) {
     let read = Read::of(annotations);
+    let min_ready = u64::try_from(min_ready.unwrap_or_default()).unwrap_or_default();
+    let short = |deadline: &Duration| deadline.as_secs() <= min_ready;
+    if let Some(deadline) = read.policy.progress_deadline.filter(short) {
+        let key = format!("{ROLLOUT_PREFIX}progress-deadline-seconds");
+        let seconds = deadline.as_secs().to_string();
+        check.invalid(path.key(&key), seconds, "must be greater than minReadySeconds");
+    }
     for (key, message) in read.errors {
         let value = annotations.and_then(|all| all.get(&key)).cloned().unwrap_or_default();
         check.invalid(path.key(&key), value, message);

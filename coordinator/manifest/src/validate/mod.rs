@@ -45,7 +45,8 @@ pub(crate) fn check(check: &mut Check, set: &DaemonSet, selector_given: bool) {
     let strategy = set.spec.update_strategy.as_ref().and_then(|strategy| strategy.type_.as_deref());
     let annotations = FieldPath::fields("metadata.annotations");
     let given = set.metadata.annotations.as_ref();
-    rollout::check(check, &annotations, given, strategy == Some("OnDelete"));
+    let (on_delete, min_ready) = (strategy == Some("OnDelete"), set.spec.min_ready_seconds);
+    rollout::check(check, &annotations, given, on_delete, min_ready);
     let spec = FieldPath::fields("spec");
     check_selection(check, set, selector_given);
     check.not_negative(spec.field("minReadySeconds"), set.spec.min_ready_seconds);
