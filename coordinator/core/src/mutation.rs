@@ -59,6 +59,8 @@ mod on {
         IgnoreFailure,
         /// Nor of who goes first.
         IgnoreCanaries,
+        /// A node that a rollout has moved and that went dark since is one that was away before.
+        TakeDarkForAway,
         /// Who is not known is taken for removed.
         TearDownUnknown,
         /// Who is removed is taken for empty.

@@ -293,6 +293,7 @@ fn short_of_goal(head: &GrantHead, grant: Option<Grant>, reachable: bool) -> Sta
     // A rollout ends when all that it granted is available: what happens later is no fault of it.
     let stepped = head.is_under_way() && grant.is_some_and(|grant| grant.rollout == head.rollout);
     match (stepped, reachable) {
+        (true, false) if mutated!(TakeDarkForAway) => Stand::Done,
         (true, _) => Stand::Moving,
         (false, true) => Stand::Limping,
         (false, false) => Stand::Done,

@@ -20,8 +20,8 @@ use everynode_coordinator_core::{
     Command, NodeChange, NodeStanding, Observation, PodFilter, WhyFilter,
 };
 use everynode_model::{
-    Effect, IntOrPercent, NodeUid, Placement, PodKey, Strategy, Taint, Toleration,
-    TolerationOperator,
+    Canary, CanaryWait, DaemonSet, Effect, IntOrPercent, NodeUid, OnFailure, Placement, PodKey,
+    RolloutPolicy, Strategy, Taint, Toleration, TolerationOperator,
 };
 use world::copy::{Stored, told};
 use world::{LONG, World, daemon_set, id, key, labels, name, put, revision};
@@ -208,6 +208,9 @@ fn put_something(world: &mut World, dice: &mut Dice, name: &str) {
         1 => Strategy::RollingUpdate { max_unavailable: IntOrPercent::Percent(34) },
         _ => Strategy::RollingUpdate { max_unavailable: IntOrPercent::Int(1) },
     };
+    if set.strategy != Strategy::OnDelete {
+        set.rollout = policy(dice);
+    }
     set.placement = match dice.roll(4) {
         0 => Placement { node_selector: labels(&[("x", "1")]), ..Placement::default() },
         1 => Placement {
@@ -221,6 +224,43 @@ fn put_something(world: &mut World, dice: &mut Dice, name: &str) {
     };
     let body = dice.of(&["1", "2", "3", "4"]);
     let _ = world.follow(&put(set, body));
+}
+
+/// How carefully; half the time as Kubernetes does.
+fn policy(dice: &mut Dice) -> RolloutPolicy {
+    let mut policy = RolloutPolicy::default();
+    if dice.chance(2) {
+        return policy;
+    }
+    if dice.chance(2) {
+        let selector = if dice.chance(3) { "x=1".parse().ok() } else { None };
+        let nodes = dice.of(&[None, Some(IntOrPercent::Int(1)), Some(IntOrPercent::Percent(50))]);
+        let wait = match dice.chance(4) {
+            true => CanaryWait::Manual,
+            false => CanaryWait::For(Duration::from_secs(dice.roll(3) * 15)),
+        };
+        let approved = dice.chance(3).then(|| revision(dice.of(&["1", "2", "3"])).short());
+        policy.canary = Some(Box::new(Canary { selector, nodes, wait, approved }));
+    }
+    policy.partition = dice.of(&[None, None, Some(IntOrPercent::Percent(30))]);
+    policy.paused = dice.chance(6);
+    policy.progress_deadline = dice.chance(2).then(|| Duration::from_secs(40));
+    policy.on_failure = dice.of(&[OnFailure::Hold, OnFailure::Rollback]);
+    policy
+}
+
+/// People take care away where it is in the way, and try another template where one has failed.
+fn without_care(world: &mut World) {
+    for view in world.fleet.sets(None) {
+        let progressing = view.conditions.iter().find(|(name, ..)| name == "Progressing");
+        let failed = ["ProgressDeadlineExceeded", "RolledBack", "RollingBack"];
+        let failed = progressing.is_some_and(|(.., why)| failed.contains(&why.code.as_str()));
+        let bodies = ["1", "2", "3", "4"];
+        let same = bodies.iter().find(|body| revision(body) == view.target).unwrap();
+        let other = bodies.iter().find(|body| revision(body) != view.target).unwrap();
+        let set = DaemonSet { rollout: RolloutPolicy::default(), ..view.record.set.clone() };
+        world.put(set, if failed { other } else { same });
+    }
 }
 
 /// What was decided is not stored. Nobody may notice but those who asked.
@@ -284,6 +324,8 @@ fn heal(world: &mut World) {
         world.connect(node);
     }
     world.wait(LONG);
+    world.settle();
+    without_care(world);
     // Each may have to wait for minReadySeconds, node after node, set after set.
     for _ in 0..NODES * 3 {
         world.settle();

@@ -51,6 +51,7 @@ pub(crate) struct Desk {
     rested: Duration,
     window_ends: Timestamp,
     handed: Handed,
+    moved: invariants::Moved,
     watcher: Watcher,
     heard: BTreeMap<NodeUid, Duration>,
     /// When it last stood still for longer than a heartbeat: no lease may end for that.
@@ -132,6 +133,7 @@ impl Desk {
             rested: Duration::ZERO,
             window_ends: Timestamp::ZERO,
             handed: Handed::default(),
+            moved: invariants::Moved::default(),
             watcher: Watcher::default(),
             heard: BTreeMap::new(),
             thawed: None,
@@ -187,6 +189,7 @@ impl Desk {
     /// Somebody went back to a backup: what was handed out before is of another history.
     pub(crate) fn forget_history(&mut self) {
         self.handed = Handed::default();
+        self.moved = invariants::Moved::default();
     }
 
     /// The session of a node, if it is this one.
@@ -309,6 +312,7 @@ impl Desk {
             }
             ours::a_step_keeps_the_budget(&before.0, fleet, law);
             ours::a_step_obeys_its_policy(&before.1, fleet, law);
+            ours::a_step_counts_whom_it_lost(&mut self.moved, &before.1, fleet, law);
             let waits = self.waits_for_calls(at);
             ours::c_no_step_before_nodes_could_call(waits, &assigned, fleet, law);
         }

@@ -308,6 +308,17 @@ pub(crate) fn a_step_obeys_its_policy(
     hear("a_step_obeys_its_policy", invariants::a_step_obeys_its_policy(before, fleet), law);
 }
 
+/// See the core's function of that name.
+pub(crate) fn a_step_counts_whom_it_lost(
+    moved: &mut invariants::Moved,
+    before: &BTreeMap<SetUid, invariants::Progress>,
+    fleet: &Fleet,
+    law: &mut Law,
+) {
+    let result = moved.a_step_counts_whom_it_lost(before, fleet);
+    hear("a_step_counts_whom_it_lost", result, law);
+}
+
 /// All that the coordinator's core knows to check of itself at rest.
 pub(crate) fn check_fleet(fleet: &Fleet, law: &mut Law) {
     hear("counters_equal_a_recount", invariants::counters_equal_a_recount(fleet), law);

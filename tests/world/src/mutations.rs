@@ -54,6 +54,7 @@ pub const TABLE: &[(Mutation, &str)] = &[
     (C(Coordinator::IgnorePause), "a_step_obeys_its_policy"),
     (C(Coordinator::IgnoreFailure), "a_step_obeys_its_policy"),
     (C(Coordinator::IgnoreCanaries), "a_step_obeys_its_policy"),
+    (C(Coordinator::TakeDarkForAway), "a_step_counts_whom_it_lost"),
     (C(Coordinator::Miscount), "counters_equal_a_recount"),
     (C(Coordinator::ForgetToOrder), "no_order_ahead_of_records"),
     (C(Coordinator::OrderWhileHeld), "no_order_while_held"),

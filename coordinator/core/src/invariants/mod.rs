@@ -12,7 +12,7 @@ use crate::records::{Place, SetRecords};
 use crate::status::{Stand, Tally};
 use crate::why::WhyFilter;
 
-pub use rollouts::{Progress, a_step_obeys_its_policy, progress};
+pub use rollouts::{Moved, Progress, a_step_obeys_its_policy, progress};
 
 /// An invariant that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]

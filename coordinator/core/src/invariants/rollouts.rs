@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use everynode_model::{Digest, NodeUid, SetUid};
+use everynode_model::{Digest, NodeUid, SetUid, Strategy};
 
 use super::{Violation, holds};
 use crate::Fleet;
 use crate::record::GrantHead;
 use crate::records::{Place, SetRecords};
+use crate::status::{Cell, Stand};
 
 /// How far one rollout has come, and how far it may go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,10 +22,53 @@ pub struct Progress {
     /// The nodes that have a place, and what each is granted.
     grants: BTreeMap<NodeUid, Option<Digest>>,
     target: Digest,
+    /// Whether the rollout has not come to its end.
+    under_way: bool,
+    /// How many pods may be unavailable at a time.
+    budget: usize,
+    /// Nodes that can't be reached, and that nobody holds or has stopped.
+    dark: BTreeSet<NodeUid>,
+    /// Nodes whose available pod a step may end.
+    waiting: BTreeSet<NodeUid>,
     canaries: BTreeSet<NodeUid>,
     /// How many canaries, and how many nodes in all, may have the target.
     canary_limit: Option<usize>,
     limit: usize,
+}
+
+/// In which rollout steps have moved which node: remembered by whoever looks on, also while the
+/// coordinator starts anew, and so known without what a grant says of itself.
+#[derive(Clone, Debug, Default)]
+pub struct Moved(BTreeMap<(SetUid, NodeUid), u64>);
+
+impl Moved {
+    /// A node that a rollout has moved and that went dark since holds it, whoever leads now: no step
+    /// ends available pods elsewhere beyond what the budget leaves beside it. It is never taken for
+    /// one that was away before.
+    ///
+    /// # Errors
+    /// When a step did.
+    pub fn a_step_counts_whom_it_lost(
+        &mut self,
+        before: &BTreeMap<SetUid, Progress>,
+        fleet: &Fleet,
+    ) -> Result<(), Violation> {
+        for (uid, after) in progress(fleet) {
+            let Some(before) = before.get(&uid) else { continue };
+            let had: BTreeSet<NodeUid> = before.moved().collect();
+            let new: Vec<NodeUid> = after.moved().filter(|node| !had.contains(node)).collect();
+            let lost = |node: &&NodeUid| self.0.get(&(uid, **node)) == Some(&before.rollout);
+            let lost = before.dark.intersection(&had).filter(lost).count();
+            let ended = new.iter().filter(|node| before.waiting.contains(node)).count();
+            let kept = ended == 0 || !before.under_way || lost + ended <= before.budget;
+            holds(kept, "a_step_counts_whom_it_lost", || {
+                let budget = before.budget;
+                format!("{uid}: {lost} went dark by it, {ended} more were moved, {budget} may be")
+            })?;
+            self.0.extend(new.into_iter().map(|node| ((uid, node), after.rollout)));
+        }
+        Ok(())
+    }
 }
 
 /// How far each rollout has come; worked out anew from the records, without what is kept up to date.
@@ -61,15 +105,18 @@ impl Progress {
         let policy = &set.rollout;
         let canary = policy.canary.as_ref();
         let selector = canary.and_then(|canary| canary.selector.as_ref());
-        // One that has the target and is held, or dark since a former rollout, shows nothing of it.
-        let counts = |node: NodeUid| {
-            let cell = fleet.cell(records, set.uid, node).0;
-            !cell.moved || cell.shows_the_target()
+        let cells: BTreeMap<NodeUid, _> =
+            placed.iter().map(|it| (it.uid, fleet.cell(records, set.uid, it.uid).0)).collect();
+        let those = |chosen: &dyn Fn(&Cell) -> bool| {
+            let found = cells.iter().filter(|(_, cell)| chosen(cell));
+            found.map(|(node, _)| *node).collect::<BTreeSet<NodeUid>>()
         };
+        // One that has the target and is held, or dark since a former rollout, shows nothing of it.
+        let silent = those(&|cell| cell.moved && !cell.shows_the_target());
         let chosen = placed
             .iter()
             .filter(|node| selector.is_none_or(|selector| selector.matches(&node.labels)))
-            .filter(|node| counts(node.uid));
+            .filter(|node| !silent.contains(&node.uid));
         let canaries: BTreeSet<NodeUid> = chosen.map(|node| node.uid).collect();
         let desired = placed.len();
         let partition = policy.partition.filter(|_| head.is_under_way());
@@ -88,6 +135,15 @@ impl Progress {
                 .map(|node| (node.uid, records.grant(node.uid).map(|grant| grant.revision)))
                 .collect(),
             target: head.target,
+            under_way: head.is_under_way(),
+            budget: match set.strategy {
+                Strategy::RollingUpdate { max_unavailable, .. } => {
+                    max_unavailable.of(desired).max(1)
+                }
+                Strategy::OnDelete => 0,
+            },
+            dark: those(&|cell| !cell.reachable && cell.stand != Stand::Held),
+            waiting: those(&|cell| cell.stand == Stand::Waiting),
             canary_limit: canary.map(|canary| {
                 canary.nodes.map_or(canaries.len(), |nodes| nodes.of(desired).max(1))
             }),

@@ -135,6 +135,7 @@ pub struct Agent {
     pub held: BTreeMap<PodKey, bool>,
 }
 
+#[derive(Clone)]
 pub struct World {
     pub fleet: Fleet,
     pub store: BTreeMap<RecordKey, Record>,
@@ -147,6 +148,8 @@ pub struct World {
     pub drawn: u64,
     pub writes: usize,
     pub term: u64,
+    /// What steps have moved, also those of coordinators before this one.
+    pub moved: invariants::Moved,
 }
 
 impl World {
@@ -165,6 +168,7 @@ impl World {
             drawn: 1_000,
             writes: 0,
             term: 1,
+            moved: invariants::Moved::default(),
         };
         world.follow(&Command::CreateToken(token("t"))).unwrap();
         world
@@ -342,7 +346,8 @@ impl World {
         }
         let held = self.fleet.hold().is_some();
         let obeyed = invariants::a_step_obeys_its_policy(&before.1, &self.fleet);
-        if let (Err(violation), false) = (obeyed, held) {
+        let counted = self.moved.a_step_counts_whom_it_lost(&before.1, &self.fleet);
+        if let (Err(violation), false) = (obeyed.and(counted), held) {
             panic!("{violation:?}");
         }
         !writes.is_empty()
