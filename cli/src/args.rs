@@ -16,8 +16,8 @@ pub(crate) use node::{DrainArgs, NodeVerb};
 pub(crate) use rollout::{HistoryArgs, RolloutArgs, RolloutVerb, StatusArgs, UndoArgs};
 pub(crate) use wait::WaitArgs;
 pub(crate) use write::{
-    ApplyArgs, ApplyVerb, DiffArgs, EditArgs, PatchArgs, PatchType, SaveArgs, ViewLastAppliedArgs,
-    WriteArgs,
+    ApplyArgs, ApplyVerb, BareArgs, CreateArgs, CreateVerb, DiffArgs, EditArgs, PatchArgs,
+    PatchType, SaveArgs, SecretVerb, ValuesArgs, ViewLastAppliedArgs, WriteArgs,
 };
 
 /// Runs exactly one instance of every DaemonSet on every registered machine.
@@ -56,9 +56,9 @@ pub(crate) struct Global {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Create DaemonSets from files
-    Create(SaveArgs),
-    /// Create DaemonSets from files, or change them to what the files say
+    /// Create DaemonSets, ConfigMaps, Secrets and Namespaces from files
+    Create(CreateArgs),
+    /// Create objects from files, or change them to what the files say
     Apply(ApplyArgs),
     /// Replace DaemonSets by what files say
     Replace(SaveArgs),

@@ -9,6 +9,7 @@ use everynode_proto::v1::cluster_client::ClusterClient;
 use everynode_proto::v1::daemon_sets_client::DaemonSetsClient;
 use everynode_proto::v1::events_client::EventsClient;
 use everynode_proto::v1::nodes_client::NodesClient;
+use everynode_proto::v1::objects_client::ObjectsClient;
 use everynode_proto::v1::pods_client::PodsClient;
 use everynode_proto::v1::tokens_client::TokensClient;
 use everynode_transport::{ClientIdentity, Options, TcpDial, Trust, connect};
@@ -35,6 +36,7 @@ pub(crate) struct Client {
     timeout: Duration,
     warnings: Warnings,
     allow_removal: bool,
+    show_secrets: bool,
 }
 
 /// What the coordinator says beside its answers, each once. Cloning shares it.
@@ -70,7 +72,8 @@ impl Client {
         )
         .await
         .map_err(|error| Error::Connect(error.to_string()))?;
-        Ok(Self { channel: connected.channel, timeout, warnings, allow_removal: false })
+        let (allow_removal, show_secrets) = (false, false);
+        Ok(Self { channel: connected.channel, timeout, warnings, allow_removal, show_secrets })
     }
 
     /// The same, with what `--allow-removal` says.
@@ -81,6 +84,16 @@ impl Client {
     /// Whether changes may stop pods for good, however many.
     pub(crate) const fn allows_removal(&self) -> bool {
         self.allow_removal
+    }
+
+    /// The same, which asks for values of Secrets or not.
+    pub(crate) fn showing_secrets(self, show_secrets: bool) -> Self {
+        Self { show_secrets, ..self }
+    }
+
+    /// Whether values of Secrets are asked for.
+    pub(crate) const fn shows_secrets(&self) -> bool {
+        self.show_secrets
     }
 
     /// A message as a request with a deadline.
@@ -115,6 +128,10 @@ impl Client {
 
     pub(crate) fn daemon_sets(&self) -> DaemonSetsClient<Channel> {
         DaemonSetsClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
+    }
+
+    pub(crate) fn objects(&self) -> ObjectsClient<Channel> {
+        ObjectsClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
     }
 
     pub(crate) fn nodes(&self) -> NodesClient<Channel> {

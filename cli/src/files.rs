@@ -8,8 +8,10 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use everynode_manifest::{
-    Document, ErrorKind, FieldError, FieldPath, MAX_MANIFEST_BYTES, Rejected, Warning, admit, read,
+    Document, ErrorKind, FieldError, FieldPath, MAX_MANIFEST_BYTES, Rejected, Warning, admit,
+    admit_object, read,
 };
+use everynode_model::ObjectKind;
 
 use crate::args::FileArgs;
 use crate::error::{Error, Refusal};
@@ -27,7 +29,7 @@ const MAX_TOTAL_BYTES: usize = 64 * 1024 * 1024;
 /// How many objects' or files' faults are shown: more than anyone mends in one go.
 const MAX_SHOWN: usize = 100;
 
-/// A document that is a valid DaemonSet, as far as can be told without the coordinator.
+/// A document that is a valid object, as far as can be told without the coordinator.
 #[derive(Debug)]
 pub(crate) struct Manifest {
     /// As it was written.
@@ -36,9 +38,9 @@ pub(crate) struct Manifest {
     pub(crate) warnings: Vec<Warning>,
 }
 
-/// Reads the files and checks that every document is a DaemonSet; other kinds are passed over
-/// with a note each. `verb` is what is to be done with them.
-pub(crate) fn daemon_sets(
+/// Reads the files and checks every DaemonSet, ConfigMap, Secret and Namespace in them; other kinds are
+/// passed over with a note each. `verb` is what is to be done with them.
+pub(crate) fn manifests(
     files: &FileArgs,
     verb: &str,
     out: &mut Out,
@@ -49,11 +51,9 @@ pub(crate) fn daemon_sets(
     for documents in documents(files, verb)? {
         let alone = documents.len() == 1;
         for document in documents {
-            let admitted = admit(&document.value);
-            match if alone { admitted.map_err(Rejected::when_alone) } else { admitted } {
-                Ok(admitted) => {
-                    manifests.push(Manifest { document, warnings: admitted.warnings });
-                }
+            let warnings = checked(&document);
+            match if alone { warnings.map_err(Rejected::when_alone) } else { warnings } {
+                Ok(warnings) => manifests.push(Manifest { document, warnings }),
                 Err(other @ Rejected::OtherKind { .. }) => {
                     skipped += 1;
                     out.note(document.explain(&other));
@@ -66,25 +66,36 @@ pub(crate) fn daemon_sets(
         return Err(several(&errors));
     }
     if manifests.is_empty() && skipped > 0 {
-        return Err(Error::Usage("there is no DaemonSet among them".into()));
+        return Err(Error::Usage(
+            "there is no DaemonSet, ConfigMap, Secret or Namespace among them".into(),
+        ));
     }
     Ok(manifests)
 }
 
-/// Reads the files and finds the DaemonSets that they name, however wrong the rest of them may be:
+/// What there is to say of a document that may be sent.
+fn checked(document: &Document) -> Result<Vec<Warning>, Rejected> {
+    match ObjectKind::parse(&document.kind) {
+        Some(_) => admit_object(&document.value).map(|admitted| admitted.warnings),
+        None => admit(&document.value).map(|admitted| admitted.warnings),
+    }
+}
+
+/// Reads the files and finds the objects that they name, however wrong the rest of them may be:
 /// what is to be deleted need not be valid.
-pub(crate) fn named_daemon_sets(files: &FileArgs, out: &mut Out) -> Result<Vec<Document>, Error> {
+pub(crate) fn named_objects(files: &FileArgs, out: &mut Out) -> Result<Vec<Document>, Error> {
     let mut named = Vec::new();
     for document in documents(files, "delete")?.into_iter().flatten() {
-        if document.kind == "DaemonSet" && !document.name.is_empty() {
+        let ours = document.kind == "DaemonSet" || ObjectKind::parse(&document.kind).is_some();
+        if ours && !document.name.is_empty() {
             named.push(document);
         } else {
             let (kind, name) = (&document.kind, &document.name);
-            out.note(format!("{kind}/{name} skipped: Everynode runs DaemonSets only"));
+            out.note(format!("{kind}/{name} skipped: Everynode has none of that kind"));
         }
     }
     if named.is_empty() {
-        return Err(Error::Usage("no DaemonSet is named in them".into()));
+        return Err(Error::Usage("no object of Everynode's is named in them".into()));
     }
     Ok(named)
 }
@@ -285,7 +296,7 @@ mod tests {
         let files = Files::new("place", &[("d.yaml", &text)]);
         let (mut out, _, _) = captured();
         let error =
-            daemon_sets(&files.args(&["d.yaml"]), "create", &mut out).unwrap_err().to_string();
+            manifests(&files.args(&["d.yaml"]), "create", &mut out).unwrap_err().to_string();
         let first = "d.yaml:12:9: spec.template.spec.containers[0].imagee: Unknown field: did you \
                      mean \"image\"?\n  12 |         imagee: nginx\n     |         ^";
         assert!(files.bare(&error).contains(first), "{error}");
@@ -297,7 +308,7 @@ mod tests {
         let files = Files::new("kind", &[("d.yaml", &text)]);
         let (mut out, _, _) = captured();
         let error =
-            daemon_sets(&files.args(&["d.yaml"]), "create", &mut out).unwrap_err().to_string();
+            manifests(&files.args(&["d.yaml"]), "create", &mut out).unwrap_err().to_string();
         let error = files.bare(&error);
         assert!(
             error.starts_with("d.yaml:2:1: kind: Unsupported value: \"ReplicaSet\""),
@@ -312,11 +323,11 @@ mod tests {
         let both = format!("{service}---\n{GOOD}");
         let files = Files::new("other", &[("a.yaml", &both), ("b.yml", service), ("c.txt", "x")]);
         let (mut out, _, notes) = captured();
-        let found = daemon_sets(&files.args(&[""]), "create", &mut out).unwrap();
+        let found = manifests(&files.args(&[""]), "create", &mut out).unwrap();
         assert_eq!(found.len(), 1);
         assert_eq!(notes.text().lines().count(), 2);
         assert!(notes.text().starts_with("Service/s skipped"));
-        assert!(daemon_sets(&files.args(&["b.yml"]), "create", &mut out).is_err());
+        assert!(manifests(&files.args(&["b.yml"]), "create", &mut out).is_err());
     }
 
     #[test]
@@ -324,8 +335,7 @@ mod tests {
         let second = GOOD.replace("name: a\n", "name: A_\n");
         let files = Files::new("last", &[("a.yaml", GOOD), ("b.yaml", &second)]);
         let (mut out, _, _) = captured();
-        let error =
-            daemon_sets(&files.args(&["a.yaml", "b.yaml"]), "create", &mut out).unwrap_err();
+        let error = manifests(&files.args(&["a.yaml", "b.yaml"]), "create", &mut out).unwrap_err();
         assert!(files.bare(&error.to_string()).starts_with("b.yaml:4:"), "{error}");
     }
 
@@ -333,7 +343,7 @@ mod tests {
     fn a_refusal_is_mapped_back_to_the_file() {
         let files = Files::new("back", &[("a.yaml", GOOD)]);
         let (mut out, _, _) = captured();
-        let found = daemon_sets(&files.args(&["a.yaml"]), "create", &mut out).unwrap();
+        let found = manifests(&files.args(&["a.yaml"]), "create", &mut out).unwrap();
         let field = "spec.template.spec.containers[0].image";
         let refusal = |description: &str| Refusal {
             reason: "Invalid".into(),
@@ -355,7 +365,7 @@ mod tests {
         let text = GOOD.replace("image:", "imagee:").replace("name: main", "name: Main");
         let files = Files::new("several", &[("d.yaml", &text)]);
         let (mut out, _, _) = captured();
-        let error = daemon_sets(&files.args(&["d.yaml"]), "apply", &mut out).unwrap_err();
+        let error = manifests(&files.args(&["d.yaml"]), "apply", &mut out).unwrap_err();
         let error = files.bare(&error.to_string());
         let heads: Vec<&str> = error.lines().filter(|line| !line.starts_with(' ')).collect();
         assert_eq!(heads[0], "The DaemonSet \"a\" is invalid:");
@@ -372,7 +382,7 @@ mod tests {
             Files::new("empty", &[("a.yaml", ""), ("b.yaml", "---\n# nothing\n---\nnull\n")]);
         let (mut out, _, _) = captured();
         for names in [&["a.yaml"][..], &["b.yaml"], &[""]] {
-            let error = daemon_sets(&files.args(names), "apply", &mut out).unwrap_err();
+            let error = manifests(&files.args(names), "apply", &mut out).unwrap_err();
             assert_eq!(error.to_string(), "error: no objects passed to apply");
         }
     }
@@ -381,10 +391,10 @@ mod tests {
     fn a_directory_without_manifests_says_what_it_looked_for() {
         let files = Files::new("none", &[("a.txt", GOOD), ("b", GOOD)]);
         let (mut out, _, _) = captured();
-        let error = daemon_sets(&files.args(&[""]), "create", &mut out).unwrap_err().to_string();
+        let error = manifests(&files.args(&[""]), "create", &mut out).unwrap_err().to_string();
         assert!(error.contains("recognized file extensions are [.json .yaml .yml]"), "{error}");
         // By its own name any file is read.
-        assert_eq!(daemon_sets(&files.args(&["b"]), "create", &mut out).unwrap().len(), 1);
+        assert_eq!(manifests(&files.args(&["b"]), "create", &mut out).unwrap().len(), 1);
     }
 
     #[cfg(unix)]
@@ -396,7 +406,7 @@ mod tests {
         }
         let (mut out, _, _) = captured();
         let args = FileArgs { recursive: true, ..files.args(&[""]) };
-        assert_eq!(daemon_sets(&args, "create", &mut out).unwrap().len(), 1);
+        assert_eq!(manifests(&args, "create", &mut out).unwrap().len(), 1);
     }
 
     #[test]
@@ -406,7 +416,7 @@ mod tests {
             &[("a.yaml", GOOD), ("b.yaml", "a:\n\t- b\n"), ("c.json", "{\"a\": \"\0\"}")],
         );
         let (mut out, _, _) = captured();
-        let error = daemon_sets(&files.args(&[""]), "create", &mut out).unwrap_err();
+        let error = manifests(&files.args(&[""]), "create", &mut out).unwrap_err();
         let error = files.bare(&error.to_string());
         assert!(error.starts_with("b.yaml:2:1: a tab where"), "{error}");
         assert!(error.contains("\nc.json:1:8: the control character U+0000"), "{error}");
@@ -417,7 +427,7 @@ mod tests {
         let bad = "kind: DaemonSet\napiVersion: apps/v1\n---\n".repeat(MAX_SHOWN + 20);
         let files = Files::new("many", &[("a.yaml", &bad)]);
         let (mut out, _, _) = captured();
-        let error = daemon_sets(&files.args(&["a.yaml"]), "create", &mut out).unwrap_err();
+        let error = manifests(&files.args(&["a.yaml"]), "create", &mut out).unwrap_err();
         assert!(error.to_string().ends_with("\nand 20 more with faults"), "{error}");
     }
 
@@ -425,7 +435,7 @@ mod tests {
     fn a_file_without_an_end_is_read_to_its_bound() {
         let args = FileArgs { filename: vec!["/dev/zero".into()], recursive: false };
         let (mut out, _, _) = captured();
-        let error = daemon_sets(&args, "create", &mut out).unwrap_err().to_string();
+        let error = manifests(&args, "create", &mut out).unwrap_err().to_string();
         assert!(error.contains("larger than the 3 MiB (3145728 bytes)"), "{error}");
     }
 
@@ -433,7 +443,7 @@ mod tests {
     fn what_is_to_be_deleted_need_not_be_valid() {
         let files = Files::new("delete", &[("a.yaml", "kind: DaemonSet\nmetadata: {name: x}\n")]);
         let (mut out, _, _) = captured();
-        let named = named_daemon_sets(&files.args(&["a.yaml"]), &mut out).unwrap();
+        let named = named_objects(&files.args(&["a.yaml"]), &mut out).unwrap();
         assert_eq!(named[0].name, "x");
     }
 }

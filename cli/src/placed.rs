@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use everynode_manifest::admit_object;
 use serde_json::Value;
 
 use crate::args::FileArgs;
@@ -20,7 +21,7 @@ pub(crate) fn objects(
     context: &Context,
     out: &mut Out,
 ) -> Result<Vec<(Manifest, Value)>, Error> {
-    let manifests = files::daemon_sets(files, verb, out)?;
+    let manifests = files::manifests(files, verb, out)?;
     let namespace = context.namespace()?;
     let placed = |manifest: Manifest| {
         let object = place(&manifest.document.value, &namespace, context)?;
@@ -32,6 +33,12 @@ pub(crate) fn objects(
 /// The object in its own namespace, or in the one that is meant where it names none.
 pub(crate) fn place(object: &Value, namespace: &str, context: &Context) -> Result<Value, Error> {
     let mut object = object.clone();
+    if text(&object, "/kind") == "Secret"
+        && let Ok(admitted) = admit_object(&object)
+    {
+        // With `stringData` as a part of `data`, as it is stored: else a key that leaves the file stays.
+        object = without_default_namespace(admitted.object, &object);
+    }
     if !Resource::of(&object)?.names().namespaced {
         return Ok(object);
     }
@@ -49,6 +56,16 @@ pub(crate) fn place(object: &Value, namespace: &str, context: &Context) -> Resul
     Ok(object)
 }
 
+/// The canonical object, which is in a namespace only where the one that was written is.
+fn without_default_namespace(mut canonical: Value, written: &Value) -> Value {
+    if text(written, "/metadata/namespace").is_empty()
+        && let Some(metadata) = canonical["metadata"].as_object_mut()
+    {
+        metadata.remove("namespace");
+    }
+    canonical
+}
+
 /// The objects that files name, whatever else is in them.
 pub(crate) fn named(
     filename: &[PathBuf],
@@ -58,7 +75,7 @@ pub(crate) fn named(
 ) -> Result<Vec<Named>, Error> {
     let files = FileArgs { filename: filename.to_vec(), recursive };
     let mut found = Vec::new();
-    for document in files::named_daemon_sets(&files, out)? {
+    for document in files::named_objects(&files, out)? {
         let own = text(&document.value, "/metadata/namespace");
         let namespace = if own.is_empty() { context.namespace()? } else { own.to_owned() };
         let kind = Resource::of(&document.value)?;

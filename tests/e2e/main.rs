@@ -15,6 +15,7 @@ mod bad_start;
 mod breakglass;
 mod chaos;
 mod clocks;
+mod config;
 mod demo;
 mod frozen;
 mod grpc;
@@ -41,6 +42,7 @@ const SCENARIOS: &[Scenario] = &[
     ("kills::a_killed_exporter_comes_back", kills::a_killed_exporter_comes_back),
     ("operations::a_day_with_changes", operations::a_day_with_changes),
     ("updates::one_node_at_a_time", updates::one_node_at_a_time),
+    ("config::it_rolls_out_and_back", config::it_rolls_out_and_back),
     ("demo::it_shows_and_leaves_nothing", demo::it_shows_and_leaves_nothing),
     ("limits::a_machine_without_memory", limits::a_machine_without_memory),
     ("limits::a_machine_without_processes", limits::a_machine_without_processes),

@@ -9,7 +9,7 @@ use clap::Args;
 #[command(after_help = EXAMPLES)]
 pub(crate) struct GetArgs {
     /// TYPE[,TYPE...] [NAME...] or TYPE/NAME...: daemonsets (ds), nodes (no), pods (po),
-    /// controllerrevisions, events (ev), tokens
+    /// configmaps (cm), secrets, namespaces (ns), controllerrevisions, events (ev), tokens
     #[arg(value_name = "TYPE NAME", required = true)]
     pub(crate) what: Vec<String>,
     /// How to print: wide, yaml, json, name, jsonpath=TEMPLATE, jsonpath-file=FILE,
@@ -53,6 +53,9 @@ pub(crate) struct GetArgs {
     /// In order of a field: .metadata.creationTimestamp
     #[arg(long, value_name = "PATH", conflicts_with = "watch")]
     pub(crate) sort_by: Option<String>,
+    /// With the values of Secrets, which are else shown by their lengths
+    #[arg(long)]
+    pub(crate) show_secrets: bool,
     /// What is not there is no error
     #[arg(long)]
     pub(crate) ignore_not_found: bool,

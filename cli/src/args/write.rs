@@ -13,6 +13,9 @@ pub(crate) struct WriteArgs {
     pub(crate) files: FileArgs,
     #[command(flatten)]
     pub(crate) dry_run: DryRunArgs,
+    /// Create the namespaces that the objects are in, where they are not there
+    #[arg(long)]
+    pub(crate) create_namespace: bool,
     /// How to print what came of it
     #[arg(short, long, value_enum)]
     pub(crate) output: Option<ObjectOutput>,
@@ -26,6 +29,72 @@ pub(crate) struct SaveArgs {
     /// Keep the files in the objects, as apply does, so that they can be applied later
     #[arg(long)]
     pub(crate) save_config: bool,
+}
+
+/// `create`.
+#[derive(Debug, Args)]
+#[command(after_help = CREATE_EXAMPLES, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct CreateArgs {
+    #[command(subcommand)]
+    pub(crate) verb: Option<CreateVerb>,
+    #[command(flatten)]
+    pub(crate) save: SaveArgs,
+}
+
+const CREATE_EXAMPLES: &str = "\
+Examples:
+  everynode create -f monitoring.yaml
+
+  # Configuration without a manifest: from values, a file, or all files of a directory.
+  everynode create configmap settings --from-literal level=info --from-file rules.yaml
+  everynode create secret generic access --from-file token=/root/token
+  everynode create namespace monitoring";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CreateVerb {
+    /// Create a ConfigMap from values and files
+    #[command(visible_alias = "cm")]
+    Configmap(ValuesArgs),
+    /// Create a Secret
+    #[command(subcommand)]
+    Secret(SecretVerb),
+    /// Create a Namespace
+    #[command(visible_alias = "ns")]
+    Namespace(BareArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SecretVerb {
+    /// Create a Secret from values and files
+    Generic(ValuesArgs),
+}
+
+/// An object that is nothing but its name.
+#[derive(Debug, Args)]
+pub(crate) struct BareArgs {
+    /// Its name
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) dry_run: DryRunArgs,
+    /// How to print what came of it
+    #[arg(short, long, value_enum)]
+    pub(crate) output: Option<ObjectOutput>,
+}
+
+/// An object of keys and values.
+#[derive(Debug, Args)]
+pub(crate) struct ValuesArgs {
+    #[command(flatten)]
+    pub(crate) bare: BareArgs,
+    /// A key and its value
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) from_literal: Vec<String>,
+    /// A file, under its name or another key; of a directory, each file in it
+    #[arg(long, value_name = "[KEY=]FILE")]
+    pub(crate) from_file: Vec<String>,
+    /// Of a Secret: its type
+    #[arg(long)]
+    pub(crate) r#type: Option<String>,
 }
 
 /// `apply`.

@@ -8,6 +8,7 @@ mod nodes;
 mod objects;
 mod pods;
 mod revisions;
+mod stored;
 mod template;
 mod tokens;
 
@@ -23,9 +24,10 @@ pub(crate) use daemon_sets::{DaemonSets, selector};
 pub(crate) use events::Events;
 pub(crate) use manifest::{metadata_from, spec_json};
 pub(crate) use nodes::{Nodes, roles};
-pub(crate) use objects::{Mode, Written, full_name, text};
+pub(crate) use objects::{Mode, Written, full_name, put_together, text};
 pub(crate) use pods::{Pods, ready_of, restarts, standing};
 pub(crate) use revisions::ControllerRevisions;
+pub(crate) use stored::{ConfigMaps, Namespaces, Secrets, content, printable};
 pub(crate) use tokens::Tokens;
 
 /// How a kind is called.
@@ -98,6 +100,9 @@ pub(crate) enum Resource {
     Pods,
     Events,
     ControllerRevisions,
+    ConfigMaps,
+    Secrets,
+    Namespaces,
     Tokens,
 }
 
@@ -125,6 +130,18 @@ macro_rules! of_kind {
                 type $kind = $crate::kinds::ControllerRevisions;
                 $body
             }
+            $crate::kinds::Resource::ConfigMaps => {
+                type $kind = $crate::kinds::ConfigMaps;
+                $body
+            }
+            $crate::kinds::Resource::Secrets => {
+                type $kind = $crate::kinds::Secrets;
+                $body
+            }
+            $crate::kinds::Resource::Namespaces => {
+                type $kind = $crate::kinds::Namespaces;
+                $body
+            }
             $crate::kinds::Resource::Tokens => {
                 type $kind = $crate::kinds::Tokens;
                 $body
@@ -148,12 +165,15 @@ impl Resource {
             "Pod" => Ok(Self::Pods),
             "Event" => Ok(Self::Events),
             "ControllerRevision" => Ok(Self::ControllerRevisions),
+            "ConfigMap" => Ok(Self::ConfigMaps),
+            "Secret" => Ok(Self::Secrets),
+            "Namespace" => Ok(Self::Namespaces),
             _ if known.role == Role::Ours => {
                 Err(usage(format!("this version of Everynode has no {}", known.plural)))
             }
             _ => Err(usage(format!(
-                "Everynode has no {}: it has daemonsets, nodes, pods, controllerrevisions, events and \
-                 tokens",
+                "Everynode has no {}: it has daemonsets, nodes, pods, configmaps, secrets, namespaces, \
+                 controllerrevisions, events and tokens",
                 known.plural
             ))),
         }
@@ -167,6 +187,9 @@ impl Resource {
             Self::Pods => Pods::NAMES,
             Self::Events => Events::NAMES,
             Self::ControllerRevisions => ControllerRevisions::NAMES,
+            Self::ConfigMaps => ConfigMaps::NAMES,
+            Self::Secrets => Secrets::NAMES,
+            Self::Namespaces => Namespaces::NAMES,
             Self::Tokens => Tokens::NAMES,
         }
     }
@@ -226,12 +249,14 @@ mod tests {
             ("pod", Resource::Pods),
             ("ev", Resource::Events),
             ("tokens", Resource::Tokens),
+            ("cm", Resource::ConfigMaps),
+            ("secret", Resource::Secrets),
+            ("ns", Resource::Namespaces),
         ] {
             assert_eq!(Resource::named(word).unwrap(), resource);
         }
         let message = |word| Resource::named(word).unwrap_err().to_string();
         assert_eq!(message("dss"), "error: the server doesn't have a resource type \"dss\"");
         assert!(message("deploy").starts_with("error: Everynode has no deployments: it has"));
-        assert!(message("cm").contains("this version of Everynode has no configmaps"));
     }
 }

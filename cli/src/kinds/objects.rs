@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 
 use everynode_proto::convert::json::to_struct;
 use everynode_proto::v1::node_change::{Change, Label};
+use everynode_proto::v1::put_object::Object as Sent;
+use everynode_proto::v1::put_result::Object as Put;
 use everynode_proto::v1::{
-    ChangeNodeRequest, DaemonSet, Effect, ListRequest, NodeChange, PutDaemonSetRequest, Taint,
-    Verdict,
+    ChangeNodeRequest, DaemonSet, Effect, ListRequest, NodeChange, PutDaemonSetRequest, PutMode,
+    PutObject, PutObjectsRequest, Taint, Verdict,
 };
 use serde_json::{Value, json};
 
+use super::stored::{answered, to_put};
 use super::{DaemonSets, Kind, Nodes, Resource, metadata_from, of_kind};
 use crate::connect::Client;
 use crate::error::Error;
@@ -54,6 +57,8 @@ impl Resource {
         namespace: &str,
         name: &str,
     ) -> Result<Value, Error> {
+        // Whoever changes a Secret needs its values; who prints one takes them out.
+        let client = &client.clone().showing_secrets(true);
         of_kind!(self, K => K::manifest(&K::get(client, namespace, name).await?))
     }
 
@@ -76,6 +81,11 @@ impl Resource {
     ) -> Result<Written, Error> {
         match self {
             Self::DaemonSets => daemon_set(mode, client, object, dry_run).await,
+            Self::ConfigMaps | Self::Secrets | Self::Namespaces => {
+                let put = [(self, mode, object.clone())];
+                let mut written = put_together(client, &put, dry_run).await?;
+                Ok(written.pop().unwrap_or_default())
+            }
             Self::Nodes if mode == Mode::Replace => node(client, object, dry_run).await,
             Self::Nodes => Err(Error::Usage(
                 "nodes join by themselves: everynode token create --print-join-command".into(),
@@ -86,6 +96,56 @@ impl Resource {
             ))),
         }
     }
+}
+
+/// Writes several objects in one transaction, all or none. What they do to pods together is told with
+/// the last of them.
+pub(crate) async fn put_together(
+    client: &Client,
+    objects: &[(Resource, Mode, Value)],
+    dry_run: bool,
+) -> Result<Vec<Written>, Error> {
+    let put = |(kind, mode, object): &(Resource, Mode, Value)| {
+        let put = match kind {
+            Resource::DaemonSets => PutObject {
+                object: Some(Sent::DaemonSet(daemon_set_message(object))),
+                api_version: text(object, "/apiVersion").to_owned(),
+                ..PutObject::default()
+            },
+            _ => to_put(object),
+        };
+        let mode = match mode {
+            Mode::Create => PutMode::Create,
+            Mode::Replace => PutMode::Replace,
+        };
+        PutObject { mode: mode.into(), ..put }
+    };
+    let request = client.request(PutObjectsRequest {
+        objects: objects.iter().map(put).collect(),
+        dry_run,
+        allow_removal: client.allows_removal(),
+    });
+    let response = client.answer(client.objects().put(request)).await?;
+    let mut written = Vec::new();
+    for ((kind, _, sent), result) in objects.iter().zip(response.results) {
+        let object = match &result.object {
+            Some(Put::DaemonSet(set)) => DaemonSets::manifest(set)?,
+            Some(Put::Other(object)) => answered(*kind, object, sent)?,
+            None => Value::Null,
+        };
+        written.push(Written {
+            object,
+            created: result.created,
+            changed: result.changed,
+            warnings: result.warnings,
+            verdict: result.verdict,
+            effect: None,
+        });
+    }
+    if let Some(last) = written.last_mut() {
+        last.effect = response.effect;
+    }
+    Ok(written)
 }
 
 /// `daemonset.apps/x`.
@@ -99,6 +159,14 @@ pub(crate) fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
+fn daemon_set_message(object: &Value) -> DaemonSet {
+    DaemonSet {
+        metadata: Some(metadata_from(object)),
+        spec: object["spec"].as_object().map(to_struct),
+        ..DaemonSet::default()
+    }
+}
+
 async fn daemon_set(
     mode: Mode,
     client: &Client,
@@ -106,11 +174,7 @@ async fn daemon_set(
     dry_run: bool,
 ) -> Result<Written, Error> {
     let request = client.request(PutDaemonSetRequest {
-        daemon_set: Some(DaemonSet {
-            metadata: Some(metadata_from(object)),
-            spec: object["spec"].as_object().map(to_struct),
-            ..DaemonSet::default()
-        }),
+        daemon_set: Some(daemon_set_message(object)),
         dry_run,
         api_version: text(object, "/apiVersion").to_owned(),
         allow_removal: client.allows_removal(),

@@ -19,25 +19,13 @@ pub(crate) async fn apply(
     object: &Value,
     dry_run: bool,
 ) -> Result<Written, Error> {
-    let kind = Resource::of(object)?;
-    let (namespace, name) = (text(object, "/metadata/namespace"), text(object, "/metadata/name"));
     let mut tries = 1;
     loop {
-        let live = match kind.read(client, namespace, name).await {
-            Ok(live) => Some(live),
-            Err(error) if error.is_not_found() => None,
-            Err(error) => return Err(error),
-        };
-        let (mode, mut next) = match &live {
-            Some(live) => (Mode::Replace, merged(live, object)?),
-            None => (Mode::Create, object.clone()),
-        };
-        remember(&mut next, object);
-        let insists = live.as_ref().is_some_and(|live| insist(&mut next, live));
+        let Step { kind, mode, next, insists, warning } = step(client, object).await?;
         match kind.write(mode, client, &next, dry_run).await {
             Ok(mut written) => {
                 written.created = mode == Mode::Create;
-                written.warnings.extend(live.as_ref().and_then(unremembered));
+                written.warnings.extend(warning);
                 return Ok(written);
             }
             // It came, changed or went in between.
@@ -47,7 +35,37 @@ pub(crate) async fn apply(
     }
 }
 
-fn overtaken(error: &Error, mode: Mode) -> bool {
+/// What applying an object comes to now.
+pub(crate) struct Step {
+    pub(crate) kind: Resource,
+    pub(crate) mode: Mode,
+    /// The object to write.
+    pub(crate) next: Value,
+    /// Whether its file names a version of its own.
+    pub(crate) insists: bool,
+    /// What to say of it.
+    pub(crate) warning: Option<String>,
+}
+
+/// Looks at what is there.
+pub(crate) async fn step(client: &Client, object: &Value) -> Result<Step, Error> {
+    let kind = Resource::of(object)?;
+    let (namespace, name) = (text(object, "/metadata/namespace"), text(object, "/metadata/name"));
+    let live = match kind.read(client, namespace, name).await {
+        Ok(live) => Some(live),
+        Err(error) if error.is_not_found() => None,
+        Err(error) => return Err(error),
+    };
+    let (mode, mut next) = match &live {
+        Some(live) => (Mode::Replace, merged(live, object)?),
+        None => (Mode::Create, object.clone()),
+    };
+    remember(&mut next, object);
+    let insists = live.as_ref().is_some_and(|live| insist(&mut next, live));
+    Ok(Step { kind, mode, next, insists, warning: live.as_ref().and_then(unremembered) })
+}
+
+pub(crate) fn overtaken(error: &Error, mode: Mode) -> bool {
     match mode {
         Mode::Create => error.is_already_exists(),
         Mode::Replace => error.is_conflict() || error.is_not_found(),
@@ -60,7 +78,7 @@ pub(crate) fn merged(live: &Value, object: &Value) -> Result<Value, Error> {
     let last = serde_json::from_str(last).map_err(|error| {
         Error::Failed(format!("the annotation {LAST_APPLIED} can't be read: {error}"))
     })?;
-    let sent = three_way(&last, live, &kept(object));
+    let sent = three_way(&last, live, &without_what_was_kept(object));
     patch(PatchKind::Strategic, live, &sent).map_err(|error| Error::Failed(error.to_string()))
 }
 
@@ -75,6 +93,17 @@ pub(crate) fn remember(object: &mut Value, applied: &Value) {
 /// What is kept of an applied object, in kubectl's form: with annotations even where there are none,
 /// so that those of others are not taken for ones that were dropped.
 fn kept(applied: &Value) -> Value {
+    let mut kept = without_what_was_kept(applied);
+    if text(&kept, "/kind") == "Secret" {
+        // What goes is found by its key: no value has to be kept where everybody can read it.
+        let values = kept.get_mut("data").and_then(Value::as_object_mut);
+        values.into_iter().flat_map(Map::values_mut).for_each(|value| *value = "".into());
+    }
+    kept
+}
+
+/// An applied object without what is of earlier days.
+fn without_what_was_kept(applied: &Value) -> Value {
     let mut kept = applied.clone();
     if let Some(fields) = kept.as_object_mut() {
         fields.remove("status");
@@ -158,6 +187,18 @@ mod tests {
         let again = object.clone();
         remember(&mut object, &again);
         assert_eq!(object, again);
+    }
+
+    #[test]
+    fn no_value_of_a_secret_is_kept_and_its_keys_are() {
+        let secret = |data: Value| json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": data});
+        let mut live = secret(json!({"a": "aHVudGVyMg==", "gone": "eA=="}));
+        let applied = live.clone();
+        remember(&mut live, &applied);
+        let kept = live["metadata"]["annotations"][LAST_APPLIED].as_str().unwrap();
+        assert!(kept.contains(r#""data":{"a":"","gone":""}"#) && !kept.contains("aHVudGVyMg"));
+        let after = merged(&live, &secret(json!({"a": "bmV3"}))).unwrap();
+        assert_eq!(after["data"], json!({"a": "bmV3"}));
     }
 
     #[test]

@@ -1,17 +1,18 @@
 //! `create`, `apply`, `replace`: manifests to the coordinator.
 
-use everynode_manifest::{LAST_APPLIED, Warning};
+use everynode_manifest::{LAST_APPLIED, Warning, admit_object};
 use serde_json::Value;
 
 use super::apply::{self, remember};
+use super::batch::Batch;
 use super::effect;
 use super::printed::Printer;
-use super::verdict;
-use crate::args::{ApplyArgs, ApplyVerb, DryRun, SaveArgs, WriteArgs};
+use super::{values, verdict};
+use crate::args::{ApplyArgs, ApplyVerb, CreateArgs, DryRun, SaveArgs, WriteArgs};
 use crate::connect::Client;
 use crate::context::Context;
 use crate::error::Error;
-use crate::files;
+use crate::files::{self, Manifest};
 use crate::kinds::{Mode, Resource, Written, full_name};
 use crate::out::Out;
 use crate::placed::place;
@@ -32,6 +33,33 @@ impl Way {
             Self::Replace => "replace",
         }
     }
+}
+
+/// `create`, from files or without.
+pub(crate) async fn run_create(
+    args: &CreateArgs,
+    context: &Context,
+    out: &mut Out,
+) -> Result<(), Error> {
+    let Some(verb) = &args.verb else {
+        return run(Way::Create, &args.save, context, out).await;
+    };
+    let (object, bare) = values::object(verb)?;
+    let dry_run = bare.dry_run.dry_run;
+    let namespace = match context.namespace() {
+        Err(Error::Config(_)) if dry_run == DryRun::Client => "default".into(),
+        namespace => namespace?,
+    };
+    let object = place(&object, &namespace, context)?;
+    admit_object(&object).map_err(|rejected| Error::Manifest(rejected.to_string()))?;
+    let mut printer = Printer::new(bare.output);
+    if dry_run == DryRun::Client {
+        return checked(Way::Create, &object, &mut printer, out);
+    }
+    let client = context.connect().await?;
+    let written = put(Way::Create, &client, &object, dry_run == DryRun::Server).await?;
+    tell(&written, None, dry_run == DryRun::Server, out);
+    print(Way::Create, dry_run, &written, &mut printer, out)
 }
 
 /// `create` and `replace`.
@@ -71,7 +99,7 @@ async fn send(
     context: &Context,
     out: &mut Out,
 ) -> Result<(), Error> {
-    let manifests = files::daemon_sets(&args.files, way.verb(), out)?;
+    let manifests = files::manifests(&args.files, way.verb(), out)?;
     let namespace = match context.namespace() {
         // What is only checked here needs no coordinator.
         Err(Error::Config(_)) if args.dry_run.dry_run == DryRun::Client => "default".into(),
@@ -99,13 +127,42 @@ async fn send(
     let client = context.connect().await?;
     let mut failed = false;
     let dry_run = args.dry_run.dry_run == DryRun::Server;
-    for (manifest, object) in manifests.iter().zip(&objects) {
+    let mut batch = Batch::new(way, &manifests, objects);
+    if args.create_namespace {
+        batch.add_namespaces(&client).await?;
+    }
+    if batch.belongs_together() {
+        match batch.put(&client, dry_run).await {
+            Ok(Some(all)) => {
+                for (manifest, written) in batch.manifests().zip(&all) {
+                    tell(written, manifest, dry_run, out);
+                    print(way, args.dry_run.dry_run, written, &mut printer, out)?;
+                }
+                return Ok(());
+            }
+            Ok(None) => out.note(
+                "Warning: together they are too large for one transaction: they are put one by one",
+            ),
+            Err(Error::Refused(refusal)) => {
+                let blamed = batch.blamed(&refusal);
+                let lines =
+                    blamed.and_then(|manifest| files::explain(&manifest.document, &refusal));
+                out.note(lines.unwrap_or_else(|| Error::Refused(refusal).to_string()));
+                out.note("nothing was changed: these objects are put all together, or none");
+                return Err(Error::Told);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    for (manifest, object) in batch.one_by_one() {
+        let Some(manifest) = manifest else {
+            let written = put(Way::Create, &client, object, dry_run).await?;
+            print(Way::Create, args.dry_run.dry_run, &written, &mut printer, out)?;
+            continue;
+        };
         match put(way, &client, object, dry_run).await {
             Ok(response) => {
-                tell_warnings(&response, &manifest.warnings, out);
-                if let Some(verdict) = &response.verdict {
-                    verdict::tell(verdict, manifest, dry_run, out);
-                }
+                tell(&response, Some(manifest), dry_run, out);
                 print(way, args.dry_run.dry_run, &response, &mut printer, out)?;
             }
             Err(Error::Refused(refusal)) => {
@@ -127,6 +184,15 @@ async fn put(way: Way, client: &Client, object: &Value, dry_run: bool) -> Result
         Way::Create => kind.write(Mode::Create, client, object, dry_run).await,
         Way::Apply => apply::apply(client, object, dry_run).await,
         Way::Replace => kind.write(Mode::Replace, client, object, dry_run).await,
+    }
+}
+
+/// What there is to say of one object that was written.
+fn tell(written: &Written, manifest: Option<&Manifest>, dry_run: bool, out: &mut Out) {
+    let told = manifest.map(|manifest| manifest.warnings.as_slice()).unwrap_or_default();
+    tell_warnings(written, told, out);
+    if let (Some(verdict), Some(manifest)) = (&written.verdict, manifest) {
+        verdict::tell(verdict, manifest, dry_run, out);
     }
 }
 

@@ -1,4 +1,4 @@
-//! `delete`: DaemonSets and pods. Nodes have a file of their own.
+//! `delete`: DaemonSets, pods, ConfigMaps, Secrets and Namespaces. Nodes have a file of their own.
 
 mod foreground;
 
@@ -10,7 +10,9 @@ use crate::connect::Client;
 use crate::context::Context;
 use crate::error::Error;
 use crate::files;
-use crate::kinds::{DaemonSets, Kind, Nodes, Pods, Resource, name_of, namespace_of};
+use crate::kinds::{
+    ConfigMaps, DaemonSets, Kind, Namespaces, Nodes, Pods, Resource, Secrets, name_of, namespace_of,
+};
 use crate::out::Out;
 use crate::targets::Targets;
 use crate::watch::{Change, Watch};
@@ -94,12 +96,14 @@ fn named(args: &DeleteArgs, context: &Context) -> Result<Vec<Target>, Error> {
 fn in_files(args: &DeleteArgs, context: &Context, out: &mut Out) -> Result<Vec<Target>, Error> {
     let files = FileArgs { filename: args.filename.clone(), recursive: args.recursive };
     let mut targets = Vec::new();
-    for document in files::named_daemon_sets(&files, out)? {
+    for document in files::named_objects(&files, out)? {
         let namespace = match document.value["metadata"]["namespace"].as_str() {
             Some(namespace) if !namespace.is_empty() => namespace.to_owned(),
             _ => context.namespace()?,
         };
-        targets.push(Target { kind: Resource::DaemonSets, namespace, name: document.name });
+        let kind = Resource::of(&document.value)?;
+        let namespace = if kind.names().namespaced { namespace } else { String::new() };
+        targets.push(Target { kind, namespace, name: document.name });
     }
     Ok(targets)
 }
@@ -122,6 +126,12 @@ async fn all(args: &DeleteArgs, client: &Client, named: Vec<Target>) -> Result<V
                 list::<DaemonSets>(target.kind, client, request, &mut targets).await?
             }
             Resource::Pods => list::<Pods>(target.kind, client, request, &mut targets).await?,
+            Resource::ConfigMaps => {
+                list::<ConfigMaps>(target.kind, client, request, &mut targets).await?;
+            }
+            Resource::Secrets => {
+                list::<Secrets>(target.kind, client, request, &mut targets).await?;
+            }
             other => return Err(not_deletable(other)),
         }
     }
@@ -215,6 +225,28 @@ async fn delete(
             out.line(done(Pods::NAMES.singular))
         }
         Resource::Nodes => delete_node::run(&target.name, args, context, client, out).await,
+        Resource::ConfigMaps | Resource::Secrets => {
+            let singular = target.kind.names().singular;
+            if sends {
+                match target.kind {
+                    Resource::Secrets => Secrets::delete(client, request).await?,
+                    _ => ConfigMaps::delete(client, request).await?,
+                };
+            }
+            out.line(done(singular))
+        }
+        Resource::Namespaces => {
+            let mut effect = String::new();
+            if sends {
+                let gone = Namespaces::delete(client, request).await?;
+                effect = effect::words(gone.effect.as_ref());
+            }
+            out.line(done_with(Namespaces::NAMES.singular, &effect))?;
+            if args.wait && args.dry_run.dry_run == DryRun::None {
+                return wait_for_namespace(&target.name, args, context, client, out).await;
+            }
+            Ok(())
+        }
         other => Err(not_deletable(other)),
     }
 }
@@ -262,6 +294,31 @@ async fn wait_for_pod(
     };
     within(args, gone, || format!("timed out waiting until pod \"{}\" is stopped", metadata.name))
         .await
+}
+
+/// Waits until a namespace is gone with all that was in it.
+async fn wait_for_namespace(
+    name: &str,
+    args: &DeleteArgs,
+    context: &Context,
+    client: &Client,
+    out: &mut Out,
+) -> Result<(), Error> {
+    let request = WatchRequest { name: name.to_owned(), ..WatchRequest::default() };
+    let mut watch = Watch::<Namespaces>::new(context, client.clone(), request, &[]);
+    let mut there = false;
+    out.progress(format!("waiting until namespace \"{name}\" is empty"));
+    let gone = async {
+        loop {
+            match watch.next().await? {
+                Change::Put(_) => there = true,
+                Change::Gone(_) => return Ok(()),
+                Change::Complete if !there => return Ok(()),
+                Change::Complete | Change::Lost(_) => {}
+            }
+        }
+    };
+    within(args, gone, || format!("timed out waiting until namespace {name:?} is empty")).await
 }
 
 /// Waits no longer than `--timeout`.

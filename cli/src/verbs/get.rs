@@ -73,7 +73,7 @@ pub(crate) async fn run(args: &GetArgs, context: &Context, out: &mut Out) -> Res
         ));
     }
     let sort = args.sort_by.as_deref().map(JsonPath::relaxed).transpose().map_err(Error::Usage)?;
-    let client = context.connect().await?;
+    let client = context.connect().await?.showing_secrets(args.show_secrets);
     let namespaced = kinds.iter().any(|(kind, _)| kind.names().namespaced);
     let namespace =
         if args.all_namespaces || !namespaced { String::new() } else { context.namespace()? };

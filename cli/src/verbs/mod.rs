@@ -2,6 +2,7 @@
 
 mod annotate;
 mod apply;
+mod batch;
 mod change;
 mod cluster;
 mod cordon;
@@ -22,6 +23,7 @@ mod rows;
 mod select;
 mod taint;
 mod token;
+mod values;
 mod verdict;
 mod version;
 mod wait;
@@ -37,7 +39,7 @@ pub(crate) use change::Named;
 /// Does what the command line says.
 pub(crate) async fn run(verb: Verb, context: &Context, out: &mut Out) -> Result<(), Error> {
     match verb {
-        Verb::Create(args) => create::run(create::Way::Create, &args, context, out).await,
+        Verb::Create(args) => create::run_create(&args, context, out).await,
         Verb::Apply(args) => create::run_apply(&args, context, out).await,
         Verb::Replace(args) => create::run(create::Way::Replace, &args, context, out).await,
         Verb::Diff(args) => diff::run(&args, context, out).await,

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::args::ObjectOutput;
 use crate::error::Error;
+use crate::kinds::printable;
 use crate::out::Out;
 
 /// The object as YAML that reads back as the same object, also by readers of YAML 1.1 (`yes`).
@@ -53,10 +54,10 @@ impl Printer {
         match self.output {
             None => out.line(format!("{name} {done}")),
             Some(ObjectOutput::Name) => out.line(name),
-            Some(ObjectOutput::Json) => out.text(&json_text(&object()?)),
+            Some(ObjectOutput::Json) => out.text(&json_text(&printable(object()?))),
             Some(ObjectOutput::Yaml) => {
                 let separator = if self.printed > 1 { "---\n" } else { "" };
-                out.text(&format!("{separator}{}", yaml(&object()?)?))
+                out.text(&format!("{separator}{}", yaml(&printable(object()?))?))
             }
         }
     }

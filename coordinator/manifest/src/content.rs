@@ -20,8 +20,31 @@ use std::collections::BTreeMap;
 use everynode_model::{Digest, ObjectKey, ObjectKind};
 use serde_json::{Map, Value, json};
 
+use crate::FieldPath;
+use crate::check::Check;
 use crate::normal::write_sorted;
 use crate::uses::{Use, Uses};
+
+/// The annotation that says what becomes of a changed object.
+const ON_CHANGE: &str = "config.everynode.dev/on-change";
+
+/// Checks the annotation [`ON_CHANGE`]: `rollout` is what happens without it, and all there is so far.
+pub(crate) fn check(
+    check: &mut Check,
+    path: &FieldPath,
+    annotations: Option<&BTreeMap<String, String>>,
+) {
+    let told = annotations.and_then(|all| all.get(ON_CHANGE)).map(String::as_str);
+    let rule = match told {
+        None | Some("rollout") => return,
+        Some("live" | "reload") => {
+            "files of ConfigMaps and Secrets are not mounted yet, and variables of a running program \
+             can't be changed: \"rollout\" replaces the pods, by steps"
+        }
+        Some(_) => "must be \"rollout\"",
+    };
+    check.invalid(path.key(ON_CHANGE), told.unwrap_or_default(), rule);
+}
 
 /// What blobs are salted with: made once for each cluster.
 #[derive(Clone)]

@@ -4,6 +4,7 @@ mod daemon_set;
 mod events;
 mod node;
 mod pod;
+mod stored;
 mod template;
 
 use std::collections::HashMap;
@@ -15,7 +16,9 @@ use crate::args::DescribeArgs;
 use crate::connect::Client;
 use crate::context::Context;
 use crate::error::Error;
-use crate::kinds::{DaemonSets, Kind, Nodes, Pods, Resource, name_of, namespace_of};
+use crate::kinds::{
+    ConfigMaps, DaemonSets, Kind, Namespaces, Nodes, Pods, Resource, Secrets, name_of, namespace_of,
+};
 use crate::out::Out;
 use crate::table::{align_tabs, harmless};
 use crate::targets::Targets;
@@ -73,6 +76,9 @@ async fn describe(
         Resource::DaemonSets => daemon_set::describe(client, namespace, name).await,
         Resource::Nodes => node::describe(client, name).await,
         Resource::Pods => pod::describe(client, namespace, name).await,
+        Resource::ConfigMaps => stored::config_map(client, namespace, name).await,
+        Resource::Secrets => stored::secret(client, namespace, name).await,
+        Resource::Namespaces => stored::namespace(client, name).await,
         other => Err(not_described(other)),
     }
 }
@@ -104,6 +110,9 @@ async fn list(
         Resource::DaemonSets => of::<DaemonSets>(kind, client, request).await,
         Resource::Nodes => of::<Nodes>(kind, client, request).await,
         Resource::Pods => of::<Pods>(kind, client, request).await,
+        Resource::ConfigMaps => of::<ConfigMaps>(kind, client, request).await,
+        Resource::Secrets => of::<Secrets>(kind, client, request).await,
+        Resource::Namespaces => of::<Namespaces>(kind, client, request).await,
         other => Err(not_described(other)),
     }
 }

@@ -1,6 +1,6 @@
 //! `rollout history`.
 
-use everynode_proto::v1::Revision;
+use everynode_proto::v1::{Revision, RevisionContent};
 
 use super::super::describe::template_text;
 use super::super::printed::{json_text, list_of, yaml};
@@ -32,9 +32,20 @@ pub(super) async fn run(args: &HistoryArgs, context: &Context, out: &mut Out) ->
                 .map(template)
                 .map(|template| Ok(template_text(&template?)))
                 .collect::<Result<_, Error>>()?;
-            out.text(&align_tabs(&text))
+            let read: String = shown.iter().map(read_text).collect();
+            out.text(&align_tabs(&(text + &read)))
         }
     }
+}
+
+/// What a revision has of ConfigMaps and Secrets, each with a hash of what is read of it.
+fn read_text(revision: &Revision) -> String {
+    let line = |content: &RevisionContent| match content.hash.as_str() {
+        "" => format!("  {} {}:\t<not there>\n", content.kind, content.name),
+        hash => format!("  {} {}:\t{hash}\n", content.kind, content.name),
+    };
+    let lines: String = revision.content.iter().map(line).collect();
+    if lines.is_empty() { lines } else { format!("Reads:\n{lines}") }
 }
 
 fn print_objects(

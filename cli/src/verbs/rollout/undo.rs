@@ -58,6 +58,11 @@ async fn undo(
     for warning in &response.warnings {
         out.note(format!("Warning: {warning}"));
     }
+    let status = response.daemon_set.as_ref().and_then(|set| set.status.as_ref());
+    let conditions = status.map(|status| status.conditions.as_slice()).unwrap_or_default();
+    if let Some(pinned) = conditions.iter().find(|condition| condition.r#type == "Pinned") {
+        out.note(format!("Warning: daemonset.apps/{name} has {}", pinned.message));
+    }
     let mark = args.dry_run.dry_run.mark();
     out.line(match response.changed {
         true => format!(

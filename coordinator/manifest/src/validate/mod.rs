@@ -30,6 +30,7 @@ use serde_json::{Value, json};
 
 use crate::FieldPath;
 use crate::check::Check;
+use crate::content;
 use crate::rollout;
 use crate::selector::{check_labels, check_selector, selector};
 
@@ -47,6 +48,7 @@ pub(crate) fn check(check: &mut Check, set: &DaemonSet, selector_given: bool) {
     let given = set.metadata.annotations.as_ref();
     let (on_delete, min_ready) = (strategy == Some("OnDelete"), set.spec.min_ready_seconds);
     rollout::check(check, &annotations, given, on_delete, min_ready);
+    content::check(check, &annotations, given);
     let spec = FieldPath::fields("spec");
     check_selection(check, set, selector_given);
     check.not_negative(spec.field("minReadySeconds"), set.spec.min_ready_seconds);
