@@ -17,14 +17,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use everynode_coordinator_core::{
-    Command, NodeChange, NodeStanding, Observation, PodFilter, WhyFilter,
+    Command, Content, NodeChange, NodeStanding, Observation, Opaque, PodFilter, WhyFilter,
 };
 use everynode_model::{
-    Canary, CanaryWait, DaemonSet, Effect, IntOrPercent, NodeUid, OnFailure, Placement, PodKey,
-    RolloutPolicy, Strategy, Taint, Toleration, TolerationOperator,
+    Canary, CanaryWait, DaemonSet, Digest, Effect, IntOrPercent, NodeUid, OnFailure, Placement,
+    PodKey, RolloutPolicy, Strategy, Taint, Toleration, TolerationOperator,
 };
 use world::copy::{Stored, told};
-use world::{LONG, World, daemon_set, id, key, labels, name, put, revision};
+use world::{LONG, World, daemon_set, id, key, labels, map_key, name, put, put_map, revision};
 
 const SEEDS: u64 = 250;
 const STEPS: u32 = 120;
@@ -153,7 +153,7 @@ fn act(world: &mut World, dice: &mut Dice, next: &mut u64) {
     let nodes: Vec<NodeUid> = world.agents.keys().copied().collect();
     let node = if nodes.is_empty() { id(1) } else { dice.of(&nodes) };
     let set = dice.of(&SETS);
-    match dice.roll(26) {
+    match dice.roll(28) {
         0..=2 if (nodes.len() as u64) < NODES => {
             let name = name(dice.roll(NODES));
             if world.follow(&World::join_command(*next, name)).is_ok() {
@@ -195,6 +195,10 @@ fn act(world: &mut World, dice: &mut Dice, next: &mut u64) {
             world.hold(node, set, held);
         }
         25 => lose_a_commit(world, dice, node, set),
+        26 if dice.chance(2) => change_map(world, dice),
+        27 if dice.chance(6) => {
+            let _ = world.follow(&Command::DeleteObject { key: map_key("m"), uid: None });
+        }
         _ => world.round(),
     }
 }
@@ -223,7 +227,85 @@ fn put_something(world: &mut World, dice: &mut Dice, name: &str) {
         _ => Placement::default(),
     };
     let body = dice.of(&["1", "2", "3", "4"]);
-    let _ = world.follow(&put(set, body));
+    match dice.chance(3) {
+        true => put_reader(world, dice, set, body),
+        false => drop(world.follow(&put(set, body))),
+    }
+}
+
+/// A put of a set whose template reads a ConfigMap: sometimes of one that has changed since it was looked
+/// at, and sometimes its content was lost on the way.
+fn put_reader(world: &mut World, dice: &mut Dice, set: DaemonSet, template: &str) {
+    let at = world.fleet.object(&map_key("m")).map(|map| map.resource_version);
+    let (body, keep, command) = reading(set, template, at, dice.roll(4) == 0);
+    if dice.chance(8) {
+        world.forget(&keep);
+        world.go_back();
+    } else {
+        world.follow(&keep).unwrap();
+    }
+    if dice.chance(8) {
+        change_map(world, dice);
+    }
+    let looked_at = world.fleet.object(&map_key("m")).map(|map| map.resource_version);
+    let kept = world.fleet.has_blob(Digest::of(blob_of(&body).as_bytes()));
+    let taken = world.follow(&command).is_ok();
+    assert!(!taken || (kept && looked_at == at), "{body} rests on what is not there");
+}
+
+/// The map changes, and with it every set that reads it: together or not at all.
+fn change_map(world: &mut World, dice: &mut Dice) {
+    let readers = world.fleet.readers(&map_key("m"));
+    let at = world.fleet.object(&map_key("m")).map(|map| map.resource_version);
+    let versions: Vec<_> =
+        readers.iter().map(|record| (record.set.uid, record.resource_version)).collect();
+    let content = world.draw().to_string();
+    let mut map = put_map("m", &content, &[]);
+    if let Command::PutObject { readers, .. } = &mut map {
+        readers.extend(versions);
+        if dice.chance(5) {
+            readers.pop_last();
+        }
+    }
+    let mut all = vec![map];
+    for record in &readers {
+        let (_, keep, command) =
+            reading(record.set.clone(), dice.of(&["1", "2", "3"]), at, dice.chance(4));
+        world.follow(&keep).unwrap();
+        all.push(command);
+    }
+    let before = world.fleet.object(&map_key("m"));
+    if world.follow(&Command::All(all)).is_err() {
+        assert_eq!(world.fleet.object(&map_key("m")), before, "half of it was done");
+    }
+}
+
+/// A set that reads the map, of this version: what its body is, and how its content comes to be kept.
+fn reading(
+    set: DaemonSet,
+    template: &str,
+    at: Option<u64>,
+    lacks: bool,
+) -> (String, Command, Command) {
+    let body = format!("{template} with the map{}", if lacks { " that is missing" } else { "" });
+    let blob = blob_of(&body);
+    let digest = Digest::of(blob.as_bytes());
+    let content = Content {
+        blobs: [digest].into(),
+        missing: lacks.then(|| "configmap \"m\" not found".to_owned()).into_iter().collect(),
+        seen: [(map_key("m"), at)].into(),
+        drifted: Some(Default::default()),
+    };
+    let set = DaemonSet { reads: [map_key("m")].into(), ..set };
+    let mut command = put(set, &body);
+    if let Command::PutSet { content: of, .. } = &mut command {
+        **of = content;
+    }
+    (body, Command::KeepBlob { digest, blob: Opaque(blob.into_bytes().into()) }, command)
+}
+
+fn blob_of(body: &str) -> String {
+    format!("what {body} reads")
 }
 
 /// How carefully; half the time as Kubernetes does.
@@ -255,11 +337,13 @@ fn without_care(world: &mut World) {
         let progressing = view.conditions.iter().find(|(name, ..)| name == "Progressing");
         let failed = ["ProgressDeadlineExceeded", "RolledBack", "RollingBack"];
         let failed = progressing.is_some_and(|(.., why)| failed.contains(&why.code.as_str()));
-        let bodies = ["1", "2", "3", "4"];
-        let same = bodies.iter().find(|body| revision(body) == view.target).unwrap();
-        let other = bodies.iter().find(|body| revision(body) != view.target).unwrap();
+        let revisions = world.fleet.revisions(view.record.set.uid);
+        let target = revisions.iter().find(|revision| revision.digest == view.target).unwrap();
+        let same = String::from_utf8(target.body.to_vec()).unwrap();
+        let other = ["1", "2"].into_iter().find(|body| revision(body) != view.target).unwrap();
         let set = DaemonSet { rollout: RolloutPolicy::default(), ..view.record.set.clone() };
-        world.put(set, if failed { other } else { same });
+        let waits = failed || !target.missing.is_empty();
+        world.put(set, if waits { other } else { &same });
     }
 }
 
