@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::change::{Named, change, named};
+use super::effect;
 use super::printed::Printer;
 use crate::args::{ChangeArgs, DryRun};
 use crate::context::Context;
@@ -63,17 +64,19 @@ pub(crate) async fn run(
         });
         missing.for_each(|(key, _)| out.note(format!("{} {key:?} not found.", map.one())));
         let mode = args.dry_run.dry_run;
-        let after = if mode == DryRun::Client || changes.is_empty() {
-            changed(map, &live, &changes, args)?
+        let (after, effect) = if mode == DryRun::Client || changes.is_empty() {
+            (changed(map, &live, &changes, args)?, None)
         } else {
             let apply = |live: &Value| changed(map, live, &changes, args);
-            change(one, &client, mode == DryRun::Server, apply).await?.object
+            let written = change(one, &client, mode == DryRun::Server, apply).await?;
+            (written.object, written.effect)
         };
         if args.list {
             list(map, &after, targets.len() > 1, one, out)?;
             continue;
         }
-        let done = format!("{}{}", done(map, &live, &after, &changes), mode.mark());
+        let effect = effect::words(effect.as_ref());
+        let done = format!("{}{effect}{}", done(map, &live, &after, &changes), mode.mark());
         printer.print(out, &full_name(&after), &done, || Ok(after.clone()))?;
     }
     Ok(())

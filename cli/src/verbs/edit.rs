@@ -18,6 +18,7 @@ use everynode_manifest::{PatchKind, patch, read, three_way};
 use serde_json::Value;
 
 use super::change::{Named, by_name, change};
+use super::effect;
 use super::printed::yaml;
 use crate::args::EditArgs;
 use crate::connect::Client;
@@ -111,7 +112,8 @@ async fn save(
         out.note(format!("Warning: {warning}"));
     }
     let done = if written.changed { "edited" } else { "edited (no change)" };
-    out.line(format!("{} {done}", full_name(&written.object)))
+    let effect = effect::words(written.effect.as_ref());
+    out.line(format!("{} {done}{effect}", full_name(&written.object)))
 }
 
 /// The editor that the user prefers, on the file.

@@ -220,6 +220,10 @@ fn waiting(status: &DaemonSetStatus) -> Option<(&'static str, Option<&'static st
         }
         "NodesAway" => ("no node can be reached", Some("`everynode get nodes` says since when")),
         "RolloutPaused" => ("paused", Some("`everynode rollout resume daemonset/NAME` goes on")),
+        "ConfigMissing" => (
+            "waits for what its pods read",
+            Some("`everynode describe daemonset NAME` says for what"),
+        ),
         "CanaryWaiting" => {
             ("waits after its canaries", Some("`everynode describe daemonset NAME` says for what"))
         }
@@ -332,6 +336,7 @@ mod tests {
             ("RolloutPaused", "(paused; `everynode rollout resume daemonset/d` goes on)..."),
             ("CanaryWaiting", "(waits after its canaries; "),
             ("NodesAway", "(no node can be reached; "),
+            ("ConfigMissing", "(waits for what its pods read; "),
         ] {
             let mut set = set(1, 3, 1, 3);
             set.status.as_mut().unwrap().conditions = vec![Condition {
