@@ -28,8 +28,10 @@ use super::NODES;
 pub(crate) const NAMESPACE: &str = "default";
 /// The real exporter, which is there at all times.
 const EXPORTER_SET: &str = "node-exporter";
-/// A witness that is there at all times.
+/// A witness that is there at all times, and has its mark from a ConfigMap that is applied with it.
 const STEADY: &str = "lock-witness";
+/// That ConfigMap.
+const MAP: &str = "lock-witness-settings";
 /// Witnesses that come and go.
 const CHURN: [&str; 4] = ["churn-0", "churn-1", "churn-2", "churn-3"];
 /// Which nodes a set may be for; all without.
@@ -170,14 +172,23 @@ impl Writer {
     fn read(&mut self) -> Outcome {
         let sets = self.run(&["get", "daemonsets", "-o", "json"])?;
         let nodes = self.run(&["get", "nodes", "-o", "json"])?;
+        let maps = self.run(&["get", "configmaps", "-o", "json"])?;
         // The coordinator may be dead.
-        let (Ok(sets), Ok(nodes)) = (sets.json(), nodes.json()) else { return Ok(()) };
+        let (Ok(sets), Ok(nodes), Ok(maps)) = (sets.json(), nodes.json(), maps.json()) else {
+            return Ok(());
+        };
         self.reads += 1;
         for (set, may_be) in &self.sets {
             let item = items(&sets).find(|item| item["metadata"]["name"] == *set);
             let is = item.map(Content::of);
             ensure!(may_be.contains(&is), "{set} is {is:?} and should be one of {may_be:?}");
         }
+        let map = items(&maps).find(|item| item["metadata"]["name"] == MAP);
+        let is = map.and_then(|map| text(&map["data"]["mark"]));
+        let may_be = self.sets.get(STEADY).into_iter().flatten();
+        let may_be: Vec<_> =
+            may_be.map(|set| set.as_ref().map(|content| content.mark.clone())).collect();
+        ensure!(may_be.contains(&is), "{MAP} has {is:?} and should have one of {may_be:?}");
         for (node, may_be) in &self.labels {
             let Some(item) = items(&nodes).find(|item| item["metadata"]["name"] == **node) else {
                 return Err(failure!("node {node} is not there"));
@@ -302,12 +313,24 @@ impl Writer {
             format!("[{EXPORTER}, '--web.listen-address=:9100', --log.level=error]")
         } else {
             let (witness, dir) = (self.witness.display(), witness_dir(&self.dir, set));
+            let mark = if set == STEADY { "$(MARK)" } else { mark };
             format!("[{witness}, --dir, {}, --mark, {mark}]", dir.display())
+        };
+        let (map, variable) = match set {
+            STEADY => (
+                format!(
+                    "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {MAP}}}\ndata: {{mark: {mark}}}\n---\n"
+                ),
+                format!(
+                    "        - name: MARK\n          valueFrom: {{configMapKeyRef: {{name: {MAP}, key: mark}}}}\n"
+                ),
+            ),
+            _ => Default::default(),
         };
         let tier = tier.iter().map(|tier| format!("\n      nodeSelector: {{tier: {tier}}}"));
         let tier: String = tier.collect();
         let text = format!(
-            "apiVersion: apps/v1
+            "{map}apiVersion: apps/v1
 kind: DaemonSet
 metadata: {{name: {set}}}
 spec:
@@ -324,7 +347,7 @@ spec:
         env:
         - name: NODE
           valueFrom: {{fieldRef: {{fieldPath: spec.nodeName}}}}
-"
+{variable}"
         );
         let file = self.dir.join("change.yaml");
         fs::write(&file, text)?;
