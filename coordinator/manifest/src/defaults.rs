@@ -2,8 +2,6 @@
 //!
 //! A default that is added here needs its entry among the defaults that the normal form drops, or
 //! every template that says nothing gets another revision.
-//!
-//! Left out are defaults of volume types that no machine outside a cloud has (rbd, scaleIO, …).
 
 use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetSpec, RollingUpdateDaemonSet};
 use k8s_openapi::api::core::v1::{
@@ -142,9 +140,36 @@ fn fill_in_volume(volume: &mut Volume) {
             }
         }
     }
+    fill_in_remote(volume);
     if let Some(image) = &mut volume.image {
         let reference = image.reference.clone().unwrap_or_default();
         text(&mut image.pull_policy, pull_policy(&reference));
+    }
+}
+
+/// Volumes that are somewhere else. No node mounts them; a manifest means by them what it always meant.
+fn fill_in_remote(volume: &mut Volume) {
+    if let Some(iscsi) = &mut volume.iscsi {
+        text(&mut iscsi.iscsi_interface, "default");
+    }
+    if let Some(rbd) = &mut volume.rbd {
+        text(&mut rbd.pool, "rbd");
+        text(&mut rbd.user, "admin");
+        text(&mut rbd.keyring, "/etc/ceph/keyring");
+    }
+    if let Some(disk) = &mut volume.azure_disk {
+        disk.caching_mode.get_or_insert_with(|| "ReadWrite".into());
+        disk.kind.get_or_insert_with(|| "Shared".into());
+        disk.fs_type.get_or_insert_with(|| "ext4".into());
+        disk.read_only.get_or_insert(false);
+    }
+    if let Some(scale_io) = &mut volume.scale_io {
+        text(&mut scale_io.storage_mode, "ThinProvisioned");
+        text(&mut scale_io.fs_type, "xfs");
+    }
+    let claim = volume.ephemeral.as_mut().and_then(|source| source.volume_claim_template.as_mut());
+    if let Some(claim) = claim {
+        claim.spec.volume_mode.get_or_insert_with(|| "Filesystem".into());
     }
 }
 
@@ -169,6 +194,44 @@ fn number(field: &mut Option<i32>, default: i32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What says nothing of these fields and what says the default are one template.
+    #[test]
+    fn volumes_elsewhere_get_their_defaults_and_mean_the_same() {
+        use serde_json::json;
+        for (source, default) in [
+            (
+                json!({"iscsi": {"targetPortal": "p", "iqn": "iqn.2001-04.example:x", "lun": 0}}),
+                json!({"iscsi": {"iscsiInterface": "default"}}),
+            ),
+            (
+                json!({"rbd": {"monitors": ["m"], "image": "i"}}),
+                json!({"rbd": {"pool": "rbd", "user": "admin", "keyring": "/etc/ceph/keyring"}}),
+            ),
+            (
+                json!({"azureDisk": {"diskName": "d", "diskURI": "u"}}),
+                json!({"azureDisk": {"cachingMode": "ReadWrite", "kind": "Shared", "fsType": "ext4", "readOnly": false}}),
+            ),
+            (
+                json!({"scaleIO": {"gateway": "g", "system": "s", "secretRef": {"name": "s"}}}),
+                json!({"scaleIO": {"storageMode": "ThinProvisioned", "fsType": "xfs"}}),
+            ),
+        ] {
+            let mut volume = source.clone();
+            volume["name"] = "v".into();
+            let mut typed: Volume = serde_json::from_value(volume.clone()).unwrap();
+            fill_in_volume(&mut typed);
+            let filled = serde_json::to_value(&typed).unwrap();
+            let kind = source.as_object().unwrap().keys().next().unwrap();
+            for (field, value) in default[kind].as_object().unwrap() {
+                assert_eq!(&filled[kind][field], value, "{kind}.{field}");
+            }
+            let form = |volume: &serde_json::Value| {
+                crate::normal_form(&json!({"spec": {"volumes": [volume]}}))
+            };
+            assert_eq!(form(&filled), form(&volume), "{kind}");
+        }
+    }
 
     #[test]
     fn only_a_moving_tag_is_looked_up_every_time() {
