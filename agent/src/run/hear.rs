@@ -143,7 +143,11 @@ impl Agent {
         }
         let items = ledger.assignment.items().chain(ledger.holds.kept.values());
         let named = items.map(|item| item.revision);
-        let mut needed: BTreeSet<Digest> = named.chain(self.named.iter().copied()).collect();
+        // A pod that lives may have to be made again as it is, whatever is ordered.
+        let living = super::places(&self.node, self.clock.now());
+        let living = living.iter().flat_map(|(_, pods)| pods).map(|pod| pod.revision);
+        let mut needed: BTreeSet<Digest> =
+            named.chain(living).chain(self.named.iter().copied()).collect();
         self.contents.retain(|revision, _| needed.contains(revision));
         needed.extend(self.contents.values().flatten());
         if !self.held.is_subset(&needed) {

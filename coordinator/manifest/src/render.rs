@@ -27,7 +27,12 @@ impl Document {
             return format!("{}: {error}", self.file());
         };
         let Place { line, column } = place;
-        format!("{}:{line}:{column}: {error}\n{}", self.file(), excerpt(self.text(), place))
+        let told = format!("{}:{line}:{column}: {error}", self.file());
+        // A line of a Secret may have a value that is not for whoever reads the log.
+        match self.kind.as_str() {
+            "Secret" => told,
+            _ => format!("{told}\n{}", excerpt(self.text(), place)),
+        }
     }
 
     /// One warning with its place in the file, on one line.
@@ -80,6 +85,16 @@ mod tests {
             excerpt("a\u{1b}[2J", Place { line: 1, column: 1 }),
             "  1 | a\u{fffd}[2J\n    | ^"
         );
+    }
+
+    #[test]
+    fn no_line_of_a_secret_is_shown() {
+        let text = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {pin: 123456}\n";
+        let document = crate::read("s.yaml", text.as_bytes()).unwrap().remove(0);
+        let rejected = crate::admit_object(&document.value).unwrap_err();
+        let told = document.explain(&rejected);
+        assert!(told.starts_with("s.yaml:4:14: stringData[pin]: "), "{told}");
+        assert!(!told.contains("123456"), "{told}");
     }
 
     #[test]

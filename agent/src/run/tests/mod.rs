@@ -153,15 +153,25 @@ impl World {
     }
 
     fn order(&self, generation: u64, names: &[&str], with_body: bool) -> Message {
-        let assignment = Assignment::new(names.iter().map(|name| Item {
+        let items = names.iter().map(|name| self.item(name, BODY, Intent::Run)).collect();
+        self.order_of(generation, items, if with_body { &[BODY] } else { &[] })
+    }
+
+    fn item(&self, name: &str, body: &[u8], intent: Intent) -> Item {
+        Item {
             key: PodKey::new("default", name).unwrap(),
             set: self.set,
-            revision: Digest::of(BODY),
+            revision: Digest::of(body),
             replace: 0,
-            intent: Intent::Run,
+            intent,
             after: Vec::new(),
             surge: None,
-        }));
+        }
+    }
+
+    /// An order of these items, which comes with these bodies.
+    fn order_of(&self, generation: u64, items: Vec<Item>, bodies: &[&[u8]]) -> Message {
+        let assignment = Assignment::new(items);
         let stamp = Stamp {
             cluster: self.identity.cluster,
             term: Term(1),
@@ -169,13 +179,16 @@ impl World {
             generation: Generation(generation),
             digest: assignment.digest(),
         };
-        let body = v1::Body { digest: Digest::of(BODY).as_bytes().to_vec(), content: BODY.into() };
+        let body = |content: &&[u8]| v1::Body {
+            digest: Digest::of(content).as_bytes().to_vec(),
+            content: content.to_vec(),
+        };
         Message::Assignment(v1::Assignment {
             stamp: Some((&stamp).into()),
             last: true,
             items: assignment.items().map(Into::into).collect(),
-            bodies: if with_body { vec![body] } else { Vec::new() },
-            empty_is_meant: names.is_empty(),
+            bodies: bodies.iter().map(body).collect(),
+            empty_is_meant: assignment.is_empty(),
             ..v1::Assignment::default()
         })
     }
@@ -431,6 +444,57 @@ async fn an_order_without_its_body_is_asked_for_again() {
     assert_eq!(session.next(resend).await.code, "BodyMissing");
     session.say(world.order(1, &["a"], true)).await;
     assert_eq!(session.ack().await.refused, None);
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn content_comes_with_the_body_that_names_it_and_stays_with_it() {
+    let mut world = World::new();
+    let blob = [[b'.'; 32].as_slice(), br#"{"data":{"k":"v"}}"#].concat();
+    let from = serde_json::json!({"configMapKeyRef": {"name": "m", "key": "k"}});
+    let body = serde_json::json!({
+        "config": [{"kind": "ConfigMap", "name": "m", "blob": Digest::of(&blob).to_string()}],
+        "spec": {"runtimeClassName": "process", "containers": [
+            {"name": "c", "command": ["/bin/c"], "env": [{"name": "K", "valueFrom": from}]}]},
+    });
+    let body = body.to_string().into_bytes();
+    let item = || vec![world.item("a", &body, Intent::Run)];
+    let [lacking, whole] =
+        [&[&body[..]][..], &[&body, &blob]].map(|bodies| world.order_of(1, item(), bodies));
+    let agent = world.start();
+    let mut session = world.coordinator.welcomed().await;
+    session.say(lacking).await;
+    let resend = |said| if let Said::Resend(resend) = said { resend.reason } else { None };
+    assert_eq!(session.next(resend).await.code, "BodyMissing");
+    session.say(whole).await;
+    assert_eq!(session.ack().await.refused, None);
+    session.status(|pod| pod.ready).await;
+    agent.stop().await;
+
+    // After a reboot it is made again of what is on the disk.
+    world.machine = TestMachine::default();
+    let agent = world.start();
+    let mut session = world.coordinator.welcomed().await;
+    let held: Vec<_> = [&body, &blob].map(|it| Digest::of(it).as_bytes().to_vec()).into();
+    assert!(held.iter().all(|digest| session.hello.bodies.contains(digest)));
+    session.status(|pod| pod.ready).await;
+    let env = world.machine.created()[0].spec.containers[0].env.clone();
+    assert!(env.contains(&("K".to_owned(), "v".to_owned())), "{env:?}");
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_template_of_a_pod_that_lives_is_kept_whatever_is_ordered() {
+    let mut world = World::new();
+    let (agent, mut session) = world.with_pods(&["a"]).await;
+    // It keeps what it has, and would get another one now.
+    let keep = vec![world.item("a", b"another", Intent::Keep)];
+    session.say(world.order_of(2, keep, &[])).await;
+    assert_eq!(session.ack().await.refused, None);
+    agent.stop().await;
+    let agent = world.start();
+    let session = world.coordinator.welcomed().await;
+    assert_eq!(session.hello.bodies, [Digest::of(BODY).as_bytes().to_vec()]);
     agent.stop().await;
 }
 
