@@ -146,6 +146,9 @@ fn why(report: &Report, key: PodKey, out: &mut dyn Write) -> Result<(), PeopleEr
         true => writeln!(out, "{name} runs as ordered")?,
         false => write!(out, "{}", report::table(rows))?,
     }
+    for pod in report.pods.iter().filter(|pod| here(pod)) {
+        write!(out, "{}", report::failures_text(pod))?;
+    }
     Ok(())
 }
 

@@ -14,6 +14,7 @@ mod context;
 mod demo;
 mod error;
 mod expiry;
+mod failure;
 mod files;
 mod inner;
 mod jsonpath;

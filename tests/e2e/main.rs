@@ -17,6 +17,7 @@ mod chaos;
 mod clocks;
 mod config;
 mod demo;
+mod evidence;
 mod frozen;
 mod grpc;
 mod identity;
@@ -68,6 +69,7 @@ const SCENARIOS: &[Scenario] = &[
     ("kills::a_killed_coordinator_loses_nothing", kills::a_killed_coordinator_loses_nothing),
     ("kills::a_killed_agent_finds_its_pods", kills::a_killed_agent_finds_its_pods),
     ("kills::a_killed_shim_is_no_proof_of_death", kills::a_killed_shim_is_no_proof_of_death),
+    ("evidence::of_a_revision_that_was_rolled_back", evidence::of_a_revision_that_was_rolled_back),
     ("restored::onto_yesterdays_copy", restored::onto_yesterdays_copy),
     ("kills::a_full_log_ends_no_agent", kills::a_full_log_ends_no_agent),
     ("recreate::gone_then_one_everywhere", recreate::gone_then_one_everywhere),

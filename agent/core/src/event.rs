@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use everynode_model::{
-    Assignment, ClusterId, Digest, Exit, NodeUid, PodKey, PodUid, Reason, SessionNonce, SetUid,
-    Stamp, WallTime,
+    Assignment, ClusterId, Digest, Exit, LogTail, NodeUid, PodKey, PodUid, Reason, SessionNonce,
+    SetUid, Stamp, WallTime,
 };
 
 use crate::hold::HoldChange;
@@ -100,6 +100,15 @@ pub enum Event {
         container: String,
         /// How.
         exit: Exit,
+    },
+    /// What a container printed last in the run that ended last.
+    Printed {
+        /// Which pod.
+        pod: PodRef,
+        /// Which of its containers.
+        container: String,
+        /// Its last lines.
+        log_tail: LogTail,
     },
     /// A pod's supervisor was seen dead, or can never be reached again; what it started may be
     /// alive.

@@ -299,6 +299,11 @@ impl Node {
             Event::Exited { pod, container, exit } => {
                 place.exited(pod.uid, &container, exit, &turn);
             }
+            Event::Printed { pod, container, log_tail } => {
+                if let Some(pod) = place.pod_mut(pod.uid) {
+                    pod.printed(&container, log_tail);
+                }
+            }
             // The rest is not about a place.
             _ => {}
         }
@@ -532,6 +537,7 @@ pub(crate) fn place_of(event: &Event) -> Option<&PodKey> {
         | Event::Started { pod, .. }
         | Event::StartFailed { pod, .. }
         | Event::Exited { pod, .. }
+        | Event::Printed { pod, .. }
         | Event::SupervisorLost(pod)
         | Event::PodEmpty(pod)
         | Event::SupervisorSilent(pod)

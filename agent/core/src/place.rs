@@ -31,7 +31,8 @@
 use std::time::Duration;
 
 use everynode_model::{
-    Digest, Exit, Failure, Intent, Item, Now, PodKey, PodUid, Reason, Surge, Timestamp,
+    Digest, Exit, Failure, FormerFailure, Intent, Item, Now, PodKey, PodUid, Reason, Surge,
+    Timestamp,
 };
 
 use crate::backoff::{Backoff, Policy};
@@ -69,13 +70,15 @@ pub(crate) enum Life {
 }
 
 /// What a place remembers between two pods made from the same: the count goes on, and so does the
-/// back-off. A pod made from something else, or after an ordered stop, starts anew.
+/// back-off. A pod made from something else, or after an ordered stop, starts anew; but what went
+/// wrong last with the one before stays, for people.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Memory {
     pub(crate) identity: Option<Identity>,
     pub(crate) restarts: u64,
     pub(crate) times_unready: u64,
     pub(crate) last_failure: Option<Failure>,
+    pub(crate) former: Option<FormerFailure>,
     backoff: Backoff,
     retry: Option<Wait>,
     refused: Option<Reason>,
@@ -412,14 +415,14 @@ impl Place {
     fn expect(&mut self, item: &Item, turn: &mut Turn<'_>) -> PodUid {
         let identity = Identity::of(item);
         if self.memory.identity != Some(identity) {
-            self.memory = Memory { identity: Some(identity), ..Memory::default() };
+            self.memory = self.memory.anew(Some(identity), None);
             self.next = None;
         }
         *self.next.get_or_insert_with(|| (turn.ids)())
     }
 
     fn take_down(&mut self, pod: Box<Pod>, cause: Reason, turn: &mut Turn<'_>) -> Life {
-        self.memory = Memory::default();
+        self.memory = self.memory.anew(None, pod.as_former());
         turn.out.push(Action::Terminate(pod.at.clone()));
         if mutated!(CreateBeforeEmpty) {
             return Life::Empty;
@@ -458,6 +461,15 @@ impl Life {
 }
 
 impl Memory {
+    /// What is remembered for a pod made from something else, where `failed` is what went wrong with
+    /// the one that is taken down.
+    pub(crate) fn anew(&self, identity: Option<Identity>, failed: Option<FormerFailure>) -> Self {
+        let waited = self.identity.zip(self.last_failure.clone());
+        let waited = waited.map(|(it, failure)| FormerFailure { revision: it.revision, failure });
+        let former = failed.or(waited).or_else(|| self.former.clone());
+        Self { identity, former, ..Self::default() }
+    }
+
     fn failed(&mut self, pod: &Pod, why: &Reason, retry: bool, turn: &Turn<'_>) {
         self.identity = Some(pod.identity);
         self.restarts = pod.restarts_when_made_anew();

@@ -15,7 +15,8 @@
 use std::time::Duration;
 
 use everynode_model::{
-    Digest, Exit, Failure, Intent, Item, Now, PodKey, Reason, SetUid, Timestamp, WallTime,
+    Digest, Exit, Failure, FormerFailure, Intent, Item, LogTail, Now, PodKey, Reason, SetUid,
+    Timestamp, WallTime,
 };
 
 use crate::backoff::{Backoff, Policy};
@@ -216,6 +217,22 @@ impl Pod {
         self.unready();
     }
 
+    /// What the container printed in its last run, if its end is the last failure.
+    pub(crate) fn printed(&mut self, name: &str, log_tail: LogTail) {
+        if let Some(failure) = &mut self.last_failure
+            && failure.container == name
+            && failure.exit.is_some()
+        {
+            failure.log_tail = log_tail;
+        }
+    }
+
+    /// What went wrong with it, for those who come after it.
+    pub(crate) fn as_former(&self) -> Option<FormerFailure> {
+        let revision = self.identity.revision;
+        self.last_failure.clone().map(|failure| FormerFailure { revision, failure })
+    }
+
     /// An end within a pod that is being stopped: no failure.
     pub(crate) fn ended(&mut self, name: &str, exit: Exit) {
         if let Some(container) = self.container(name) {
@@ -304,7 +321,8 @@ impl Pod {
         now: Now,
     ) {
         let container = container.to_owned();
-        self.last_failure = Some(Failure { container, exit, reason, at: now.wall });
+        let log_tail = LogTail::default();
+        self.last_failure = Some(Failure { container, exit, reason, at: now.wall, log_tail });
     }
 }
 
@@ -385,6 +403,7 @@ fn last_failure(found: &SupervisedContainer, now: Now) -> Option<Failure> {
         exit: Some(exit),
         reason: ended(&found.name, exit),
         at: earlier(now, found.for_time).wall,
+        log_tail: LogTail::default(),
     })
 }
 

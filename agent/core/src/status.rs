@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use everynode_model::{
-    ContainerState, ContainerStatus, Intent, Item, Now, PodKey, PodPhase, PodStatus, Reason,
-    WallTime,
+    ContainerState, ContainerStatus, FormerFailure, Intent, Item, Now, PodKey, PodPhase, PodStatus,
+    Reason, WallTime,
 };
 
 use crate::hold::Hold;
@@ -31,8 +31,17 @@ pub(crate) fn statuses(
     }
     for status in &mut statuses {
         status.reason = with_hold(hold, status.reason.take());
+        status.former_failure = former(place, status);
     }
     statuses
+}
+
+/// What went wrong in the place before the pod of this status; one that is being taken down for it
+/// has it as its own.
+fn former(place: &Place, status: &PodStatus) -> Option<FormerFailure> {
+    let former = place.memory.former.as_ref()?;
+    let own = status.last_failure.as_ref().is_some_and(|own| own.is_same(&former.failure));
+    (!own).then(|| former.clone())
 }
 
 /// Why a place is not simply running what is wanted: also where somebody keeps it from following
@@ -83,6 +92,7 @@ fn of_pod(life: &Life, pod: &Pod, now: Now) -> PodStatus {
         restarts: pod.restarts(),
         times_unready: pod.times_unready,
         last_failure: pod.last_failure.clone(),
+        former_failure: None,
         containers: pod.containers.iter().map(|one| of_container(one, pod, stopping)).collect(),
     }
 }
@@ -102,6 +112,7 @@ fn of_wanted(key: &PodKey, place: &Place, item: &Item) -> Option<PodStatus> {
         restarts: place.memory.restarts,
         times_unready: place.memory.times_unready,
         last_failure: place.memory.last_failure.clone(),
+        former_failure: None,
         containers: Vec::new(),
     })
 }

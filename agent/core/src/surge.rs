@@ -19,7 +19,7 @@
 use everynode_model::{Intent, Item, PodUid, Reason, Surge};
 
 use crate::event::Action;
-use crate::place::{Life, Memory, Place, Turn, Wait, Want, misfit, start_due};
+use crate::place::{Life, Place, Turn, Wait, Want, misfit, start_due};
 use crate::pod::{Identity, Pod};
 use crate::stop::Stop;
 
@@ -36,8 +36,15 @@ impl Place {
         let Some(new) = self.beside.take() else { return };
         let old = std::mem::replace(&mut self.life, Life::Empty);
         let ends = self.ends(&old, &new, want, turn);
-        if ends.new.is_some() && matches!(new, Life::Running(_)) {
-            self.memory = Memory::default();
+        match (&old, &new) {
+            (_, Life::Running(pod)) if ends.new.is_some() => {
+                self.memory = self.memory.anew(None, pod.as_former());
+            }
+            (Life::Running(pod), _) if ends.old.is_some() => {
+                let former = self.memory.former.take();
+                self.memory.former = pod.as_former().or(former);
+            }
+            _ => {}
         }
         self.life = one_of_two(old, ends.old, turn);
         self.beside = Some(one_of_two(new, ends.new, turn));

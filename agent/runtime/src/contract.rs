@@ -350,8 +350,18 @@ impl<'a> Machine<'a> {
         assert_eq!(self.next().await, event);
     }
 
-    /// The next event.
+    /// The next event, but for what containers have printed: a runtime may say that or not.
     pub async fn next(&mut self) -> RuntimeEvent {
+        loop {
+            match self.next_of_all().await {
+                RuntimeEvent::Printed { .. } => {}
+                event => return event,
+            }
+        }
+    }
+
+    /// The next event, whatever it is.
+    pub async fn next_of_all(&mut self) -> RuntimeEvent {
         let next = tokio::time::timeout(PATIENCE, self.events.recv()).await;
         next.expect("an event was expected").expect("the runtime lives")
     }

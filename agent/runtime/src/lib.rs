@@ -22,7 +22,7 @@ mod watch;
 use std::collections::BTreeSet;
 
 use everynode_agent_core::{Found, Marks, PodRef, PodSpec};
-use everynode_model::{ClusterId, Digest, Exit, PodKey, PodUid, SetUid, WallTime};
+use everynode_model::{ClusterId, Digest, Exit, LogTail, PodKey, PodUid, SetUid, WallTime};
 use futures_util::future::BoxFuture;
 
 pub use alive::{Alive, alive};
@@ -158,6 +158,16 @@ pub enum RuntimeEvent {
         container: String,
         /// How.
         exit: Exit,
+    },
+    /// What a container printed last in the run that ended last: said after its `Exited`, and again
+    /// of one that had failed before the supervisor was connected to.
+    Printed {
+        /// Which pod.
+        pod: PodRef,
+        /// Which of its containers.
+        container: String,
+        /// Its last lines.
+        log_tail: LogTail,
     },
     /// The pod's supervisor was seen dead, or can never be reached again; what it started may be
     /// alive. Not said of one that ended after its containers as it was told to, nor of one that

@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
 use everynode_agent_core::PodSpec;
-use everynode_model::Exit;
+use everynode_model::{Exit, LogTail};
 use everynode_runtime::contract::{self, Does, Factory as _, Machine, exited, request};
 use everynode_runtime::process::ProcessRuntime;
 use everynode_runtime::{KillError, OpenError, RuntimeEvent, StartError};
@@ -70,6 +70,38 @@ async fn environment_directory_user_and_output_are_as_asked() {
         "stdout F NoNewPrivs:\t1",
     ];
     assert_eq!(said, expected);
+    machine.end(&pod).await;
+    bed.is_clean();
+}
+
+#[tokio::test]
+async fn what_a_run_printed_last_is_told_with_its_end_and_to_the_next_agent() {
+    let Some(bed) = Bed::new(false) else { return };
+    let mut machine = Machine::open(&bed).await;
+    // The second run prints something else, and goes on.
+    let once = "if mkdir ran 2>&-; then echo one; echo two >&2; exit 3; fi; echo again; sleep 1000";
+    let mut main = shell("main", once);
+    let directory = tempfile::tempdir().unwrap();
+    main.working_dir = directory.path().to_str().map(str::to_owned);
+    let pod = machine.create(request("evidence", spec_of([main]))).await;
+    machine.start(&pod, "main").await;
+    let printed = |text: &str| RuntimeEvent::Printed {
+        pod: pod.clone(),
+        container: "main".into(),
+        log_tail: LogTail::of(text),
+    };
+    assert_eq!(machine.next_of_all().await, exited(&pod, "main", Exit::Code(3)));
+    let RuntimeEvent::Printed { log_tail, .. } = machine.next_of_all().await else { panic!() };
+    let mut lines: Vec<_> = log_tail.as_str().lines().collect();
+    // Two pipes: which is read first is not said.
+    lines.sort_unstable();
+    assert_eq!(lines, ["one", "two"]);
+    machine.start(&pod, "main").await;
+    bed::until(|| bed.log(&pod, "main").len() == 3).await;
+    drop(machine);
+    let mut machine = Machine::open(&bed).await;
+    assert!(machine.found(&pod).await.is_some());
+    assert_eq!(machine.next_of_all().await, printed(log_tail.as_str()), "of the run that failed");
     machine.end(&pod).await;
     bed.is_clean();
 }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::text::date;
-use super::{Container, Pod, Report};
+use super::{Container, Failure, Pod, Report};
 
 /// The machine itself.
 pub(crate) fn status(report: &Report) -> Value {
@@ -42,8 +42,15 @@ fn pod(pod: &Pod, node: &str) -> Value {
     }
     let ready = if pod.ready { "True" } else { "False" };
     status.insert("conditions".into(), json!([{"type": "Ready", "status": ready}]));
-    let containers: Vec<Value> = pod.containers.iter().map(container).collect();
-    status.insert("containerStatuses".into(), containers.into());
+    let containers = pod.containers.iter().map(|one| container(one, pod.last_failure.as_ref()));
+    status.insert("containerStatuses".into(), containers.collect::<Vec<_>>().into());
+    if let Some(former) = &pod.former_failure {
+        let terminated = terminated(former);
+        let former = json!({
+            "revision": former.revision, "container": former.container, "terminated": terminated,
+        });
+        status.insert("formerFailure".into(), former);
+    }
     json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": pod.name, "namespace": pod.namespace, "uid": pod.uid,
@@ -54,16 +61,32 @@ fn pod(pod: &Pod, node: &str) -> Value {
     })
 }
 
-fn container(container: &Container) -> Value {
+fn container(container: &Container, last: Option<&Failure>) -> Value {
     let state = match (container.pid, &container.waiting) {
         (Some(pid), _) => json!({"running": {"pid": pid, "startedAt": container.since.map(date)}}),
         (None, Some(why)) => json!({"waiting": {"reason": why.reason, "message": why.message}}),
         (None, None) => json!({"terminated": {"exitCode": container.exit_code}}),
     };
-    json!({
+    let mut json = json!({
         "name": container.name, "ready": container.ready, "restartCount": container.restarts,
         "state": state,
-    })
+    });
+    if let Some(failure) = last.filter(|failure| failure.container == container.name) {
+        json["lastState"] = json!({"terminated": terminated(failure)});
+    }
+    json
+}
+
+/// With what was printed last as its message, as `everynode get pods` has it.
+fn terminated(failure: &Failure) -> Value {
+    let words = failure.words.as_ref();
+    let reason = words.map_or("", |words| &words.reason);
+    let message = words.map_or("", |words| &words.message);
+    let message = if failure.log_tail.is_empty() { message } else { &failure.log_tail };
+    let mut json = json!({"reason": reason, "message": message, "finishedAt": date(failure.at)});
+    failure.exit_code.into_iter().for_each(|code| json["exitCode"] = code.into());
+    failure.signal.into_iter().for_each(|signal| json["signal"] = signal.into());
+    json
 }
 
 #[cfg(test)]
@@ -75,7 +98,16 @@ mod tests {
     fn a_pod_is_kubernetes() {
         let running =
             Container { name: "c".into(), pid: Some(7), since: Some(0), ..Container::default() };
+        let failed = Failure {
+            container: "c".into(),
+            exit_code: Some(137),
+            signal: Some(9),
+            log_tail: "boom".into(),
+            ..Failure::default()
+        };
         let pod = Pod {
+            last_failure: Some(failed.clone()),
+            former_failure: Some(Failure { revision: "abc".into(), ..failed }),
             name: "a-bcdfg".into(),
             daemon_set: "a".into(),
             phase: "Running".into(),
@@ -92,6 +124,13 @@ mod tests {
         assert_eq!(pod["status"]["reason"], "HeldOnNode");
         let state = &pod["status"]["containerStatuses"][0]["state"]["running"];
         assert_eq!(*state, json!({"pid": 7, "startedAt": "1970-01-01T00:00:00Z"}));
+        let last = &pod["status"]["containerStatuses"][0]["lastState"]["terminated"];
+        assert_eq!((&last["exitCode"], &last["message"]), (&json!(137), &json!("boom")));
+        let former = &pod["status"]["formerFailure"];
+        assert_eq!(
+            (&former["revision"], &former["terminated"]["signal"]),
+            (&json!("abc"), &json!(9))
+        );
     }
 
     #[test]

@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 pub(crate) use json::{pods as pods_json, status as status_json};
 pub(crate) use of_node::of_node;
 pub(crate) use offline::{OfflineError, offline};
-pub(crate) use text::{pods as pods_table, status as status_text, table, why as why_text};
+pub(crate) use text::{
+    failures as failures_text, pods as pods_table, status as status_text, table, why as why_text,
+};
 
 /// A machine, as far as people want to know it. Dates are in milliseconds since 1970.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,8 +116,32 @@ pub struct Pod {
     pub revision: String,
     /// When it was made.
     pub started_at: Option<i64>,
+    /// What went wrong with it last.
+    pub last_failure: Option<Failure>,
+    /// What went wrong last in its place before it.
+    pub former_failure: Option<Failure>,
     /// Its containers.
     pub containers: Vec<Container>,
+}
+
+/// What went wrong with a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Failure {
+    /// Of which revision the pod was, in short.
+    pub revision: String,
+    /// Which container; empty: the pod as a whole.
+    pub container: String,
+    /// How it ended; 128 and the signal's number where one ended it.
+    pub exit_code: Option<i32>,
+    /// By which signal.
+    pub signal: Option<i32>,
+    /// Why.
+    pub words: Option<Words>,
+    /// When.
+    pub at: i64,
+    /// What it printed last.
+    pub log_tail: String,
 }
 
 /// A container of a pod: it runs, or waits, or has ended.

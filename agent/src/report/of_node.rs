@@ -1,9 +1,11 @@
 //! A running agent's account of its machine.
 
 use everynode_agent_core::Node;
-use everynode_model::{ContainerState, ContainerStatus, Exit, Now, PodStatus, Reason, pod_name};
+use everynode_model::{
+    ContainerState, ContainerStatus, Digest, Exit, Now, PodStatus, Reason, pod_name,
+};
 
-use super::{Container, Held, Order, Pod, Report, Why, Words, certificate, standing};
+use super::{Container, Failure, Held, Order, Pod, Report, Why, Words, certificate, standing};
 use crate::identity::Identity;
 use crate::session::inbox::Link;
 
@@ -59,7 +61,35 @@ fn of_pod(pod: &PodStatus) -> Pod {
         restarts: Some(pod.restarts),
         revision: pod.revision.short(),
         started_at: pod.started_at.map(|at| at.unix_millis),
+        last_failure: pod.last_failure.as_ref().map(|it| of_failure(it, pod.revision)),
+        former_failure: pod
+            .former_failure
+            .as_ref()
+            .map(|former| of_failure(&former.failure, former.revision)),
         containers: pod.containers.iter().map(of_container).collect(),
+    }
+}
+
+fn of_failure(failure: &everynode_model::Failure, revision: Digest) -> Failure {
+    Failure {
+        revision: revision.short(),
+        container: failure.container.clone(),
+        exit_code: failure.exit.and_then(exit_code),
+        signal: match failure.exit {
+            Some(Exit::Signal(signal)) => Some(signal),
+            _ => None,
+        },
+        words: Some((&failure.reason).into()),
+        at: failure.at.unix_millis,
+        log_tail: failure.log_tail.as_str().into(),
+    }
+}
+
+fn exit_code(exit: Exit) -> Option<i32> {
+    match exit {
+        Exit::Code(code) => Some(code),
+        Exit::Signal(signal) => Some(128 + signal),
+        Exit::Unknown => None,
     }
 }
 
@@ -75,13 +105,6 @@ fn of_container(container: &ContainerStatus) -> Container {
         ContainerState::Running { pid, since } => {
             Container { pid: Some(*pid), since: Some(since.unix_millis), ..base }
         }
-        ContainerState::Terminated(exit) => {
-            let exit_code = match exit {
-                Exit::Code(code) => Some(*code),
-                Exit::Signal(signal) => Some(128 + signal),
-                Exit::Unknown => None,
-            };
-            Container { exit_code, ..base }
-        }
+        ContainerState::Terminated(exit) => Container { exit_code: exit_code(*exit), ..base },
     }
 }

@@ -49,6 +49,22 @@ pub(crate) fn why(report: &Report) -> String {
     table(report.why.iter().map(|why| vec![why.what.clone(), why.words.to_string()]))
 }
 
+/// What went wrong with a pod, and before it in its place, with what was printed last.
+pub(crate) fn failures(pod: &Pod) -> String {
+    let mut out = String::new();
+    for (title, failure) in
+        [("last failure", &pod.last_failure), ("former failure", &pod.former_failure)]
+    {
+        let Some(failure) = failure else { continue };
+        let (revision, at) = (&failure.revision, date(failure.at));
+        let words = failure.words.as_ref().map(ToString::to_string).unwrap_or_default();
+        // Writing to a String can't fail.
+        let _ = writeln!(out, "{title} (revision {revision}, {at}): {words}");
+        failure.log_tail.lines().for_each(|line| _ = writeln!(out, "  {line}"));
+    }
+    out
+}
+
 fn held(held: &Held) -> String {
     let hold = Hold {
         stop: held.stop,
@@ -133,7 +149,7 @@ pub(super) fn date(millis: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Container, Words};
+    use super::super::{Container, Failure, Words};
     use super::*;
 
     fn words(reason: &str) -> Words {
@@ -145,6 +161,19 @@ mod tests {
         let rows = [vec!["A", "LONG", "C"], vec!["xx", "y", ""]];
         let rows = rows.map(|row| row.into_iter().map(str::to_owned).collect());
         assert_eq!(table(rows), "A    LONG   C\nxx   y\n");
+    }
+
+    #[test]
+    fn failures_are_told_with_what_was_printed() {
+        let failure = Failure {
+            revision: "abc".into(),
+            words: Some(words("Error")),
+            log_tail: "one\ntwo".into(),
+            ..Failure::default()
+        };
+        let pod = Pod { former_failure: Some(failure), ..Pod::default() };
+        let told = "former failure (revision abc, 1970-01-01T00:00:00Z): Error\n  one\n  two\n";
+        assert_eq!((failures(&pod).as_str(), failures(&Pod::default()).as_str()), (told, ""));
     }
 
     #[test]

@@ -39,6 +39,9 @@ impl Agent {
             // They were in the Hello.
             self.untold.clear();
             self.apply(Event::Welcomed(session));
+            for (key, pods) in show::printed(&self.node, self.clock.now()) {
+                self.shared.outbox.report(&key, &pods);
+            }
             if self.node.standing() == Standing::Leaving(Departure::Requested)
                 && !self.node.is_empty_here()
             {

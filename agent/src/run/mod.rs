@@ -351,6 +351,9 @@ impl Agent {
                 tracing::info!(%pod, container, "ended: {exit}");
                 Event::Exited { pod, container, exit }
             }
+            RuntimeEvent::Printed { pod, container, log_tail } => {
+                Event::Printed { pod, container, log_tail }
+            }
             RuntimeEvent::SupervisorLost(pod) => {
                 tracing::warn!(%pod, "its supervisor is lost");
                 Event::SupervisorLost(pod)

@@ -1,9 +1,9 @@
-//! What the core knows, for the coordinator: Hello.
+//! What the core knows, for the coordinator: Hello, and the long part of it that follows.
 
 use std::collections::BTreeSet;
 
 use everynode_agent_core::Node;
-use everynode_model::{Digest, Now, Reason, SURGE_FEATURE};
+use everynode_model::{Digest, LogTail, Now, PodKey, PodStatus, Reason, SURGE_FEATURE};
 use everynode_proto::convert::status;
 use everynode_proto::v1;
 
@@ -27,9 +27,25 @@ pub(super) fn hello(
         features: FEATURES.iter().chain([&SURGE_FEATURE]).map(|&feature| feature.into()).collect(),
         facts: machine.facts.clone().into_iter().collect(),
         accepted: ledger.accepted.as_ref().map(Into::into),
-        places: places(node, now).iter().map(|(key, pods)| status::place(key, pods)).collect(),
+        places: places(node, now).into_iter().map(place).collect(),
         bodies: held.iter().map(|digest| digest.as_bytes().to_vec()).collect(),
         troubles: troubles.iter().map(Into::into).collect(),
         last_session: ledger.session.map(|session| session.to_string()).unwrap_or_default(),
     }
+}
+
+/// What was printed comes after the Hello, in reports: all of it together may be too much for one
+/// message.
+fn place((key, mut pods): (PodKey, Vec<PodStatus>)) -> v1::Place {
+    let failures = pods.iter_mut().flat_map(PodStatus::failures_mut);
+    failures.for_each(|failure| failure.log_tail.forget());
+    status::place(&key, &pods)
+}
+
+/// The places in which something failed that had printed something.
+pub(super) fn printed(node: &Node, now: Now) -> impl Iterator<Item = (PodKey, Vec<PodStatus>)> {
+    let printed = |failure: &everynode_model::Failure| failure.log_tail != LogTail::default();
+    places(node, now)
+        .into_iter()
+        .filter(move |(_, pods)| pods.iter().flat_map(PodStatus::failures).any(printed))
 }

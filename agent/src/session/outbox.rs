@@ -1,7 +1,9 @@
 //! What waits to be told to the coordinator: at most one of each kind, newer news in the place of
 //! older. Reports are cumulative, so a skipped one hides nothing.
+//!
+//! What a container printed before it failed is most of a report on it, and is said once in a session.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use everynode_model::{PodKey, PodStatus, Reason, Stamp};
@@ -12,6 +14,10 @@ use tokio::sync::Notify;
 
 /// The most places of one report: some 100 KiB, well under a message's limit.
 const PLACES_PER_REPORT: usize = 256;
+
+/// How many bytes of one report may have been printed by containers, before the next place is left for
+/// the next report: with what one place may add, well under a message's limit of 4 MiB.
+const PRINTED_PER_REPORT: usize = 256 * 1024;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -28,6 +34,8 @@ struct Waiting {
     refusal: Option<v1::Ack>,
     resend: Option<v1::Reason>,
     places: BTreeMap<PodKey, v1::Place>,
+    /// What of the places' was said in this session, by the ids of the texts: no more than each has.
+    said: BTreeMap<PodKey, BTreeSet<u64>>,
     leave: Option<bool>,
     heartbeat: bool,
 }
@@ -133,18 +141,44 @@ impl Outbox {
 
 impl Waiting {
     fn some_places(&mut self) -> Vec<v1::Place> {
-        let rest = match self.places.keys().nth(PLACES_PER_REPORT).cloned() {
-            Some(key) => self.places.split_off(&key),
-            None => BTreeMap::new(),
-        };
-        std::mem::replace(&mut self.places, rest).into_values().collect()
+        let (mut some, mut printed) = (Vec::new(), 0);
+        while some.len() < PLACES_PER_REPORT
+            && printed < PRINTED_PER_REPORT
+            && let Some((key, mut place)) = self.places.pop_first()
+        {
+            printed += self.say_printed_once(key, &mut place);
+            some.push(place);
+        }
+        some
+    }
+
+    /// Leaves out of a place what was said; how much is left.
+    fn say_printed_once(&mut self, key: PodKey, place: &mut v1::Place) -> usize {
+        let (said, mut now, mut printed) = (self.said.remove(&key), BTreeSet::new(), 0);
+        for failure in place.pods.iter_mut().flat_map(status::failures_mut) {
+            let id = failure.log_tail_id;
+            if !now.insert(id) || said.as_ref().is_some_and(|said| said.contains(&id)) {
+                failure.log_tail = String::new();
+            }
+            printed += failure.log_tail.len();
+        }
+        now.remove(&0);
+        if !now.is_empty() {
+            self.said.insert(key, now);
+        }
+        printed
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use everynode_model::{ClusterId, Digest, Generation, ReignId, Term};
+    use std::time::Duration;
+
+    use everynode_model::{
+        ClusterId, Digest, Failure, Generation, LogTail, PodPhase, PodUid, ReignId, SetUid, Term,
+        WallTime,
+    };
     use uuid::Uuid;
 
     fn key(number: usize) -> PodKey {
@@ -214,6 +248,71 @@ mod tests {
             })
             .collect();
         assert_eq!(sizes, [256, 256, 88]);
+    }
+
+    fn failed(text: &str) -> PodStatus {
+        PodStatus {
+            key: key(1),
+            uid: PodUid::new(Uuid::nil()),
+            set: SetUid::new(Uuid::nil()),
+            revision: Digest::of(b""),
+            replace: 0,
+            phase: PodPhase::Running,
+            reason: None,
+            ready: false,
+            ready_for: Duration::ZERO,
+            started_at: None,
+            restarts: 0,
+            times_unready: 0,
+            last_failure: Some(Failure {
+                container: String::new(),
+                exit: None,
+                reason: Reason::new("Error", ""),
+                at: WallTime::default(),
+                log_tail: LogTail::of(text),
+            }),
+            former_failure: None,
+            containers: Vec::new(),
+        }
+    }
+
+    /// The texts that are said, by report.
+    fn printed(outbox: &Outbox) -> Vec<Vec<String>> {
+        let of = |place: &v1::Place| place.pods[0].last_failure.clone().unwrap().log_tail;
+        let said = said(outbox).into_iter().map(|message| match message {
+            Message::Status(report) => report.places.iter().map(of).collect(),
+            other => panic!("{other:?}"),
+        });
+        said.collect()
+    }
+
+    #[test]
+    fn what_was_printed_is_said_once_until_something_else_was() {
+        let outbox = Outbox::default();
+        let say = |text: &str| {
+            outbox.report(&key(1), &[failed(text)]);
+            printed(&outbox).concat()
+        };
+        assert_eq!(say("boom"), ["boom"]);
+        assert_eq!(say("boom"), [""], "the id alone says which");
+        assert_eq!(say("bang"), ["bang"]);
+        assert_eq!(say("boom"), ["boom"], "the coordinator keeps what the last report had");
+        outbox.clear();
+        outbox.report(&key(1), &[failed("boom")]);
+        assert_eq!(printed(&outbox), [["boom"]], "another session knows nothing of it");
+    }
+
+    #[test]
+    fn reports_full_of_what_was_printed_are_short() {
+        let outbox = Outbox::default();
+        let line = format!("{}\n", "x".repeat(1000));
+        for number in 0..100 {
+            outbox.report(&key(number), &[failed(&line.repeat(8))]);
+        }
+        let said = printed(&outbox);
+        let bytes = said.iter().map(|report| report.concat().len());
+        assert!(bytes.max().unwrap() < PRINTED_PER_REPORT + 8 * 1024);
+        assert_eq!((said.len(), said.concat().len()), (4, 100));
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub(super) fn head(names: &Names, metadata: Option<&ObjectMeta>) -> Map<String, 
 }
 
 /// Sets `key` unless the value says nothing: null, an empty text, list or map.
-pub(super) fn put(object: &mut Map<String, Value>, key: &str, value: impl Into<Value>) {
+pub(crate) fn put(object: &mut Map<String, Value>, key: &str, value: impl Into<Value>) {
     let value = value.into();
     let empty = match &value {
         Value::Null => true,

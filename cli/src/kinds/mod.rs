@@ -22,7 +22,7 @@ use crate::error::Error;
 
 pub(crate) use daemon_sets::{DaemonSets, selector};
 pub(crate) use events::Events;
-pub(crate) use manifest::{metadata_from, spec_json};
+pub(crate) use manifest::{metadata_from, put, spec_json};
 pub(crate) use nodes::{Nodes, roles};
 pub(crate) use objects::{Mode, Written, full_name, put_together, text};
 pub(crate) use pods::{Pods, ready_of, restarts, standing};

@@ -1,10 +1,9 @@
 //! Pods.
 
 use everynode_proto::v1::container_status::State;
-use everynode_proto::v1::exit::How;
 use everynode_proto::v1::{
-    ContainerStatus, EventKind, Exit, GetRequest, ListRequest, ObjectMeta, Pod, PodEvent, PodPhase,
-    PodStatus, WatchRequest,
+    ContainerStatus, EventKind, Failure, FormerFailure, GetRequest, ListRequest, ObjectMeta, Pod,
+    PodEvent, PodPhase, PodStatus, WatchRequest,
 };
 use serde_json::{Map, Value, json};
 use tonic::Streaming;
@@ -15,6 +14,7 @@ use super::{Column, Kind, Listed, Names, column, wide};
 use crate::age::{age, age_of_millis, rfc3339_millis};
 use crate::connect::Client;
 use crate::error::Error;
+use crate::failure::{self, exit_json, exit_word};
 
 /// The kind of pods.
 pub(crate) struct Pods;
@@ -157,14 +157,6 @@ impl std::fmt::Display for Standing {
     }
 }
 
-/// How an exit is called in rows; kubectl's words.
-pub(crate) fn exit_word(exit: &Exit) -> &'static str {
-    match exit.how {
-        Some(How::Code(0)) => "Completed",
-        _ => "Error",
-    }
-}
-
 fn trouble(container: &ContainerStatus) -> Option<String> {
     match container.state.as_ref()? {
         State::Waiting(reason) => Some(reason.code.clone()),
@@ -193,8 +185,10 @@ fn status_json(pod: &Pod) -> Value {
     if let Some(status) = &pod.status {
         put(&mut object, "startTime", status.started_at_millis.map(rfc3339_millis));
         object.insert("conditions".into(), json!([ready_condition(pod, status)]));
-        let containers: Vec<Value> = status.containers.iter().map(container_json).collect();
-        put(&mut object, "containerStatuses", containers);
+        let containers = status.containers.iter();
+        let containers = containers.map(|one| container_json(one, status.last_failure.as_ref()));
+        put(&mut object, "containerStatuses", containers.collect::<Vec<_>>());
+        put(&mut object, "formerFailure", status.former_failure.as_ref().map(former_json));
     }
     Value::Object(object)
 }
@@ -212,7 +206,17 @@ fn ready_condition(pod: &Pod, status: &PodStatus) -> Value {
     Value::Object(condition)
 }
 
-fn container_json(container: &ContainerStatus) -> Value {
+/// What Kubernetes has no place for: of a pod that is gone.
+fn former_json(former: &FormerFailure) -> Value {
+    let failure = former.failure.clone().unwrap_or_default();
+    let mut object = Map::new();
+    put(&mut object, "revision", failure::revision(former));
+    put(&mut object, "container", failure.container.as_str());
+    put(&mut object, "terminated", failure::terminated(&failure));
+    Value::Object(object)
+}
+
+fn container_json(container: &ContainerStatus, last: Option<&Failure>) -> Value {
     let state = match &container.state {
         None => json!({}),
         Some(State::Waiting(reason)) => {
@@ -223,28 +227,21 @@ fn container_json(container: &ContainerStatus) -> Value {
         }}),
         Some(State::Terminated(exit)) => json!({"terminated": exit_json(exit)}),
     };
-    json!({
+    let mut json = json!({
         "name": container.name, "ready": container.ready, "restartCount": container.restarts,
         "state": state,
-    })
-}
-
-fn exit_json(exit: &Exit) -> Value {
-    let reason = exit_word(exit);
-    match exit.how {
-        Some(How::Code(code)) => json!({"exitCode": code, "reason": reason}),
-        // As shells and container runtimes say it.
-        Some(How::Signal(signal)) => {
-            json!({"exitCode": 128 + signal, "signal": signal, "reason": reason})
-        }
-        Some(How::Unknown(_)) | None => json!({"reason": "ContainerStatusUnknown"}),
+    });
+    if let Some(failure) = last.filter(|failure| failure.container == container.name) {
+        json["lastState"] = json!({"terminated": failure::terminated(failure)});
     }
+    json
 }
 
 #[cfg(test)]
 mod tests {
     use everynode_proto::v1::container_status::Running;
-    use everynode_proto::v1::{Failure, Reason};
+    use everynode_proto::v1::exit::How;
+    use everynode_proto::v1::{Exit, Reason};
 
     use super::*;
 
@@ -295,8 +292,28 @@ mod tests {
     }
 
     #[test]
-    fn a_signal_is_an_exit_code_beyond_128() {
-        let exit = Exit { how: Some(How::Signal(9)) };
-        assert_eq!(exit_json(&exit)["exitCode"], 137);
+    fn a_container_shows_how_its_last_run_ended_and_a_place_what_failed_there_before() {
+        let exit = |code| Some(Exit { how: Some(How::Code(code)) });
+        let failed = |code, container: &str, text: &str| Failure {
+            container: container.into(),
+            exit: exit(code),
+            log_tail: text.into(),
+            ..Failure::default()
+        };
+        let mut pod = pod(vec![container(true, running())]);
+        let status = pod.status.as_mut().unwrap();
+        status.last_failure = Some(failed(3, "main", "boom\nbang"));
+        let former = failed(4, "old", "");
+        status.former_failure =
+            Some(FormerFailure { revision: vec![0xab; 32], failure: Some(former) });
+        let json = status_json(&pod);
+        let last = &json["containerStatuses"][0]["lastState"]["terminated"];
+        assert_eq!((&last["exitCode"], &last["message"]), (&json!(3), &json!("boom\nbang")));
+        let former = &json["formerFailure"];
+        assert_eq!(former["revision"], "ababababab");
+        assert_eq!(
+            (&former["container"], &former["terminated"]["exitCode"]),
+            (&json!("old"), &json!(4))
+        );
     }
 }

@@ -119,7 +119,7 @@ async fn all(args: &DeleteArgs, client: &Client, named: Vec<Target>) -> Result<V
         let request = ListRequest {
             namespace: target.namespace,
             label_selector: args.selector.clone().unwrap_or_default(),
-            field: String::new(),
+            ..ListRequest::default()
         };
         match target.kind {
             Resource::DaemonSets => {

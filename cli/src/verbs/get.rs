@@ -170,6 +170,8 @@ impl Get<'_> {
                 namespace: self.namespace.clone(),
                 label_selector: self.args.selector.clone().unwrap_or_default(),
                 field: String::new(),
+                // Rows show none.
+                log_tails: !matches!(self.form, Form::Rows),
             };
             return K::list(client, request).await;
         }

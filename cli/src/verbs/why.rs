@@ -148,6 +148,7 @@ mod tests {
             daemon_set: key(),
             fine: reason.is_none(),
             reason,
+            failure: None,
         };
         let (mut streams, out, _) = captured();
         print(&[line("n1", None), line("n2", Some(reason))], &mut streams).unwrap();

@@ -137,6 +137,7 @@ fn report(fleet: &mut Fleet, number: u64, ready: bool, now: Now) {
         restarts: 0,
         times_unready: 0,
         last_failure: None,
+        former_failure: None,
         containers: Vec::new(),
     };
     let places = vec![(key("a"), vec![pod])];

@@ -31,6 +31,9 @@ pub struct Config {
     /// How many places of one node are kept track of. 1,000: what [`Self::max_sets`] allows,
     /// twice, so that a set deleted and created again shows both.
     pub max_places: usize,
+    /// How many bytes are kept of what containers printed before they failed. 64 MiB: some 10,000
+    /// failed pods; a fleet on which all fail costs no more.
+    pub max_printed: usize,
     /// How long a node's tombstone is kept after it confirmed its departure. 30 days: longer than
     /// a machine stays in a cupboard before it asks again whether its confirmation arrived.
     pub tombstone_age: Duration,
@@ -63,6 +66,7 @@ impl Default for Config {
             max_sets: 500,
             max_objects: 2_000,
             max_places: 1_000,
+            max_printed: 64 * 1024 * 1024,
             tombstone_age: Duration::from_secs(30 * DAY),
             removal_percent: 10,
             expired_token_age: Duration::from_secs(DAY),

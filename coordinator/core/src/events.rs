@@ -253,7 +253,7 @@ impl Fleet {
 
     fn tell_failure(&mut self, node: NodeUid, before: &PodStatus, pod: &PodStatus, why: &Failure) {
         let restarted = pod.restarts > before.restarts;
-        if !restarted && before.last_failure.as_ref() == Some(why) {
+        if !restarted && before.last_failure.as_ref().is_some_and(|known| known.is_same(why)) {
             return;
         }
         let node = self.records.nodes.get(&node).map(|node| node.name.to_string());

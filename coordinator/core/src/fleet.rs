@@ -14,6 +14,7 @@ use crate::record::{Record, RecordKey, Write};
 use crate::records::{Place, Records, Touched};
 use crate::seen::Seen;
 use crate::status::{Cell, Tally};
+use crate::tails::Tails;
 use crate::tolerance::Tolerations;
 use crate::view::{Changed, Order};
 
@@ -39,6 +40,8 @@ pub struct Fleet {
     pub(crate) window_ends: Timestamp,
     pub(crate) tolerations: Tolerations,
     pub(crate) unused: UnusedBlobs,
+    /// Of what is in [`Self::seen`], what containers printed.
+    pub(crate) tails: Tails,
     pub(crate) desk: Desk,
     pub(crate) events: Events,
     pub(crate) changed: BTreeSet<Changed>,
@@ -96,6 +99,7 @@ impl Fleet {
             window_ends: now.steady.after(config.registration_window),
             tolerations: Tolerations::default(),
             unused: UnusedBlobs::default(),
+            tails: Tails::default(),
             desk: Desk::default(),
             events: Events::new(&config, now.steady),
             changed: BTreeSet::new(),
@@ -213,6 +217,7 @@ impl Fleet {
         self.version = self.version.max(former.version) + 1;
         self.window_ends = former.window_ends;
         self.clocks.append(&mut former.clocks);
+        self.tails = std::mem::take(&mut former.tails);
         for (set, version) in former.status_versions {
             let known = self.status_versions.get_mut(&set);
             known.into_iter().for_each(|known| *known = version.max(*known));

@@ -218,6 +218,7 @@ impl Fleet {
             self.leases.remove(&(seen.deadline, node));
             for (key, place) in seen.places {
                 self.unindex_place(node, &key);
+                place.printed.into_iter().for_each(|number| self.tails.give_back(number));
                 if let Some(ripens) = place.ripens {
                     self.ripening.remove(&(ripens, node, key));
                 }

@@ -42,6 +42,7 @@ mod seen;
 mod stage;
 mod status;
 mod sweep;
+mod tails;
 mod tolerance;
 pub mod view;
 mod views;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use everynode_model::{
     NodeUid, PodKey, PodPhase, PodStatus, Reason, SessionNonce, SetUid, Stamp, Timestamp,
+    carry_log_tails,
 };
 
 use crate::copies::Marks;
@@ -45,6 +46,8 @@ pub(crate) struct SeenPlace {
     /// When its pod becomes available, if that is waited for.
     pub(crate) ripens: Option<Timestamp>,
     pub(crate) version: u64,
+    /// Under which number what its containers printed is kept.
+    pub(crate) printed: Option<u64>,
 }
 
 impl Seen {
@@ -209,7 +212,7 @@ impl Fleet {
     fn report(&mut self, node: NodeUid, places: Vec<(PodKey, Vec<PodStatus>)>, live: bool) {
         let version = self.next_version();
         let at = self.now.steady;
-        for (key, pods) in places {
+        for (key, mut pods) in places {
             let Some(seen) = self.seen.get_mut(&node) else { return };
             if seen.places.len() >= self.config.max_places && !seen.places.contains_key(&key) {
                 continue;
@@ -218,14 +221,18 @@ impl Fleet {
             if let Some(ripens) = former.as_ref().and_then(|place| place.ripens) {
                 self.ripening.remove(&(ripens, node, key.clone()));
             }
+            let number = former.as_ref().and_then(|place| place.printed);
+            number.into_iter().for_each(|number| self.tails.give_back(number));
             let former = former.map(|place| place.pods).unwrap_or_default();
+            carry_log_tails(&former, &mut pods);
             if pods.is_empty() {
                 self.unindex_place(node, &key);
                 self.tell_of_pods(node, &key, &former, &[], live);
             } else {
                 let pods: Box<[PodStatus]> = pods.into();
                 self.tell_of_pods(node, &key, &former, &pods, live);
-                let place = SeenPlace { pods, at, ripens: None, version };
+                let printed = self.tails.keep(node, &key, &pods);
+                let place = SeenPlace { pods, at, ripens: None, version, printed };
                 if let Some(seen) = self.seen.get_mut(&node) {
                     seen.places.insert(key.clone(), place);
                     self.reported.entry(key.clone()).or_default().insert(node);
@@ -238,6 +245,7 @@ impl Fleet {
                 self.changed.insert(Changed::Pod(node, key));
             }
         }
+        self.forget_tails();
     }
 
     /// Nothing is reported there by the node any more.

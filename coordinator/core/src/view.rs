@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use everynode_model::{
-    Assignment, Digest, Exit, NodeName, NodeUid, ObjectKey, PodKey, PodStatus, Reason, SetUid,
-    Stamp, Timestamp,
+    Assignment, Digest, Exit, Failure, NodeName, NodeUid, ObjectKey, PodKey, PodStatus, Reason,
+    SetUid, Stamp, Timestamp,
 };
 
 use crate::observe::Hello;
@@ -128,6 +128,8 @@ pub struct Why {
     pub reason: Reason,
     /// The last failure's exit, where there was one.
     pub last_exit: Option<Exit>,
+    /// What went wrong last with the newest revision there, also where the node has gone back from it.
+    pub failure: Option<Failure>,
 }
 
 /// Why one DaemonSet is as it is on some nodes: the answers that have one reason, counted.

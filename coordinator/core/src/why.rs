@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use everynode_model::{
-    CanaryWait, HELD_ON_NODE, NodeUid, PodKey, PodStatus, Reason, SetUid, Strategy,
+    CanaryWait, Digest, Failure, HELD_ON_NODE, NodeUid, PodKey, PodStatus, Reason, SetUid, Strategy,
 };
 
 use crate::Fleet;
@@ -115,7 +115,8 @@ impl Fleet {
                 if !(known || other_set || other_namespace) {
                     let reason = orders_held(&found.reason.message);
                     let (node, key) = (found.node, found.key);
-                    lines.push(Why { node, key, fine: false, reason, last_exit: None });
+                    let (fine, last_exit, failure) = (false, None, None);
+                    lines.push(Why { node, key, fine, reason, last_exit, failure });
                 }
             }
         }
@@ -131,7 +132,10 @@ impl Fleet {
         }
         let failure = pod.and_then(|pod| pod.last_failure.as_ref());
         let last_exit = failure.and_then(|failure| failure.exit);
-        Some(Why { node: Arc::clone(record), key: key.clone(), fine, reason, last_exit })
+        let newest = records.head.as_ref().map(|head| head.target);
+        let failure = pod.zip(newest).and_then(|(pod, newest)| failure_of(newest, pod)).cloned();
+        let (node, key) = (Arc::clone(record), key.clone());
+        Some(Why { node, key, fine, reason, last_exit, failure })
     }
 
     /// Whether all is as it should be, why, and the pod that is there.
@@ -333,6 +337,13 @@ impl Fleet {
         let message = format!("ready for less than {} s", record.set.min_ready.as_secs());
         (!done).then(|| Reason::new("MinReadySeconds", message))
     }
+}
+
+/// What went wrong last with this revision, in the pod or in the one before it.
+fn failure_of(revision: Digest, pod: &PodStatus) -> Option<&Failure> {
+    let former = || pod.former_failure.as_ref().filter(|former| former.revision == revision);
+    let own = pod.last_failure.as_ref().filter(|_| pod.revision == revision);
+    own.or_else(|| former().map(|former| &former.failure))
 }
 
 /// What is waited for before nodes that are no canaries are moved.

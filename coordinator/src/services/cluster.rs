@@ -1,7 +1,7 @@
 //! The service `Cluster`.
 
 use everynode_coordinator_core::{Command, Consequence, Fleet, Why, WhyCount, WhyFilter};
-use everynode_model::{NodeName, PodKey};
+use everynode_model::{Failure, NodeName, PodKey};
 use everynode_proto::v1;
 use everynode_proto::v1::cluster_server::Cluster;
 use tonic::{Request, Response, Status};
@@ -136,13 +136,24 @@ fn group(count: &WhyCount) -> v1::WhyGroup {
 fn line(why: &Why) -> v1::WhyLine {
     // The last exit is part of the line, so that one line says all.
     let mut reason = why.reason.clone();
-    if let Some(exit) = why.last_exit.filter(|_| !why.fine) {
-        reason.message = format!("{} (last: {exit})", reason.message);
+    let failure = why.failure.as_ref();
+    let exit = failure.map_or(why.last_exit, |failure| failure.exit);
+    if let Some(exit) = exit.filter(|_| !why.fine) {
+        let printed = failure.and_then(|failure| failure.log_tail.last_line());
+        let printed = printed.map(|line| format!(": {}", line.trim())).unwrap_or_default();
+        reason.message = format!("{} (last: {exit}{printed})", reason.message);
     }
     v1::WhyLine {
         node: why.node.name.to_string(),
         daemon_set: Some((&why.key).into()),
         fine: why.fine,
         reason: Some((&reason).into()),
+        failure: why.failure.as_ref().map(with_last_line),
     }
+}
+
+/// A failure with the last line of what was printed.
+fn with_last_line(failure: &Failure) -> v1::Failure {
+    let last = failure.log_tail.last_line().unwrap_or_default().to_owned();
+    v1::Failure { log_tail: last, ..failure.into() }
 }

@@ -29,6 +29,7 @@ impl Pods for Api {
     ) -> Result<Response<v1::PodList>, Status> {
         let filter = Filter::of_list(request.get_ref())?;
         let (namespace, node) = (filter.namespace.clone(), given(&request.get_ref().field));
+        let whole = request.get_ref().log_tails;
         let read = move |fleet: &Fleet, _| {
             let pods = pods_on(fleet, namespace, node.as_deref());
             let labels = pod::labels(fleet, &pods);
@@ -36,6 +37,7 @@ impl Pods for Api {
         };
         let (version, views, labels) = self.read(read).await?;
         let all = views.iter().map(|view| pod::message(view, &labels));
+        let all = all.map(|pod| if whole { pod } else { pod::short(pod) });
         let wanted = |pod: &v1::Pod| pod.metadata.as_ref().is_some_and(|meta| filter.wants(meta));
         let mut items: Vec<v1::Pod> = all.filter(wanted).collect();
         items.sort_by(|one, other| place_of(one).cmp(&place_of(other)));
@@ -121,8 +123,9 @@ impl Watched for AllPods {
     }
 
     fn objects(&self, (pods, labels): Self::View, _now: Now) -> Vec<(Self::Scope, v1::Pod)> {
-        let object =
-            |view: PodView| ((view.node.uid, view.key.clone()), pod::message(&view, &labels));
+        let object = |view: PodView| {
+            ((view.node.uid, view.key.clone()), pod::short(pod::message(&view, &labels)))
+        };
         pods.into_iter().map(object).collect()
     }
 

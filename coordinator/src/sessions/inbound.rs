@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use everynode_coordinator_core::Observation;
-use everynode_model::{NodeUid, PodKey, PodStatus, Reason, Stamp};
+use everynode_model::{NodeUid, PodKey, PodStatus, Reason, Stamp, carry_log_tails};
 use everynode_proto::convert::{required, status};
 use everynode_proto::error::Invalid;
 use everynode_proto::v1;
@@ -148,7 +148,9 @@ impl Gathered {
 
     fn report(&mut self, report: &v1::Status) -> Result<(), Invalid> {
         for place in &report.places {
-            let (key, pods) = status::try_place(place)?;
+            let (key, mut pods) = status::try_place(place)?;
+            // What is said once may be in the report that this one replaces.
+            carry_log_tails(self.places.get(&key).map_or(&[], Vec::as_slice), &mut pods);
             self.places.insert(key, pods);
         }
         if self.places.len() > MAX_PLACES {

@@ -13,6 +13,7 @@
 mod assignment;
 mod digest;
 mod id;
+mod log_tail;
 mod object;
 mod pod;
 mod quantity;
@@ -28,10 +29,11 @@ pub use id::{
     ClusterId, Generation, InvalidName, NodeName, NodeUid, ObjectUid, PodKey, PodUid, ReignId,
     SessionNonce, SetUid, Term,
 };
+pub use log_tail::{Gatherer, LogTail, carry_log_tails};
 pub use object::{BUILT_IN_NAMESPACES, ObjectKey, ObjectKind};
 pub use pod::{
-    ContainerState, ContainerStatus, Exit, Failure, HELD_ON_NODE, PodPhase, PodStatus, Reason,
-    pod_name,
+    ContainerState, ContainerStatus, Exit, Failure, FormerFailure, HELD_ON_NODE, PodPhase,
+    PodStatus, Reason, pod_name,
 };
 pub use quantity::{IntOrPercent, InvalidIntOrPercent};
 pub use rollout::{Canary, CanaryWait, OnFailure, RolloutPolicy};

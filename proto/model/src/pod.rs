@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::{Digest, PodKey, PodUid, SetUid, WallTime};
+use crate::{Digest, LogTail, PodKey, PodUid, SetUid, WallTime};
 
 /// The word for a pod that somebody at its machine holds as it is, or stopped: it follows no order
 /// until it is released.
@@ -80,6 +80,18 @@ pub struct Failure {
     pub reason: Reason,
     /// When.
     pub at: WallTime,
+    /// What it printed last, where it ran and that is known.
+    pub log_tail: LogTail,
+}
+
+/// The last failure of a pod that was here before, for people: it stays when another pod took the
+/// place of the one that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FormerFailure {
+    /// Of which revision that pod was.
+    pub revision: Digest,
+    /// What went wrong.
+    pub failure: Failure,
 }
 
 /// All that a node says of one pod. Counters only ever grow within one pod's life.
@@ -112,6 +124,8 @@ pub struct PodStatus {
     pub times_unready: u64,
     /// The last thing that went wrong.
     pub last_failure: Option<Failure>,
+    /// The last thing that went wrong in this place before this pod was ordered.
+    pub former_failure: Option<FormerFailure>,
     /// Its containers, in the template's order.
     pub containers: Vec<ContainerStatus>,
 }
@@ -134,6 +148,26 @@ impl PodStatus {
     /// Whether somebody at its machine holds it.
     pub fn is_held(&self) -> bool {
         self.reason.as_ref().is_some_and(|reason| reason.code == HELD_ON_NODE)
+    }
+
+    /// All that is known to have gone wrong.
+    pub fn failures(&self) -> impl Iterator<Item = &Failure> {
+        let former = self.former_failure.as_ref().map(|former| &former.failure);
+        self.last_failure.iter().chain(former)
+    }
+
+    /// The same, to change.
+    pub fn failures_mut(&mut self) -> impl Iterator<Item = &mut Failure> {
+        let former = self.former_failure.as_mut().map(|former| &mut former.failure);
+        self.last_failure.iter_mut().chain(former)
+    }
+}
+
+impl Failure {
+    /// Whether it is the same failure, whatever is known by now of what was printed.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let facts = |one: &Self| (one.container.clone(), one.exit, one.reason.clone(), one.at);
+        facts(self) == facts(other)
     }
 }
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use everynode_model::{
-    ContainerState, ContainerStatus, Exit, Failure, PodKey, PodPhase, PodStatus, Reason, WallTime,
+    ContainerState, ContainerStatus, Exit, Failure, FormerFailure, LogTail, PodKey, PodPhase,
+    PodStatus, Reason, WallTime,
 };
 
 use super::{digest, id, required};
@@ -58,8 +59,15 @@ pub fn try_pod(key: &PodKey, pod: &v1::PodStatus) -> Result<PodStatus, Invalid> 
         restarts: pod.restarts,
         times_unready: pod.times_unready,
         last_failure: pod.last_failure.as_ref().map(failure).transpose()?,
+        former_failure: pod.former_failure.as_ref().map(former_failure).transpose()?,
         containers: pod.containers.iter().map(container).collect::<Result<_, _>>()?,
     })
+}
+
+/// All that is known to have gone wrong with a pod, to change.
+pub fn failures_mut(pod: &mut v1::PodStatus) -> impl Iterator<Item = &mut v1::Failure> {
+    let former = pod.former_failure.as_mut().and_then(|former| former.failure.as_mut());
+    pod.last_failure.iter_mut().chain(former)
 }
 
 impl From<&PodStatus> for v1::PodStatus {
@@ -77,6 +85,10 @@ impl From<&PodStatus> for v1::PodStatus {
             restarts: pod.restarts,
             times_unready: pod.times_unready,
             last_failure: pod.last_failure.as_ref().map(Into::into),
+            former_failure: pod.former_failure.as_ref().map(|former| v1::FormerFailure {
+                revision: former.revision.as_bytes().to_vec(),
+                failure: Some((&former.failure).into()),
+            }),
             containers: pod.containers.iter().map(Into::into).collect(),
         }
     }
@@ -133,6 +145,8 @@ impl From<&Failure> for v1::Failure {
             exit: failure.exit.map(Into::into),
             reason: Some((&failure.reason).into()),
             at_millis: failure.at.unix_millis,
+            log_tail: failure.log_tail.as_str().to_owned(),
+            log_tail_id: failure.log_tail.id(),
         }
     }
 }
@@ -178,7 +192,17 @@ fn failure(failure: &v1::Failure) -> Result<Failure, Invalid> {
         exit: failure.exit.as_ref().map(Into::into),
         reason: required("last_failure.reason", failure.reason.as_ref())?.into(),
         at: WallTime::from_unix_millis(failure.at_millis),
+        log_tail: match failure.log_tail.as_str() {
+            "" => LogTail::known_elsewhere(failure.log_tail_id),
+            text => LogTail::of(text),
+        },
     })
+}
+
+fn former_failure(former: &v1::FormerFailure) -> Result<FormerFailure, Invalid> {
+    let failed = required("former_failure.failure", former.failure.as_ref())?;
+    let revision = digest("former_failure.revision", &former.revision)?;
+    Ok(FormerFailure { revision, failure: failure(failed)? })
 }
 
 fn container(container: &v1::ContainerStatus) -> Result<ContainerStatus, Invalid> {
@@ -224,6 +248,17 @@ mod tests {
                 exit: Some(Exit::Signal(9)),
                 reason: Reason::new("Error", ""),
                 at: WallTime::from_unix_millis(-4),
+                log_tail: LogTail::of("it was the cat"),
+            }),
+            former_failure: Some(FormerFailure {
+                revision: Digest::of(b"y"),
+                failure: Failure {
+                    container: String::new(),
+                    exit: None,
+                    reason: Reason::new("SupervisorLost", ""),
+                    at: WallTime::from_unix_millis(-5),
+                    log_tail: LogTail::known_elsewhere(7),
+                },
             }),
             containers: vec![ContainerStatus {
                 name: "main".into(),

@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use everynode_agent_core::Found;
-use everynode_model::Exit;
+use everynode_model::{Exit, LogTail};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
@@ -90,6 +90,8 @@ struct Worker {
     heard: bool,
     /// What was told of that.
     silent: bool,
+    /// Of whose last run it is to be asked what it printed.
+    failed: Option<String>,
 }
 
 /// How a conversation ended.
@@ -189,6 +191,7 @@ impl Worker {
         let running = connected.account.containers.iter();
         Self {
             running: running.filter_map(|c| Some((c.name.clone(), c.pid?))).collect(),
+            failed: failed(&connected.account),
             address: connected.address,
             stream: connected.stream,
             received: connected.received,
@@ -218,6 +221,11 @@ impl Worker {
     }
 
     async fn converse(&mut self) -> End {
+        if let Some(container) = self.failed.take()
+            && !self.ask(Request::Printed { container }).await
+        {
+            return End::Lost;
+        }
         loop {
             while let Some(message) = next_message(&mut self.received) {
                 match message {
@@ -258,8 +266,7 @@ impl Worker {
         self.check_at = Instant::now() + CHECK_EVERY;
         let heard = std::mem::replace(&mut self.heard, false);
         if self.pending.is_empty() {
-            let (answer, _nobody) = oneshot::channel();
-            return self.send(Ask { request: Request::Account {}, answer }).await;
+            return self.ask(Request::Account {}).await;
         }
         if !heard && !std::mem::replace(&mut self.silent, true) {
             self.tell(RuntimeEvent::SupervisorSilent(self.address.pod.clone())).await;
@@ -275,6 +282,12 @@ impl Worker {
         }
     }
 
+    /// Asks for what is heard by itself; whether the connection took it.
+    async fn ask(&mut self, request: Request) -> bool {
+        let (answer, _nobody) = oneshot::channel();
+        self.send(Ask { request, answer }).await
+    }
+
     /// Sends a question; whether the connection took it.
     async fn send(&mut self, ask: Ask) -> bool {
         let line = protocol::line(&ask.request);
@@ -286,9 +299,11 @@ impl Worker {
     async fn hear(&mut self, message: Message) {
         self.is_heard().await;
         match &message {
-            Message::Exited { container, exit } => {
-                return self.exited(container.clone(), (*exit).into()).await;
+            Message::Exited { container, exit, printed } => {
+                self.exited(container.clone(), (*exit).into()).await;
+                return self.printed(container.clone(), printed).await;
             }
+            Message::Printed { container, text } => self.printed(container.clone(), text).await,
             // Told before it is answered, so that its end can't be told first.
             Message::Started { container, pid } => self.started(container.clone(), *pid).await,
             _ => {}
@@ -305,6 +320,7 @@ impl Worker {
         self.stream = connected.stream;
         self.received = connected.received;
         self.is_heard().await;
+        self.failed = failed(&connected.account);
         self.catch_up(connected.account).await;
         true
     }
@@ -357,8 +373,21 @@ impl Worker {
         self.tell(RuntimeEvent::Exited { pod, container, exit }).await;
     }
 
+    async fn printed(&self, container: String, text: &str) {
+        let (pod, log_tail) = (self.address.pod.clone(), LogTail::of(text));
+        if log_tail != LogTail::default() {
+            self.tell(RuntimeEvent::Printed { pod, container, log_tail }).await;
+        }
+    }
+
     async fn tell(&self, event: RuntimeEvent) {
         // Nobody listens only when the agent ends.
         let _ = self.events.send(event).await;
     }
+}
+
+/// The container whose failure counts as the pod's last: as the agent's core reads an account.
+fn failed(account: &Account) -> Option<String> {
+    let failed = account.containers.iter().rev().find(|one| one.last_exit.is_some());
+    failed.map(|one| one.name.clone())
 }

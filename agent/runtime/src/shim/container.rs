@@ -18,7 +18,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use everynode_model::Reason;
+use everynode_model::{LogTail, Reason};
 use rustix::fs::{Gid, OFlags, Uid};
 use rustix::process::{Pid, Signal, WaitStatus};
 
@@ -51,6 +51,8 @@ pub(super) struct Container {
     since: Duration,
     starts: u64,
     last_exit: Option<WireExit>,
+    /// What the run that ended so printed last.
+    last_tail: LogTail,
     outputs: Vec<Output>,
     log: Log,
 }
@@ -90,6 +92,7 @@ impl Container {
             since: clock::boot(),
             starts: 0,
             last_exit: None,
+            last_tail: LogTail::default(),
             outputs: Vec::new(),
             log,
         }
@@ -189,6 +192,7 @@ impl Container {
         if told.is_some() {
             self.since = now;
             self.last_exit = told;
+            self.last_tail = self.log.take_tail();
         }
         told
     }
@@ -236,6 +240,11 @@ impl Container {
             last_exit: self.last_exit,
             for_millis: millis(clock::boot().saturating_sub(self.since)),
         }
+    }
+
+    /// What it printed last in the run that ended last.
+    pub(super) fn last_tail(&self) -> &LogTail {
+        &self.last_tail
     }
 
     /// How often it was started again.

@@ -15,6 +15,8 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use everynode_model::{Gatherer, LogTail};
+
 use crate::logs::STARTED;
 
 /// The longest piece of a line in one record, as in containerd and CRI-O.
@@ -38,6 +40,16 @@ pub(super) struct Log {
     max_file: u64,
     /// Records that the disk did not take.
     dropped: u64,
+    /// The last lines of the present run, also where the disk takes none.
+    tail: Tail,
+}
+
+/// What is kept in memory of a run's end, from both streams as it came.
+#[derive(Default)]
+struct Tail {
+    gatherer: Gatherer,
+    /// Whether stdout, or stderr, is within a line whose first piece was taken.
+    within: [bool; 2],
 }
 
 /// The lines of one stream, as they come in pieces.
@@ -85,22 +97,42 @@ impl Lines {
     }
 }
 
+impl Tail {
+    /// Of a line in pieces the first is longer than what is kept of it.
+    fn push(&mut self, stream: Stream, record: &[u8], ends: bool) {
+        let within = &mut self.within[usize::from(stream == Stream::Stderr)];
+        if !std::mem::replace(within, !ends) {
+            self.gatherer.push(&String::from_utf8_lossy(record));
+        }
+    }
+}
+
 impl Log {
     /// The log at `path`, which is made with its first line.
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, file: None, max_file: MAX_FILE, dropped: 0 }
+        Self { path, file: None, max_file: MAX_FILE, dropped: 0, tail: Tail::default() }
     }
 
     /// Notes that a run begins: what is dated before is of earlier ones. Only people ask, so a disk
     /// that refuses keeps nothing from starting.
-    pub(super) fn note_start(&self, at: Duration) {
+    pub(super) fn note_start(&mut self, at: Duration) {
+        self.tail = Tail::default();
         let _ = fs::write(self.path.with_extension(STARTED), Rfc3339(at).to_string());
+    }
+
+    /// The last lines of the run that is over.
+    pub(super) fn take_tail(&mut self) -> LogTail {
+        std::mem::take(&mut self.tail).gatherer.tail()
     }
 
     /// Writes the records of one piece of output, all with this date (since 1970).
     pub(super) fn write(&mut self, stream: Stream, lines: &mut Lines, piece: &[u8], at: Duration) {
         let (mut batch, mut count) = (Vec::new(), 0);
-        lines.push(piece, |record, ends| format_record(&mut batch, stream, record, ends, at));
+        let tail = &mut self.tail;
+        lines.push(piece, |record, ends| {
+            tail.push(stream, record, ends);
+            format_record(&mut batch, stream, record, ends, at);
+        });
         count += batch.iter().filter(|byte| **byte == b'\n').count();
         self.append(&batch, count, at);
     }
@@ -108,7 +140,11 @@ impl Log {
     /// Writes what was begun and will not be ended by its writer.
     pub(super) fn finish(&mut self, stream: Stream, lines: &mut Lines, at: Duration) {
         let mut batch = Vec::new();
-        lines.finish(|record, ends| format_record(&mut batch, stream, record, ends, at));
+        let tail = &mut self.tail;
+        lines.finish(|record, ends| {
+            tail.push(stream, record, ends);
+            format_record(&mut batch, stream, record, ends, at);
+        });
         self.append(&batch, 1, at);
     }
 
@@ -306,6 +342,23 @@ mod tests {
         let path = directory.path().join("pod/logs/a.log");
         Log::new(path.clone()).write(Stream::Stdout, &mut Lines::default(), b"kept\n", AT);
         assert!(fs::read_to_string(path).unwrap().ends_with("stdout F kept\n"));
+    }
+
+    #[test]
+    fn the_end_of_a_run_is_kept_without_the_disk_and_without_the_run_before() {
+        let mut log = Log::new("/dev/full".into());
+        let (mut out, mut err) = (Lines::default(), Lines::default());
+        log.write(Stream::Stdout, &mut out, b"former run\n", AT);
+        log.note_start(AT);
+        let long = [vec![b'x'; MAX_RECORD * 2], b"\n".to_vec()].concat();
+        log.write(Stream::Stdout, &mut out, &long, AT);
+        log.write(Stream::Stderr, &mut err, b"\xff\ncut sho", AT);
+        log.finish(Stream::Stderr, &mut err, AT);
+        let tail = log.take_tail();
+        let lines: Vec<_> = tail.as_str().lines().collect();
+        assert!(lines[0].starts_with("xxx") && lines[0].ends_with('…'));
+        assert_eq!(lines[1..], ["\u{fffd}", "cut sho"]);
+        assert_eq!(log.take_tail(), LogTail::default());
     }
 
     #[test]

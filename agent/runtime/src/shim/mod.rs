@@ -191,6 +191,11 @@ impl Shim {
                 Ok(pid) => Message::Started { container, pid },
                 Err(reason) => Message::refused(reason),
             },
+            Some(Request::Printed { container }) => {
+                let known = self.containers.iter().find(|known| known.name() == container);
+                let text = known.map(|known| known.last_tail().as_str().to_owned());
+                Message::Printed { container, text: text.unwrap_or_default() }
+            }
             Some(Request::Terminate {}) => {
                 self.terminate();
                 Message::Terminating {}
@@ -221,7 +226,8 @@ impl Shim {
         for number in 0..self.containers.len() {
             if let Some(exit) = self.containers[number].progress() {
                 let container = self.containers[number].name().to_owned();
-                self.tell(&Message::Exited { container, exit });
+                let printed = self.containers[number].last_tail().as_str().to_owned();
+                self.tell(&Message::Exited { container, exit, printed });
             }
         }
     }

@@ -50,6 +50,8 @@ pub(crate) enum Request {
     Start { container: String },
     /// To end the pod.
     Terminate {},
+    /// For what a container printed last in the run that ended last.
+    Printed { container: String },
 }
 
 /// What a supervisor says.
@@ -64,8 +66,15 @@ pub(crate) enum Message {
     Terminating {},
     /// Answers what can't be done.
     Refused { code: String, message: String },
-    /// Unasked: a container has ended.
-    Exited { container: String, exit: WireExit },
+    /// Answers `printed`.
+    Printed { container: String, text: String },
+    /// Unasked: a container has ended, and what it printed last.
+    Exited {
+        container: String,
+        exit: WireExit,
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        printed: String,
+    },
     /// Unasked: all has ended as ordered, and so does the supervisor.
     Leaving {},
 }
@@ -254,6 +263,11 @@ pub(crate) fn millis(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use everynode_model::LogTail;
+
+    fn exited(container: &str, exit: WireExit, printed: &str) -> Message {
+        Message::Exited { container: container.into(), exit, printed: printed.into() }
+    }
 
     #[test]
     fn a_refusal_fits_in_a_line_whatever_it_quotes() {
@@ -271,9 +285,14 @@ mod tests {
             (line(&Request::Start { container: "a".into() }), r#"{"start":{"container":"a"}}"#),
             (line(&Request::Account {}), r#"{"account":{}}"#),
             (
-                line(&Message::Exited { container: "a".into(), exit: WireExit::Signal(9) }),
+                line(&exited("a", WireExit::Signal(9), "")),
                 r#"{"exited":{"container":"a","exit":{"signal":9}}}"#,
             ),
+            (
+                line(&exited("a", WireExit::Code(1), "boom")),
+                r#"{"exited":{"container":"a","exit":{"code":1},"printed":"boom"}}"#,
+            ),
+            (line(&Request::Printed { container: "a".into() }), r#"{"printed":{"container":"a"}}"#),
             (line(&Message::Leaving {}), r#"{"leaving":{}}"#),
         ];
         for (line, expected) in said {
@@ -282,6 +301,15 @@ mod tests {
         // A field that a later version added does no harm.
         let later = r#"{"exited":{"container":"a","exit":"unknown","core":true}}"#;
         let understood: Message = serde_json::from_str(later).unwrap();
-        assert_eq!(understood, Message::Exited { container: "a".into(), exit: WireExit::Unknown });
+        assert_eq!(understood, exited("a", WireExit::Unknown, ""));
+    }
+
+    #[test]
+    fn what_was_printed_fits_in_a_line() {
+        for letter in ["\u{1}", "\"", "\\", "\t", "€"] {
+            let tail = LogTail::of(&letter.repeat(1000).repeat(20).replace("", "\n"));
+            let exited = exited(&"x".repeat(63), WireExit::Signal(9), tail.as_str());
+            assert!(line(&exited).len() < MAX_LINE / 2);
+        }
     }
 }

@@ -21,8 +21,8 @@ pub(super) async fn about(
 ) -> Result<String, Error> {
     let request = ListRequest {
         namespace: namespace.into(),
-        label_selector: String::new(),
         field: format!("{kind}/{name}"),
+        ..ListRequest::default()
     };
     match Events::list(client, request).await {
         Ok(listed) => Ok(text(&listed.items, unix_now())),

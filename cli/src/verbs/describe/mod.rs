@@ -104,7 +104,7 @@ async fn list(
     let request = ListRequest {
         namespace: namespace.to_owned(),
         label_selector: args.selector.clone().unwrap_or_default(),
-        field: String::new(),
+        ..ListRequest::default()
     };
     match kind {
         Resource::DaemonSets => of::<DaemonSets>(kind, client, request).await,

@@ -3,13 +3,13 @@
 use std::fmt::Write as _;
 
 use everynode_proto::v1::container_status::State;
-use everynode_proto::v1::exit::How;
-use everynode_proto::v1::{ContainerStatus, Exit, Pod, Reason};
+use everynode_proto::v1::{ContainerStatus, Failure, Pod};
 
 use super::{events, push_map};
 use crate::age::{rfc3339_millis, unix_now};
 use crate::connect::Client;
 use crate::error::Error;
+use crate::failure::{self, exit_words, in_words};
 use crate::kinds::{Kind as _, Pods, ready_of, restarts, standing};
 
 pub(super) async fn describe(
@@ -47,26 +47,56 @@ fn text(pod: &Pod, now: i64) -> String {
     let _ = writeln!(text, "UID:\t{}", metadata.uid);
     let _ = writeln!(text, "Controlled By:\tDaemonSet/{}", owner.name);
     if let Some(failure) = &status.last_failure {
-        let reason = failure.reason.clone().unwrap_or_default();
-        let exit = failure.exit.as_ref().map(|exit| format!(", {}", exit_words(exit)));
-        let _ = writeln!(
-            text,
-            "Last Failure:\t{} at {}{}",
-            in_words(&reason),
-            rfc3339_millis(failure.at_millis),
-            exit.unwrap_or_default()
-        );
+        let _ = writeln!(text, "Last Failure:\t{}", failure::in_a_line(failure));
+        // Of a container it stands with it.
+        if !status.containers.iter().any(|container| container.name == failure.container) {
+            push_printed(&mut text, 2, failure);
+        }
+    }
+    if let Some((former, failure)) =
+        status.former_failure.as_ref().and_then(|former| Some((former, former.failure.as_ref()?)))
+    {
+        let (revision, line) = (failure::revision(former), failure::in_a_line(failure));
+        let _ = writeln!(text, "Former Failure:\trevision {revision}: {line}");
+        push_printed(&mut text, 2, failure);
     }
     if !status.containers.is_empty() {
         text.push_str("Containers:\n");
     }
     for container in &status.containers {
-        push_container(&mut text, container);
+        let last = status.last_failure.as_ref();
+        push_container(&mut text, container, last.filter(|it| it.container == container.name));
     }
     text
 }
 
-fn push_container(text: &mut String, container: &ContainerStatus) {
+/// How the run before ended.
+fn push_last_state(text: &mut String, failure: &Failure) {
+    let reason = failure.reason.clone().unwrap_or_default();
+    let _ = writeln!(text, "    Last State:\tTerminated");
+    let _ = writeln!(text, "      Reason:\t{}", reason.code);
+    let exit = failure.exit.as_ref().map(failure::exit_json).unwrap_or_default();
+    for (title, field) in [("Exit Code", "exitCode"), ("Signal", "signal")] {
+        if let Some(number) = exit[field].as_i64() {
+            let _ = writeln!(text, "      {title}:\t{number}");
+        }
+    }
+    let _ = writeln!(text, "      Finished:\t{}", rfc3339_millis(failure.at_millis));
+    push_printed(text, 6, failure);
+}
+
+/// What was printed last, under a title set in as far as `indent`.
+fn push_printed(text: &mut String, indent: usize, failure: &Failure) {
+    let lines = failure::lines(failure);
+    if !lines.is_empty() {
+        let _ = writeln!(text, "{:indent$}Last Lines:", "");
+    }
+    for line in lines {
+        let _ = writeln!(text, "{:indent$}  {line}", "");
+    }
+}
+
+fn push_container(text: &mut String, container: &ContainerStatus, last: Option<&Failure>) {
     let _ = writeln!(text, "  {}:", container.name);
     match &container.state {
         Some(State::Running(running)) => {
@@ -83,28 +113,17 @@ fn push_container(text: &mut String, container: &ContainerStatus) {
         }
         None => drop(writeln!(text, "    State:\tUnknown")),
     }
+    if let Some(failure) = last {
+        push_last_state(text, failure);
+    }
     let _ = writeln!(text, "    Ready:\t{}", if container.ready { "True" } else { "False" });
     let _ = writeln!(text, "    Restart Count:\t{}", container.restarts);
 }
 
-fn in_words(reason: &Reason) -> String {
-    match reason.message.as_str() {
-        "" => reason.code.clone(),
-        message => format!("{}: {message}", reason.code),
-    }
-}
-
-fn exit_words(exit: &Exit) -> String {
-    match exit.how {
-        Some(How::Code(code)) => format!("exit code {code}"),
-        Some(How::Signal(signal)) => format!("signal {signal}"),
-        Some(How::Unknown(_)) | None => "unknown exit status".into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use everynode_proto::v1::{Failure, PodPhase, PodStatus};
+    use everynode_proto::v1::exit::How;
+    use everynode_proto::v1::{Exit, FormerFailure, PodPhase, PodStatus, Reason};
 
     use super::*;
     use crate::table::align_tabs;
@@ -117,8 +136,18 @@ mod tests {
             restarts: 2,
             last_failure: Some(Failure {
                 exit: Some(Exit { how: Some(How::Signal(9)) }),
-                reason: Some(failed),
+                reason: Some(failed.clone()),
+                container: "main".into(),
+                log_tail: "one\n\ttwo".into(),
                 ..Failure::default()
+            }),
+            former_failure: Some(FormerFailure {
+                revision: vec![0xab; 32],
+                failure: Some(Failure {
+                    reason: Some(failed),
+                    log_tail: "before".into(),
+                    ..Failure::default()
+                }),
             }),
             containers: vec![ContainerStatus {
                 name: "main".into(),
@@ -131,10 +160,15 @@ mod tests {
         let pod = Pod { node_name: "n1".into(), status: Some(status), ..Pod::default() };
         let shown = align_tabs(&text(&pod, 60));
         for line in [
-            "Status:         CrashLoopBackOff\n",
-            "Restarts:       2 (60s ago)\n",
-            "Last Failure:   Error at 1970-01-01T00:00:00Z, signal 9\n",
-            "      Reason:       CrashLoopBackOff: again in 20s\n",
+            "Status:          CrashLoopBackOff\n",
+            "Restarts:        2 (60s ago)\n",
+            "Last Failure:    Error at 1970-01-01T00:00:00Z, signal 9\n",
+            "Former Failure:  revision ababababab: Error at 1970-01-01T00:00:00Z\n  Last Lines:\n    \
+             before\n",
+            "      Reason:     CrashLoopBackOff: again in 20s\n",
+            "    Last State:   Terminated\n",
+            "      Exit Code:  137\n      Signal:     9\n",
+            "      Last Lines:\n        one\n            two\n",
         ] {
             assert!(shown.contains(line), "{line}\nnot in\n{shown}");
         }

@@ -73,7 +73,7 @@ async fn selected(
     let request = ListRequest {
         namespace: namespace.into(),
         label_selector: args.selector.clone().unwrap_or_default(),
-        field: String::new(),
+        ..ListRequest::default()
     };
     let found = DaemonSets::list(client, request).await?.items;
     Ok(found.iter().map(|set| name_of(set.metadata.as_ref()).to_owned()).collect())

@@ -5,13 +5,16 @@
 use std::time::{Duration, Instant};
 
 use everynode_model::HELD_ON_NODE;
-use everynode_proto::v1::{Condition, DaemonSet, DaemonSetStatus, WatchRequest};
+use everynode_proto::v1::{
+    Condition, DaemonSet, DaemonSetStatus, WatchRequest, WhyLine, WhyRequest,
+};
 
 use super::{numbered, revisions};
 use crate::args::StatusArgs;
 use crate::connect::Client;
 use crate::context::Context;
 use crate::error::Error;
+use crate::failure;
 use crate::kinds::{DaemonSets, Kind as _, spec_json};
 use crate::out::Out;
 use crate::targets::one_daemon_set;
@@ -63,19 +66,20 @@ async fn status(
     let pinned = pinned(args.revision, client, &namespace, name).await?;
     let mut said = Said::new(args.watch);
     if let Some(end) = said.tell(progress(name, pinned.as_ref(), &first), &first, out)? {
-        return end;
+        return told(end, client, (&namespace, name), out).await;
     }
     if !args.watch {
         return Ok(());
     }
-    let request = WatchRequest { namespace, name: name.into(), ..WatchRequest::default() };
+    let request =
+        WatchRequest { namespace: namespace.clone(), name: name.into(), ..WatchRequest::default() };
     let mut watch = Watch::<DaemonSets>::new(context, client.clone(), request, &[]);
     loop {
         match watch.next().await? {
             Change::Put(set) => {
                 let progress = progress(name, pinned.as_ref(), &set);
                 if let Some(end) = said.tell(progress, &set, out)? {
-                    return end;
+                    return told(end, client, (&namespace, name), out).await;
                 }
             }
             Change::Gone(_) => return Err(Error::Failed("object has been deleted".into())),
@@ -83,6 +87,40 @@ async fn status(
             Change::Complete => {}
         }
     }
+}
+
+/// The most nodes that are named with what went wrong there; `why` has them all.
+const MOST_NODES: usize = 10;
+
+/// An outcome; before one that is bad, on which nodes the newest revision failed, and how.
+async fn told(
+    end: Result<(), Error>,
+    client: &Client,
+    (namespace, name): (&str, &str),
+    out: &mut Out,
+) -> Result<(), Error> {
+    if end.is_ok() {
+        return end;
+    }
+    let request = WhyRequest {
+        namespace: namespace.into(),
+        daemon_set: name.into(),
+        only_faults: true,
+        ..WhyRequest::default()
+    };
+    // Should that not be answered, the outcome is told all the same.
+    let answer = client.answer(client.cluster().why(client.request(request))).await;
+    failures(&answer.unwrap_or_default().lines).into_iter().for_each(|line| out.note(line));
+    end
+}
+
+fn failures(lines: &[WhyLine]) -> Vec<String> {
+    let failed = lines.iter().filter_map(|line| Some((line, line.failure.as_ref()?)));
+    let all: Vec<_> =
+        failed.map(|(line, it)| format!("node {}: {}", line.node, failure::in_short(it))).collect();
+    let more = all.len().saturating_sub(MOST_NODES);
+    let more = (more > 0).then(|| format!("and {more} more nodes: everynode why daemonset NAME"));
+    all.into_iter().take(MOST_NODES).chain(more).collect()
 }
 
 /// A revision that the newest one must be: its number and its hash.
@@ -185,7 +223,7 @@ fn progress(name: &str, pinned: Option<&Pinned>, set: &DaemonSet) -> Progress {
     if updated >= desired && available >= desired {
         return Progress::Done(format!("daemon set {name:?} successfully rolled out"));
     }
-    if let Some(reason) = failure(&status) {
+    if let Some(reason) = stuck(&status) {
         return Progress::Failed(format!("daemon set {name:?}: {reason}"));
     }
     let progressing = progressing(&status);
@@ -236,7 +274,7 @@ fn progressing(status: &DaemonSetStatus) -> Option<&Condition> {
 }
 
 /// Why it will not go on by itself, if so.
-fn failure(status: &DaemonSetStatus) -> Option<String> {
+fn stuck(status: &DaemonSetStatus) -> Option<String> {
     let stuck = progressing(status).filter(|condition| {
         condition.status == "False" && FINAL.contains(&condition.reason.as_str())
     })?;
@@ -252,7 +290,8 @@ const FINAL: [&str; 5] =
 
 #[cfg(test)]
 mod tests {
-    use everynode_proto::v1::ObjectMeta;
+    use everynode_proto::v1::exit::How;
+    use everynode_proto::v1::{Exit, Failure, ObjectMeta};
 
     use super::*;
 
@@ -312,6 +351,27 @@ mod tests {
         let expected =
             "daemon set \"d\": ProgressDeadlineExceeded: n2 has not become available for 10m";
         assert_eq!(progress("d", None, &set), Progress::Failed(expected.into()));
+    }
+
+    #[test]
+    fn a_failed_rollout_names_nodes_with_the_exit_and_the_last_line() {
+        let line = |node: &str, text: &str| WhyLine {
+            node: node.into(),
+            failure: Some(Failure {
+                exit: Some(Exit { how: Some(How::Code(3)) }),
+                log_tail: text.into(),
+                ..Failure::default()
+            }),
+            ..WhyLine::default()
+        };
+        let fine = WhyLine { failure: None, ..line("n0", "") };
+        assert_eq!(
+            failures(&[fine, line("n1", "boom"), line("n2", "")]),
+            ["node n1: exit code 3: boom", "node n2: exit code 3"]
+        );
+        let many = failures(&vec![line("n", ""); MOST_NODES + 2]);
+        assert_eq!(many.len(), MOST_NODES + 1);
+        assert!(many[MOST_NODES].starts_with("and 2 more nodes"));
     }
 
     #[test]

@@ -14,9 +14,9 @@ use everynode_coordinator_core::{
     invariants,
 };
 use everynode_model::{
-    DaemonSet, Digest, Failure, HELD_ON_NODE, IntOrPercent, Intent, Labels, NodeName, NodeUid, Now,
-    ObjectKey, ObjectKind, Placement, PodKey, PodPhase, PodStatus, Reason, RolloutPolicy, Selector,
-    SessionNonce, SetUid, Stamp, Strategy, Term, Timestamp, WallTime,
+    DaemonSet, Digest, Failure, HELD_ON_NODE, IntOrPercent, Intent, Labels, LogTail, NodeName,
+    NodeUid, Now, ObjectKey, ObjectKind, Placement, PodKey, PodPhase, PodStatus, Reason,
+    RolloutPolicy, Selector, SessionNonce, SetUid, Stamp, Strategy, Term, Timestamp, WallTime,
 };
 
 /// The most that is ever waited for at once: well over the registration window.
@@ -154,9 +154,13 @@ pub struct World {
 
 impl World {
     pub fn new() -> Self {
+        Self::of(Config::default())
+    }
+
+    pub fn of(config: Config) -> Self {
         let cluster = ClusterRecord { id: id(1), term: Term(1), reign: id(1) };
         let now = Now::default();
-        let fleet = Fleet::restore([Record::Cluster(cluster)], Config::default(), now).unwrap();
+        let fleet = Fleet::restore([Record::Cluster(cluster)], config, now).unwrap();
         let mut world = Self {
             fleet,
             store: [(RecordKey::Cluster, Record::Cluster(cluster))].into(),
@@ -176,7 +180,11 @@ impl World {
 
     /// With nodes 1 to `nodes`, all connected, and the registration window behind it.
     pub fn with_nodes(nodes: u64) -> Self {
-        let mut world = Self::new();
+        Self::new().and_nodes(nodes)
+    }
+
+    pub fn and_nodes(self, nodes: u64) -> Self {
+        let mut world = self;
         for number in 1..=nodes {
             world.join(number);
             world.connect(id(number));
@@ -482,6 +490,7 @@ impl World {
                 restarts: 0,
                 times_unready: 0,
                 last_failure: None,
+                former_failure: None,
                 containers: Vec::new(),
             };
             if held.contains_key(&item.key) {
@@ -513,6 +522,7 @@ impl World {
             exit: Some(everynode_model::Exit::Code(1)),
             reason: Reason::new("Error", "it failed"),
             at,
+            log_tail: LogTail::default(),
         });
         let session = agent.session;
         let places = self.places(node);

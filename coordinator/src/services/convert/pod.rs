@@ -52,6 +52,13 @@ pub(in crate::services) fn message(view: &PodView, labels: &PodLabels) -> v1::Po
     }
 }
 
+/// The same without what its containers printed.
+pub(in crate::services) fn short(mut pod: v1::Pod) -> v1::Pod {
+    let failures = pod.status.iter_mut().flat_map(everynode_proto::convert::status::failures_mut);
+    failures.for_each(|failure| failure.log_tail = String::new());
+    pod
+}
+
 /// The template's labels and the one that Kubernetes adds to tell revisions apart.
 pub(super) fn template_labels(body: &[u8], revision: Digest) -> Labels {
     // What is stored was admitted, so it is JSON.
