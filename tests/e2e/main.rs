@@ -30,6 +30,7 @@ mod main_job;
 mod operations;
 mod recreate;
 mod restored;
+mod rollback;
 mod updates;
 
 use std::process::ExitCode;
@@ -44,6 +45,7 @@ const SCENARIOS: &[Scenario] = &[
     ("operations::a_day_with_changes", operations::a_day_with_changes),
     ("updates::one_node_at_a_time", updates::one_node_at_a_time),
     ("config::it_rolls_out_and_back", config::it_rolls_out_and_back),
+    ("rollback::a_bad_version_goes_back_by_itself", rollback::a_bad_version_goes_back_by_itself),
     ("demo::it_shows_and_leaves_nothing", demo::it_shows_and_leaves_nothing),
     ("limits::a_machine_without_memory", limits::a_machine_without_memory),
     ("limits::a_machine_without_processes", limits::a_machine_without_processes),
