@@ -13,6 +13,8 @@ use tonic::{Code, Status};
 use crate::operator::{Content, Wish};
 
 const NAMESPACE: &str = "default";
+/// What the annotations of a rollout begin with.
+pub(crate) const ROLLOUT: &str = "rollout.everynode.dev/";
 
 /// Asks for it once. Gives what there is to add.
 pub(crate) async fn call(wish: &Wish, channel: Channel) -> Result<String, Status> {
@@ -97,8 +99,12 @@ fn put(name: &str, content: &Content) -> v1::PutDaemonSetRequest {
     let parts: &[&str] = if name == "pair" { &["one", "other"] } else { &["main"] };
     let containers: Vec<Value> = parts.iter().map(|part| command(part)).collect();
     let selector = content.tier.map_or_else(|| json!({}), |tier| json!({ "tier": tier }));
+    let max_unavailable = content.care.max_unavailable();
     let spec = json!({
         "selector": { "matchLabels": { "app": name } },
+        "updateStrategy": { "rollingUpdate": { "maxUnavailable": max_unavailable } },
+        // There is no probe: what fails at once is never available.
+        "minReadySeconds": 1,
         "template": {
             "metadata": { "labels": { "app": name } },
             "spec": {
@@ -110,8 +116,14 @@ fn put(name: &str, content: &Content) -> v1::PutDaemonSetRequest {
             },
         },
     });
-    let metadata =
-        v1::ObjectMeta { name: name.into(), namespace: NAMESPACE.into(), ..Default::default() };
+    let annotations = content.care.annotations().iter();
+    let annotations = annotations.map(|(key, value)| (format!("{ROLLOUT}{key}"), (*value).into()));
+    let metadata = v1::ObjectMeta {
+        name: name.into(),
+        namespace: NAMESPACE.into(),
+        annotations: annotations.collect(),
+        ..Default::default()
+    };
     let spec = spec.as_object().map(to_struct);
     let daemon_set = v1::DaemonSet { metadata: Some(metadata), spec, ..Default::default() };
     let daemon_set = Some(daemon_set);

@@ -7,8 +7,9 @@ use everynode_coordinator_core::{NodeRecord, NodeStanding, Record, SetRecord};
 use everynode_model::{Digest, NodeUid, PodKey, SetUid};
 use serde_json::Value;
 
+use crate::api::ROLLOUT;
 use crate::invariants::{Law, Violation, Witness, is_wanted};
-use crate::operator::{Account, Content};
+use crate::operator::{Account, Care, Content};
 use crate::seat::Seat;
 
 /// What a machine has to run.
@@ -146,8 +147,15 @@ fn runs_on(seat: &Seat, witness: &Witness) -> Result<(), Violation> {
 }
 
 /// What a stored set was applied as.
-fn content(record: &SetRecord) -> Option<Content> {
+pub(crate) fn content(record: &SetRecord) -> Option<Content> {
     let object: Value = serde_json::from_slice(&record.object).ok()?;
+    let annotations = object.pointer("/metadata/annotations").and_then(Value::as_object);
+    let asked = annotations.into_iter().flatten().filter(|(key, _)| key.starts_with(ROLLOUT));
+    let asked: BTreeMap<&str, &str> =
+        asked.filter_map(|(key, value)| Some((&key[ROLLOUT.len()..], value.as_str()?))).collect();
+    let same =
+        |care: &Care| care.annotations().iter().copied().collect::<BTreeMap<_, _>>() == asked;
+    let care = Care::ALL.into_iter().find(same)?;
     let spec = object.pointer("/spec/template/spec")?;
     let word = spec.pointer("/containers/0/command/1")?.as_str()?;
     let tier = match spec.pointer("/nodeSelector/tier").and_then(Value::as_str) {
@@ -155,5 +163,55 @@ fn content(record: &SetRecord) -> Option<Content> {
         Some("b") => Some("b"),
         _ => None,
     };
-    Some(Content { version: word.strip_prefix("--version=")?.parse().ok()?, tier })
+    Some(Content { version: word.strip_prefix("--version=")?.parse().ok()?, tier, care })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::invariants::tests::{GONE, LEAVING, node, seat, uid};
+
+    fn judged(records: &[Record], law: &Law, account: &Account) -> Result<(), Violation> {
+        let seats = [seat()];
+        let ending = Ending { records, seats: &seats, witnesses: &[], law, account };
+        ending.p4_who_was_removed_is_gone()
+    }
+
+    #[test]
+    fn a_departure_that_is_never_confirmed_is_seen() {
+        let (law, nobody) = (Law::default(), Account::default());
+        judged(&[node(1, GONE)], &law, &nobody).unwrap();
+        let told = judged(&[node(1, LEAVING)], &law, &nobody).unwrap_err();
+        assert!(told.contains("has not confirmed"), "{told}");
+        let mut lost = Law::default();
+        lost.lost.insert(uid(1));
+        judged(&[node(1, LEAVING)], &lost, &nobody).unwrap();
+        // No machine ever knew that it was that one.
+        judged(&[node(2, LEAVING)], &law, &nobody).unwrap();
+    }
+
+    #[test]
+    fn a_removal_that_was_acknowledged_and_is_not_there_is_seen() {
+        let mut removed = Account::default();
+        removed.removed.insert(uid(1));
+        let active = [node(1, NodeStanding::Active)];
+        judged(&active, &Law::default(), &Account::default()).unwrap();
+        let told = judged(&active, &Law::default(), &removed).unwrap_err();
+        assert!(told.starts_with("P6: "), "{told}");
+    }
+
+    #[test]
+    fn what_was_acknowledged_and_is_not_there_is_seen() {
+        let content = Content { version: 1, tier: None, care: Care::None };
+        let mut account = Account::default();
+        let look = |account: &Account| {
+            let (law, seats) = (Law::default(), [seat()]);
+            let ending = Ending { records: &[], seats: &seats, witnesses: &[], law: &law, account };
+            ending.p6_what_was_acknowledged_is_there()
+        };
+        account.sets.insert("all", BTreeSet::from([None, Some(content.clone())]));
+        look(&account).unwrap();
+        account.sets.insert("all", BTreeSet::from([Some(content)]));
+        assert!(look(&account).unwrap_err().starts_with("P6: "));
+    }
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 use everynode_store::memory::{Fault, InFlight};
 
 use crate::desk::BEGIN;
+use crate::machine::Bad;
 use crate::net::COORDINATOR;
-use crate::people;
+use crate::people::{self, VERSIONS};
 use crate::world::{OPERATOR, PEOPLE, World};
 
 /// One kind of thing to do, and how often it comes, against the others.
@@ -40,8 +41,9 @@ const KINDS: &[Kind] = &[
     (6, crash_container),
     (3, kill_supervisor),
     (2, make_stubborn),
+    (7, spoil_version),
     // People.
-    (8, people::apply),
+    (12, people::apply),
     (2, people::create),
     (3, people::delete_set),
     (2, people::recreate),
@@ -307,6 +309,14 @@ fn make_stubborn(world: &mut World) {
     if let Some(place) = world.seats[nth].machine.make_stubborn(which) {
         world.log.fault("pod turned stubborn", format_args!("{} {place}", world.name(nth)));
     }
+}
+
+/// From now on a version fails on a machine, takes it off the network, or is good again.
+fn spoil_version(world: &mut World) {
+    let (nth, version) = (world.any_seat(), world.random.next_u64() % VERSIONS);
+    let bad = [Some(Bad::Fails), Some(Bad::Fails), Some(Bad::GoesDark), None][world.draw(4)];
+    world.seats[nth].machine.spoil(version, bad);
+    world.log.fault("version spoilt", format_args!("{} {version}: {bad:?}", world.name(nth)));
 }
 
 /// Another machine with the same identity and ledger, as of a cloned disk.

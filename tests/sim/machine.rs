@@ -17,6 +17,9 @@ use tokio::sync::mpsc;
 /// How long a pod takes to end once it was told to.
 const ENDING: Duration = Duration::from_millis(300);
 
+/// How long what was started of a bad version lives: less than what makes it available.
+const FAILING: Duration = Duration::from_millis(200);
+
 /// A machine. Cheap to clone; all clones are one.
 #[derive(Clone, Default)]
 pub(crate) struct Machine(Arc<Mutex<State>>);
@@ -33,6 +36,20 @@ pub(crate) struct State {
     /// Places in which an agent asked something alive to end, since the world last looked.
     stops: Vec<PodKey>,
     violations: Vec<String>,
+    bad: BTreeMap<u64, Bad>,
+    /// Where something failed for its version, since the world last looked.
+    failed: Vec<PodKey>,
+    /// Whether something took the machine off the network since then.
+    went_dark: bool,
+}
+
+/// What a version does on a machine that it is not good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bad {
+    /// It ends a moment after each start.
+    Fails,
+    /// It takes the machine off the network.
+    GoesDark,
 }
 
 pub(crate) struct Pod {
@@ -43,6 +60,8 @@ pub(crate) struct Pod {
     stubborn: bool,
     dies_at: Option<Duration>,
     pub(crate) containers: Vec<Container>,
+    /// When what was started of a bad version ends.
+    fails_at: Option<Duration>,
 }
 
 pub(crate) struct Container {
@@ -110,6 +129,28 @@ impl Machine {
         for pod in dying {
             state.end(&pod, Exit::Signal(15));
         }
+        state.fail_what_is_bad();
+    }
+
+    /// From now on this version is bad here, or is not.
+    pub(crate) fn spoil(&self, version: u64, bad: Option<Bad>) {
+        let mut state = self.state();
+        match bad {
+            Some(bad) => _ = state.bad.insert(version, bad),
+            None => _ = state.bad.remove(&version),
+        }
+    }
+
+    /// Every version is good here.
+    pub(crate) fn forget_bad_versions(&self) {
+        self.state().bad.clear();
+    }
+
+    /// Where something failed for its version since the last call, and whether something took the
+    /// machine off the network.
+    pub(crate) fn take_failures(&self) -> (Vec<PodKey>, bool) {
+        let mut state = self.state();
+        (std::mem::take(&mut state.failed), std::mem::take(&mut state.went_dark))
     }
 
     /// A container's process dies of its own accord. Says where.
@@ -179,12 +220,19 @@ impl Pod {
             terminating: false,
             stubborn: false,
             dies_at: None,
+            fails_at: None,
             request,
         }
     }
 
     pub(crate) fn populated(&self) -> bool {
         self.supervised || self.running().next().is_some()
+    }
+
+    /// The version that its template names.
+    fn version(&self) -> Option<u64> {
+        let mut words = self.request.spec.containers.first()?.argv.iter();
+        words.find_map(|word| word.strip_prefix("--version=")?.parse().ok())
     }
 
     fn running(&self) -> impl Iterator<Item = String> + '_ {
@@ -247,9 +295,39 @@ impl State {
         let containers = &mut self.pod_mut(pod)?.containers;
         let container = containers.iter_mut().find(|container| container.name == name)?;
         (container.pid, container.since) = (Some(pid), now);
+        self.spoil_start(pod);
         *self.starts.entry(pod.key.clone()).or_default() += 1;
         self.say(RuntimeEvent::Started { pod: pod.clone(), container: name.into(), pid });
         Some(pid)
+    }
+
+    /// What was started just now may be of a version that is bad here.
+    fn spoil_start(&mut self, pod: &PodRef) {
+        let fails_at = self.now + FAILING;
+        let found = self.pods.iter_mut().find(|found| found.request.pod == *pod);
+        let Some(found) = found else { return };
+        match found.version().and_then(|version| self.bad.get(&version)) {
+            Some(Bad::Fails) => found.fails_at = Some(fails_at),
+            Some(Bad::GoesDark) => self.went_dark = true,
+            None => {}
+        }
+    }
+
+    fn fail_what_is_bad(&mut self) {
+        let now = self.now;
+        let due = self.pods.iter_mut().filter(|pod| pod.fails_at.is_some_and(|at| at <= now));
+        let due: Vec<(PodRef, Vec<String>)> = due
+            .map(|pod| {
+                pod.fails_at = None;
+                (pod.request.pod.clone(), pod.running().collect())
+            })
+            .collect();
+        for (pod, running) in due {
+            for name in running {
+                self.exit(&pod, &name, Exit::Code(1));
+            }
+            self.failed.push(pod.key);
+        }
     }
 
     /// SIGTERM: what heeds it ends in a moment.

@@ -25,6 +25,7 @@ mod machine;
 mod net;
 mod operator;
 mod people;
+mod rollouts;
 mod runtime;
 mod seat;
 mod stranger;
@@ -37,6 +38,7 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use crate::invariants::Violation;
+use crate::operator::Wish;
 use crate::walks::{Summary, Walked};
 use crate::world::World;
 
@@ -74,6 +76,17 @@ fn nothing_happens_in_calm() {
     world.settle_in();
     world.heal().unwrap();
     world.stay_calm(CALM).unwrap();
+}
+
+#[test]
+fn what_happens_in_calm_is_seen() {
+    let mut world = World::new(1);
+    world.settle_in();
+    world.heal().unwrap();
+    let node = world.seats[0].name.clone();
+    world.operator.wish(Wish::Label(node, "c"));
+    let told = world.stay_calm(Duration::from_secs(10)).unwrap_err();
+    assert!(told.starts_with("P7: "), "{told}");
 }
 
 /// `RUST_LOG=debug` shows what the shells say; without it, only trouble.

@@ -41,6 +41,56 @@ pub(crate) struct Content {
     pub(crate) version: u64,
     /// The nodes it is for; all without.
     pub(crate) tier: Option<&'static str>,
+    /// How its versions are rolled out.
+    pub(crate) care: Care,
+}
+
+/// How carefully a version is rolled out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Care {
+    /// One node after the other, as Kubernetes does.
+    #[default]
+    None,
+    /// All at once, unless it fails.
+    Hold,
+    /// Two at a time, and back if it fails.
+    Rollback,
+    /// One is watched for a while, and back if it fails.
+    Canary,
+    /// One node keeps what it has.
+    Partition,
+    Paused,
+}
+
+impl Care {
+    pub(crate) const ALL: [Self; 6] =
+        [Self::None, Self::Hold, Self::Rollback, Self::Canary, Self::Partition, Self::Paused];
+
+    /// The annotations that ask for it, without what all of them begin with.
+    pub(crate) const fn annotations(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::None => &[],
+            Self::Hold => &[("progress-deadline-seconds", "8")],
+            Self::Rollback => &[("progress-deadline-seconds", "8"), ("on-failure", "rollback")],
+            Self::Canary => &[
+                ("canary", "1"),
+                ("canary-wait", "3s"),
+                ("progress-deadline-seconds", "8"),
+                ("on-failure", "rollback"),
+            ],
+            Self::Partition => &[("partition", "1")],
+            Self::Paused => &[("paused", "true")],
+        }
+    }
+
+    /// How many nodes may be without at a time.
+    pub(crate) const fn max_unavailable(self) -> &'static str {
+        match self {
+            Self::Hold => "100%",
+            Self::Rollback => "50%",
+            _ => "1%",
+        }
+    }
 }
 
 /// Something to ask for.
@@ -273,5 +323,39 @@ impl fmt::Display for Wish {
             Self::DeleteNode { name, .. } => write!(f, "delete node {name}"),
             Self::Token(seat) => write!(f, "token for {}", seat.name),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content() -> Content {
+        Content { version: 1, tier: None, care: Care::None }
+    }
+
+    /// What is held against the API when it refuses a wish, where the set was one of these before.
+    fn told(wish: &Wish, before: &[Option<Content>], code: Code) -> Vec<String> {
+        let log = Log::default();
+        let (operator, hands) = Operator::new(&Desk::new(1, log.clone()), &log);
+        hands.refused(wish, before.iter().cloned().collect(), code);
+        operator.account().violations.clone()
+    }
+
+    #[test]
+    fn refusals_that_can_not_be_are_seen() {
+        let (none, some) = (None, Some(content()));
+        let create = Wish::Create("all", content());
+        assert_eq!(told(&create, std::slice::from_ref(&some), Code::AlreadyExists), [""; 0]);
+        assert_eq!(told(&create, &[none.clone(), some.clone()], Code::AlreadyExists), [""; 0]);
+        let wrong = [
+            told(&create, std::slice::from_ref(&none), Code::AlreadyExists),
+            told(&Wish::DeleteSet("all"), std::slice::from_ref(&some), Code::NotFound),
+            told(&Wish::Apply("all", content()), &[some], Code::InvalidArgument),
+        ];
+        for told in wrong {
+            assert!(told.len() == 1 && told[0].starts_with("P6: "), "{told:?}");
+        }
+        assert_eq!(told(&Wish::DeleteSet("all"), &[none], Code::NotFound), [""; 0]);
     }
 }

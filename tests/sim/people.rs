@@ -1,10 +1,16 @@
 //! What people do: through the operator, and at the machines.
 
-use crate::operator::{Content, Wish};
+use everynode_coordinator_core::{Record, SetRecord};
+
+use crate::ending::content;
+use crate::invariants::Violation;
+use crate::operator::{Care, Content, Wish};
 use crate::world::World;
 
 /// The DaemonSets there may be. The last has two containers a pod.
 const SETS: [&str; 3] = ["all", "some", "pair"];
+/// How many versions of each.
+pub(crate) const VERSIONS: u64 = 4;
 const TIERS: [Option<&str>; 4] = [None, None, Some("a"), Some("b")];
 
 pub(crate) fn apply(world: &mut World) {
@@ -100,6 +106,38 @@ impl World {
     }
 
     fn any_content(&mut self) -> Content {
-        Content { version: self.random.next_u64() % 4, tier: TIERS[self.draw(TIERS.len())] }
+        let tier = TIERS[self.draw(TIERS.len())];
+        let care = match self.draw(2) {
+            0 => Care::None,
+            _ => Care::ALL[self.draw(Care::ALL.len())],
+        };
+        Content { version: self.random.next_u64() % VERSIONS, tier, care }
+    }
+
+    /// In the end nothing may keep a version from anybody: care is taken away, and what has failed
+    /// is given up for another one.
+    pub(crate) fn take_care_away(&mut self) -> Result<(), Violation> {
+        if !self.operator.is_idle() {
+            return Ok(());
+        }
+        let records = self.records()?;
+        let failed = |set: &SetRecord| {
+            records.iter().any(|record| {
+                matches!(record, Record::GrantHead(head)
+                    if head.set == set.set.uid && head.is_under_way() && head.failure().is_some())
+            })
+        };
+        for record in &records {
+            let Record::Set(set) = record else { continue };
+            let name = SETS.into_iter().find(|name| set.set.key.name() == *name);
+            let (Some(name), Some(is)) = (name, content(set)) else { continue };
+            let failed = failed(set);
+            if failed || is.care != Care::None {
+                let version = (is.version + u64::from(failed)) % VERSIONS;
+                let wanted = Content { version, care: Care::None, ..is };
+                self.operator.wish(Wish::Apply(name, wanted));
+            }
+        }
+        Ok(())
     }
 }

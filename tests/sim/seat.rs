@@ -92,6 +92,11 @@ impl Seat {
         self.disk().ever.clone()
     }
 
+    /// As if it had once been this node.
+    pub(crate) fn remember(&self, node: NodeUid) {
+        self.disk().ever.insert(node);
+    }
+
     pub(crate) fn give_token(&self, token: JoinToken) {
         self.disk().token = Some(token);
     }

@@ -17,6 +17,7 @@ use crate::invariants::{Law, Violation, Witness, p4_gone_is_gone, p6_joined_is_k
 use crate::log::Log;
 use crate::net::COORDINATOR;
 use crate::operator::{Operator, Wish};
+use crate::rollouts::Rollouts;
 use crate::seat::Seat;
 use crate::stranger::Stranger;
 use crate::watcher::Watcher;
@@ -59,6 +60,7 @@ pub(crate) struct World {
     /// One for each seat, the copy's last.
     pub(crate) witnesses: Vec<Witness>,
     pub(crate) law: Law,
+    rollouts: Rollouts,
     next_look: Duration,
     pub(crate) ticks: u64,
 }
@@ -118,6 +120,7 @@ impl World {
             watcher,
             witnesses,
             law,
+            rollouts: Rollouts::default(),
             next_look,
             ticks,
         }
@@ -146,6 +149,8 @@ impl World {
             seat.machine.advance(now);
         }
         self.sim.step().map_err(|error| format!("a shell ended: {error}"))?;
+        self.follow_bad_versions();
+        self.rollouts.look(&self.desk.store, &self.log)?;
         let account = self.operator.account();
         for (seat, witness) in self.seats.iter().chain([&self.copy]).zip(&mut self.witnesses) {
             let looked = witness.look(seat, &mut self.law, &account, &self.log);
@@ -172,6 +177,7 @@ impl World {
         self.desk.mend_store();
         for seat in &self.seats {
             seat.ledger.set_failing(false);
+            seat.machine.forget_bad_versions();
         }
         for host in self.hosts() {
             self.mend(&host);
@@ -180,6 +186,7 @@ impl World {
         let begin = self.sim.elapsed();
         loop {
             self.give_tokens();
+            self.take_care_away()?;
             self.run_for(Duration::from_secs(1))?;
             let ended = self.judge()?.and_then(|()| self.watcher.difference().map_or(Ok(()), Err));
             let took = self.sim.elapsed() - begin;
@@ -240,8 +247,22 @@ impl World {
         }
     }
 
+    /// What failed on its machine is a cause to start it again; what takes a machine off the network
+    /// does so until somebody mends that.
+    fn follow_bad_versions(&mut self) {
+        for nth in 0..self.seats.len() {
+            let (failed, dark) = self.seats[nth].machine.take_failures();
+            self.witnesses[nth].causes(failed);
+            if dark {
+                let host = self.seats[nth].name.clone();
+                self.cut(&host);
+                self.log.fault("cut off by a version", host);
+            }
+        }
+    }
+
     /// What is durably stored now.
-    fn records(&self) -> Result<Vec<Record>, Violation> {
+    pub(crate) fn records(&self) -> Result<Vec<Record>, Violation> {
         let loaded = records::load(&self.desk.store).now_or_never();
         let loaded = loaded.ok_or("the store in memory did not answer at once")?;
         loaded.map_err(|error| format!("P6: {error}"))
