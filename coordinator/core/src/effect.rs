@@ -18,7 +18,9 @@
 
 use std::collections::BTreeMap;
 
-use everynode_model::{DaemonSet, NodeUid, Now, ObjectKind, PodKey, PodPhase, SetUid, Strategy};
+use everynode_model::{
+    DaemonSet, NodeName, NodeUid, Now, ObjectKind, PodKey, PodPhase, SetUid, Strategy,
+};
 
 use crate::Fleet;
 use crate::command::{Command, NodeChange, Refusal};
@@ -52,8 +54,8 @@ struct Count {
 }
 
 impl Fleet {
-    /// What following the commands would do, each from the state in which all is now. What would be
-    /// refused does nothing. Costs a look at every node for a DaemonSet whose placement or template
+    /// What following the commands would do, each from the state in which all is now, but for changes of
+    /// one node, which are taken together. What would be refused does nothing. Costs a look at every node for a DaemonSet whose placement or template
     /// changes, and at every DaemonSet for a node.
     pub fn effect(&self, commands: &[Command], now: Now) -> Effect {
         self.count(commands, now).effect
@@ -96,6 +98,9 @@ impl Fleet {
 
     fn count(&self, commands: &[Command], now: Now) -> Count {
         let mut count = Count::default();
+        for (name, changes) in self.changes(commands, now) {
+            self.count_change(name, &changes, now, &mut count);
+        }
         for command in commands {
             match command {
                 Command::Careful(command) => {
@@ -114,19 +119,35 @@ impl Fleet {
                 }
                 Command::PutSet { set, .. } => self.count_put(set, &mut count),
                 Command::DeleteSet { key, uid } => self.count_delete(key, *uid, &mut count),
-                Command::ChangeNode { name, changes } => {
-                    self.count_change(name, changes, now, &mut count);
-                }
                 Command::DeleteNode { name, forget: false } => {
                     let node = self.records.names.get(name);
                     self.count_departure(node.copied(), &mut count);
                 }
                 Command::Leave { uid } => self.count_departure(Some(*uid), &mut count),
-                // Who is forgotten goes on running what it runs.
+                // Changes of nodes are counted above; who is forgotten goes on with what it runs.
                 _ => {}
             }
         }
         count
+    }
+
+    /// What becomes of each node by all of the commands together: a pod that two of them take away is
+    /// one, and so is one that goes only because of both.
+    fn changes<'a>(
+        &self,
+        commands: &'a [Command],
+        now: Now,
+    ) -> BTreeMap<&'a NodeName, Vec<NodeChange>> {
+        let mut all: BTreeMap<&NodeName, Vec<NodeChange>> = BTreeMap::new();
+        for command in commands {
+            let Command::ChangeNode { name, changes } = command else { continue };
+            let before = all.entry(name).or_default();
+            let both = [before.as_slice(), changes].concat();
+            if self.node_after(name, &both, now).is_ok() {
+                *before = both;
+            }
+        }
+        all
     }
 
     fn count_put(&self, set: &DaemonSet, count: &mut Count) {
@@ -169,13 +190,7 @@ impl Fleet {
         count.effect.loses += lost.count();
     }
 
-    fn count_change(
-        &self,
-        name: &everynode_model::NodeName,
-        changes: &[NodeChange],
-        now: Now,
-        count: &mut Count,
-    ) {
+    fn count_change(&self, name: &NodeName, changes: &[NodeChange], now: Now, count: &mut Count) {
         let Ok((node, next)) = self.node_after(name, changes, now) else { return };
         for (uid, records) in &self.records.sets {
             let Some(record) = &records.record else { continue };

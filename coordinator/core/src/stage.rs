@@ -99,10 +99,14 @@ pub(crate) fn is_past_canaries(head: &GrantHead) -> bool {
 pub(crate) fn canaries_are_available(stage: &Stage, tally: &Tally) -> bool {
     let Stage::Canary { limit, .. } = stage else { return false };
     let moved = tally.moved_canaries;
-    let begins = |nodes: &BTreeSet<Turn>| nodes.first().is_some_and(|(other, ..)| !other);
-    let left = begins(&tally.broken) || begins(&tally.waiting);
     let fine = tally.moving == 0 && tally.done_canaries == moved;
-    moved > 0 && fine && (moved >= *limit || !left)
+    moved > 0 && fine && (moved >= *limit || !are_canaries_left(tally))
+}
+
+/// Whether canaries that can be reached have not been moved.
+pub(crate) fn are_canaries_left(tally: &Tally) -> bool {
+    let begins = |nodes: &BTreeSet<Turn>| nodes.first().is_some_and(|(other, ..)| !other);
+    begins(&tally.broken) || begins(&tally.waiting)
 }
 
 fn stopped(records: &SetRecords, head: &GrantHead, set: &DaemonSet) -> Option<Stage> {

@@ -17,7 +17,7 @@ use crate::placement::verdict;
 use crate::record::{Grant, GrantHead, NodeOrder, NodeRecord};
 use crate::records::{Place, SetRecords};
 use crate::seen::{Seen, is_ready};
-use crate::stage::Stage;
+use crate::stage::{Stage, are_canaries_left};
 use crate::status::{Stand, Tally};
 use crate::view::{Readiness, Why, WhyCount};
 
@@ -354,8 +354,16 @@ pub(crate) fn canary_message(records: &SetRecords, tally: &Tally, limit: usize) 
         return "no node matches the canary selector: nothing is moved until one does".into();
     }
     let short = tally.moving.max(tally.moved_canaries.saturating_sub(tally.done_canaries));
-    if tally.moved_canaries < limit || short > 0 {
+    let (spent, budget) = (tally.spending(), Fleet::budget(records, tally));
+    if short > 0 {
         return format!("{done}, and {short} are not available yet");
+    }
+    if tally.moved_canaries < limit && !are_canaries_left(tally) {
+        return format!("{done}; the others can't be reached, or are held");
+    }
+    if tally.moved_canaries < limit {
+        // What is broken elsewhere spends the budget, and has to wait for the canaries itself.
+        return format!("{done}; the next waits: {spent} of {budget} pods may be unavailable");
     }
     match canary.map(|canary| canary.wait) {
         Some(CanaryWait::Manual) => {

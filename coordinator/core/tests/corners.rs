@@ -584,3 +584,39 @@ fn a_taint_that_is_tolerated_for_a_time_ends_a_wave_on_its_node() {
     world.settle();
     assert_eq!(world.status("a").updated, 3);
 }
+
+/// Why the canaries are still waited for.
+fn waits(world: &World) -> String {
+    let view = world.fleet.set(&key("a")).unwrap();
+    let found = view.conditions.into_iter().find(|(name, ..)| name == "Progressing");
+    let (.., reason) = found.unwrap();
+    assert_eq!(reason.code, "CanaryWaiting");
+    reason.message
+}
+
+#[test]
+fn what_keeps_canaries_from_their_turn_is_told() {
+    let mut world = running(4);
+    world.label(1, "role", "canary");
+    let select = Canary {
+        selector: Some("role=canary".parse().unwrap()),
+        nodes: None,
+        wait: CanaryWait::For(Duration::ZERO),
+        approved: None,
+    };
+    let policy = RolloutPolicy { canary: Some(Box::new(select)), ..RolloutPolicy::default() };
+    world.lose(1);
+    world.put(rolling(1, policy), "2");
+    world.settle();
+    assert!(waits(&world).contains("the others can't be reached"), "{}", waits(&world));
+
+    // Another is broken, and can't be moved before the canary was.
+    world.crash(id(3), &key("a"));
+    world.disconnect(id(3));
+    world.connect(id(1));
+    while world.step() {}
+    assert!(waits(&world).contains("1 of 1 pods may be unavailable"), "{}", waits(&world));
+    world.connect(id(3));
+    world.settle();
+    assert_eq!(world.status("a").updated, 4);
+}

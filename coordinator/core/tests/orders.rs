@@ -230,3 +230,48 @@ fn in_a_small_fleet_one_pod_is_no_mistake() {
     world.restart();
     assert_eq!(both(&world), Err(Refusal::WouldRemoveOf { key: key("a"), pods: 2, of: 3 }));
 }
+
+#[test]
+fn what_several_commands_do_to_one_node_is_counted_once_and_together() {
+    let mut world = World::with_nodes(3);
+    for node in 1..=3 {
+        world.label(node, "tier", "edge");
+        world.label(node, "rack", "1");
+    }
+    world.put(on_tier(daemon_set("a", 1, "1"), "edge"), "1");
+    world.settle();
+    let twice = [tier(1, "core"), change(1, NodeChange::RemoveLabel("rack".into()))];
+    let loses = |commands: &[Command]| world.fleet.effect(commands, world.now).loses;
+    assert_eq!(loses(&twice), 1);
+    assert_eq!(loses(&[tier(1, "core"), tier(1, "other")]), 1);
+    assert_eq!(loses(&[tier(1, "core"), tier(1, "edge")]), 0, "it is back where it was");
+    assert!(world.fleet.may_remove(&[tier(1, "core"), tier(1, "other")], world.now).is_ok());
+    // What is refused keeps nothing else from being counted.
+    let refused = change(1, NodeChange::Start);
+    assert_eq!(loses(&[refused.clone(), tier(1, "core"), refused]), 1);
+}
+
+#[test]
+fn a_pod_that_goes_only_by_two_changes_together_is_counted() {
+    let mut world = World::with_nodes(2);
+    for node in 1..=2 {
+        world.label(node, "tier", "edge");
+        world.label(node, "rack", "1");
+    }
+    let either = |key: &str, value: &str| everynode_model::NodeSelectorTerm {
+        match_expressions: vec![everynode_model::Requirement {
+            key: key.into(),
+            operator: everynode_model::Operator::In,
+            values: [value.to_owned()].into(),
+        }],
+        ..Default::default()
+    };
+    let affinity = Some(vec![either("tier", "edge"), either("rack", "1")]);
+    let placement = Placement { required_affinity: affinity, ..Placement::default() };
+    world.put(DaemonSet { placement, ..daemon_set("a", 1, "1") }, "1");
+    world.settle();
+    let both = |node| [tier(node, "core"), change(node, NodeChange::RemoveLabel("rack".into()))];
+    let all: Vec<Command> = [both(1), both(2)].concat();
+    let refused = Err(Refusal::WouldRemoveOf { key: key("a"), pods: 2, of: 2 });
+    assert_eq!(world.fleet.may_remove(&all, world.now), refused);
+}
