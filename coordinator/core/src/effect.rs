@@ -117,7 +117,9 @@ impl Fleet {
                         self.count_delete(set, None, &mut count);
                     }
                 }
-                Command::PutSet { set, .. } => self.count_put(set, &mut count),
+                Command::PutSet { set, content, .. } => {
+                    self.count_put(set, content.missing.is_empty(), &mut count);
+                }
                 Command::DeleteSet { key, uid } => self.count_delete(key, *uid, &mut count),
                 Command::DeleteNode { name, forget: false } => {
                     let node = self.records.names.get(name);
@@ -150,7 +152,8 @@ impl Fleet {
         all
     }
 
-    fn count_put(&self, set: &DaemonSet, count: &mut Count) {
+    /// No rollout leads to what could not start.
+    fn count_put(&self, set: &DaemonSet, may_start: bool, count: &mut Count) {
         let existing = self.records.set(&set.key);
         let former =
             existing.and_then(|(uid, records)| Some((uid, records, records.record.as_ref()?)));
@@ -165,7 +168,7 @@ impl Fleet {
         if former.set.placement == set.placement && !another {
             return;
         }
-        let steps = matches!(set.strategy, Strategy::RollingUpdate { .. });
+        let steps = matches!(set.strategy, Strategy::RollingUpdate { .. }) && may_start;
         for node in active {
             let before = here(records.place(node), node);
             let after = here(next_place(records.place(node), set, node), node);

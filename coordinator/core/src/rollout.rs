@@ -41,7 +41,10 @@ impl Fleet {
     /// are stored and recorded, there may be another; empty when there is nothing to do.
     pub fn step(&self, now: Now) -> Vec<Write> {
         if self.records.hold.is_some() {
-            return self.follow_step();
+            let followed = self.follow_step();
+            // Deleting a namespace goes on: what ends with it is told before orders are given again, and
+            // what is made again in it need not wait for them.
+            return if followed.is_empty() { self.namespace_step() } else { followed };
         }
         let released = self.release_step(now);
         if !released.is_empty() {

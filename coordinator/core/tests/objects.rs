@@ -110,7 +110,11 @@ fn no_rollout_leads_to_what_could_not_start() {
     world.follow(&put_reader("r1", seen(None, &[]))).unwrap();
     world.settle();
     let lacking = Content { missing: vec!["configmap \"m\" not found".into()], ..seen(None, &[]) };
-    world.follow(&put_reader("r2", lacking)).unwrap();
+    let next = put_reader("r2", lacking);
+    assert_eq!(world.fleet.effect(std::slice::from_ref(&next), world.now).restarts, 0);
+    let could_start = put_reader("r2", seen(None, &[]));
+    assert_eq!(world.fleet.effect(&[could_start], world.now).restarts, 3);
+    world.follow(&next).unwrap();
     world.settle();
     let status = world.fleet.set(&key("a")).unwrap();
     assert_eq!((status.status.available, status.status.updated), (3, 0));
@@ -228,6 +232,28 @@ fn a_namespace_goes_with_what_is_in_it_and_takes_nothing_new() {
     assert!(world.fleet.object(&inside).is_none());
     assert_eq!(world.fleet.sets(None).len(), 1);
     assert_eq!(world.fleet.assignment(id(1)).len(), 1);
+    world.check();
+}
+
+#[test]
+fn a_namespace_that_is_deleted_while_orders_are_held_is_told_before_they_are_given() {
+    let mut world = World::with_nodes(3);
+    world.follow(&create_namespace("team")).unwrap();
+    let there = PodKey::new("team", "a").unwrap();
+    world.put(DaemonSet { key: there, ..daemon_set("a", 1, "1") }, "1");
+    world.settle();
+    let copy = world.copy();
+    world.restore(copy);
+    world.connect_all();
+    world.settle();
+    let key = ObjectKey::namespace("team");
+    world.follow(&Command::DeleteObject { key: key.clone(), uid: None }).unwrap();
+    let early = world.resume(false);
+    assert!(matches!(early, Err(Refusal::Conflict { .. })), "{early:?}");
+    world.settle();
+    assert!(world.fleet.object(&key).is_none(), "what is made again in it need not wait");
+    assert_eq!(world.resume(false), Err(Refusal::WouldRemove { pods: 3, nodes: 3 }));
+    world.resume(true).unwrap();
     world.check();
 }
 

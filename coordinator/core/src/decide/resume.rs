@@ -16,6 +16,13 @@ impl Fleet {
         if self.records.hold.is_none() {
             return Ok(unchanged(Outcome::Done));
         }
+        // What goes with a namespace is not told before its DaemonSets are gone.
+        if !self.namespace_step().is_empty() {
+            return Err(Refusal::Conflict {
+                what: "the hold".into(),
+                detail: "a namespace is being deleted: try again".into(),
+            });
+        }
         let consequences = self.consequences();
         let removed: Vec<_> = consequences.iter().filter(|found| found.action.removes()).collect();
         if !allow_removal && !removed.is_empty() {
