@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use everynode_agent_core::{HostPort, Ledger};
-use everynode_model::{Digest, Item, PodKey};
+use everynode_model::{Digest, Intent, Item, PodKey};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
@@ -128,7 +128,11 @@ async fn write_bodies(order: &Order, store: &dyn LedgerStore) -> io::Result<Told
             }
         }
     }
-    for digest in told.contents.iter().flat_map(|(_, named)| named) {
+    // What is kept or stopped needs no body, nor what that names.
+    let run = order.assignment.items().filter(|item| item.intent == Intent::Run);
+    let run: BTreeSet<Digest> = run.map(|item| item.revision).collect();
+    let needed = told.contents.iter().filter(|(revision, _)| run.contains(revision));
+    for digest in needed.flat_map(|(_, named)| named) {
         if !order.bodies.contains_key(digest) && store.body(*digest).await.is_none() {
             told.missing = Some(*digest);
         }

@@ -447,9 +447,8 @@ async fn an_order_without_its_body_is_asked_for_again() {
     agent.stop().await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn content_comes_with_the_body_that_names_it_and_stays_with_it() {
-    let mut world = World::new();
+/// The body of a template that reads a ConfigMap, and the content that it names.
+fn reader() -> (Vec<u8>, Vec<u8>) {
     let blob = [[b'.'; 32].as_slice(), br#"{"data":{"k":"v"}}"#].concat();
     let from = serde_json::json!({"configMapKeyRef": {"name": "m", "key": "k"}});
     let body = serde_json::json!({
@@ -457,7 +456,25 @@ async fn content_comes_with_the_body_that_names_it_and_stays_with_it() {
         "spec": {"runtimeClassName": "process", "containers": [
             {"name": "c", "command": ["/bin/c"], "env": [{"name": "K", "valueFrom": from}]}]},
     });
-    let body = body.to_string().into_bytes();
+    (body.to_string().into_bytes(), blob)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_only_kept_needs_no_content() {
+    let mut world = World::new();
+    let (body, _) = reader();
+    let order = world.order_of(1, vec![world.item("a", &body, Intent::Keep)], &[&body]);
+    let agent = world.start();
+    let mut session = world.coordinator.welcomed().await;
+    session.say(order).await;
+    assert_eq!(session.ack().await.refused, None);
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn content_comes_with_the_body_that_names_it_and_stays_with_it() {
+    let mut world = World::new();
+    let (body, blob) = reader();
     let item = || vec![world.item("a", &body, Intent::Run)];
     let [lacking, whole] =
         [&[&body[..]][..], &[&body, &blob]].map(|bodies| world.order_of(1, item(), bodies));
