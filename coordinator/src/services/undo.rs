@@ -59,8 +59,12 @@ fn find(fleet: &Fleet, key: &PodKey, number: i64) -> Result<Way, Status> {
     let view = fleet.set(key);
     let record = view.ok_or_else(|| status::not_found("daemonsets.apps", key.name()))?.record;
     let revisions = fleet.revisions(record.set.uid);
+    // One that could not start was never rolled out: who means it says its number.
+    let ran = |revision: &RevisionRecord| {
+        revision.digest != record.set.revision && revision.missing.is_empty()
+    };
     let to = match number {
-        0 => revisions.iter().rev().find(|revision| revision.digest != record.set.revision),
+        0 => revisions.iter().rev().find(|revision| ran(revision)),
         number => revisions
             .iter()
             .find(|revision| i64::try_from(revision.number).is_ok_and(|known| known == number)),

@@ -33,8 +33,9 @@ use crate::tls::PeerIdentity;
 /// How long an agent may take to send Hello.
 const HELLO: Duration = Duration::from_secs(10);
 
-/// How many bodies a Hello may name: as many as there may be places, twice over for rollouts.
-const MAX_BODIES: usize = 2 * MAX_PLACES;
+/// How many of the bodies that a Hello names are noted: as many as there may be places, twice over for
+/// rollouts, and as many contents of ConfigMaps and Secrets. What is beyond that is sent again.
+const MAX_BODIES: usize = 4 * MAX_PLACES;
 
 /// How often a claim is made again when another was faster: two claims at once need two.
 const CLAIMS: usize = 3;
@@ -265,10 +266,7 @@ fn check_texts(hello: &v1::Hello) -> Result<(), Invalid> {
 }
 
 fn held(hello: &v1::Hello) -> Result<std::collections::BTreeSet<Digest>, Invalid> {
-    if hello.bodies.len() > MAX_BODIES {
-        return Err(Invalid::new("bodies", format!("more than {MAX_BODIES}")));
-    }
-    hello.bodies.iter().map(|bytes| digest("bodies", bytes)).collect()
+    hello.bodies.iter().take(MAX_BODIES).map(|bytes| digest("bodies", bytes)).collect()
 }
 
 fn millis(duration: Duration) -> u32 {

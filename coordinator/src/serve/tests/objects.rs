@@ -121,6 +121,26 @@ async fn content_is_a_part_of_the_revision() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn undo_passes_by_what_could_not_start() {
+    let coordinator = coordinator(&MemoryStore::new()).await;
+    let mut client = Client::new(&coordinator).await;
+    let map = || object("ConfigMap", "m", json!({"k": "1"}));
+    client.put(vec![map(), reader("a")]).await;
+    let (first, ..) = client.shown().await;
+    let gone = v1::DeleteObjectRequest {
+        kind: "ConfigMap".into(),
+        delete: Some(v1::DeleteRequest { name: "m".into(), ..Default::default() }),
+        ..Default::default()
+    };
+    client.objects.delete(gone).await.unwrap();
+    client.put(vec![reader("b")]).await;
+    client.put(vec![map()]).await;
+    assert_eq!(client.revisions().await.len(), 3);
+    client.undo().await;
+    assert_eq!(client.shown().await.0, first);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dry_run_of_several_stores_none_and_tells_what_it_would() {
     let coordinator = coordinator(&MemoryStore::new()).await;
     let mut client = Client::new(&coordinator).await;

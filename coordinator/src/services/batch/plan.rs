@@ -65,8 +65,12 @@ pub(super) fn plan(items: &[Item], look: &Look, key: &BlobKey) -> Result<Plan, S
     };
     for (key, existing) in look.sets.iter().filter(|(key, _)| !listed(key)) {
         if let Some(command) = planner.reader(existing)? {
+            // What comes again as it was ends a drift, and is no rollout.
+            let kept = existing.record.set.revision;
+            if matches!(&command, Command::PutSet { set, .. } if set.revision != kept) {
+                planner.plan.rolled_out.push(key.clone());
+            }
             planner.plan.commands.push(command);
-            planner.plan.rolled_out.push(key.clone());
         }
     }
     Ok(planner.plan)

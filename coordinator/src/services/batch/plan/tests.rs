@@ -162,3 +162,15 @@ fn what_was_seen_is_insisted_on_and_what_is_meant_is_checked() {
     let other = Item { meant: Uuid::max().to_string(), ..map_item(json!({"k": "2"})) };
     assert!(plan(&[other], &look, &KEY).is_err());
 }
+
+#[test]
+fn what_comes_again_as_it_was_is_no_rollout() {
+    let items = [map_item(json!({"k": "1"})), set_item("/bin/a")];
+    let first = planned(&items, &Look::default());
+    let mut look = followed(&first.commands, Look::default());
+    look.objects.clear();
+    let again = planned(&[map_item(json!({"k": "1"}))], &look);
+    assert_eq!(revision(&again), revision(&first), "put all the same: it ends a drift");
+    assert!(again.rolled_out.is_empty());
+    assert_eq!(planned(&[map_item(json!({"k": "2"}))], &look).rolled_out.len(), 1);
+}
