@@ -25,6 +25,10 @@ impl Targets {
                 .collect::<Result<_, _>>()
                 .map(Self::Objects);
         }
+        // What runs, and what it runs for: kubectl's `all` has neither configuration nor nodes.
+        if first == "all" && names.is_empty() {
+            return Ok(Self::Kinds(vec![Resource::Pods, Resource::DaemonSets]));
+        }
         let kinds: Vec<Resource> = first
             .split(',')
             .filter(|word| !word.is_empty())
@@ -101,6 +105,7 @@ mod tests {
         let (ds, no) = (Resource::DaemonSets, Resource::Nodes);
         let object = |kind, name: &str| (kind, name.to_owned());
         assert_eq!(parse("ds,nodes").unwrap(), Targets::Kinds(vec![ds, no]));
+        assert_eq!(parse("all").unwrap(), Targets::Kinds(vec![Resource::Pods, ds]));
         let two = Targets::Objects(vec![object(ds, "a"), object(ds, "b")]);
         assert_eq!(parse("ds a b").unwrap(), two);
         let mixed = Targets::Objects(vec![object(ds, "a"), object(no, "b")]);
