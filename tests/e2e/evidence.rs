@@ -67,6 +67,8 @@ fn same(terminated: &Value, node: &str) -> Outcome {
     Ok(())
 }
 
+/// It has no probe, so it is ready once it is started: by the seconds that it must have been, one that
+/// ends at once never counts as available.
 fn daemon(script: &str) -> String {
     format!(
         "apiVersion: apps/v1
@@ -77,6 +79,7 @@ metadata:
     rollout.everynode.dev/on-failure: rollback
     rollout.everynode.dev/progress-deadline-seconds: '5'
 spec:
+  minReadySeconds: 2
   selector:
     matchLabels: {{app: flaky}}
   template:
