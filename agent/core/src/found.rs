@@ -5,6 +5,7 @@
 //!   one, ours, supervised, nothing else ──────────▶ adopted (or waited for, if it is ending)
 //!   one, ours, supervisor silent, nothing else ───▶ held until it answers, and adopted then
 //!   two, ours, supervised, not alike, no others ───▶ adopted, the one to take over beside the other
+//!   two, ours, one without a supervisor ──────────▶ the other adopted; what is left of the one ends
 //!   anything else ────────────────────────────────▶ held: by whom decides what may be done
 //! ```
 
@@ -38,7 +39,17 @@ pub(crate) fn place(
 ) -> Place {
     let alive: Vec<&Found> = found.iter().filter(|found| found.populated).collect();
     let two = match alive.as_slice() {
-        [one, other] => adopt(one, ledger, policy, now).zip(adopt(other, ledger, policy, now)),
+        [one, other] => {
+            match (adopt(one, ledger, policy, now), adopt(other, ledger, policy, now)) {
+                (Some(sound), None) if is_unsupervised(other, ledger) => {
+                    return Place { beside: Some(held(&[other], ledger)), ..Place::new(sound) };
+                }
+                (None, Some(sound)) if is_unsupervised(one, ledger) => {
+                    return Place { beside: Some(held(&[one], ledger)), ..Place::new(sound) };
+                }
+                (one, other) => one.zip(other),
+            }
+        }
         _ => None,
     };
     // One never takes over from its like: nobody knows how these came to be.
@@ -93,6 +104,12 @@ fn adopt(found: &Found, ledger: &Ledger, policy: &Policy, now: Now) -> Option<Li
     } else {
         Life::Running(Box::new(pod))
     })
+}
+
+/// Whether nobody is left who could answer for it, and it is ours to end.
+fn is_unsupervised(found: &Found, ledger: &Ledger) -> bool {
+    let lost = found.supervised.is_none() && !found.silent && found.pod.is_some();
+    lost && Whose::of(found.marks, ledger) == Whose::Ours
 }
 
 fn held(alive: &[&Found], ledger: &Ledger) -> Life {

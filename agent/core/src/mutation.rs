@@ -41,6 +41,8 @@ mod on {
         CreateBeforeEmpty,
         /// A pod whose supervisor is lost is taken for dead.
         TakeLostForDead,
+        /// A pod is made beside another although nobody has ordered that.
+        SurgeUnordered,
         /// A pod is made twice.
         CreateTwice,
         /// A container that starts is started again.

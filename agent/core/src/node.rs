@@ -283,7 +283,7 @@ impl Node {
                 }
             }
             Event::PlaceEmpty(key) => place.seen_empty(&key, &mut turn),
-            Event::PodEmpty(pod) => place.seen_pod_empty(pod.uid, &mut turn),
+            Event::PodEmpty(pod) => place.seen_pod_empty(&pod, &mut turn),
             Event::OursGone(key) => place.ours_gone(&key, &mut turn),
             Event::KillFailed { reason, .. } => place.kill_failed(&reason),
             Event::Started { pod, container, pid } => {

@@ -141,7 +141,7 @@ impl Place {
     pub(crate) fn step(&mut self, key: &PodKey, want: &Want<'_>, turn: &mut Turn<'_>) {
         self.waits = None;
         if self.beside.is_some() {
-            return self.step_two(want, turn);
+            return self.step_two(key, want, turn);
         }
         self.life = match (std::mem::replace(&mut self.life, Life::Empty), want) {
             (Life::Empty, Want::Pod { item, gate, .. }) => {
@@ -153,7 +153,10 @@ impl Place {
             }
             (Life::Creating(pod), _) => Life::Creating(pod),
             (Life::Running(pod), want) => match misfit(&pod, want) {
-                None => start_due(pod, turn),
+                None => {
+                    self.forget_others(pod.identity);
+                    start_due(pod, turn)
+                }
                 Some(cause) => match successor(&pod, want) {
                     Some(next) => {
                         self.make_beside(next, pod.at.uid, turn);
@@ -273,7 +276,7 @@ impl Place {
         *self.at(beside) = match life {
             Life::Creating(mut pod) | Life::Running(mut pod) => {
                 let why = Reason::new("SupervisorLost", "the pod's supervisor died");
-                self.died(&mut pod, &why, beside, turn);
+                self.died(&mut pod, &why, turn);
                 if mutated!(TakeLostForDead) {
                     Life::Empty
                 } else {
@@ -303,8 +306,12 @@ impl Place {
 
     /// `OursGone`: who is left was never ours, and is waited for.
     pub(crate) fn ours_gone(&mut self, key: &PodKey, turn: &mut Turn<'_>) {
-        if let Some(new) = self.beside.take().as_ref().and_then(Life::pod) {
-            turn.out.push(Action::Remove(new.at.clone()));
+        match self.beside.take() {
+            Some(Life::Held(left)) => turn.out.extend(left.pods(key).map(Action::Remove)),
+            Some(new) => {
+                turn.out.extend(new.pod().map(|pod| Action::Remove(pod.at.clone())));
+            }
+            None => {}
         }
         self.life = match std::mem::replace(&mut self.life, Life::Empty) {
             Life::Stopping(pod, _) => {
@@ -323,9 +330,9 @@ impl Place {
     pub(crate) fn seen_empty(&mut self, key: &PodKey, turn: &mut Turn<'_>) {
         // Of two the old one first; the other is the place's only pod then.
         if self.beside.is_some()
-            && let Some(old) = self.life.pod().map(|pod| pod.at.uid)
+            && let Some(old) = self.life.pod().map(|pod| pod.at.clone())
         {
-            self.seen_pod_empty(old, turn);
+            self.seen_pod_empty(&old, turn);
         }
         self.life = match std::mem::replace(&mut self.life, Life::Empty) {
             Life::Stopping(pod, _) => {
@@ -338,7 +345,7 @@ impl Place {
             }
             Life::Running(mut pod) => {
                 let why = Reason::new("PodDied", "nothing of the pod was left alive");
-                self.died(&mut pod, &why, false, turn);
+                self.died(&mut pod, &why, turn);
                 turn.out.push(Action::Remove(pod.at));
                 Life::Empty
             }
@@ -358,13 +365,21 @@ impl Place {
         }
     }
 
-    /// The pod as a whole has failed, and is made anew after a back-off; but for the old one of two,
-    /// in whose stead the other is there.
-    pub(crate) fn died(&mut self, pod: &mut Pod, why: &Reason, beside: bool, turn: &Turn<'_>) {
+    /// The pod as a whole has failed, and is made anew after a back-off; but for an old one in whose stead
+    /// another is there, or would be if it could be made.
+    pub(crate) fn died(&mut self, pod: &mut Pod, why: &Reason, turn: &Turn<'_>) {
         pod.unready();
         pod.lost(why, turn.now);
-        if beside || self.beside.is_none() {
+        if self.memory.identity.is_none_or(|of| of == pod.identity) {
             self.memory.failed(pod, why, true, turn);
+        }
+    }
+
+    /// Nothing is to take over any more from the pod that is here.
+    fn forget_others(&mut self, identity: Identity) {
+        if self.memory.identity.is_some_and(|of| of != identity) {
+            self.memory = self.memory.anew(None, None);
+            self.next = None;
         }
     }
 
@@ -422,7 +437,13 @@ impl Place {
     }
 
     fn take_down(&mut self, pod: Box<Pod>, cause: Reason, turn: &mut Turn<'_>) -> Life {
-        self.memory = self.memory.anew(None, pod.as_former());
+        // What is known of one that could not be made beside it goes on being known.
+        if self.memory.identity.is_none_or(|of| of == pod.identity) {
+            self.memory = self.memory.anew(None, pod.as_former());
+        } else {
+            let former = self.memory.former.take();
+            self.memory.former = pod.as_former().or(former);
+        }
         turn.out.push(Action::Terminate(pod.at.clone()));
         if mutated!(CreateBeforeEmpty) {
             return Life::Empty;

@@ -242,6 +242,22 @@ impl Held {
         }
     }
 
+    /// Forces what is left of one of two, beside which the other lives on.
+    pub(crate) fn end_alone(
+        &mut self,
+        key: &PodKey,
+        policy: &Policy,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
+        let cause = self.reason();
+        let pod = self.pods(key).next();
+        let stop = self.stop.get_or_insert_with(|| Stop::by_force(cause, now));
+        if let Some(pod) = pod {
+            stop.step_of_two(&pod, policy, now, out);
+        }
+    }
+
     /// Goes on with a stop that was begun.
     pub(crate) fn step(&mut self, key: &PodKey, policy: &Policy, now: Now, out: &mut Vec<Action>) {
         if let Some(stop) = &mut self.stop {

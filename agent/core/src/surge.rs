@@ -14,13 +14,15 @@
 //! ```
 //!
 //! `PodEmpty` proves the death of one of two, `PlaceEmpty` that of both. A new one that never
-//! becomes ready leaves the old one alone. Where nothing is wanted, both end.
+//! becomes ready leaves the old one alone. Where nothing is wanted, both end. What is found without a
+//! supervisor beside a sound one, whichever it was, is seen dead before anything is made.
 
-use everynode_model::{Intent, Item, PodUid, Reason, Surge};
+use everynode_model::{Intent, Item, PodKey, PodUid, Reason, Surge};
 
 use crate::event::Action;
 use crate::place::{Life, Place, Turn, Wait, Want, misfit, start_due};
-use crate::pod::{Identity, Pod};
+use crate::pod::Pod;
+use crate::spec::PodRef;
 use crate::stop::Stop;
 
 /// Why each of two has to end, if it has.
@@ -32,7 +34,7 @@ struct Ends {
 
 impl Place {
     /// Brings a place in which two pods are one step closer to one.
-    pub(crate) fn step_two(&mut self, want: &Want<'_>, turn: &mut Turn<'_>) {
+    pub(crate) fn step_two(&mut self, key: &PodKey, want: &Want<'_>, turn: &mut Turn<'_>) {
         let Some(new) = self.beside.take() else { return };
         let old = std::mem::replace(&mut self.life, Life::Empty);
         let ends = self.ends(&old, &new, want, turn);
@@ -47,7 +49,15 @@ impl Place {
             _ => {}
         }
         self.life = one_of_two(old, ends.old, turn);
-        self.beside = Some(one_of_two(new, ends.new, turn));
+        self.beside = Some(match new {
+            Life::Held(mut left) => {
+                if !matches!(want, Want::AsItIs { .. }) {
+                    left.end_alone(key, turn.policy, turn.now, turn.out);
+                }
+                Life::Held(left)
+            }
+            new => one_of_two(new, ends.new, turn),
+        });
     }
 
     fn ends(&mut self, old: &Life, new: &Life, want: &Want<'_>, turn: &Turn<'_>) -> Ends {
@@ -139,20 +149,20 @@ impl Place {
     }
 
     /// `PodEmpty`: one of two is dead. Of a place's only pod, `PlaceEmpty` will say so.
-    pub(crate) fn seen_pod_empty(&mut self, uid: PodUid, turn: &mut Turn<'_>) {
-        let Some(new) = self.is_beside(uid) else { return };
+    pub(crate) fn seen_pod_empty(&mut self, pod: &PodRef, turn: &mut Turn<'_>) {
+        let Some(new) = self.is_beside(pod.uid) else { return };
         if self.beside.is_none() {
             return;
         }
         let life = std::mem::replace(self.at(new), Life::Empty);
         *self.at(new) = match life {
-            Life::Stopping(pod, _) => {
-                turn.out.push(Action::Remove(pod.at));
+            Life::Stopping(..) | Life::Held(_) => {
+                turn.out.push(Action::Remove(pod.clone()));
                 Life::Empty
             }
             Life::Running(mut pod) => {
                 let why = Reason::new("PodDied", "nothing of the pod was left alive");
-                self.died(&mut pod, &why, new, turn);
+                self.died(&mut pod, &why, turn);
                 turn.out.push(Action::Remove(pod.at));
                 Life::Empty
             }
@@ -163,7 +173,10 @@ impl Place {
 
     /// Whether `uid` is the one that is to take over; `None` where it is no pod of this place.
     pub(crate) fn is_beside(&self, uid: PodUid) -> Option<bool> {
-        let is = |life: &Life| life.pod().is_some_and(|pod| pod.at.uid == uid);
+        let is = |life: &Life| match life {
+            Life::Held(held) => held.holders.iter().any(|holder| holder.pod == Some(uid)),
+            life => life.pod().is_some_and(|pod| pod.at.uid == uid),
+        };
         if self.beside.as_ref().is_some_and(is) {
             Some(true)
         } else {
@@ -194,8 +207,11 @@ pub(crate) fn successor<'a>(
     want: &'a Want<'_>,
 ) -> Option<(&'a Item, Option<&'a Reason>)> {
     match want {
-        Want::Pod { item, gate, surge: Some(_), held: false }
-            if pod.ready_since.is_some() && Identity::of(item) != pod.identity =>
+        // What was deleted ends, also where another of the same name comes after it.
+        Want::Pod { item, gate, surge, held: false }
+            if (surge.is_some() || mutated!(SurgeUnordered))
+                && pod.ready_since.is_some()
+                && pod.identity.set == item.set =>
         {
             Some((item, gate.as_ref()))
         }

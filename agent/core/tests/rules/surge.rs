@@ -186,6 +186,43 @@ fn one_that_cannot_be_made_leaves_the_old_one_alone() {
 }
 
 #[test]
+fn what_cannot_be_made_is_not_tried_again_because_the_old_one_dies() {
+    let (mut bench, old, new) = two();
+    let refused = Event::CreateFailed { pod: new, reason: reason(), retry: false, in_doubt: false };
+    bench.apply(refused);
+    assert_eq!(bench.empty("a"), [Action::Remove(old)]);
+    assert_eq!(bench.pass_secs(1000), []);
+    assert_eq!(bench.statuses("a")[0].reason, Some(reason()));
+}
+
+#[test]
+fn what_cannot_be_made_is_not_tried_again_because_the_old_one_crashes() {
+    let (mut bench, old, new) = two();
+    let refused = Event::CreateFailed { pod: new, reason: reason(), retry: false, in_doubt: false };
+    bench.apply(refused);
+    let crash = Event::Exited { pod: old.clone(), container: "main".into(), exit: Exit::Code(1) };
+    assert_eq!(bench.apply(crash), [Action::Terminate(old.clone())]);
+    assert_eq!(bench.empty("a"), [Action::Remove(old)]);
+    assert_eq!(bench.pass_secs(1000), []);
+}
+
+#[test]
+fn an_old_one_that_may_stay_is_made_again_as_itself() {
+    let (mut bench, old, new) = two();
+    let refused = Event::CreateFailed { pod: new, reason: reason(), retry: false, in_doubt: false };
+    bench.apply(refused);
+    let actions = bench.accept([surging("1")]);
+    assert!(!actions.iter().any(|it| matches!(it, Action::Create { .. })), "{actions:?}");
+    let again = bench.empty("a");
+    assert_eq!(again.first(), Some(&Action::Remove(old)));
+    let restarts = again.iter().find_map(|action| match action {
+        Action::Create { restarts, beside: None, .. } => Some(*restarts),
+        _ => None,
+    });
+    assert_eq!(restarts, Some(1), "its count goes on: {again:?}");
+}
+
+#[test]
 fn both_are_adopted_and_it_is_known_which_is_which() {
     for uids in [[50, 51], [51, 50]] {
         let (bench, ..) = both_run();
@@ -196,6 +233,25 @@ fn both_are_adopted_and_it_is_known_which_is_which() {
         assert_eq!(actions, [Action::Terminate(pods[0].clone())], "the new one runs for a minute");
         bench.apply(Event::PodEmpty(pods[0].clone()));
         assert_eq!(bench.pod("a"), pods[1]);
+    }
+}
+
+#[test]
+fn what_is_left_of_one_without_a_supervisor_ends_and_the_other_lives_on() {
+    for lost in [0, 1] {
+        let (bench, ..) = both_run();
+        let two = [("1", 50), ("2", 51)];
+        let mut two = two.map(|(text, uid)| found(&surging(text), uid, Some(OURS)));
+        let pods = two.clone().map(|one| PodRef { key: one.key, uid: one.pod.unwrap() });
+        two[lost].supervised = None;
+        let (mut bench, actions) = bench.restarted(two.to_vec());
+        assert_eq!(actions, [Action::KillPod(pods[lost].clone())]);
+        assert_eq!(bench.pod("a"), pods[1 - lost]);
+        let actions = bench.apply(Event::PodEmpty(pods[lost].clone()));
+        assert_eq!(actions[0], Action::Remove(pods[lost].clone()));
+        // Where the old one is left, a new one is made beside it again.
+        let made = actions[1..].iter().filter(|it| matches!(it, Action::Create { .. })).count();
+        assert_eq!((made, actions.len()), (lost, 1 + lost), "{actions:?}");
     }
 }
 
