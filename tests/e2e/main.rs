@@ -31,6 +31,7 @@ mod operations;
 mod recreate;
 mod restored;
 mod rollback;
+mod surge;
 mod updates;
 
 use std::process::ExitCode;
@@ -46,6 +47,7 @@ const SCENARIOS: &[Scenario] = &[
     ("updates::one_node_at_a_time", updates::one_node_at_a_time),
     ("config::it_rolls_out_and_back", config::it_rolls_out_and_back),
     ("rollback::a_bad_version_goes_back_by_itself", rollback::a_bad_version_goes_back_by_itself),
+    ("surge::an_old_and_a_new_never_three", surge::an_old_and_a_new_never_three),
     ("demo::it_shows_and_leaves_nothing", demo::it_shows_and_leaves_nothing),
     ("limits::a_machine_without_memory", limits::a_machine_without_memory),
     ("limits::a_machine_without_processes", limits::a_machine_without_processes),

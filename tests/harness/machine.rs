@@ -217,9 +217,14 @@ impl Machine {
         self.agent.as_mut()
     }
 
+    /// The inode of its network's namespace: what its processes are told by.
+    pub fn network(&self) -> u64 {
+        self.namespace.inode()
+    }
+
     /// Every living process on it: in its network, wherever its cgroup.
     pub fn processes(&self) -> Vec<Process> {
-        proc::in_network(self.namespace.inode())
+        proc::in_network(self.network())
     }
 
     /// The instances of a program on it: in its network, wherever their cgroup.

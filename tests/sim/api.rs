@@ -99,10 +99,12 @@ fn put(name: &str, content: &Content) -> v1::PutDaemonSetRequest {
     let parts: &[&str] = if name == "pair" { &["one", "other"] } else { &["main"] };
     let containers: Vec<Value> = parts.iter().map(|part| command(part)).collect();
     let selector = content.tier.map_or_else(|| json!({}), |tier| json!({ "tier": tier }));
-    let max_unavailable = content.care.max_unavailable();
+    let most = content.care.at_a_time();
+    let (max_surge, max_unavailable) = if content.surge { (most, "0%") } else { ("0%", most) };
+    let rolling = json!({ "maxSurge": max_surge, "maxUnavailable": max_unavailable });
     let spec = json!({
+        "updateStrategy": { "rollingUpdate": rolling },
         "selector": { "matchLabels": { "app": name } },
-        "updateStrategy": { "rollingUpdate": { "maxUnavailable": max_unavailable } },
         // There is no probe: what fails at once is never available.
         "minReadySeconds": 1,
         "template": {

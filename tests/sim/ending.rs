@@ -163,7 +163,8 @@ pub(crate) fn content(record: &SetRecord) -> Option<Content> {
         Some("b") => Some("b"),
         _ => None,
     };
-    Some(Content { version: word.strip_prefix("--version=")?.parse().ok()?, tier, care })
+    let surge = object.pointer("/spec/updateStrategy/rollingUpdate/maxSurge")? != "0%";
+    Some(Content { version: word.strip_prefix("--version=")?.parse().ok()?, tier, care, surge })
 }
 
 #[cfg(test)]
@@ -202,7 +203,7 @@ mod tests {
 
     #[test]
     fn what_was_acknowledged_and_is_not_there_is_seen() {
-        let content = Content { version: 1, tier: None, care: Care::None };
+        let content = Content { version: 1, tier: None, care: Care::None, surge: false };
         let mut account = Account::default();
         let look = |account: &Account| {
             let (law, seats) = (Law::default(), [seat()]);

@@ -51,6 +51,8 @@ pub(crate) struct Witness {
     settled: BTreeMap<PodKey, Duration>,
     /// Everything that was ever ordered on this machine, as its disk has it.
     ordered: BTreeSet<(NodeUid, PodKey, SetUid, Digest, u64)>,
+    /// What of that was to be started beside another.
+    surged: BTreeSet<(PodKey, SetUid, Digest, u64)>,
 }
 
 impl Witness {
@@ -98,7 +100,7 @@ impl Witness {
             return Err(violation);
         }
         let (alive, starts) = (seat.machine.alive(), seat.machine.starts());
-        p1_at_most_one(&alive)?;
+        p1_at_most_one(&alive, &self.surged)?;
         p5_only_what_was_ordered(&alive, &self.ordered)?;
         for (place, count) in &starts {
             let new = count - self.starts.get(place).copied().unwrap_or_default();
@@ -137,13 +139,17 @@ impl Witness {
         for item in ledger.assignment.items() {
             let Item { key, set, revision, replace, .. } = item;
             self.ordered.insert((ledger.node, key.clone(), *set, *revision, *replace));
+            if item.surge.is_some() {
+                self.surged.insert((key.clone(), *set, *revision, *replace));
+            }
         }
         self.causes(changed);
     }
 
     fn note_settled(&mut self, now: Duration) {
         let Some(ledger) = &self.ledger else { return self.settled.clear() };
-        let fits = |life: &&Life| life.whole && is_wanted(ledger, life);
+        let alone = |life: &Life| self.alive.iter().filter(|one| one.key == life.key).count() == 1;
+        let fits = |life: &&Life| life.whole && is_wanted(ledger, life) && alone(life);
         let settled: BTreeSet<&PodKey> =
             self.alive.iter().filter(fits).map(|life| &life.key).collect();
         self.settled.retain(|key, _| settled.contains(key));
@@ -170,13 +176,28 @@ pub(crate) fn is_wanted(ledger: &Ledger, life: &Life) -> bool {
         && ledger.assignment.get(&life.key).is_some_and(fits)
 }
 
-/// In one place at most one pod is alive.
-fn p1_at_most_one(alive: &[Life]) -> Result<(), Violation> {
-    let mut places = BTreeSet::new();
-    match alive.iter().find(|life| !places.insert(&life.key)) {
-        Some(life) => Err(format!("P1: two pods of {} are alive", life.key)),
-        None => Ok(()),
+/// In one place at most one pod is alive, or two of which one was made beside the other as it was
+/// ordered.
+fn p1_at_most_one(
+    alive: &[Life],
+    surged: &BTreeSet<(PodKey, SetUid, Digest, u64)>,
+) -> Result<(), Violation> {
+    for key in alive.iter().map(|life| &life.key).collect::<BTreeSet<_>>() {
+        let here: Vec<&Life> = alive.iter().filter(|life| life.key == *key).collect();
+        let takes_over = |new: &Life, old: &Life| {
+            let made = (key.clone(), new.set, new.revision, new.replace);
+            new.beside == Some(old.uid) && surged.contains(&made)
+        };
+        let right = match here.as_slice() {
+            [_] => true,
+            [one, other] => takes_over(one, other) || takes_over(other, one),
+            _ => false,
+        };
+        if !right {
+            return Err(format!("P1: {} pods of {key} are alive", here.len()));
+        }
     }
+    Ok(())
 }
 
 /// Nothing starts that something on this very machine did not call for.

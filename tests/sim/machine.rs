@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use everynode_agent_core::{Found, Marks, PodRef, Supervised, SupervisedContainer};
-use everynode_model::{Digest, Exit, PodKey, SetUid};
+use everynode_model::{Digest, Exit, PodKey, PodUid, SetUid};
 use everynode_runtime::{CreateRequest, RuntimeEvent};
 use tokio::sync::mpsc;
 
@@ -75,6 +75,9 @@ pub(crate) struct Container {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Life {
     pub(crate) key: PodKey,
+    pub(crate) uid: PodUid,
+    /// The one that it was made beside.
+    pub(crate) beside: Option<PodUid>,
     pub(crate) marks: Marks,
     pub(crate) set: SetUid,
     pub(crate) revision: Digest,
@@ -88,6 +91,8 @@ impl Machine {
     pub(crate) fn alive(&self) -> Vec<Life> {
         let life = |pod: &Pod| Life {
             key: pod.request.pod.key.clone(),
+            uid: pod.request.pod.uid,
+            beside: pod.request.beside,
             marks: pod.request.marks,
             set: pod.request.set,
             revision: pod.request.revision,

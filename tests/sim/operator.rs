@@ -43,6 +43,8 @@ pub(crate) struct Content {
     pub(crate) tier: Option<&'static str>,
     /// How its versions are rolled out.
     pub(crate) care: Care,
+    /// Whether new pods start beside old ones.
+    pub(crate) surge: bool,
 }
 
 /// How carefully a version is rolled out.
@@ -83,8 +85,8 @@ impl Care {
         }
     }
 
-    /// How many nodes may be without at a time.
-    pub(crate) const fn max_unavailable(self) -> &'static str {
+    /// How many nodes may be without at a time, or with two.
+    pub(crate) const fn at_a_time(self) -> &'static str {
         match self {
             Self::Hold => "100%",
             Self::Rollback => "50%",
@@ -331,7 +333,7 @@ mod tests {
     use super::*;
 
     fn content() -> Content {
-        Content { version: 1, tier: None, care: Care::None }
+        Content { version: 1, tier: None, care: Care::None, surge: false }
     }
 
     /// What is held against the API when it refuses a wish, where the set was one of these before.

@@ -111,7 +111,8 @@ impl World {
             0 => Care::None,
             _ => Care::ALL[self.draw(Care::ALL.len())],
         };
-        Content { version: self.random.next_u64() % VERSIONS, tier, care }
+        let surge = self.draw(3) > 0;
+        Content { version: self.random.next_u64() % VERSIONS, tier, care, surge }
     }
 
     /// In the end nothing may keep a version from anybody: care is taken away, and what has failed

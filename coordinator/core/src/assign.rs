@@ -6,6 +6,7 @@ use std::sync::Arc;
 use everynode_model::{Assignment, Digest, Generation, NodeUid, Stamp};
 
 use crate::record::NodeStanding;
+use crate::seen::Seen;
 use crate::view::Order;
 use crate::{Changed, Fleet};
 
@@ -102,6 +103,12 @@ impl Fleet {
         self.records.assignment(node)
     }
 
+    /// What the node is told of that: where its agent can't surge, nothing of it. It would compute another
+    /// digest, and ask for the whole again.
+    pub(crate) fn told(&self, node: NodeUid) -> Assignment {
+        as_told(self.records.assignment(node), self.seen.get(&node))
+    }
+
     /// Whether the node belongs; `None` where no such node is known. A session tells a leaving or
     /// removed node to tear down, and refuses an unknown one.
     pub fn standing(&self, node: NodeUid) -> Option<NodeStanding> {
@@ -122,7 +129,7 @@ impl Fleet {
         }
         let assignment = match mutated!(OrderNothing) {
             true => Assignment::default(),
-            false => self.records.assignment(node),
+            false => self.told(node),
         };
         let digest = assignment.digest();
         let cluster = self.records.cluster;
@@ -189,4 +196,9 @@ impl Fleet {
         }
         bodies
     }
+}
+
+/// See [`Fleet::told`].
+pub(crate) fn as_told(assignment: Assignment, seen: Option<&Seen>) -> Assignment {
+    if seen.is_some_and(Seen::can_surge) { assignment } else { assignment.without_surge() }
 }

@@ -70,7 +70,7 @@ fn available(records: &SetRecords, tally: &Tally) -> (bool, Reason) {
     let (available, desired) = (tally.status.available, tally.status.desired);
     let missing = desired.saturating_sub(available) as usize;
     let have = format!("{available} of {desired} pods are available");
-    match missing <= Fleet::budget(records, tally) {
+    match missing <= Fleet::may_lack(records, tally) {
         true => (true, Reason::new("MinimumAvailable", have)),
         false => (false, Reason::new("TooFewAvailable", have)),
     }
@@ -87,7 +87,7 @@ fn pinned(records: &SetRecords) -> Option<Reason> {
 }
 
 fn degraded(tally: &Tally) -> (bool, Reason) {
-    match tally.spending() {
+    match tally.lacking() {
         0 if tally.held > 0 => {
             let held = format!("{} of the others are held at their nodes", tally.held);
             (false, Reason::new(HELD_ON_NODE, held))

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use everynode_model::{NodeUid, Now, PodKey, SetUid, Term, Timestamp};
 
-use crate::assign::Desk;
+use crate::assign::{Desk, as_told};
 use crate::blobs::UnusedBlobs;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -224,7 +224,8 @@ impl Fleet {
         }
         let records = &self.records;
         let right = |node, order: &Order| {
-            records.hold.is_none() && order.assignment == records.assignment(node)
+            let told = as_told(records.assignment(node), former.seen.get(&node));
+            records.hold.is_none() && order.assignment == told
         };
         self.desk.succeed(former.desk, right);
         let nodes: Vec<NodeUid> = self.seen.keys().copied().collect();

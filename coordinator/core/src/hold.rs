@@ -175,7 +175,8 @@ impl Fleet {
         let on_target = pod.revision == head.target && head.is_under_way();
         let given = granted.map_or(0, |grant| grant.rollout);
         let rollout = if on_target { head.rollout } else { given };
-        let runs = Grant { revision: pod.revision, replace: pod.replace, rollout };
+        let surge = granted.is_some_and(|grant| grant.surge);
+        let runs = Grant { revision: pod.revision, replace: pod.replace, rollout, surge };
         Some(runs).filter(|runs| granted != Some(*runs))
     }
 

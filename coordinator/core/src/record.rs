@@ -205,6 +205,17 @@ pub struct Grant {
     /// The rollout in which it was given ([`GrantHead::rollout`]): what a node makes of a grant says
     /// something about that rollout only. 0 where no rollout gave it.
     pub rollout: u64,
+    /// Whether its pod may start beside the one that it takes over from. It is the grant's and not only
+    /// the strategy's, so that what was begun as a surge ends as one: were the strategy changed under
+    /// way, every old pod would go at once.
+    pub surge: bool,
+}
+
+impl Grant {
+    /// Whether its pod starts beside the one that it takes over from. What somebody deletes ends at once.
+    pub(crate) fn surges(&self) -> bool {
+        self.surge && self.replace == 0
+    }
 }
 
 /// Where the term of the reign begins in the number of a rollout, so that one which a restored copy

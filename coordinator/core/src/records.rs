@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use everynode_model::{
-    Assignment, Digest, Intent, Item, NodeName, NodeUid, ObjectKey, PodKey, SetUid, WallTime,
+    Assignment, Digest, Intent, Item, NodeName, NodeUid, ObjectKey, PodKey, SetUid, Surge, WallTime,
 };
 
 use crate::grants::{Chunk, bucket};
@@ -375,9 +375,18 @@ impl SetRecords {
     /// What the node is granted: its exception, or else the rule. Nothing while its turn in the first
     /// rollout has not come.
     pub(crate) fn grant(&self, node: NodeUid) -> Option<Grant> {
-        let rule =
-            |head: &GrantHead| Some(Grant { revision: head.stable?, replace: 0, rollout: 0 });
+        let rule = |head: &GrantHead| Some(self.unasked(head.stable?));
         self.exception(node).or_else(|| self.head.as_ref().and_then(rule))
+    }
+
+    /// A grant of this revision that no rollout gave.
+    pub(crate) fn unasked(&self, revision: Digest) -> Grant {
+        Grant { revision, replace: 0, rollout: 0, surge: self.surges() }
+    }
+
+    /// Whether new pods start beside old ones, by the strategy.
+    pub(crate) fn surges(&self) -> bool {
+        self.record.as_ref().is_some_and(|record| record.set.strategy.surges())
     }
 
     /// What the node has to do with this set.
@@ -408,6 +417,7 @@ impl SetRecords {
         };
         let record = self.record.as_ref()?;
         let grant = self.grant(node.uid)?;
+        let surges = grant.surges() && intent == Intent::Run;
         Some(Item {
             key: record.set.key.clone(),
             set: record.set.uid,
@@ -415,7 +425,7 @@ impl SetRecords {
             replace: grant.replace,
             intent,
             after: Vec::new(),
-            surge: None,
+            surge: surges.then_some(Surge { min_ready: record.set.min_ready }),
         })
     }
 

@@ -16,13 +16,16 @@
 //! ([`crate::stage`]); when a target fails, and when canaries have been watched for long enough, is the
 //! clock's ([`crate::clock`]).
 //!
-//! The budget is Kubernetes' `maxUnavailable` of the desired nodes, at least one. A node spends it
-//! while it is reachable and its pod is not available, and also while it is dark but was granted
-//! the target by this very rollout ([`crate::status::Stand`]). One that was away before its turn
+//! The budget is Kubernetes' `maxUnavailable` of the desired nodes, at least one; or `maxSurge`, where a
+//! new pod starts beside the old one. A node spends it while it is reachable and the pod that it is
+//! granted is not available, and also while it is dark but was granted the target by this very rollout ([`crate::status::Stand`]). One that was away before its turn
 //! neither spends nor blocks, also where a former rollout had granted it what is wanted again; nor
 //! does one whose pod is held at the machine, whatever it was granted; it is not done either. With
 //! OnDelete nothing is granted by steps: `delete pod` grants, and a node that gets a place gets the
 //! newest revision at once; the rule follows when all have it.
+//!
+//! Where pods are surged, a node whose agent can't do so is as one that is away, while it would lose an
+//! available pod by its turn.
 //!
 //! So that the two can be told apart, no step is taken before a registration window has
 //! passed; and none at all while orders are held (see the module `hold`).
@@ -62,16 +65,23 @@ impl Fleet {
         steps.into_iter().find(|writes| !writes.is_empty()).unwrap_or_default()
     }
 
-    /// How many nodes of a set may be unavailable at a time.
+    /// How many nodes of a set may be on their way at a time: without an available pod, or, where new
+    /// pods start beside old ones, with two.
     pub(crate) fn budget(records: &SetRecords, tally: &Tally) -> usize {
         let strategy = records.record.as_ref().map(|record| record.set.strategy);
         match strategy {
-            Some(Strategy::RollingUpdate { max_unavailable }) => {
-                // Zero is refused at the door; if it came here, a rollout would never end.
-                max_unavailable.of(tally.status.desired as usize).max(1)
+            Some(Strategy::RollingUpdate { max_unavailable, max_surge }) => {
+                let most = if max_surge.is_zero() { max_unavailable } else { max_surge };
+                // Zero of both is refused at the door; if it came here, a rollout would never end.
+                most.of(tally.status.desired as usize).max(1)
             }
             Some(Strategy::OnDelete) | None => 0,
         }
+    }
+
+    /// How many nodes of a set may be without an available pod while it is as it should be.
+    pub(crate) fn may_lack(records: &SetRecords, tally: &Tally) -> usize {
+        if records.surges() { 0 } else { Self::budget(records, tally) }
     }
 
     fn rollout_step(&self, uid: SetUid, records: &SetRecords, now: Now) -> Option<Vec<Write>> {
@@ -153,13 +163,13 @@ impl Fleet {
         let chosen = at_once.chain(tally.waiting.iter().take(spare));
         let chosen = chosen.filter(|(other, ..)| !only_canaries || !other).take(limit);
         // What goes back was moved by nobody's rollout: where it is dark, nothing is to be learnt of it.
-        let (revision, rollout) = match (stage, head.stable) {
-            (Stage::Back { .. }, Some(stable)) => (stable, 0),
-            _ => (head.target, head.rollout),
+        let next = match (stage, head.stable) {
+            (Stage::Back { .. }, Some(stable)) => records.unasked(stable),
+            _ => Grant { rollout: head.rollout, ..records.unasked(head.target) },
         };
         let grant = |node| {
-            let replace = self.replaced(uid, records, node, revision);
-            Some(Grant { revision, replace, rollout })
+            let replace = self.replaced(uid, records, node, next.revision);
+            Some(Grant { replace, ..next })
         };
         let mut edits = ChunkEdits::new(uid, records);
         edit_while_there_is_room(&mut edits, chosen, grant);
@@ -179,7 +189,7 @@ impl Fleet {
 /// Nodes that are away keep what they have, whatever the rule becomes.
 fn pin_step(uid: SetUid, records: &SetRecords, stable: Digest, tally: &Tally) -> Vec<Write> {
     let mut edits = ChunkEdits::new(uid, records);
-    let pin = Grant { revision: stable, replace: 0, rollout: 0 };
+    let pin = records.unasked(stable);
     edit_while_there_is_room(&mut edits, tally.unpinned.iter(), |_| Some(pin));
     edits.into_writes()
 }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everynode_model::{
-    NodeUid, PodKey, PodPhase, PodStatus, Reason, SessionNonce, SetUid, Stamp, Timestamp,
-    carry_log_tails,
+    NodeUid, PodKey, PodPhase, PodStatus, Reason, SURGE_FEATURE, SessionNonce, SetUid, Stamp,
+    Timestamp, carry_log_tails,
 };
 
 use crate::copies::Marks;
 use crate::observe::{Hello, Observation};
-use crate::record::NodeStanding;
+use crate::record::{Grant, NodeStanding};
 use crate::view::Readiness;
 use crate::{Changed, Fleet};
 
@@ -70,6 +70,11 @@ impl Seen {
         self.readiness == Readiness::Ready
     }
 
+    /// Whether its agent can start a new pod beside the old one.
+    pub(crate) fn can_surge(&self) -> bool {
+        self.hello.as_ref().is_some_and(|hello| hello.features.contains(SURGE_FEATURE))
+    }
+
     /// Whether it has a session on which it was heard within the lease. The session of a node that
     /// was cut off stays open until the transport gives it up, which takes long.
     pub(crate) fn is_in_reach(&self) -> bool {
@@ -78,10 +83,20 @@ impl Seen {
 }
 
 impl SeenPlace {
-    /// The set's pod that counts: one that is there to stay before one that is being stopped.
+    /// The set's pod that counts: one that is there to stay before one that is being stopped. Of two it is
+    /// the old one, as in Kubernetes: nodes tell of it first.
     pub(crate) fn pod_of(&self, set: SetUid) -> Option<&PodStatus> {
         let ours = || self.pods.iter().filter(|pod| pod.set == set);
         ours().find(|pod| pod.phase != PodPhase::Stopping).or_else(|| ours().next())
+    }
+
+    /// The pod that is granted, where it is to take over from the one that counts.
+    pub(crate) fn successor(&self, set: SetUid, grant: Grant) -> Option<&PodStatus> {
+        let granted = |pod: &&PodStatus| {
+            pod.set == set && (pod.revision, pod.replace) == (grant.revision, grant.replace)
+        };
+        let counts = self.pod_of(set)?.uid;
+        self.pods.iter().find(granted).filter(|pod| pod.uid != counts)
     }
 
     /// When a ready pod has been ready for `min_ready`: by the node's own boot clock up to the

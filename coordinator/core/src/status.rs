@@ -42,6 +42,8 @@ pub(crate) struct Cell {
     pub(crate) moved: bool,
     /// Where the node stands in the rollout.
     pub(crate) stand: Stand,
+    /// Whether it is on its way, and an available pod serves until the one that it is granted takes over.
+    pub(crate) surging: bool,
 }
 
 /// Where a node stands in a set's rollout. The goal is the target, or where a failed rollout goes back
@@ -58,8 +60,8 @@ pub(crate) enum Stand {
     /// It has the goal by the rule, by a former rollout or because it was sent back, can be reached,
     /// and its pod is not available: spends.
     Limping,
-    /// It is not on the goal, can be reached, and its pod is not available: spends, and is moved at
-    /// once since nothing is lost by it.
+    /// It is not on the goal, can be reached, and its pod is not available, or is the old one of two whose
+    /// new one is not the goal's either: spends, and is moved at once since nothing is lost by it.
     Broken,
     /// It is not on the goal, and nothing is lost by moving it at once; spends nothing. Its pod is an
     /// available one of the goal already; or it was granted what has failed, is to go back, and is out
@@ -67,7 +69,8 @@ pub(crate) enum Stand {
     Recalled,
     /// It is not on the goal and its pod is available: is moved when the budget allows.
     Waiting,
-    /// It is not on the goal and can't be reached: neither spends nor blocks.
+    /// It is not on the goal and can't be reached, or its agent can't surge and it would lose its available
+    /// pod: neither spends nor blocks.
     Absent,
     /// Somebody at the machine holds its pod, or people hold the whole node, and it is not an
     /// available one of the goal; or the node is stopped. It says no until it is released or
@@ -97,6 +100,8 @@ pub(crate) struct Tally {
     pub(crate) done: usize,
     pub(crate) moving: usize,
     pub(crate) limping: usize,
+    /// Of those that spend, those with an available pod that serves meanwhile.
+    pub(crate) surging: usize,
     pub(crate) absent: usize,
     pub(crate) held: usize,
     pub(crate) recalled: BTreeSet<Turn>,
@@ -143,6 +148,11 @@ impl Tally {
         self.moving + self.limping + self.broken.len()
     }
 
+    /// How many nodes that can be reached, or were moved, have no available pod.
+    pub(crate) fn lacking(&self) -> usize {
+        self.spending() - self.surging
+    }
+
     /// How many nodes that take part do not run what the rollout leads to.
     pub(crate) fn to_move(&self) -> usize {
         self.recalled.len() + self.waiting.len() + self.broken.len() + self.moving
@@ -161,7 +171,7 @@ impl Tally {
 
     /// Whatever else conditions and reasons are made of.
     pub(crate) fn counts(&self) -> impl PartialEq + use<> {
-        let moved = [self.moved, self.moved_canaries, self.done, self.done_canaries];
+        let moved = [self.moved, self.moved_canaries, self.done, self.done_canaries, self.surging];
         let sums = [self.canaries, self.held, self.limping, self.absent, self.recalled.len()];
         (moved, sums, self.moving, self.broken.len(), self.waiting.len())
     }
@@ -184,6 +194,7 @@ impl Tally {
             (&mut self.moved_canaries, canary),
             (&mut self.done, done),
             (&mut self.done_canaries, canary && done),
+            (&mut self.surging, cell.surging),
         ];
         for (sum, counts) in sums {
             if runs && counts {
@@ -253,6 +264,24 @@ impl Fleet {
         let out_of_hand = !seen.is_ready() || active.order.stops() || (held && !as_granted);
         let recalled =
             (available && pod.is_some_and(|pod| pod.revision == goal)) || (moved && out_of_hand);
+        // What has failed is left by everybody, also where a pod is lost by it.
+        let cannot_surge = !moved && records.surges() && !seen.can_surge();
+        let two = available && !as_granted && grant.is_some_and(|grant| grant.surges());
+        let stand = match (place, on_goal) {
+            (Place::None | Place::Keep, _) => Stand::Done,
+            (Place::Run, false) if recalled => Stand::Recalled,
+            (Place::Run, _) if active.order.stops() => Stand::Held,
+            (Place::Run, true) if available && as_granted => Stand::Done,
+            // Also where it has gone dark since: it is no failure of what it was granted.
+            (Place::Run, _) if held => Stand::Held,
+            (Place::Run, true) => short_of_goal(head, grant, seen.is_ready()),
+            (Place::Run, false) if !seen.is_ready() => Stand::Absent,
+            (Place::Run, false) if two && records.surges() => Stand::Broken,
+            (Place::Run, false) if available && cannot_surge => Stand::Absent,
+            (Place::Run, false) if available => Stand::Waiting,
+            (Place::Run, false) => Stand::Broken,
+        };
+        let on_its_way = matches!(stand, Stand::Moving | Stand::Limping | Stand::Broken);
         let cell = Cell {
             place,
             exception,
@@ -265,18 +294,8 @@ impl Fleet {
             astray: self.followed(records, active, seen).is_some(),
             canary: place == Place::Run && is_canary(policy, active),
             moved,
-            stand: match (place, on_goal) {
-                (Place::None | Place::Keep, _) => Stand::Done,
-                (Place::Run, false) if recalled => Stand::Recalled,
-                (Place::Run, _) if active.order.stops() => Stand::Held,
-                (Place::Run, true) if available && as_granted => Stand::Done,
-                // Also where it has gone dark since: it is no failure of what it was granted.
-                (Place::Run, _) if held => Stand::Held,
-                (Place::Run, true) => short_of_goal(head, grant, seen.is_ready()),
-                (Place::Run, false) if !seen.is_ready() => Stand::Absent,
-                (Place::Run, false) if available => Stand::Waiting,
-                (Place::Run, false) => Stand::Broken,
-            },
+            stand,
+            surging: on_its_way && two,
         };
         (cell, ripe.filter(|ripe| *ripe > self.now.steady))
     }

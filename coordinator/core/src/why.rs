@@ -152,6 +152,7 @@ impl Fleet {
         let seen = self.seen.get(&node)?;
         let place = seen.places.get(&record.set.key);
         let pod = place.and_then(|place| place.pod_of(uid));
+        let next = place.zip(grant).and_then(|(place, grant)| place.successor(uid, grant));
         if let Err(why) = verdict(&record.set, active).run {
             let kept = records.place(active) == Place::Keep;
             return Some(match (kept, pod) {
@@ -178,6 +179,7 @@ impl Fleet {
                 }
                 Some(grant) => self
                     .not_told(records, uid, head, grant, pod, active)
+                    .or_else(|| next.map(|next| surging(pod, next)))
                     .or_else(|| self.not_running(records, seen, grant, pod, done)),
                 None if self.records.hold.is_some() => {
                     Some(orders_held("its pod waits to be started"))
@@ -189,7 +191,7 @@ impl Fleet {
             let hash = grant.map(|grant| grant.revision.short()).unwrap_or_default();
             Reason::new("Running", format!("revision {hash} is available"))
         });
-        Some((fine, reason, pod))
+        Some((fine, reason, next.or(pod)))
     }
 
     /// What stands between the newest revision and the agent: the rollout, the hold, the order.
@@ -259,7 +261,8 @@ impl Fleet {
             let message = "updateStrategy is OnDelete: the pod is replaced when it is deleted";
             return Reason::new("OnDelete", message);
         }
-        let canary = tally.cells.get(&node.uid).is_some_and(|cell| cell.canary);
+        let cell = tally.cells.get(&node.uid);
+        let canary = cell.is_some_and(|cell| cell.canary);
         match stage {
             Some(Stage::Back { why }) => {
                 let hash = head.target.short();
@@ -276,12 +279,21 @@ impl Fleet {
             }
             _ => {}
         }
+        let away = self.seen.get(&node.uid).is_none_or(|seen| !seen.is_ready());
+        if !away && cell.is_some_and(|cell| cell.stand == Stand::Absent) {
+            let message = "its agent can't start a new pod beside the old one: bring the agent up to date, \
+                           or set maxUnavailable in place of maxSurge";
+            return Reason::new("MissingFeature", message);
+        }
         if !self.window_has_passed() {
             let message = "the coordinator began to lead a moment ago and waits for nodes to call";
             return Reason::new("RegistrationWindow", message);
         }
         let (spent, budget) = (tally.spending(), Self::budget(records, tally));
-        let message = format!("waits for its turn: {spent} of {budget} pods may be unavailable");
+        let message = match records.surges() {
+            true => format!("waits for its turn: {spent} of {budget} nodes may have a second pod"),
+            false => format!("waits for its turn: {spent} of {budget} pods may be unavailable"),
+        };
         Reason::new("RolloutPending", message)
     }
 
@@ -376,6 +388,16 @@ pub(crate) fn canary_message(records: &SetRecords, tally: &Tally, limit: usize) 
             )
         }
         None => done,
+    }
+}
+
+/// Why the pod that counts is still the old one: the new one's reason, where it has one.
+fn surging(old: Option<&PodStatus>, next: &PodStatus) -> Reason {
+    let is = old.map(|old| old.revision.short()).unwrap_or_default();
+    let serves = format!("the pod of revision {is} serves until the new one takes over");
+    match &next.reason {
+        Some(reason) => Reason::new(reason.code.clone(), format!("{}; {serves}", reason.message)),
+        None => Reason::new("Surging", serves),
     }
 }
 

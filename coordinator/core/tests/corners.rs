@@ -15,7 +15,7 @@ use world::{LONG, World, daemon_set, id, key, name, revision};
 
 fn rolling(max_unavailable: u32, policy: RolloutPolicy) -> DaemonSet {
     let max_unavailable = IntOrPercent::Int(max_unavailable);
-    let strategy = Strategy::RollingUpdate { max_unavailable };
+    let strategy = Strategy::rolling(max_unavailable);
     DaemonSet { strategy, rollout: policy, ..daemon_set("a", 1, "1") }
 }
 
@@ -506,8 +506,7 @@ fn fleets_of_no_one_and_two_nodes_get_to_the_end() {
     for nodes in 0..=2 {
         for share in [1, 34, 50, 100] {
             let mut world = World::with_nodes(nodes);
-            let strategy =
-                Strategy::RollingUpdate { max_unavailable: IntOrPercent::Percent(share) };
+            let strategy = Strategy::rolling(IntOrPercent::Percent(share));
             let set = DaemonSet { strategy, ..plain(1) };
             world.put(set.clone(), "1");
             world.settle();

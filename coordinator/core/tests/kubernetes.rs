@@ -1,7 +1,7 @@
 //! What Kubernetes' own unit tests of its DaemonSet controller ask for (`update_test.go`,
 //! `daemon_controller_test.go`), under their names, where it has a meaning here. Batching, expectations,
-//! caches and adoption have none: a node's assignment is a function of the records. `maxSurge` is
-//! refused so far.
+//! caches and adoption have none: a node's assignment is a function of the records. Those about
+//! `maxSurge` are in `surge.rs`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -15,7 +15,7 @@ use everynode_model::{
 use world::{LONG, World, create_namespace, daemon_set, id, key, labels, name, revision};
 
 fn rolling(max_unavailable: IntOrPercent) -> DaemonSet {
-    DaemonSet { strategy: Strategy::RollingUpdate { max_unavailable }, ..daemon_set("a", 1, "1") }
+    DaemonSet { strategy: Strategy::rolling(max_unavailable), ..daemon_set("a", 1, "1") }
 }
 
 /// The set under both strategies, as most of Kubernetes' tests have it.

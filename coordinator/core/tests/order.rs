@@ -189,11 +189,12 @@ fn some_world(dice: &mut Dice) -> World {
 /// With canaries that nobody waits for, and no deadline: clocks begin anew with each coordinator.
 fn some_set(dice: &mut Dice, name: &str) -> DaemonSet {
     let mut set = daemon_set(name, if name == "a" { 1 } else { 2 }, "");
-    let max_unavailable = match dice.chance(2) {
+    let most = match dice.chance(2) {
         true => IntOrPercent::Percent(25),
         false => IntOrPercent::Int(1 + u32::try_from(dice.roll(3)).unwrap()),
     };
-    set.strategy = Strategy::RollingUpdate { max_unavailable };
+    let surges = dice.chance(2);
+    set.strategy = if surges { Strategy::surging(most) } else { Strategy::rolling(most) };
     let canary = Canary {
         selector: if dice.chance(2) { "role=canary".parse().ok() } else { None },
         nodes: dice.chance(2).then_some(IntOrPercent::Int(2)),

@@ -13,7 +13,7 @@ use everynode_model::{
 use world::{LONG, World, daemon_set, id, key, name, revision};
 
 fn set(policy: RolloutPolicy) -> DaemonSet {
-    let strategy = Strategy::RollingUpdate { max_unavailable: IntOrPercent::Int(3) };
+    let strategy = Strategy::rolling(IntOrPercent::Int(3));
     DaemonSet { strategy, rollout: policy, ..daemon_set("a", 1, "1") }
 }
 
@@ -282,7 +282,7 @@ fn a_failed_rollout_goes_back_by_itself_and_leaves_the_spec_alone() {
 fn a_node_that_the_revision_killed_does_not_start_it_again_when_it_returns() {
     let mut world = running(5);
     world.bad.insert(revision("2"));
-    let one = Strategy::RollingUpdate { max_unavailable: IntOrPercent::Int(1) };
+    let one = Strategy::rolling(IntOrPercent::Int(1));
     world.put(DaemonSet { strategy: one, ..set(deadline(OnFailure::Rollback)) }, "2");
     assert!(world.step());
     let killed =

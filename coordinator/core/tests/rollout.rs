@@ -16,7 +16,7 @@ use everynode_model::{DaemonSet, IntOrPercent, Labels, Strategy};
 use world::{LONG, World, daemon_set, id, key, revision};
 
 fn rolling(max_unavailable: IntOrPercent) -> DaemonSet {
-    DaemonSet { strategy: Strategy::RollingUpdate { max_unavailable }, ..daemon_set("a", 1, "1") }
+    DaemonSet { strategy: Strategy::rolling(max_unavailable), ..daemon_set("a", 1, "1") }
 }
 
 /// All nodes run revision 1 of set `a`.

@@ -135,7 +135,11 @@ fn go_back(world: &mut World, dice: &mut Dice, copy: Stored) {
     world.obey_once();
     let ended = world.ended(&ran);
     assert!(ended.iter().all(|place| ends.contains(place) || removed.contains(&place.0)));
-    let called = |place: &&(NodeUid, PodKey)| !removed.contains(&place.0);
+    // One that is taken over from ends when the other is ready.
+    let surges = |(node, key): &(NodeUid, PodKey)| {
+        world.fleet.assignment(*node).get(key).is_some_and(|item| item.surge.is_some())
+    };
+    let called = |place: &&(NodeUid, PodKey)| !removed.contains(&place.0) && !surges(place);
     assert!(ends.iter().filter(called).all(|place| ended.contains(place)), "{ends:?}, {ended:?}");
 }
 
@@ -153,7 +157,7 @@ fn act(world: &mut World, dice: &mut Dice, next: &mut u64) {
     let nodes: Vec<NodeUid> = world.agents.keys().copied().collect();
     let node = if nodes.is_empty() { id(1) } else { dice.of(&nodes) };
     let set = dice.of(&SETS);
-    match dice.roll(28) {
+    match dice.roll(29) {
         0..=2 if (nodes.len() as u64) < NODES => {
             let name = name(dice.roll(NODES));
             if world.follow(&World::join_command(*next, name)).is_ok() {
@@ -199,6 +203,13 @@ fn act(world: &mut World, dice: &mut Dice, next: &mut u64) {
         27 if dice.chance(6) => {
             let _ = world.follow(&Command::DeleteObject { key: map_key("m"), uid: None });
         }
+        28 => {
+            // Another version of the agent, which says so when it calls.
+            if let Some(agent) = world.agents.get_mut(&node) {
+                agent.old = dice.chance(2);
+            }
+            world.connect(node);
+        }
         _ => world.round(),
     }
 }
@@ -207,10 +218,12 @@ fn put_something(world: &mut World, dice: &mut Dice, name: &str) {
     let mut set = daemon_set(name, world.draw(), "");
     set.history_limit = 1;
     set.min_ready = Duration::from_secs(dice.roll(3) * 10);
-    set.strategy = match dice.roll(4) {
+    set.strategy = match dice.roll(7) {
         0 => Strategy::OnDelete,
-        1 => Strategy::RollingUpdate { max_unavailable: IntOrPercent::Percent(34) },
-        _ => Strategy::RollingUpdate { max_unavailable: IntOrPercent::Int(1) },
+        1 => Strategy::surging(IntOrPercent::Percent(34)),
+        2 | 3 => Strategy::surging(IntOrPercent::Int(1)),
+        4 => Strategy::rolling(IntOrPercent::Percent(34)),
+        _ => Strategy::rolling(IntOrPercent::Int(1)),
     };
     if set.strategy != Strategy::OnDelete {
         set.rollout = policy(dice);
@@ -405,6 +418,7 @@ fn heal(world: &mut World) {
     let nodes: Vec<NodeUid> = world.agents.keys().copied().collect();
     for node in nodes {
         SETS.iter().for_each(|set| world.hold(node, set, None));
+        world.agents.get_mut(&node).into_iter().for_each(|agent| agent.old = false);
         world.connect(node);
     }
     world.wait(LONG);

@@ -121,20 +121,26 @@ fn strategy(from: Option<&apps::DaemonSetUpdateStrategy>) -> Result<Strategy, Mo
     match kind {
         "OnDelete" => Ok(Strategy::OnDelete),
         "RollingUpdate" => {
-            let at = "spec.updateStrategy.rollingUpdate.maxUnavailable";
-            let max_unavailable = match rolling.and_then(|rolling| rolling.max_unavailable.as_ref())
-            {
-                None => IntOrPercent::Int(1),
-                Some(IntOrString::Int(number)) => {
-                    IntOrPercent::Int(u32::try_from(*number).map_err(|_| unusable(at))?)
-                }
-                Some(IntOrString::String(text)) => {
-                    IntOrPercent::parse(text).map_err(|_| unusable(at))?
-                }
-            };
-            Ok(Strategy::RollingUpdate { max_unavailable })
+            let max_unavailable = rolling.and_then(|rolling| rolling.max_unavailable.as_ref());
+            let max_surge = rolling.and_then(|rolling| rolling.max_surge.as_ref());
+            Ok(Strategy::RollingUpdate {
+                max_unavailable: share(max_unavailable, 1, "maxUnavailable")?,
+                max_surge: share(max_surge, 0, "maxSurge")?,
+            })
         }
         _ => Err(unusable("spec.updateStrategy.type")),
+    }
+}
+
+/// A number or a share, or what stands for none.
+fn share(from: Option<&IntOrString>, none: u32, field: &str) -> Result<IntOrPercent, ModelError> {
+    let error = || unusable(&format!("spec.updateStrategy.rollingUpdate.{field}"));
+    match from {
+        None => Ok(IntOrPercent::Int(none)),
+        Some(IntOrString::Int(number)) => {
+            u32::try_from(*number).map(IntOrPercent::Int).map_err(|_| error())
+        }
+        Some(IntOrString::String(text)) => IntOrPercent::parse(text).map_err(|_| error()),
     }
 }
 

@@ -284,10 +284,7 @@ fn the_model_has_what_decides() {
     assert_eq!(model.labels["team"], "a");
     assert_eq!(model.min_ready.as_secs(), 5);
     assert_eq!(model.history_limit, 10);
-    assert_eq!(
-        model.strategy,
-        Strategy::RollingUpdate { max_unavailable: IntOrPercent::Percent(10) }
-    );
+    assert_eq!(model.strategy, Strategy::rolling(IntOrPercent::Percent(10)));
     assert_eq!(model.selector.to_string(), "app=monitoring-agent");
     assert_eq!(model.placement.node_selector["disk"], "ssd");
     assert!(model.placement.host_network);

@@ -232,9 +232,10 @@ fn grant_chunk(stored: &storage::GrantChunk) -> Result<BTreeMap<NodeUid, Grant>,
         let revision = *revisions
             .get(place)
             .ok_or_else(|| DecodeError::field("revision_of", "it points beyond the revisions"))?;
-        // A store from before rollouts had numbers has none.
+        // A store from before rollouts had numbers has none; nor did older ones surge.
         let rollout = stored.rollouts.get(place).copied().unwrap_or(0);
-        let grant = Grant { revision, replace: *replace, rollout };
+        let surge = stored.surges.get(place).copied().unwrap_or(false);
+        let grant = Grant { revision, replace: *replace, rollout, surge };
         Ok((NodeUid::new(Uuid::from_bytes(*node)), grant))
     })
     .collect()

@@ -138,15 +138,17 @@ fn grant_head(head: &GrantHead) -> storage::GrantHead {
 /// and rarely more than two revisions.
 fn grant_chunk(grants: &BTreeMap<NodeUid, Grant>) -> storage::GrantChunk {
     let mut chunk = storage::GrantChunk::default();
-    let mut places: BTreeMap<(Digest, u64), u32> = BTreeMap::new();
+    let mut places: BTreeMap<(Digest, u64, bool), u32> = BTreeMap::new();
     for (node, grant) in grants {
         chunk.nodes.extend_from_slice(node.uuid().as_bytes());
-        let place = *places.entry((grant.revision, grant.rollout)).or_insert_with(|| {
-            chunk.revisions.push(bytes(grant.revision));
-            chunk.rollouts.push(grant.rollout);
-            // A chunk fits into 1 MiB, so its revisions can be counted.
-            u32::try_from(chunk.revisions.len() - 1).unwrap_or(u32::MAX)
-        });
+        let place =
+            *places.entry((grant.revision, grant.rollout, grant.surge)).or_insert_with(|| {
+                chunk.revisions.push(bytes(grant.revision));
+                chunk.rollouts.push(grant.rollout);
+                chunk.surges.push(grant.surge);
+                // A chunk fits into 1 MiB, so its revisions can be counted.
+                u32::try_from(chunk.revisions.len() - 1).unwrap_or(u32::MAX)
+            });
         chunk.revision_of.push(place);
         chunk.replace.push(grant.replace);
     }

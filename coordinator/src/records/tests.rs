@@ -69,7 +69,8 @@ fn set_record(revision: Digest) -> SetRecord {
 fn chunk(grants: impl IntoIterator<Item = (u128, &'static str, u64)>) -> Record {
     let grants = grants.into_iter().map(|(node, revision, replace)| {
         let rollout = u64::from(replace > 3);
-        let grant = Grant { revision: Digest::of(revision.as_bytes()), replace, rollout };
+        let surge = replace > 4;
+        let grant = Grant { revision: Digest::of(revision.as_bytes()), replace, rollout, surge };
         (NodeUid::new(Uuid::from_u128(node)), grant)
     });
     Record::GrantChunk(SET, 7, grants.collect())
@@ -239,10 +240,12 @@ fn grants_from_before_rollouts_had_numbers_are_of_none() {
         revision_of: vec![0],
         replace: vec![3],
         rollouts: Vec::new(),
+        surges: Vec::new(),
     };
     let stored = KeyValue { value: old.encode_to_vec().into(), ..stored(&chunk([])) };
     let Ok(Some(Record::GrantChunk(_, _, grants))) = decode(&stored) else { panic!("unreadable") };
-    assert!(grants.values().all(|grant| (grant.replace, grant.rollout) == (3, 0)));
+    let said = |grant: &Grant| (grant.replace, grant.rollout, grant.surge);
+    assert!(grants.values().all(|grant| said(grant) == (3, 0, false)));
 }
 
 #[test]

@@ -109,6 +109,13 @@ impl Assignment {
         self.items.is_empty()
     }
 
+    /// What an agent without the feature `surge` is told: pods replace each other one after the other.
+    #[must_use]
+    pub fn without_surge(mut self) -> Self {
+        self.items.values_mut().for_each(|item| item.surge = None);
+        self
+    }
+
     /// The digest of the items: the same on both sides, whatever the order of arrival.
     pub fn digest(&self) -> Digest {
         let encoded: Vec<Vec<u8>> = self.items.values().map(encode).collect();

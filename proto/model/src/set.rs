@@ -70,8 +70,11 @@ pub struct NodeSelectorTerm {
 pub enum Strategy {
     /// Node by node, within a budget.
     RollingUpdate {
-        /// How many of the desired pods may be unavailable at a time.
+        /// How many of the desired pods may be unavailable at a time; 0 where pods are surged.
         max_unavailable: IntOrPercent,
+        /// On how many of the desired nodes a new pod may run beside the old one that it takes over
+        /// from; 0 where pods are replaced one after the other. The door admits one of the two.
+        max_surge: IntOrPercent,
     },
     /// Only where a pod is deleted by hand, and on nodes that have none yet.
     OnDelete,
@@ -97,6 +100,23 @@ pub const PROCESS_FEATURES: &[&str] = &[
 /// The feature of an agent that can start a new pod beside the old one. Apart from those that a
 /// template may need: without it a node's pods are replaced one after the other.
 pub const SURGE_FEATURE: &str = "surge";
+
+impl Strategy {
+    /// Node by node, an old pod ending before the new one starts.
+    pub const fn rolling(max_unavailable: IntOrPercent) -> Self {
+        Self::RollingUpdate { max_unavailable, max_surge: IntOrPercent::Int(0) }
+    }
+
+    /// Node by node, a new pod starting beside the old one.
+    pub const fn surging(max_surge: IntOrPercent) -> Self {
+        Self::RollingUpdate { max_unavailable: IntOrPercent::Int(0), max_surge }
+    }
+
+    /// Whether a new pod starts beside the old one.
+    pub fn surges(&self) -> bool {
+        matches!(self, Self::RollingUpdate { max_surge, .. } if !max_surge.is_zero())
+    }
+}
 
 impl Placement {
     /// Whether the template tolerates `taint` by one of its own tolerations.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use everynode_agent_core::{Departure, Marks};
 use everynode_coordinator_core::{NodeOrder, NodeRecord};
-use everynode_model::{Labels, NodeName, WallTime};
+use everynode_model::{Labels, NodeName, PodUid, WallTime};
 use uuid::Uuid;
 
 use super::*;
@@ -49,6 +49,8 @@ fn life(number: u128, place: &str) -> Life {
     let cluster = everynode_model::ClusterId::new(Uuid::from_u128(9));
     Life {
         key: PodKey::new("default", place).unwrap(),
+        uid: PodUid::new(Uuid::from_u128(number)),
+        beside: None,
         marks: Marks { cluster, node: uid(number) },
         set: SetUid::new(Uuid::from_u128(7)),
         revision: Digest::of(b"1"),
@@ -64,8 +66,22 @@ fn is_p(number: u8, looked: Result<(), Violation>) {
 
 #[test]
 fn two_pods_in_one_place_are_seen() {
-    p1_at_most_one(&[life(1, "a"), life(1, "b")]).unwrap();
-    is_p(1, p1_at_most_one(&[life(1, "a"), life(1, "b"), life(2, "a")]));
+    let nothing = BTreeSet::new();
+    p1_at_most_one(&[life(1, "a"), life(1, "b")], &nothing).unwrap();
+    is_p(1, p1_at_most_one(&[life(1, "a"), life(1, "b"), life(2, "a")], &nothing));
+}
+
+#[test]
+fn a_second_pod_that_was_not_ordered_or_not_made_beside_the_first_is_seen() {
+    let old = life(1, "a");
+    let new = Life { beside: Some(old.uid), ..life(2, "a") };
+    let made = (new.key.clone(), new.set, new.revision, new.replace);
+    let (surged, nothing) = (BTreeSet::from([made]), BTreeSet::new());
+    p1_at_most_one(&[old.clone(), new.clone()], &surged).unwrap();
+    is_p(1, p1_at_most_one(&[old.clone(), new.clone()], &nothing));
+    is_p(1, p1_at_most_one(&[old.clone(), life(2, "a")], &surged));
+    let third = Life { beside: Some(new.uid), ..life(3, "a") };
+    is_p(1, p1_at_most_one(&[old, new, third], &surged));
 }
 
 #[test]

@@ -384,11 +384,13 @@ impl World {
         };
         let stays = agent.node.standing() == Standing::Active && !agent.node.is_going_down();
         let disk: &Ledger = agent.node.ledger();
+        let alone = one.machine.alive_in(key).count() == 1;
         let bodies = one.machine.alive_in(key).filter(|body| only.is_none_or(|it| it == body.uid));
         for body in bodies {
             let pod = PodRef { key: key.clone(), uid: body.uid };
             if !agent.stopping.contains(&pod) {
-                ours::p3_what_fits_is_left_alone(key, Some(body), disk, stays, &mut self.law);
+                let how = (stays, alone);
+                ours::p3_what_fits_is_left_alone(key, Some(body), disk, how, &mut self.law);
                 agent.stopping.insert(pod);
             }
         }
@@ -430,12 +432,13 @@ impl World {
 }
 
 /// The agent core's own invariants: `check.rs` there.
-pub(crate) const CHECKED: [&str; 19] = [
+pub(crate) const CHECKED: [&str; 20] = [
     "AnsweredUnwritten",
     "StoppedThoughOrdered",
     "StoppedWhileHeld",
     "StoppedWithoutOrder",
     "CreatedInUnprovenPlace",
+    "MadeBesideOthers",
     "CreatedTwice",
     "StartedWhatIsNotDown",
     "StartedWhileLeaving",

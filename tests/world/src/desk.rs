@@ -303,6 +303,7 @@ impl Desk {
                 return;
             }
             let before = (invariants::budgets(fleet), invariants::progress(fleet));
+            let surges = invariants::surges(fleet);
             let assigned = ours::assignments(fleet);
             fleet.record(&writes, now);
             gathered.groups.push(writes);
@@ -311,6 +312,7 @@ impl Desk {
                 continue;
             }
             ours::a_step_keeps_the_budget(&before.0, fleet, law);
+            ours::a_step_keeps_the_surge(&surges, fleet, law);
             ours::a_step_obeys_its_policy(&before.1, fleet, law);
             ours::a_step_counts_whom_it_lost(&mut self.moved, &before.1, fleet, law);
             let waits = self.waits_for_calls(at);

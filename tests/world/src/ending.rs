@@ -11,7 +11,7 @@ use everynode_model::{Effect, Intent, Item, NodeUid, Now, PodKey, PodStatus, Str
 
 use crate::account::sets;
 use crate::agents::called;
-use crate::names::{SETS, can_be_honoured, key};
+use crate::names::{SETS, can_be_honoured, key, revision, runtime_of};
 use crate::people;
 use crate::seat::{OnDisk, Seat};
 use crate::world::World;
@@ -88,26 +88,50 @@ impl World {
         let mut sets = fleet.sets(None);
         sets.retain(|set| matches!(set.record.set.strategy, Strategy::RollingUpdate { .. }));
         let Some(set) = sets.get(self.dice.below(sets.len())) else { return };
-        let Strategy::RollingUpdate { max_unavailable } = set.record.set.strategy else { return };
-        let budget = max_unavailable.of(set.status.desired as usize).max(1);
-        self.rolling = Some((set.record.set.key.clone(), budget));
-        people::change(self, &set.record.set);
+        let desired = set.status.desired as usize;
+        let set = set.record.set.clone();
+        let body = people::another(self, &set);
+        let moves = runtime_of(set.revision) != runtime_of(revision(body));
+        let (down, two) = match set.strategy {
+            // A place has one runtime: a pod of another comes after the one that is there.
+            Strategy::RollingUpdate { max_surge, .. } if !max_surge.is_zero() => {
+                let most = max_surge.of(desired);
+                if moves { (most, 0) } else { (0, most) }
+            }
+            Strategy::RollingUpdate { max_unavailable, .. } => {
+                (max_unavailable.of(desired).max(1), 0)
+            }
+            Strategy::OnDelete => return,
+        };
+        self.rolling = Some((set.key.clone(), down, two));
+        people::change(self, &set, body);
         self.come_right();
         self.rolling = None;
     }
 
-    /// While only a rollout makes pods go down, no more of them do than it may.
+    /// While only a rollout makes pods go down, or has two of them in one place, it does so on no more
+    /// nodes than it may.
     pub(crate) fn c_a_rollout_keeps_its_budget(&mut self) {
-        let (Some((key, budget)), Some(fleet)) = (&self.rolling, &self.desk.fleet) else { return };
-        let down = |seat: &&Seat| {
+        let (Some((key, most, most_two)), Some(fleet)) = (&self.rolling, &self.desk.fleet) else {
+            return;
+        };
+        let runs = |seat: &&Seat| {
             let item = seat.identity.map(|uid| fleet.assignment(uid));
             let item = item.as_ref().and_then(|assignment| assignment.get(key));
-            let runs = item.is_some_and(|item| item.intent == Intent::Run);
-            runs && !seat.machine.alive_in(key).any(|body| body.is_whole())
+            item.is_some_and(|item| item.intent == Intent::Run)
         };
-        let down = self.seats.iter().filter(down).count();
-        self.law.holds("c_a_rollout_keeps_its_budget", down <= *budget, || {
-            format!("{down} pods of {key} are down, and {budget} may be")
+        let whole =
+            |seat: &&Seat| seat.machine.alive_in(key).filter(|body| body.is_whole()).count();
+        let stays =
+            |seat: &&Seat| seat.machine.alive_in(key).filter(|body| body.is_sound()).count();
+        let placed: Vec<&Seat> = self.seats.iter().filter(runs).collect();
+        let down = placed.iter().filter(|seat| whole(seat) == 0).count();
+        let two = placed.iter().filter(|seat| stays(seat) == 2).count();
+        self.law.holds("c_a_rollout_keeps_its_budget", down <= *most && two <= *most_two, || {
+            format!(
+                "of {key} {down} pods are down and {most} may be, in {two} places are two and in \
+                 {most_two} may be"
+            )
         });
     }
 
@@ -352,18 +376,22 @@ fn place_is_right(
     let assignment = fleet.assignment(node.uid);
     let item = assignment.get(key);
     let alive: Vec<_> = seat.machine.alive_in(key).collect();
+    // What no rollout reaches stays granted, also where it can't be honoured.
+    let in_vain = |item: &Item| {
+        let stays = record.set.strategy == Strategy::OnDelete || item.intent == Intent::Keep;
+        stays && !can_be_honoured(item.revision)
+    };
     let runs = |item: &Item| match alive.as_slice() {
         [one] => {
+            // And what it was to take over from serves on.
+            let serves = item.surge.is_some() && in_vain(item);
+            let fits = item.intent == Intent::Keep || one.revision == item.revision;
             one.is_whole()
                 && seat.is_its_own(node.uid, one.marks)
                 && seat.counts_as(key, one) == record.set.uid
-                && (item.intent == Intent::Keep || one.revision == item.revision)
+                && (fits || serves)
         }
-        // What no rollout reaches stays granted, also where it can't be honoured.
-        [] => {
-            let stays = record.set.strategy == Strategy::OnDelete || item.intent == Intent::Keep;
-            stays && !can_be_honoured(item.revision)
-        }
+        [] => in_vain(item),
         _ => false,
     };
     let newest = |item: &Item| {

@@ -43,13 +43,19 @@ pub(crate) fn to_run<'a>(ledger: &'a Ledger, key: &PodKey) -> Option<&'a Item> {
     }
 }
 
-/// P1: in one place of one machine at most one instance is alive, whoever made it; and none is made
-/// where another lives, started while it runs, or removed alive.
+/// P1: in one place of one machine at most one instance is alive, whoever made it, or two of which one
+/// was made beside the other; and none is made where another lives, started while it runs, or removed
+/// alive.
 pub(crate) fn p1_at_most_one(machine: &Machine, law: &mut Law) {
     const RULE: &str = "p1_at_most_one";
     for (key, bodies) in &machine.bodies {
-        let alive = bodies.iter().filter(|body| body.populated()).count();
-        law.holds(RULE, alive <= 1, || format!("{alive} live in {key}: {bodies:?}"));
+        let alive: Vec<&Body> = bodies.iter().filter(|body| body.populated()).collect();
+        let right = match alive.as_slice() {
+            [] | [_] => true,
+            [old, new] => new.beside == Some(old.uid),
+            _ => false,
+        };
+        law.holds(RULE, right, || format!("{} live in {key}: {bodies:?}", alive.len()));
     }
     if let Some(wrong) = &machine.wrong {
         law.broke(RULE, wrong.clone());
@@ -62,7 +68,7 @@ pub(crate) fn p3_what_fits_is_left_alone(
     key: &PodKey,
     body: Option<&Body>,
     disk: &Ledger,
-    stays: bool,
+    (stays, alone): (bool, bool),
     law: &mut Law,
 ) {
     let wanted = to_run(disk, key).filter(|_| stays);
@@ -70,7 +76,8 @@ pub(crate) fn p3_what_fits_is_left_alone(
         let (set, replace) = disk.counts_as(key, body.set, body.replace);
         let same = |item: &Item| match item.intent {
             Intent::Run => identity(item) == (set, body.revision, replace),
-            Intent::Keep => item.set == set,
+            // Of two that may stay, one does.
+            Intent::Keep => item.set == set && alone,
             Intent::Stop => false,
         };
         body.is_sound() && disk.is_ours(body.marks) && wanted.is_some_and(same)
@@ -173,11 +180,14 @@ pub(crate) fn p5_only_its_own_clusters(ledger: &Ledger, law: &mut Law) {
     law.holds("p5_only_its_own_clusters", right, || format!("accepted: {:?}", ledger.accepted));
 }
 
-/// P5, P6: what an agent makes is ordered by the ledger that is on its disk at that moment.
+/// P5, P6: what an agent makes is ordered by the ledger that is on its disk at that moment, also that it
+/// is made beside another.
 pub(crate) fn p5_acts_only_on_what_is_written(action: &Action, disk: &Ledger, law: &mut Law) {
-    let Action::Create { pod, set, revision, replace, .. } = action else { return };
+    let Action::Create { pod, set, revision, replace, beside, .. } = action else { return };
     let item = to_run(disk, &pod.key).filter(|item| item.intent != Intent::Stop);
-    let ordered = item.map(identity) == Some((*set, *revision, *replace));
+    let surges = item.is_some_and(|item| item.surge.is_some() && item.intent == Intent::Run);
+    let ordered =
+        item.map(identity) == Some((*set, *revision, *replace)) && (beside.is_none() || surges);
     law.holds("p5_acts_only_on_what_is_written", ordered, || {
         format!("{pod} is made, and the ledger on disk has {item:?}")
     });
@@ -297,6 +307,11 @@ pub(crate) fn c_no_step_before_nodes_could_call(
 /// See the core's function of that name.
 pub(crate) fn a_step_keeps_the_budget(before: &invariants::Budgets, fleet: &Fleet, law: &mut Law) {
     hear("a_step_keeps_the_budget", invariants::a_step_keeps_the_budget(before, fleet), law);
+}
+
+/// See the core's function of that name.
+pub(crate) fn a_step_keeps_the_surge(before: &invariants::Surges, fleet: &Fleet, law: &mut Law) {
+    hear("a_step_keeps_the_surge", invariants::a_step_keeps_the_surge(before, fleet), law);
 }
 
 /// See the core's function of that name.

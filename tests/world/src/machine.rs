@@ -28,6 +28,8 @@ pub(crate) struct Body {
     /// The supervisor lives and does not answer.
     pub(crate) silent: bool,
     pub(crate) terminating: bool,
+    /// The one that it is to take over from.
+    pub(crate) beside: Option<PodUid>,
     /// Pays no heed to SIGTERM.
     stubborn: bool,
     restarts: u64,
@@ -173,6 +175,7 @@ impl Machine {
             supervisor: true,
             silent: false,
             terminating: false,
+            beside: None,
             stubborn: false,
             restarts: 0,
             procs,
@@ -254,6 +257,7 @@ impl Machine {
                     supervisor: true,
                     silent: false,
                     terminating: false,
+                    beside,
                     stubborn: dice.one_in(3),
                     restarts,
                     procs: BTreeMap::new(),

@@ -51,6 +51,7 @@ pub const TABLE: &[(Mutation, &str)] = &[
     (C(Coordinator::SpendNoToken), "c_a_token_admits_no_more_than_it_may"),
     // The coordinator core's own.
     (C(Coordinator::IgnoreBudget), "a_step_keeps_the_budget"),
+    (C(Coordinator::IgnoreBudget), "a_step_keeps_the_surge"),
     (C(Coordinator::IgnorePause), "a_step_obeys_its_policy"),
     (C(Coordinator::IgnoreFailure), "a_step_obeys_its_policy"),
     (C(Coordinator::IgnoreCanaries), "a_step_obeys_its_policy"),
@@ -65,6 +66,8 @@ pub const TABLE: &[(Mutation, &str)] = &[
     (C(Coordinator::ForgetDeadline), "deadlines_are_kept"),
     // The agent core's own.
     (A(Agent::TakeLostForDead), "CreatedInUnprovenPlace"),
+    (A(Agent::SurgeUnordered), "MadeBesideOthers"),
+    (A(Agent::SurgeUnordered), "p5_acts_only_on_what_is_written"),
     (A(Agent::CreateTwice), "CreatedTwice"),
     (A(Agent::StartTwice), "StartedWhatIsNotDown"),
     (A(Agent::StartWhileLeaving), "StartedWhileLeaving"),

@@ -255,11 +255,15 @@ pub(crate) fn mend_templates(world: &mut World) {
     }
 }
 
-/// A set gets another template that can be honoured.
-pub(crate) fn change(world: &mut World, set: &DaemonSet) {
+/// Another template that can be honoured.
+pub(crate) fn another(world: &mut World, set: &DaemonSet) -> &'static str {
     let others = BODIES[..3].iter().filter(|body| revision(body) != set.revision);
     let others: Vec<&str> = others.copied().collect();
-    let body = world.dice.pick(&others).unwrap_or(BODIES[0]);
+    world.dice.pick(&others).unwrap_or(BODIES[0])
+}
+
+/// A set gets this template.
+pub(crate) fn change(world: &mut World, set: &DaemonSet, body: &str) {
     let number = world.number();
     let set = DaemonSet { revision: revision(body), ..set.clone() };
     world.command(command(set, body, number));
@@ -288,10 +292,12 @@ fn put(world: &mut World, name: &str, body: &str) -> Command {
         labels: Labels::new(),
         selector: Selector::from_labels(&Labels::from([("app".to_owned(), name.to_owned())])),
         placement: placement(dice.below(5)),
-        strategy: match dice.below(4) {
+        strategy: match dice.below(7) {
             0 => Strategy::OnDelete,
-            1 => Strategy::RollingUpdate { max_unavailable: IntOrPercent::Percent(40) },
-            _ => Strategy::RollingUpdate { max_unavailable: IntOrPercent::Int(1) },
+            1 => Strategy::surging(IntOrPercent::Percent(40)),
+            2 | 3 => Strategy::surging(IntOrPercent::Int(1)),
+            4 => Strategy::rolling(IntOrPercent::Percent(40)),
+            _ => Strategy::rolling(IntOrPercent::Int(1)),
         },
         rollout: RolloutPolicy::default(),
         min_ready: Duration::from_secs(5 * dice.below(3) as u64),

@@ -8,8 +8,8 @@ use everynode_agent_core::check::Checker;
 use everynode_agent_core::{Found, Ledger, Marks, Node, PodRef};
 use everynode_coordinator_core::{Hello, Order};
 use everynode_model::{
-    Assignment, Digest, Intent, Item, NodeUid, Now, PodKey, PodStatus, PodUid, Reason, SetUid,
-    Stamp, Timestamp, WallTime,
+    Assignment, Digest, Intent, Item, NodeUid, Now, PodKey, PodStatus, PodUid, Reason,
+    SURGE_FEATURE, SetUid, Stamp, Timestamp, WallTime,
 };
 
 use crate::invariants::Identity;
@@ -249,7 +249,7 @@ impl Agent {
             machine_id: format!("machine-{seat}"),
             boot_id: String::new(),
             agent_version: String::new(),
-            features: BTreeSet::new(),
+            features: BTreeSet::from([SURGE_FEATURE.to_owned()]),
             facts: BTreeMap::new(),
             accepted: self.node.ledger().accepted,
             last_session: self.node.ledger().session,
@@ -276,7 +276,7 @@ fn kept_as_found(mut ledger: Ledger, found: &[Found]) -> Ledger {
         .iter()
         .filter(|found| found.populated && found.marks.is_some_and(|marks| ours.is_ours(marks)));
     ledger.assignment = Assignment::new(found.filter_map(keep));
-    let held = |item: &Item| (item.key.clone(), "process".to_owned());
+    let held = |item: &Item| (item.key.clone(), runtime_of(item.revision).to_owned());
     ledger.places = ledger.assignment.items().map(held).collect();
     ledger
 }

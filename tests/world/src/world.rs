@@ -65,8 +65,9 @@ pub struct World {
     pub(crate) last_token: Option<Token>,
     pub(crate) ids: u128,
     pub(crate) temper: Temper,
-    /// The set that is being rolled out while all else is well, and how many of its pods may be down.
-    pub(crate) rolling: Option<(PodKey, usize)>,
+    /// The set that is being rolled out while all else is well, on how many nodes its pods may be down,
+    /// and on how many there may be two that are to stay.
+    pub(crate) rolling: Option<(PodKey, usize, usize)>,
     judged: u64,
 }
 

@@ -50,7 +50,7 @@ fn newcomer(
     match set.strategy {
         // No step gave it: should steps follow, it is none of theirs.
         Strategy::OnDelete if changing => {
-            Some(Some(Grant { revision: target, replace: 0, rollout: 0 }))
+            Some(Some(Grant { revision: target, replace: 0, rollout: 0, surge: false }))
         }
         // A stray that was not swept yet is not its grant.
         _ => records.exception(node).map(|_| None),

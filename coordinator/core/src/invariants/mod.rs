@@ -1,6 +1,7 @@
 //! What always holds of a fleet, as functions: checked after every step of every test.
 
 mod rollouts;
+mod surges;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +14,7 @@ use crate::status::{Stand, Tally};
 use crate::why::WhyFilter;
 
 pub use rollouts::{Moved, Progress, a_step_obeys_its_policy, progress};
+pub use surges::{Surges, a_step_keeps_the_surge, surges};
 
 /// An invariant that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +87,7 @@ pub fn no_order_ahead_of_records(fleet: &Fleet) -> Result<(), Violation> {
         let connected = fleet.seen.get(node).is_some_and(|seen| seen.session.is_some());
         let active = fleet.records.active(*node).is_some();
         let settled = connected && active && !fleet.desk.is_due(*node);
-        let right = order.assignment == fleet.records.assignment(*node);
+        let right = order.assignment == fleet.told(*node);
         holds(!settled || right, "no_order_ahead_of_records", || format!("{node}: {order:?}"))?;
         let whole = order.assignment.items().all(|item| order.bodies.contains_key(&item.revision));
         holds(whole, "no_order_ahead_of_records", || format!("{node} lacks a body: {order:?}"))?;

@@ -137,8 +137,10 @@ impl Progress {
             target: head.target,
             under_way: head.is_under_way(),
             budget: match set.strategy {
-                Strategy::RollingUpdate { max_unavailable, .. } => {
-                    max_unavailable.of(desired).max(1)
+                Strategy::RollingUpdate { max_unavailable, max_surge } => {
+                    let surges = set.strategy.surges();
+                    let most = if surges { max_surge } else { max_unavailable };
+                    most.of(desired).max(1)
                 }
                 Strategy::OnDelete => 0,
             },

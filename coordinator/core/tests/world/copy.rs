@@ -6,15 +6,15 @@ use everynode_coordinator_core::{
     ClusterRecord, Command, Fleet, HoldRecord, NodeChange, NodeStanding, Outcome, Record,
     RecordKey, Refusal, SetRecord,
 };
-use everynode_model::{NodeUid, PodKey, Term};
+use everynode_model::{NodeUid, PodKey, PodUid, Term};
 
 use super::{World, id};
 
 /// What is stored, at one moment.
 pub type Stored = BTreeMap<RecordKey, Record>;
 
-/// A pod by its place and its uid.
-pub type Ran = BTreeMap<(NodeUid, PodKey), String>;
+/// The pods of each place by their uids: two where one takes over from the other.
+pub type Ran = BTreeMap<(NodeUid, PodKey), BTreeSet<PodUid>>;
 
 impl World {
     pub fn copy(&self) -> Stored {
@@ -102,15 +102,20 @@ impl World {
     /// Every pod there is.
     pub fn ran(&self) -> Ran {
         let pods = self.agents.iter().flat_map(|(node, agent)| {
-            agent.pods.iter().map(|(key, pod)| ((*node, key.clone()), pod.uid.to_string()))
+            agent.pods.iter().map(|(key, pod)| {
+                let new = agent.beside.get(key).map(|(new, _)| new.uid);
+                ((*node, key.clone()), new.into_iter().chain([pod.uid]).collect())
+            })
         });
         pods.collect()
     }
 
-    /// The places whose pod of `before` is not there any more.
+    /// The places of whose pods of `before` none is there any more.
     pub fn ended(&self, before: &Ran) -> BTreeSet<(NodeUid, PodKey)> {
         let now = self.ran();
-        let ended = before.iter().filter(|(place, uid)| now.get(place) != Some(uid));
+        let ended = before
+            .iter()
+            .filter(|(place, pods)| now.get(place).is_none_or(|now| now.is_disjoint(pods)));
         ended.map(|(place, _)| place.clone()).collect()
     }
 

@@ -14,9 +14,10 @@ use everynode_coordinator_core::{
     invariants,
 };
 use everynode_model::{
-    DaemonSet, Digest, Failure, HELD_ON_NODE, IntOrPercent, Intent, Labels, LogTail, NodeName,
-    NodeUid, Now, ObjectKey, ObjectKind, Placement, PodKey, PodPhase, PodStatus, Reason,
-    RolloutPolicy, Selector, SessionNonce, SetUid, Stamp, Strategy, Term, Timestamp, WallTime,
+    DaemonSet, Digest, Failure, HELD_ON_NODE, IntOrPercent, Intent, Item, Labels, LogTail,
+    NodeName, NodeUid, Now, ObjectKey, ObjectKind, Placement, PodKey, PodPhase, PodStatus, Reason,
+    RolloutPolicy, SURGE_FEATURE, Selector, SessionNonce, SetUid, Stamp, Strategy, Term, Timestamp,
+    WallTime,
 };
 
 /// The most that is ever waited for at once: well over the registration window.
@@ -53,7 +54,7 @@ pub fn daemon_set(name: &str, uid: u64, body: &str) -> DaemonSet {
         labels: Labels::new(),
         selector: Selector::from_labels(&labels(&[("app", name)])),
         placement: Placement::default(),
-        strategy: Strategy::RollingUpdate { max_unavailable: IntOrPercent::Int(1) },
+        strategy: Strategy::rolling(IntOrPercent::Int(1)),
         rollout: RolloutPolicy::default(),
         min_ready: Duration::ZERO,
         history_limit: 10,
@@ -114,7 +115,7 @@ pub fn hello() -> Hello {
         machine_id: String::new(),
         boot_id: String::new(),
         agent_version: String::new(),
-        features: BTreeSet::new(),
+        features: BTreeSet::from([SURGE_FEATURE.to_owned()]),
         facts: BTreeMap::new(),
         accepted: None,
         last_session: None,
@@ -129,6 +130,10 @@ pub struct Agent {
     pub order: Option<Arc<Order>>,
     pub pods: BTreeMap<PodKey, PodStatus>,
     pub ready_since: BTreeMap<PodKey, Timestamp>,
+    /// New pods that are to take over from those in `pods`, and since when each is ready.
+    pub beside: BTreeMap<PodKey, (PodStatus, Option<Timestamp>)>,
+    /// Is of a version that starts no pod beside another.
+    pub old: bool,
     /// Sends nothing, not even heartbeats.
     pub mute: bool,
     /// What somebody there holds; `true`: stopped, too.
@@ -307,8 +312,9 @@ impl World {
         agent.session = Some(session);
         agent.mute = false;
         let accepted = agent.order.as_ref().map(|order| order.stamp);
+        let features = if agent.old { BTreeSet::new() } else { hello().features };
         let places = self.places(node);
-        let hello = Box::new(Hello { accepted, places, ..hello() });
+        let hello = Box::new(Hello { accepted, places, features, ..hello() });
         self.heard.insert(node, self.now.steady);
         self.observe(Observation::Connected { node, session, hello });
     }
@@ -348,11 +354,17 @@ impl World {
     pub fn step(&mut self) -> bool {
         let writes = self.fleet.step(self.now);
         let before = (invariants::budgets(&self.fleet), invariants::progress(&self.fleet));
+        let surges = invariants::surges(&self.fleet);
         self.keep(&writes);
         if let Err(violation) = invariants::a_step_keeps_the_budget(&before.0, &self.fleet) {
             panic!("{violation:?}");
         }
         let held = self.fleet.hold().is_some();
+        if let (Err(violation), false) =
+            (invariants::a_step_keeps_the_surge(&surges, &self.fleet), held)
+        {
+            panic!("{violation:?}");
+        }
         let obeyed = invariants::a_step_obeys_its_policy(&before.1, &self.fleet);
         let counted = self.moved.a_step_counts_whom_it_lost(&before.1, &self.fleet);
         if let (Err(violation), false) = (obeyed.and(counted), held) {
@@ -368,7 +380,10 @@ impl World {
         }
         let restored = self.restored();
         for (node, order) in orders {
-            assert_eq!(order.assignment, restored.assignment(node), "ahead of the store");
+            let stored = restored.assignment(node);
+            let old = self.agents.get(&node).is_some_and(|agent| agent.old);
+            let told = if old { stored.without_surge() } else { stored };
+            assert_eq!(order.assignment, told, "ahead of the store");
             if let Some(before) = self.stamps.insert(node, order.stamp)
                 && let Err(violation) = invariants::generations_never_fall(&before, &order.stamp)
             {
@@ -405,7 +420,7 @@ impl World {
     pub fn work(&mut self, node: NodeUid) {
         let Some(mut agent) = self.agents.remove(&node) else { return };
         let gone = self.fleet.standing(node) != Some(NodeStanding::Active);
-        let before = agent.pods.clone();
+        let before = places_of(&agent, self.now);
         if gone {
             agent.pods.clear();
         } else if let Some(order) = agent.order.clone() {
@@ -415,6 +430,10 @@ impl World {
         let stamp = agent.order.as_ref().map(|order| order.stamp);
         let mut touched: BTreeSet<PodKey> = before.keys().cloned().collect();
         touched.extend(agent.pods.keys().cloned());
+        let said = |pods: &[PodStatus]| {
+            let silent = |pod: &PodStatus| PodStatus { ready_for: Duration::ZERO, ..pod.clone() };
+            pods.iter().map(silent).collect::<Vec<_>>()
+        };
         self.agents.insert(node, agent);
         let Some(session) = session else { return };
         if gone {
@@ -431,7 +450,7 @@ impl World {
         let place = |key: PodKey| (now.get(&key).cloned().unwrap_or_default(), key);
         let places: Vec<_> = touched
             .into_iter()
-            .filter(|key| before.get(key) != self.agents[&node].pods.get(key))
+            .filter(|key| before.get(key).map(|it| said(it)) != now.get(key).map(|it| said(it)))
             .map(place)
             .map(|(pods, key)| (key, pods))
             .collect();
@@ -464,6 +483,9 @@ impl World {
                 agent.pods.remove(&item.key);
                 continue;
             }
+            if self.take_over(agent, item) {
+                continue;
+            }
             let keeps = |pod: &&PodStatus| {
                 item.intent == Intent::Keep
                     || (pod.revision, pod.replace) == (item.revision, item.replace)
@@ -476,28 +498,66 @@ impl World {
                 (pod.phase, pod.ready, pod.reason) = (PodPhase::Running, ready, None);
                 continue;
             }
-            let mut pod = PodStatus {
-                key: item.key.clone(),
-                uid: id(self.draw()),
-                set: item.set,
-                revision: item.revision,
-                replace: item.replace,
-                phase: PodPhase::Pending,
-                reason: Some(Reason::new("ContainerCreating", "is being started")),
-                ready: false,
-                ready_for: Duration::ZERO,
-                started_at: None,
-                restarts: 0,
-                times_unready: 0,
-                last_failure: None,
-                former_failure: None,
-                containers: Vec::new(),
-            };
+            let mut pod = self.made(item);
             if held.contains_key(&item.key) {
                 on_hold(&mut pod);
             }
             agent.pods.insert(item.key.clone(), pod);
         }
+    }
+
+    fn made(&mut self, item: &Item) -> PodStatus {
+        PodStatus {
+            key: item.key.clone(),
+            uid: id(self.draw()),
+            set: item.set,
+            revision: item.revision,
+            replace: item.replace,
+            phase: PodPhase::Pending,
+            reason: Some(Reason::new("ContainerCreating", "is being started")),
+            ready: false,
+            ready_for: Duration::ZERO,
+            started_at: None,
+            restarts: 0,
+            times_unready: 0,
+            last_failure: None,
+            former_failure: None,
+            containers: Vec::new(),
+        }
+    }
+
+    /// A round of a place in which a new pod takes over from an old one; whether there are two.
+    fn take_over(&mut self, agent: &mut Agent, item: &Item) -> bool {
+        let key = &item.key;
+        let fits = |pod: &PodStatus| {
+            (pod.set, pod.revision, pod.replace) == (item.set, item.revision, item.replace)
+        };
+        let begun = agent.beside.remove(key).filter(|(pod, _)| fits(pod));
+        let Some(old) = agent.pods.get(key).filter(|pod| !fits(pod) && pod.set == item.set) else {
+            return false;
+        };
+        let Some(surge) = item.surge.filter(|_| item.intent == Intent::Run) else { return false };
+        let (mut new, mut since) = match begun {
+            None if !old.ready => return false,
+            None => (self.made(item), None),
+            Some((new, since)) => {
+                let ready = !self.bad.contains(&new.revision);
+                let since = ready.then(|| since.unwrap_or(self.now.steady));
+                (PodStatus { phase: PodPhase::Running, ready, reason: None, ..new }, since)
+            }
+        };
+        let ripe = since.is_some_and(|since| since.after(surge.min_ready) <= self.now.steady);
+        if ripe || !old.ready {
+            agent.pods.insert(key.clone(), new);
+            match since.take() {
+                Some(since) => agent.ready_since.insert(key.clone(), since),
+                None => agent.ready_since.remove(key),
+            };
+        } else {
+            new.ready = since.is_some();
+            agent.beside.insert(key.clone(), (new, since));
+        }
+        true
     }
 
     /// Somebody at a node holds a pod as it is, or stopped; or releases it.
@@ -533,12 +593,7 @@ impl World {
 
     fn places(&self, node: NodeUid) -> Vec<(PodKey, Vec<PodStatus>)> {
         let Some(agent) = self.agents.get(&node) else { return Vec::new() };
-        let report = |(key, pod): (&PodKey, &PodStatus)| {
-            let since = agent.ready_since.get(key).copied().filter(|_| pod.ready);
-            let ready_for = since.map_or(Duration::ZERO, |since| self.now.steady.since(since));
-            (key.clone(), vec![PodStatus { ready_for, ..pod.clone() }])
-        };
-        agent.pods.iter().map(report).collect()
+        places_of(agent, self.now).into_iter().collect()
     }
 
     /// One round of everybody.
@@ -573,7 +628,7 @@ impl World {
     pub fn granted(&self, node: u64, name: &str) -> Option<Grant> {
         let assignment = self.fleet.assignment(id(node));
         let item = assignment.get(&key(name))?;
-        Some(Grant { revision: item.revision, replace: item.replace, rollout: 0 })
+        Some(Grant { revision: item.revision, replace: item.replace, rollout: 0, surge: false })
     }
 
     pub fn runs(&self, node: u64, name: &str) -> Option<Digest> {
@@ -587,6 +642,20 @@ impl World {
         };
         (1..=nodes).filter(granted).count()
     }
+}
+
+/// What an agent tells of its places: of two pods the old one first.
+fn places_of(agent: &Agent, now: Now) -> BTreeMap<PodKey, Vec<PodStatus>> {
+    let report = |(key, pod): (&PodKey, &PodStatus)| {
+        let since = agent.ready_since.get(key).copied().filter(|_| pod.ready);
+        let new = agent.beside.get(key).map(|(pod, since)| (pod, *since));
+        let pods = [Some((pod, since)), new].into_iter().flatten().map(|(pod, since)| {
+            let ready_for = since.map_or(Duration::ZERO, |since| now.steady.since(since));
+            PodStatus { ready_for, ..pod.clone() }
+        });
+        (key.clone(), pods.collect())
+    };
+    agent.pods.iter().map(report).collect()
 }
 
 pub fn token(id: &str) -> TokenRecord {

@@ -53,7 +53,8 @@ pub(crate) fn check(check: &mut Check, set: &DaemonSet, selector_given: bool) {
     check_selection(check, set, selector_given);
     check.not_negative(spec.field("minReadySeconds"), set.spec.min_ready_seconds);
     check.not_negative(spec.field("revisionHistoryLimit"), set.spec.revision_history_limit);
-    strategy::check(check, &spec.field("updateStrategy"), set.spec.update_strategy.as_ref());
+    let (strategy, pod) = (&set.spec.update_strategy, &set.spec.template.spec);
+    strategy::check(check, &spec.field("updateStrategy"), strategy.as_ref(), pod.as_ref());
     check_template(check, &spec.field("template"), &set.spec.template);
 }
 

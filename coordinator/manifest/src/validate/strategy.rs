@@ -1,7 +1,11 @@
 //! `spec.updateStrategy`.
+//!
+//! One rule is Everynode's own: Kubernetes admits a surge of pods that hold a port of their machine, and
+//! the rollout then stands still, since on each machine the old pod has what the new one waits for.
 
 use everynode_model::IntOrPercent;
 use k8s_openapi::api::apps::v1::DaemonSetUpdateStrategy;
+use k8s_openapi::api::core::v1::{ContainerPort, PodSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::json;
 
@@ -14,6 +18,7 @@ pub(super) fn check(
     check: &mut Check,
     path: &FieldPath,
     strategy: Option<&DaemonSetUpdateStrategy>,
+    pod: Option<&PodSpec>,
 ) {
     let Some(strategy) = strategy else { return };
     let kind = strategy.type_.as_deref().unwrap_or_default();
@@ -37,11 +42,33 @@ pub(super) fn check(
         }
         _ => {}
     }
-    if !surge.is_zero() {
-        let rule = "surge is not supported yet: an old and a new pod never run side by side; \
-                    leave maxSurge at 0 and set maxUnavailable";
-        check.invalid(path.field("maxSurge"), json_of(&surge), rule);
+    let port = pod.filter(|_| !surge.is_zero()).and_then(port_of_the_machine);
+    if let Some((at, number)) = port {
+        let rule = format!(
+            "may not be set where a pod holds a port of its machine ({at}: {number}): the new pod \
+             would wait for what the old one has; set maxSurge to 0 and maxUnavailable to 1"
+        );
+        check.invalid(path.field("maxSurge"), json_of(&surge), &rule);
     }
+}
+
+/// The first port of the machine that a container declares, and where: `hostPort`, or any port in a pod
+/// that shares the machine's network.
+fn port_of_the_machine(pod: &PodSpec) -> Option<(FieldPath, i32)> {
+    let shares = pod.host_network == Some(true);
+    let containers = FieldPath::fields("spec.template.spec.containers");
+    pod.containers.iter().enumerate().find_map(|(index, container)| {
+        let ports = containers.clone().index(index).field("ports");
+        let held = |(index, port): (usize, &ContainerPort)| {
+            let at = ports.clone().index(index);
+            match port.host_port.filter(|number| *number != 0) {
+                Some(number) => Some((at.field("hostPort"), number)),
+                None if shares => Some((at.field("containerPort"), port.container_port)),
+                None => None,
+            }
+        };
+        container.ports.iter().flatten().enumerate().find_map(held)
+    })
 }
 
 /// The number or share, where it is one; else the error has been noted.
