@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use everynode_coordinator_core::{Command, PodFilter, WhyFilter};
 use everynode_model::{
-    DaemonSet, IntOrPercent, Intent, Placement, Strategy, Toleration, TolerationOperator,
+    DaemonSet, IntOrPercent, Intent, OnFailure, Placement, RolloutPolicy, Strategy, Toleration,
+    TolerationOperator,
 };
 use world::{LONG, World, daemon_set, id, key, revision};
 
@@ -323,6 +324,29 @@ fn what_was_begun_as_a_surge_ends_as_one() {
     assert_eq!(world.granted_count(4, "a", "3"), 1, "and then one after the other does");
     world.settle();
     assert_eq!((world.status("a").updated, doubled(&world)), (4, 0));
+}
+
+#[test]
+fn a_revision_that_failed_goes_back_and_no_old_pod_was_touched() {
+    let rollout = RolloutPolicy {
+        progress_deadline: Some(LONG),
+        on_failure: OnFailure::Rollback,
+        ..RolloutPolicy::default()
+    };
+    let set = DaemonSet { rollout, ..surging(IntOrPercent::Int(2)) };
+    let mut world = running(5, &set);
+    let pods = |world: &World| -> Vec<_> {
+        (1..=5).map(|node| world.agents[&id(node)].pods[&key("a")].uid).collect()
+    };
+    let before = pods(&world);
+    world.bad.insert(revision("2"));
+    world.put(set, "2");
+    world.settle();
+    assert_eq!((world.status("a").available, doubled(&world)), (5, 2));
+    world.wait(LONG + LONG);
+    world.settle();
+    assert_eq!((world.granted_count(5, "a", "2"), doubled(&world)), (0, 0), "it went back");
+    assert_eq!((world.status("a").available, pods(&world)), (5, before));
 }
 
 #[test]
