@@ -99,7 +99,7 @@ impl Resource {
 }
 
 /// Writes several objects in one transaction, all or none. What they do to pods together is told with
-/// the last of them.
+/// the last DaemonSet, or the last of them.
 pub(crate) async fn put_together(
     client: &Client,
     objects: &[(Resource, Mode, Value)],
@@ -142,8 +142,10 @@ pub(crate) async fn put_together(
             effect: None,
         });
     }
-    if let Some(last) = written.last_mut() {
-        last.effect = response.effect;
+    let sets = objects.iter().rposition(|(kind, ..)| *kind == Resource::DaemonSets);
+    let last = sets.unwrap_or(objects.len().saturating_sub(1));
+    if let Some(told) = written.get_mut(last) {
+        told.effect = response.effect;
     }
     Ok(written)
 }
