@@ -148,6 +148,9 @@ Examples:
   everynode delete daemonset agent
   everynode delete daemonset agent --cascade=foreground --timeout 1m
 
+  # Leave its pods running, for one that is created later under the same name.
+  everynode delete daemonset agent --cascade=orphan
+
   # Have pods replaced; deregister a machine.
   everynode delete pod -l app=agent
   everynode delete node edge-17
@@ -179,7 +182,8 @@ pub(crate) struct DeleteArgs {
     #[arg(long, conflicts_with = "selector")]
     pub(crate) all: bool,
     /// DaemonSets only; background: it is gone at once, and its pods stop as their nodes hear of it;
-    /// foreground: wait until those of connected nodes have stopped
+    /// foreground: wait until those of connected nodes have stopped; orphan: its pods run on, until
+    /// each is deleted or a DaemonSet of its name and selector takes them over
     #[arg(long, value_enum, default_value = "background", value_name = "HOW")]
     pub(crate) cascade: Cascade,
     /// Wait until it has come about
@@ -217,6 +221,7 @@ pub(crate) struct DeleteArgs {
 pub(crate) enum Cascade {
     Background,
     Foreground,
+    Orphan,
 }
 
 #[derive(Debug, Args)]

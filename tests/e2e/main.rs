@@ -28,6 +28,7 @@ mod leaving;
 mod limits;
 mod main_job;
 mod operations;
+mod orphans;
 mod recreate;
 mod restored;
 mod rollback;
@@ -74,6 +75,7 @@ const SCENARIOS: &[Scenario] = &[
     ("kills::a_killed_agent_finds_its_pods", kills::a_killed_agent_finds_its_pods),
     ("kills::a_killed_shim_is_no_proof_of_death", kills::a_killed_shim_is_no_proof_of_death),
     ("evidence::of_a_revision_that_was_rolled_back", evidence::of_a_revision_that_was_rolled_back),
+    ("orphans::run_on_until_they_are_taken_over", orphans::run_on_until_they_are_taken_over),
     ("restored::onto_yesterdays_copy", restored::onto_yesterdays_copy),
     ("kills::a_full_log_ends_no_agent", kills::a_full_log_ends_no_agent),
     ("recreate::gone_then_one_everywhere", recreate::gone_then_one_everywhere),

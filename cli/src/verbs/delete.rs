@@ -43,7 +43,7 @@ pub(crate) async fn run(args: &DeleteArgs, context: &Context, out: &mut Out) -> 
              and no other; apply a template with another one first".into(),
         ));
     }
-    if args.cascade == Cascade::Foreground
+    if args.cascade != Cascade::Background
         && named.iter().any(|target| target.kind != Resource::DaemonSets)
     {
         return Err(Error::Usage("--cascade is for daemonsets".into()));
@@ -51,7 +51,8 @@ pub(crate) async fn run(args: &DeleteArgs, context: &Context, out: &mut Out) -> 
     let client = context.connect().await?;
     let chosen = args.filename.is_empty() && named.iter().any(|target| target.name.is_empty());
     let targets = if args.filename.is_empty() { all(args, &client, named).await? } else { named };
-    if chosen && args.dry_run.dry_run != DryRun::Client && !client.allows_removal() {
+    let ends_pods = args.cascade != Cascade::Orphan;
+    if chosen && ends_pods && args.dry_run.dry_run != DryRun::Client && !client.allows_removal() {
         may_delete_together(&targets, &client).await?;
     }
     let mut failed = false;
@@ -163,6 +164,7 @@ async fn may_delete_together(targets: &[Target], client: &Client) -> Result<(), 
         uid: String::new(),
         dry_run: true,
         names: rest.iter().map(|target| target.name.clone()).collect(),
+        orphan: false,
     };
     client.answer(client.daemon_sets().delete(client.request(request))).await?;
     Ok(())
@@ -189,6 +191,7 @@ async fn delete(
         uid: String::new(),
         dry_run: args.dry_run.dry_run == DryRun::Server,
         names: Vec::new(),
+        orphan: args.cascade == Cascade::Orphan,
     };
     let sends = args.dry_run.dry_run != DryRun::Client;
     match target.kind {

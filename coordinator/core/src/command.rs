@@ -103,6 +103,14 @@ pub enum Command {
         /// The uid it must have, if the caller insists.
         uid: Option<SetUid>,
     },
+    /// Delete a DaemonSet and leave its pods: they run on until each is deleted, or a DaemonSet of the
+    /// same name and selector takes them over.
+    OrphanSet {
+        /// Its namespace and name.
+        key: PodKey,
+        /// The uid it must have, if the caller insists.
+        uid: Option<SetUid>,
+    },
     /// Remove a node: it is told to tear down when it next calls.
     DeleteNode {
         /// Its name.

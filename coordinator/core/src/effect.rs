@@ -173,7 +173,7 @@ impl Fleet {
             let before = here(records.place(node), node);
             let after = here(next_place(records.place(node), set, node), node);
             count.turn(uid, before, after, || self.runs(uid, &set.key, node.uid));
-            let stays = before == Place::Run && after == Place::Run;
+            let stays = before != Place::None && after == Place::Run;
             let granted = records.grant(node.uid);
             if stays && another && steps && granted.is_some_and(|it| it.revision != set.revision) {
                 count.effect.restarts += 1;
@@ -184,6 +184,9 @@ impl Fleet {
     fn count_delete(&self, key: &PodKey, uid: Option<SetUid>, count: &mut Count) {
         let Some((present, records)) = self.records.set(key) else { return };
         if uid.is_some_and(|uid| uid != present) {
+            return;
+        }
+        if records.record.as_ref().is_some_and(|record| record.set.is_orphaned()) {
             return;
         }
         count.deleted_sets += 1;

@@ -291,7 +291,8 @@ impl Fleet {
     /// Computes anew what this set has to do with every node.
     fn refresh_set(&mut self, set: SetUid) {
         let Some(records) = self.records.sets.get(&set) else { return };
-        let (gone, empty) = (records.record.is_none(), records.is_empty());
+        let gone = records.record.as_ref().is_none_or(|record| record.set.is_orphaned());
+        let empty = records.is_empty();
         let key = records.record.as_ref().map(|record| record.set.key.clone());
         let mut nodes: BTreeSet<NodeUid> = self.records.nodes.keys().copied().collect();
         nodes.extend(records.chunks.values().flat_map(|chunk| chunk.keys().copied()));
@@ -333,6 +334,7 @@ impl Fleet {
         let Some(records) = self.records.sets.get(&set) else { return };
         let (cell, ripens) = self.cell(records, set, node);
         let key = records.record.as_ref().map(|record| record.set.key.clone());
+        let orphaned = records.record.as_ref().is_some_and(|record| record.set.is_orphaned());
         let tally = self.tallies.entry(set).or_default();
         let shown = |tally: &Tally| (tally.status, tally.counts());
         let before = shown(tally);
@@ -342,7 +344,8 @@ impl Fleet {
         if former.place != cell.place || former.stand != cell.stand {
             self.changed.insert(Changed::Pod(node, key.clone()));
         }
-        if counts_changed {
+        // To people, an orphaned one is gone.
+        if counts_changed && !orphaned {
             let version = self.next_version();
             self.status_versions.insert(set, version);
             self.changed.insert(Changed::Set(key.clone(), set));

@@ -26,6 +26,8 @@ pub struct Verdict {
 /// Why a DaemonSet does not belong on a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WhyNot {
+    /// The DaemonSet was deleted, and its pods were not.
+    Orphaned,
     /// The template names another node.
     OtherNode {
         /// Which.
@@ -84,7 +86,10 @@ const TOLERATED_ON_HOST_NETWORK: (&str, Effect) =
 /// What placement says of `set` on `node`.
 pub fn verdict(set: &DaemonSet, node: &NodeRecord) -> Verdict {
     let placement = &set.placement;
-    if let Err(why) = selected(placement, node) {
+    // What a DaemonSet selects means nothing to a pod that nobody owns; taints do, as in Kubernetes.
+    if !set.is_orphaned()
+        && let Err(why) = selected(placement, node)
+    {
         return Verdict { run: Err(why), keep: false };
     }
     let untolerated = |effect: Effect| {
@@ -95,6 +100,7 @@ pub fn verdict(set: &DaemonSet, node: &NodeRecord) -> Verdict {
         return Verdict { run: Err(why), keep: false };
     }
     match untolerated(Effect::NoSchedule) {
+        _ if set.is_orphaned() => Verdict { run: Err(WhyNot::Orphaned), keep: true },
         Some(why) => Verdict { run: Err(why), keep: true },
         None => Verdict { run: Ok(()), keep: true },
     }
@@ -104,6 +110,7 @@ impl WhyNot {
     /// This as a reason for people and programs.
     pub fn reason(&self) -> Reason {
         let code = match self {
+            Self::Orphaned => "Orphaned",
             Self::OtherNode { .. } => "NodeNameMismatch",
             Self::Label { .. } => "NodeSelectorMismatch",
             Self::Affinity { .. } => "NodeAffinityMismatch",
@@ -117,6 +124,7 @@ impl WhyNot {
 impl fmt::Display for WhyNot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Orphaned => f.write_str("its DaemonSet was deleted without its pods"),
             Self::OtherNode { wanted } => write!(f, "the template names node {wanted}"),
             Self::Label { key, wanted, has: None } => {
                 write!(f, "the node lacks the label {key}={wanted}")

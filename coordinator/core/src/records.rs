@@ -169,8 +169,12 @@ impl Records {
                     touched.gone.push((set.set.key.clone(), former));
                 }
                 let records = self.sets.entry(set.set.uid).or_default();
-                if records.record.replace(Arc::new(set.clone())).is_none() {
-                    touched.come.push((set.set.key.clone(), set.set.uid));
+                let former = records.record.replace(Arc::new(set.clone()));
+                let was_shown = former.is_some_and(|former| !former.set.is_orphaned());
+                match (was_shown, !set.set.is_orphaned()) {
+                    (false, true) => touched.come.push((set.set.key.clone(), set.set.uid)),
+                    (true, false) => touched.gone.push((set.set.key.clone(), set.set.uid)),
+                    _ => {}
                 }
                 touched.sets.insert(set.set.uid);
             }
@@ -213,9 +217,12 @@ impl Records {
             RecordKey::Set(key) => {
                 self.unindex_reader(key);
                 if let Some(uid) = self.keys.remove(key) {
-                    self.sets.entry(uid).or_default().record = None;
+                    let former = self.sets.entry(uid).or_default().record.take();
                     touched.sets.insert(uid);
-                    touched.gone.push((key.clone(), uid));
+                    // One that only its pods were left of is gone already.
+                    if former.is_none_or(|former| !former.set.is_orphaned()) {
+                        touched.gone.push((key.clone(), uid));
+                    }
                 }
             }
             RecordKey::Revision(set, digest) => {

@@ -85,7 +85,8 @@ impl Fleet {
     }
 
     fn rollout_step(&self, uid: SetUid, records: &SetRecords, now: Now) -> Option<Vec<Write>> {
-        let record = records.record.as_ref()?;
+        // Pods without a DaemonSet are led nowhere.
+        let record = records.record.as_ref().filter(|record| !record.set.is_orphaned())?;
         let head = records.head.as_ref()?;
         // A set that no node has anything to do with has no tally, and a rollout that is over.
         let empty = Tally::default();

@@ -35,6 +35,11 @@ impl Fleet {
             }
             match &records.record {
                 None => writes.extend(leftovers(*uid, records)),
+                // The last of its pods is gone.
+                Some(record) if record.set.is_orphaned() && records.chunks.is_empty() => {
+                    writes.push(Write::delete(RecordKey::Set(record.set.key.clone())));
+                    writes.extend(leftovers(*uid, records));
+                }
                 Some(record) => {
                     let limit = record.set.history_limit as usize;
                     writes.extend(surplus_revisions(*uid, records, limit));

@@ -103,6 +103,8 @@ pub struct PodView {
     pub key: PodKey,
     /// Which DaemonSet of that name.
     pub set: SetUid,
+    /// Whether that was deleted without it: then nobody owns it.
+    pub orphaned: bool,
     /// What the node said; `None` while it has said nothing.
     pub status: Option<PodStatus>,
     /// Why it is not running the wanted revision; `None` when it is.

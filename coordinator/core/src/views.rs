@@ -41,7 +41,7 @@ impl Fleet {
     /// One DaemonSet.
     pub fn set(&self, key: &PodKey) -> Option<SetView> {
         let (uid, records) = self.records.set(key)?;
-        let record = records.record.as_ref()?;
+        let record = records.record.as_ref().filter(|record| !record.set.is_orphaned())?;
         let head = records.head.as_ref()?;
         let empty = Tally::default();
         let tally = self.tallies.get(&uid).unwrap_or(&empty);
@@ -223,11 +223,13 @@ impl Fleet {
             }
             false => Some(Reason::new("BeingRemoved", "its DaemonSet is not there any more")),
         };
+        let record = set.and_then(|set| set.record.as_ref());
         PodView {
             name: pod_name(key, pod.uid.uuid().as_bytes()),
             node: Arc::clone(node),
             key: key.clone(),
             set: pod.set,
+            orphaned: record.is_some_and(|record| record.set.is_orphaned()),
             status: Some(pod.clone()),
             reason: reason.or_else(|| pod.reason.clone()),
             revision: pod.revision,
@@ -261,6 +263,7 @@ impl Fleet {
             node: Arc::clone(node),
             key: key.clone(),
             set,
+            orphaned: false,
             status: None,
             reason: self.reason(set, node.uid),
             revision: grant.revision,

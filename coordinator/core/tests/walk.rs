@@ -170,7 +170,10 @@ fn act(world: &mut World, dice: &mut Dice, next: &mut u64) {
         7..=12 => world.work(node),
         13 => put_something(world, dice, set),
         14 if dice.chance(4) => {
-            let _ = world.follow(&Command::DeleteSet { key: key(set), uid: None });
+            let _ = match dice.chance(2) {
+                true => world.follow(&Command::OrphanSet { key: key(set), uid: None }),
+                false => world.follow(&Command::DeleteSet { key: key(set), uid: None }),
+            };
         }
         15 if dice.chance(3) => remove(world, dice, node),
         16 => change_node(world, dice, node),

@@ -90,6 +90,7 @@ fn placement(pod: &core::PodSpec) -> Result<Placement, ModelError> {
         .and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_ref());
     let tolerations = pod.tolerations.iter().flatten().map(toleration);
     Ok(Placement {
+        orphaned: false,
         node_name: pod.node_name.clone().filter(|name| !name.is_empty()),
         node_selector: pod.node_selector.clone().unwrap_or_default(),
         required_affinity: required

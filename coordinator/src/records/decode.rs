@@ -147,6 +147,7 @@ fn set(key: &PodKey, stored: storage::SetRecord) -> Result<SetRecord, DecodeErro
     if set.key != *key {
         return Err(DecodeError::field("object", format!("it is of {}", set.key)));
     }
+    let set = if stored.orphaned { set.orphaned() } else { set };
     Ok(SetRecord {
         set,
         object: stored.object.into(),

@@ -91,6 +91,7 @@ fn set(set: &SetRecord) -> storage::SetRecord {
         resource_version: set.resource_version,
         revision: bytes(set.set.revision),
         drifted: set.drifted.iter().map(object_ref).collect(),
+        orphaned: set.set.is_orphaned(),
     }
 }
 

@@ -66,6 +66,10 @@ fn set_record(revision: Digest) -> SetRecord {
     }
 }
 
+fn orphan(record: SetRecord) -> SetRecord {
+    SetRecord { set: record.set.orphaned(), ..record }
+}
+
 fn chunk(grants: impl IntoIterator<Item = (u128, &'static str, u64)>) -> Record {
     let grants = grants.into_iter().map(|(node, revision, replace)| {
         let rollout = u64::from(replace > 3);
@@ -114,6 +118,7 @@ fn every_kind() -> Vec<Record> {
         node(2, NodeStanding::Leaving { since: AT }),
         node(3, NodeStanding::Removed { confirmed_at: AT }),
         Record::Set(set_record(Digest::of(b"stored"))),
+        Record::Set(orphan(set_record(Digest::of(b"stored")))),
         Record::Revision(RevisionRecord {
             set: SET,
             digest: Digest::of(b"body"),

@@ -69,13 +69,18 @@ impl DaemonSets for Api {
         &self,
         request: Request<v1::DeleteRequest>,
     ) -> Result<Response<v1::DaemonSet>, Status> {
-        let v1::DeleteRequest { namespace, name, uid, dry_run, names } = request.into_inner();
+        let v1::DeleteRequest { namespace, name, uid, dry_run, names, orphan } =
+            request.into_inner();
         let uid = match uid.as_str() {
             "" => None,
             uid => Some(uid.parse().map_err(|error| status::invalid("uid", error))?),
         };
         let command = |name: &str, uid| {
-            Ok::<_, Status>(Command::DeleteSet { key: set_key(&namespace, name)?, uid })
+            let key = set_key(&namespace, name)?;
+            Ok::<_, Status>(match orphan {
+                true => Command::OrphanSet { key, uid },
+                false => Command::DeleteSet { key, uid },
+            })
         };
         let first = command(&name, uid)?;
         let together = match names.as_slice() {

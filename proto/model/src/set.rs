@@ -53,6 +53,24 @@ pub struct Placement {
     pub tolerations: Vec<Toleration>,
     /// Whether the pod shares the host's network: such pods tolerate `network-unavailable`.
     pub host_network: bool,
+    /// Whether the DaemonSet was deleted without its pods (`--cascade=orphan`): where there is one it
+    /// stays, and nowhere else comes any.
+    pub orphaned: bool,
+}
+
+impl DaemonSet {
+    /// What is left of it when it is deleted without its pods. It reads nothing any more: no change
+    /// of what it read may reach them.
+    pub fn orphaned(mut self) -> Self {
+        self.placement.orphaned = true;
+        self.reads.clear();
+        self
+    }
+
+    /// Whether only its pods are left of it.
+    pub const fn is_orphaned(&self) -> bool {
+        self.placement.orphaned
+    }
 }
 
 /// One alternative of a required node affinity; all of it must be met. An empty term is met by no

@@ -25,7 +25,6 @@ pub(super) async fn describe(
 fn text(pod: &Pod, now: i64) -> String {
     let metadata = pod.metadata.clone().unwrap_or_default();
     let status = pod.status.clone().unwrap_or_default();
-    let owner = pod.daemon_set.clone().unwrap_or_default();
     let mut text = String::new();
     let _ = writeln!(text, "Name:\t{}", metadata.name);
     let _ = writeln!(text, "Namespace:\t{}", metadata.namespace);
@@ -45,7 +44,8 @@ fn text(pod: &Pod, now: i64) -> String {
     let _ = writeln!(text, "Restarts:\t{}", restarts(pod, now));
     let _ = writeln!(text, "Revision:\t{}", pod.revision);
     let _ = writeln!(text, "UID:\t{}", metadata.uid);
-    let _ = writeln!(text, "Controlled By:\tDaemonSet/{}", owner.name);
+    let owner = pod.daemon_set.as_ref().map(|key| format!("DaemonSet/{}", key.name));
+    let _ = writeln!(text, "Controlled By:\t{}", owner.unwrap_or_else(|| "<none>".into()));
     if let Some(failure) = &status.last_failure {
         let _ = writeln!(text, "Last Failure:\t{}", failure::in_a_line(failure));
         // Of a container it stands with it.

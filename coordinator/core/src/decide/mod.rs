@@ -4,6 +4,7 @@ mod join;
 mod nodes;
 mod objects;
 mod orders;
+mod orphans;
 mod places;
 mod resume;
 mod sets;
@@ -44,6 +45,7 @@ impl Fleet {
             Command::KeepBlob { digest, blob } => Ok(self.keep_blob(*digest, blob)),
             Command::All(commands) => self.all(commands, now),
             Command::DeleteSet { key, uid } => self.delete_set(key, *uid),
+            Command::OrphanSet { key, uid } => self.orphan_set(key, *uid),
             Command::DeleteNode { name, forget: false } => self.delete_node(name, now),
             Command::DeleteNode { name, forget: true } => self.forget_node(name, now),
             Command::ForgetNode { uid } => self.forget_uid(*uid, now),

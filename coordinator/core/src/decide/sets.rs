@@ -16,14 +16,14 @@ use crate::stage::FAILED;
 use crate::sweep::leftovers;
 
 /// [`Command::PutSet`], taken apart.
-struct Put<'a> {
-    set: &'a DaemonSet,
-    object: &'a Arc<[u8]>,
+pub(super) struct Put<'a> {
+    pub(super) set: &'a DaemonSet,
+    pub(super) object: &'a Arc<[u8]>,
     spec_changed: bool,
     body: &'a Arc<[u8]>,
     normal_form: u32,
     change_cause: &'a str,
-    content: &'a Content,
+    pub(super) content: &'a Content,
 }
 
 impl Fleet {
@@ -60,6 +60,20 @@ impl Fleet {
         let existing = self.records.set(&set.key).and_then(|(uid, records)| {
             records.record.as_ref().map(|record| (uid, records, record))
         });
+        let existing = match existing {
+            Some((uid, records, orphan)) if orphan.set.is_orphaned() => match mode {
+                PutMode::Replace => return Err(Refusal::SetNotFound(set.key.clone())),
+                _ if expected_version.is_some() => {
+                    return Err(conflict(&set.key, "it is not there any more"));
+                }
+                // After a restore nodes may run one that came after these pods had gone.
+                _ if self.uid_in_use(set).is_some_and(|in_use| in_use != uid) => {
+                    return self.create_set(&put, now, coming);
+                }
+                _ => return self.adopt(&put, (uid, records, orphan), now, coming),
+            },
+            existing => existing,
+        };
         match (existing, mode) {
             (Some(_), PutMode::Create) => Err(Refusal::SetExists(set.key.clone())),
             (None, PutMode::Replace) => Err(Refusal::SetNotFound(set.key.clone())),
@@ -81,17 +95,28 @@ impl Fleet {
         key: &PodKey,
         uid: Option<SetUid>,
     ) -> Result<Decision, Refusal> {
-        let not_found = || Refusal::SetNotFound(key.clone());
-        let (present, records) = self.records.set(key).ok_or_else(not_found)?;
-        let record = records.record.as_ref().ok_or_else(not_found)?;
-        if uid.is_some_and(|uid| uid != present) {
-            return Err(conflict(key, "it has another uid than the one to be deleted"));
-        }
+        let (present, records, record) = self.deletable(key, uid)?;
         let mut writes = vec![Write::delete(RecordKey::Set(key.clone()))];
         // What does not fit is swept by steps: without its set it means nothing.
         writes.extend(leftovers(present, records).take(MAX_WRITES - 1));
         let record = Box::new(SetRecord::clone(record));
         Ok(Decision { writes, outcome: Outcome::SetDeleted(record) })
+    }
+
+    /// The set of that name, if it is one that may be deleted.
+    pub(super) fn deletable(
+        &self,
+        key: &PodKey,
+        uid: Option<SetUid>,
+    ) -> Result<(SetUid, &SetRecords, &SetRecord), Refusal> {
+        let not_found = || Refusal::SetNotFound(key.clone());
+        let (present, records) = self.records.set(key).ok_or_else(not_found)?;
+        let record = records.record.as_ref().filter(|record| !record.set.is_orphaned());
+        let record = record.ok_or_else(not_found)?;
+        if uid.is_some_and(|uid| uid != present) {
+            return Err(conflict(key, "it has another uid than the one to be deleted"));
+        }
+        Ok((present, records, record))
     }
 
     /// The first rollout goes everywhere at once: nothing is lost by it, as in Kubernetes; but by steps
@@ -164,7 +189,7 @@ impl Fleet {
         within_limits(writes, Outcome::Set { record, created: false, changed: true })
     }
 
-    fn changed_places(
+    pub(super) fn changed_places(
         &self,
         uid: SetUid,
         records: &SetRecords,
@@ -202,7 +227,12 @@ impl Put<'_> {
 
     /// The record of the revision that is the newest from now on: a former one is used again and
     /// renumbered, as in Kubernetes.
-    fn changed_revision(&self, set: SetUid, records: &SetRecords, now: Now) -> Option<Write> {
+    pub(super) fn changed_revision(
+        &self,
+        set: SetUid,
+        records: &SetRecords,
+        now: Now,
+    ) -> Option<Write> {
         let newest = records.newest_number();
         let next = match records.revisions.get(&self.set.revision) {
             None => self.revision(set, newest + 1, now),
@@ -254,15 +284,15 @@ fn changed_head(uid: SetUid, records: &SetRecords, set: &DaemonSet, term: Term) 
 }
 
 /// Whether its first rollout goes by steps, too.
-fn is_careful(set: &DaemonSet) -> bool {
+pub(super) fn is_careful(set: &DaemonSet) -> bool {
     set.strategy != Strategy::OnDelete && set.rollout != RolloutPolicy::default()
 }
 
 /// The set as messages name it.
-fn named(key: &PodKey) -> String {
+pub(super) fn named(key: &PodKey) -> String {
     format!("daemonsets.apps {:?}", key.name())
 }
 
-fn conflict(key: &PodKey, detail: &str) -> Refusal {
+pub(super) fn conflict(key: &PodKey, detail: &str) -> Refusal {
     Refusal::Conflict { what: named(key), detail: detail.to_owned() }
 }

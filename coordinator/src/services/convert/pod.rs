@@ -44,7 +44,7 @@ pub(in crate::services) fn message(view: &PodView, labels: &PodLabels) -> v1::Po
         }),
         node_name: view.node.name.to_string(),
         node_uid: view.node.uid.to_string(),
-        daemon_set: Some((&view.key).into()),
+        daemon_set: (!view.orphaned).then(|| (&view.key).into()),
         status: status.map(Into::into),
         reason: view.reason.as_ref().map(Into::into),
         revision: view.revision.short(),
