@@ -143,7 +143,7 @@ pub(crate) async fn put_together(
         });
     }
     let sets = objects.iter().rposition(|(kind, ..)| *kind == Resource::DaemonSets);
-    let last = sets.unwrap_or(objects.len().saturating_sub(1));
+    let last = sets.unwrap_or_else(|| objects.len().saturating_sub(1));
     if let Some(told) = written.get_mut(last) {
         told.effect = response.effect;
     }
