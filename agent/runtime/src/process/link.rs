@@ -21,6 +21,7 @@
 //! whether it is there.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -261,7 +262,7 @@ impl Worker {
     }
 
     /// Looks whether anything was heard since the last look, and asks where nobody else has;
-    /// whether the connection took it.
+    /// whether the connection is of any more use.
     async fn check(&mut self) -> bool {
         self.check_at = Instant::now() + CHECK_EVERY;
         let heard = std::mem::replace(&mut self.heard, false);
@@ -282,18 +283,24 @@ impl Worker {
         }
     }
 
-    /// Asks for what is heard by itself; whether the connection took it.
+    /// Asks for what is heard by itself; whether the connection is of any more use.
     async fn ask(&mut self, request: Request) -> bool {
         let (answer, _nobody) = oneshot::channel();
         self.send(Ask { request, answer }).await
     }
 
-    /// Sends a question; whether the connection took it.
+    /// Sends a question; whether the connection is of any more use.
     async fn send(&mut self, ask: Ask) -> bool {
         let line = protocol::line(&ask.request);
         self.pending.push_back(ask);
         let sent = self.stream.write_all(&line);
-        matches!(tokio::time::timeout(ANSWER_WITHIN, sent).await, Ok(Ok(())))
+        match tokio::time::timeout(ANSWER_WITHIN, sent).await {
+            Ok(Ok(())) => true,
+            // The other side has gone: what it said before it went is still to be read, and may be
+            // that it went in order.
+            Ok(Err(error)) => error.kind() == io::ErrorKind::BrokenPipe,
+            Err(_) => false,
+        }
     }
 
     async fn hear(&mut self, message: Message) {
