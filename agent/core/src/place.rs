@@ -133,8 +133,16 @@ impl Place {
 
     /// What the pods that may live here were made from, as far as this agent knows them.
     pub(crate) fn made_from(&self) -> impl Iterator<Item = Digest> {
-        let lives = [Some(&self.life), self.beside.as_ref()].into_iter().flatten();
-        lives.filter_map(|life| Some(life.pod()?.identity.revision))
+        self.lives().filter_map(|life| Some(life.pod()?.identity.revision))
+    }
+
+    /// What is here: of two, the one that is there longer comes first.
+    pub(crate) fn lives(&self) -> impl Iterator<Item = &Life> {
+        std::iter::once(&self.life).chain(&self.beside)
+    }
+
+    fn lives_mut(&mut self) -> impl Iterator<Item = &mut Life> {
+        std::iter::once(&mut self.life).chain(&mut self.beside)
     }
 
     /// Brings the place one step closer to what it is for.
@@ -187,8 +195,7 @@ impl Place {
     /// When the next step is due without anything happening.
     pub(crate) fn due(&self) -> Option<Timestamp> {
         let waits = self.waits.as_ref().and_then(|wait| wait.until);
-        let beside = self.beside.as_ref().and_then(Life::due);
-        self.life.due().into_iter().chain(beside).chain(waits).min()
+        self.lives().filter_map(Life::due).chain(waits).min()
     }
 
     /// The pod `uid` here, in whatever part of its life.
@@ -199,9 +206,7 @@ impl Place {
 
     /// What lives here, and what is remembered of it, counts as the ledger says from now on.
     pub(crate) fn inherit(&mut self, key: &PodKey, ledger: &Ledger) {
-        for life in [Some(&mut self.life), self.beside.as_mut()].into_iter().flatten() {
-            life.pod_mut().into_iter().for_each(|pod| pod.inherit(ledger));
-        }
+        self.lives_mut().filter_map(Life::pod_mut).for_each(|pod| pod.inherit(ledger));
         let identity = &mut self.memory.identity;
         *identity = identity.map(|identity| identity.inherited(key, ledger));
     }
@@ -335,12 +340,20 @@ impl Place {
             self.seen_pod_empty(&old, turn);
         }
         self.life = match std::mem::replace(&mut self.life, Life::Empty) {
-            Life::Stopping(pod, _) => {
-                turn.out.push(Action::Remove(pod.at));
-                Life::Empty
-            }
             Life::Held(held) => {
                 turn.out.extend(held.pods(key).map(Action::Remove));
+                Life::Empty
+            }
+            other => self.gone(other, turn),
+        };
+    }
+
+    /// What becomes of one that nobody holds and that was seen dead; one that is still being made did not
+    /// live yet.
+    pub(crate) fn gone(&mut self, life: Life, turn: &mut Turn<'_>) -> Life {
+        match life {
+            Life::Stopping(pod, _) => {
+                turn.out.push(Action::Remove(pod.at));
                 Life::Empty
             }
             Life::Running(mut pod) => {
@@ -349,14 +362,14 @@ impl Place {
                 turn.out.push(Action::Remove(pod.at));
                 Life::Empty
             }
-            other @ (Life::Empty | Life::Creating(_)) => other,
-        };
+            other @ (Life::Empty | Life::Creating(_) | Life::Held(_)) => other,
+        }
     }
 
     /// `KillFailed`.
     pub(crate) fn kill_failed(&mut self, reason: &Reason) {
         assert!(!mutated!(Panic), "as it was told to");
-        for life in [Some(&mut self.life), self.beside.as_mut()].into_iter().flatten() {
+        for life in self.lives_mut() {
             match life {
                 Life::Stopping(_, stop) => stop.failed(reason.clone()),
                 Life::Held(Held { stop: Some(stop), .. }) => stop.failed(reason.clone()),
@@ -444,12 +457,8 @@ impl Place {
             let former = self.memory.former.take();
             self.memory.former = pod.as_former().or(former);
         }
-        turn.out.push(Action::Terminate(pod.at.clone()));
-        if mutated!(CreateBeforeEmpty) {
-            return Life::Empty;
-        }
-        let stop = Stop::after(pod.grace, cause, turn.now);
-        Life::Stopping(pod, stop)
+        let stopping = terminate(pod, cause, turn);
+        if mutated!(CreateBeforeEmpty) { Life::Empty } else { stopping }
     }
 }
 
@@ -513,6 +522,12 @@ impl Memory {
             self.retry.clone().filter(|wait| wait.until.is_some_and(|until| until > now))
         })
     }
+}
+
+pub(crate) fn terminate(pod: Box<Pod>, cause: Reason, turn: &mut Turn<'_>) -> Life {
+    turn.out.push(Action::Terminate(pod.at.clone()));
+    let stop = Stop::after(pod.grace, cause, turn.now);
+    Life::Stopping(pod, stop)
 }
 
 pub(crate) fn start_due(mut pod: Box<Pod>, turn: &mut Turn<'_>) -> Life {

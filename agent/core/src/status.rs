@@ -23,8 +23,7 @@ pub(crate) fn statuses(
     hold: Option<&Hold>,
     now: Now,
 ) -> Vec<PodStatus> {
-    let lives = [Some(&place.life), place.beside.as_ref()].into_iter().flatten();
-    let there = lives.filter_map(|life| Some(of_pod(life, life.pod()?, now)));
+    let there = place.lives().filter_map(|life| Some(of_pod(life, life.pod()?, now)));
     let mut statuses: Vec<PodStatus> = there.collect();
     if statuses.is_empty() || place.waits_beside() {
         statuses.extend(item.and_then(|item| of_wanted(key, place, item)));
@@ -139,8 +138,7 @@ fn of_container(container: &Container, pod: &Pod, stopping: bool) -> ContainerSt
 
 /// Of two pods, the one that serves is told of first.
 fn reason(place: &Place) -> Option<Reason> {
-    let beside = || place.beside.as_ref().and_then(of_life);
-    of_life(&place.life).or_else(beside).or_else(|| of_wait(place))
+    place.lives().find_map(of_life).or_else(|| of_wait(place))
 }
 
 fn of_wait(place: &Place) -> Option<Reason> {

@@ -20,10 +20,9 @@
 use everynode_model::{Intent, Item, PodKey, PodUid, Reason, Surge};
 
 use crate::event::Action;
-use crate::place::{Life, Place, Turn, Wait, Want, misfit, start_due};
+use crate::place::{Life, Place, Turn, Wait, Want, misfit, start_due, terminate};
 use crate::pod::Pod;
 use crate::spec::PodRef;
-use crate::stop::Stop;
 
 /// Why each of two has to end, if it has.
 #[derive(Default)]
@@ -141,11 +140,8 @@ impl Place {
 
     /// Whether a pod here is ready.
     pub(crate) fn is_ready(&self) -> bool {
-        let lives = [Some(&self.life), self.beside.as_ref()];
-        lives
-            .into_iter()
-            .flatten()
-            .any(|life| matches!(life, Life::Running(pod) if pod.ready_since.is_some()))
+        let ready = |life: &Life| matches!(life, Life::Running(pod) if pod.ready_since.is_some());
+        self.lives().any(ready)
     }
 
     /// `PodEmpty`: one of two is dead. Of a place's only pod, `PlaceEmpty` will say so.
@@ -156,17 +152,11 @@ impl Place {
         }
         let life = std::mem::replace(self.at(new), Life::Empty);
         *self.at(new) = match life {
-            Life::Stopping(..) | Life::Held(_) => {
+            Life::Held(_) => {
                 turn.out.push(Action::Remove(pod.clone()));
                 Life::Empty
             }
-            Life::Running(mut pod) => {
-                let why = Reason::new("PodDied", "nothing of the pod was left alive");
-                self.died(&mut pod, &why, turn);
-                turn.out.push(Action::Remove(pod.at));
-                Life::Empty
-            }
-            other => other,
+            other => self.gone(other, turn),
         };
         self.settle();
     }
@@ -221,11 +211,7 @@ pub(crate) fn successor<'a>(
 
 fn one_of_two(life: Life, ends: Option<Reason>, turn: &mut Turn<'_>) -> Life {
     match (life, ends) {
-        (Life::Running(pod), Some(cause)) => {
-            turn.out.push(Action::Terminate(pod.at.clone()));
-            let stop = Stop::after(pod.grace, cause, turn.now);
-            Life::Stopping(pod, stop)
-        }
+        (Life::Running(pod), Some(cause)) => terminate(pod, cause, turn),
         (Life::Running(pod), None) => start_due(pod, turn),
         (Life::Stopping(pod, mut stop), _) => {
             stop.step_of_two(&pod.at, turn.policy, turn.now, turn.out);
