@@ -193,7 +193,8 @@ fn paths(files: &FileArgs) -> Result<Vec<PathBuf>, Error> {
 
 fn content(path: &Path) -> Result<(String, Vec<u8>), Error> {
     if path == Path::new("-") {
-        let bytes = bounded(io::stdin().lock()).map_err(|source| file("standard input", source))?;
+        let bytes =
+            manifest_of(io::stdin().lock()).map_err(|source| file("standard input", source))?;
         return Ok(("<stdin>".into(), bytes));
     }
     let name = path.display().to_string();
@@ -202,14 +203,18 @@ fn content(path: &Path) -> Result<(String, Vec<u8>), Error> {
             "{name}: addresses are not fetched; use: curl -fsSL {name} | everynode … -f -"
         )));
     }
-    let bytes = fs::File::open(path).and_then(bounded).map_err(|source| file(&name, source))?;
+    let bytes = fs::File::open(path).and_then(manifest_of).map_err(|source| file(&name, source))?;
     Ok((name, bytes))
 }
 
-/// No more than the reader takes, and one byte, so that it sees that there is more.
-fn bounded(from: impl io::Read) -> io::Result<Vec<u8>> {
+fn manifest_of(from: impl io::Read) -> io::Result<Vec<u8>> {
+    bounded(from, MAX_MANIFEST_BYTES)
+}
+
+/// No more than `most` bytes, and one, so that whoever takes them sees that there is more.
+pub(crate) fn bounded(from: impl io::Read, most: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    from.take(MAX_MANIFEST_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    from.take(most as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -76,9 +76,12 @@ pub(crate) fn named(
     let files = FileArgs { filename: filename.to_vec(), recursive };
     let mut found = Vec::new();
     for document in files::named_objects(&files, out)? {
-        let own = text(&document.value, "/metadata/namespace");
-        let namespace = if own.is_empty() { context.namespace()? } else { own.to_owned() };
         let kind = Resource::of(&document.value)?;
+        let namespace = match text(&document.value, "/metadata/namespace") {
+            _ if !kind.names().namespaced => String::new(),
+            "" => context.namespace()?,
+            own => own.to_owned(),
+        };
         found.push(Named { kind, namespace, name: document.name });
     }
     Ok(found)

@@ -2,7 +2,7 @@
 
 use everynode_coordinator_core::Refusal;
 use everynode_manifest::Rejected;
-use everynode_model::{ObjectKey, PodKey};
+use everynode_model::PodKey;
 use everynode_proto::error::{DOMAIN, refusal};
 use everynode_store::StoreError;
 use tonic::{Code, Status};
@@ -46,14 +46,16 @@ pub(crate) fn refused(why: &Refusal) -> Status {
             (AlreadyExists, "NameTaken", format!("nodes {:?} already exists", name.as_str()))
         }
         Refusal::SetExists(key) => {
-            (AlreadyExists, "AlreadyExists", format!("{} already exists", set(key)))
+            (AlreadyExists, "AlreadyExists", format!("{} already exists", key.in_messages()))
         }
-        Refusal::SetNotFound(key) => (NotFound, "NotFound", format!("{} not found", set(key))),
+        Refusal::SetNotFound(key) => {
+            (NotFound, "NotFound", format!("{} not found", key.in_messages()))
+        }
         Refusal::ObjectExists(key) => {
-            (AlreadyExists, "AlreadyExists", format!("{} already exists", object(key)))
+            (AlreadyExists, "AlreadyExists", format!("{} already exists", key.in_messages()))
         }
         Refusal::ObjectNotFound(key) => {
-            (NotFound, "NotFound", format!("{} not found", object(key)))
+            (NotFound, "NotFound", format!("{} not found", key.in_messages()))
         }
         Refusal::NamespaceTerminating { namespace, what } => (
             PermissionDenied,
@@ -89,7 +91,7 @@ pub(crate) fn refused(why: &Refusal) -> Status {
         Refusal::PodNotFound { node, key } => (
             NotFound,
             "NotFound",
-            format!("pods of {} on node {:?} not found", set(key), node.as_str()),
+            format!("pods of {} on node {:?} not found", key.in_messages(), node.as_str()),
         ),
         Refusal::NotOverwritten { key, has } => (
             FailedPrecondition,
@@ -115,7 +117,7 @@ pub(crate) fn refused(why: &Refusal) -> Status {
             format!(
                 "{pods} of {of} running pods of {} would be stopped and not come back: look at what \
                  was changed (a nodeSelector, labels, taints), or allow it with --allow-removal",
-                set(key)
+                key.in_messages()
             ),
         ),
         Refusal::WouldRemoveSets { sets, pods, of } => (
@@ -219,14 +221,6 @@ pub(crate) fn invalid(field: &str, detail: impl std::fmt::Display) -> Status {
 /// What is not there, as kubectl says it.
 pub(crate) fn not_found(resource: &str, name: &str) -> Status {
     refusal(Code::NotFound, "NotFound", format!("{resource} {name:?} not found"))
-}
-
-fn object(key: &ObjectKey) -> String {
-    format!("{} {:?}", key.kind.plural(), key.name)
-}
-
-fn set(key: &PodKey) -> String {
-    format!("daemonsets.apps {:?}", key.name())
 }
 
 fn selector_immutable(key: &PodKey) -> Status {

@@ -12,7 +12,7 @@ mod stored;
 mod template;
 mod tokens;
 
-use everynode_manifest::{Role, find_kind};
+use everynode_manifest::find_kind;
 use everynode_proto::v1::{EventKind, ListRequest, ObjectMeta, WatchRequest};
 use serde_json::Value;
 use tonic::Streaming;
@@ -168,9 +168,6 @@ impl Resource {
             "ConfigMap" => Ok(Self::ConfigMaps),
             "Secret" => Ok(Self::Secrets),
             "Namespace" => Ok(Self::Namespaces),
-            _ if known.role == Role::Ours => {
-                Err(usage(format!("this version of Everynode has no {}", known.plural)))
-            }
             _ => Err(usage(format!(
                 "Everynode has no {}: it has daemonsets, nodes, pods, configmaps, secrets, namespaces, \
                  controllerrevisions, events and tokens",
@@ -181,17 +178,7 @@ impl Resource {
 
     /// How it is called.
     pub(crate) fn names(self) -> Names {
-        match self {
-            Self::DaemonSets => DaemonSets::NAMES,
-            Self::Nodes => Nodes::NAMES,
-            Self::Pods => Pods::NAMES,
-            Self::Events => Events::NAMES,
-            Self::ControllerRevisions => ControllerRevisions::NAMES,
-            Self::ConfigMaps => ConfigMaps::NAMES,
-            Self::Secrets => Secrets::NAMES,
-            Self::Namespaces => Namespaces::NAMES,
-            Self::Tokens => Tokens::NAMES,
-        }
+        of_kind!(self, K => K::NAMES)
     }
 }
 

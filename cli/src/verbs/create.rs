@@ -46,11 +46,7 @@ pub(crate) async fn run_create(
     };
     let (object, bare) = values::object(verb)?;
     let dry_run = bare.dry_run.dry_run;
-    let namespace = match context.namespace() {
-        Err(Error::Config(_)) if dry_run == DryRun::Client => "default".into(),
-        namespace => namespace?,
-    };
-    let object = place(&object, &namespace, context)?;
+    let object = place(&object, &namespace(dry_run, context)?, context)?;
     admit_object(&object).map_err(|rejected| Error::Manifest(rejected.to_string()))?;
     let mut printer = Printer::new(bare.output);
     if dry_run == DryRun::Client {
@@ -60,6 +56,14 @@ pub(crate) async fn run_create(
     let written = put(Way::Create, &client, &object, dry_run == DryRun::Server).await?;
     tell(&written, None, dry_run == DryRun::Server, out);
     print(Way::Create, dry_run, &written, &mut printer, out)
+}
+
+/// The namespace of objects that name none. What is only checked here needs no coordinator.
+fn namespace(dry_run: DryRun, context: &Context) -> Result<String, Error> {
+    match context.namespace() {
+        Err(Error::Config(_)) if dry_run == DryRun::Client => Ok("default".into()),
+        namespace => namespace,
+    }
 }
 
 /// `create` and `replace`.
@@ -100,11 +104,7 @@ async fn send(
     out: &mut Out,
 ) -> Result<(), Error> {
     let manifests = files::manifests(&args.files, way.verb(), out)?;
-    let namespace = match context.namespace() {
-        // What is only checked here needs no coordinator.
-        Err(Error::Config(_)) if args.dry_run.dry_run == DryRun::Client => "default".into(),
-        namespace => namespace?,
-    };
+    let namespace = namespace(args.dry_run.dry_run, context)?;
     let mut objects = Vec::new();
     for manifest in &manifests {
         let mut object = place(&manifest.document.value, &namespace, context)?;

@@ -2,27 +2,22 @@
 
 mod foreground;
 
-use everynode_proto::v1::{DeleteRequest, ListRequest, Pod, WatchRequest};
+use everynode_proto::v1::{DeleteRequest, ListRequest, Object, Pod, WatchRequest};
 
+use super::change::Named;
 use super::{delete_node, effect};
-use crate::args::{Cascade, DeleteArgs, DryRun, FileArgs};
+use crate::args::{Cascade, DeleteArgs, DryRun};
 use crate::connect::Client;
 use crate::context::Context;
 use crate::error::Error;
-use crate::files;
 use crate::kinds::{
-    ConfigMaps, DaemonSets, Kind, Namespaces, Nodes, Pods, Resource, Secrets, name_of, namespace_of,
+    ConfigMaps, DaemonSets, Kind, Namespaces, Nodes, Pods, Resource, Secrets, name_of,
+    namespace_of, of_kind,
 };
 use crate::out::Out;
+use crate::placed;
 use crate::targets::Targets;
 use crate::watch::{Change, Watch};
-
-/// One object to delete.
-struct Target {
-    kind: Resource,
-    namespace: String,
-    name: String,
-}
 
 /// Deletes what is named; what can't be deleted does not hold up the rest.
 pub(crate) async fn run(args: &DeleteArgs, context: &Context, out: &mut Out) -> Result<(), Error> {
@@ -32,7 +27,7 @@ pub(crate) async fn run(args: &DeleteArgs, context: &Context, out: &mut Out) -> 
     let named = if args.filename.is_empty() {
         named(args, context)?
     } else {
-        in_files(args, context, out)?
+        placed::named(&args.filename, args.recursive, context, out)?
     };
     if args.forget && named.iter().any(|target| target.kind != Resource::Nodes) {
         return Err(Error::Usage("--forget is for nodes".into()));
@@ -71,10 +66,10 @@ pub(crate) async fn run(args: &DeleteArgs, context: &Context, out: &mut Out) -> 
 }
 
 /// What the arguments name; a target without a name stands for all of its kind.
-fn named(args: &DeleteArgs, context: &Context) -> Result<Vec<Target>, Error> {
+fn named(args: &DeleteArgs, context: &Context) -> Result<Vec<Named>, Error> {
     let target = |kind: Resource, name: String| {
         let namespace = if kind.names().namespaced { context.namespace()? } else { String::new() };
-        Ok(Target { kind, namespace, name })
+        Ok(Named { kind, namespace, name })
     };
     let narrowed = args.all || args.selector.is_some();
     match Targets::parse(&args.what)? {
@@ -94,23 +89,8 @@ fn named(args: &DeleteArgs, context: &Context) -> Result<Vec<Target>, Error> {
     }
 }
 
-fn in_files(args: &DeleteArgs, context: &Context, out: &mut Out) -> Result<Vec<Target>, Error> {
-    let files = FileArgs { filename: args.filename.clone(), recursive: args.recursive };
-    let mut targets = Vec::new();
-    for document in files::named_objects(&files, out)? {
-        let namespace = match document.value["metadata"]["namespace"].as_str() {
-            Some(namespace) if !namespace.is_empty() => namespace.to_owned(),
-            _ => context.namespace()?,
-        };
-        let kind = Resource::of(&document.value)?;
-        let namespace = if kind.names().namespaced { namespace } else { String::new() };
-        targets.push(Target { kind, namespace, name: document.name });
-    }
-    Ok(targets)
-}
-
 /// Replaces targets without a name by those that there are.
-async fn all(args: &DeleteArgs, client: &Client, named: Vec<Target>) -> Result<Vec<Target>, Error> {
+async fn all(args: &DeleteArgs, client: &Client, named: Vec<Named>) -> Result<Vec<Named>, Error> {
     let mut targets = Vec::new();
     for target in named {
         if !target.name.is_empty() {
@@ -123,15 +103,11 @@ async fn all(args: &DeleteArgs, client: &Client, named: Vec<Target>) -> Result<V
             ..ListRequest::default()
         };
         match target.kind {
-            Resource::DaemonSets => {
-                list::<DaemonSets>(target.kind, client, request, &mut targets).await?
-            }
-            Resource::Pods => list::<Pods>(target.kind, client, request, &mut targets).await?,
-            Resource::ConfigMaps => {
-                list::<ConfigMaps>(target.kind, client, request, &mut targets).await?;
-            }
-            Resource::Secrets => {
-                list::<Secrets>(target.kind, client, request, &mut targets).await?;
+            kind @ (Resource::DaemonSets
+            | Resource::Pods
+            | Resource::ConfigMaps
+            | Resource::Secrets) => {
+                of_kind!(kind, K => list::<K>(kind, client, request, &mut targets).await?);
             }
             other => return Err(not_deletable(other)),
         }
@@ -143,19 +119,19 @@ async fn list<K: Kind>(
     kind: Resource,
     client: &Client,
     request: ListRequest,
-    targets: &mut Vec<Target>,
+    targets: &mut Vec<Named>,
 ) -> Result<(), Error> {
     targets.extend(K::list(client, request).await?.items.iter().map(|object| {
         let metadata = K::metadata(object);
         let (namespace, name) = (namespace_of(metadata).into(), name_of(metadata).into());
-        Target { kind, namespace, name }
+        Named { kind, namespace, name }
     }));
     Ok(())
 }
 
 /// Whether all DaemonSets that a selector has chosen may go: of one by its name nobody asks.
-async fn may_delete_together(targets: &[Target], client: &Client) -> Result<(), Error> {
-    let sets: Vec<&Target> =
+async fn may_delete_together(targets: &[Named], client: &Client) -> Result<(), Error> {
+    let sets: Vec<&Named> =
         targets.iter().filter(|target| target.kind == Resource::DaemonSets).collect();
     let [first, rest @ ..] = sets.as_slice() else { return Ok(()) };
     let request = DeleteRequest {
@@ -171,7 +147,7 @@ async fn may_delete_together(targets: &[Target], client: &Client) -> Result<(), 
 }
 
 async fn delete(
-    target: &Target,
+    target: &Named,
     args: &DeleteArgs,
     context: &Context,
     client: &Client,
@@ -239,14 +215,14 @@ async fn delete(
             out.line(done(singular))
         }
         Resource::Namespaces => {
-            let mut effect = String::new();
-            if sends {
-                let gone = Namespaces::delete(client, request).await?;
-                effect = effect::words(gone.effect.as_ref());
+            let singular = Namespaces::NAMES.singular;
+            if !sends {
+                return out.line(done(singular));
             }
-            out.line(done_with(Namespaces::NAMES.singular, &effect))?;
+            let namespace = Namespaces::delete(client, request).await?;
+            out.line(done_with(singular, &effect::words(namespace.effect.as_ref())))?;
             if args.wait && args.dry_run.dry_run == DryRun::None {
-                return wait_for_namespace(&target.name, args, context, client, out).await;
+                return wait_for_namespace(&namespace, args, context, client, out).await;
             }
             Ok(())
         }
@@ -254,7 +230,7 @@ async fn delete(
     }
 }
 
-/// Waits until this very pod is gone; another may have its name by then.
+/// Waits until this very pod is gone.
 async fn wait_for_pod(
     pod: &Pod,
     args: &DeleteArgs,
@@ -262,7 +238,6 @@ async fn wait_for_pod(
     client: &Client,
     out: &mut Out,
 ) -> Result<(), Error> {
-    let metadata = pod.metadata.clone().unwrap_or_default();
     let node = Nodes::get(client, "", &pod.node_name).await;
     if !matches!(node, Ok(node) if node.connected) {
         out.note(format!(
@@ -271,57 +246,49 @@ async fn wait_for_pod(
         ));
         return Ok(());
     }
-    let request = WatchRequest {
-        namespace: metadata.namespace.clone(),
-        name: metadata.name.clone(),
-        ..WatchRequest::default()
-    };
-    let mut watch = Watch::<Pods>::new(context, client.clone(), request, &[]);
-    let mut seen = false;
-    let gone = async {
-        out.progress(format!("waiting until pod \"{}\" is stopped", metadata.name));
-        loop {
-            match watch.next().await? {
-                Change::Put(other) => {
-                    let same = other.metadata.is_some_and(|other| other.uid == metadata.uid);
-                    if !same {
-                        return Ok(());
-                    }
-                    seen = true;
-                }
-                Change::Gone(_) => return Ok(()),
-                Change::Complete if !seen => return Ok(()),
-                Change::Complete | Change::Lost(_) => {}
-            }
-        }
-    };
-    within(args, gone, || format!("timed out waiting until pod \"{}\" is stopped", metadata.name))
-        .await
+    let what = format!("pod {:?} is stopped", name_of(pod.metadata.as_ref()));
+    let watch = watch::<Pods>(pod, context, client);
+    out.progress(format!("waiting until {what}"));
+    within(args, gone(watch, pod), || format!("timed out waiting until {what}")).await
 }
 
 /// Waits until a namespace is gone with all that was in it.
 async fn wait_for_namespace(
-    name: &str,
+    namespace: &Object,
     args: &DeleteArgs,
     context: &Context,
     client: &Client,
     out: &mut Out,
 ) -> Result<(), Error> {
-    let request = WatchRequest { name: name.to_owned(), ..WatchRequest::default() };
-    let mut watch = Watch::<Namespaces>::new(context, client.clone(), request, &[]);
-    let mut there = false;
-    out.progress(format!("waiting until namespace \"{name}\" is empty"));
-    let gone = async {
-        loop {
-            match watch.next().await? {
-                Change::Put(_) => there = true,
-                Change::Gone(_) => return Ok(()),
-                Change::Complete if !there => return Ok(()),
-                Change::Complete | Change::Lost(_) => {}
-            }
-        }
+    let what = format!("namespace {:?} is empty", name_of(namespace.metadata.as_ref()));
+    let watch = watch::<Namespaces>(namespace, context, client);
+    out.progress(format!("waiting until {what}"));
+    within(args, gone(watch, namespace), || format!("timed out waiting until {what}")).await
+}
+
+/// Looks at whatever has this object's name.
+fn watch<'a, K: Kind>(object: &K::Object, context: &'a Context, client: &Client) -> Watch<'a, K> {
+    let metadata = K::metadata(object);
+    let request = WatchRequest {
+        namespace: namespace_of(metadata).into(),
+        name: name_of(metadata).into(),
+        ..WatchRequest::default()
     };
-    within(args, gone, || format!("timed out waiting until namespace {name:?} is empty")).await
+    Watch::new(context, client.clone(), request, &[])
+}
+
+/// Waits until this very object is gone; another may have its name by then.
+async fn gone<K: Kind>(mut watch: Watch<'_, K>, object: &K::Object) -> Result<(), Error> {
+    let uid = |object: &K::Object| K::metadata(object).map(|metadata| metadata.uid.clone());
+    let mut there = false;
+    loop {
+        match watch.next().await? {
+            Change::Put(other) if uid(&other) == uid(object) => there = true,
+            Change::Put(_) | Change::Gone(_) => return Ok(()),
+            Change::Complete if !there => return Ok(()),
+            Change::Complete | Change::Lost(_) => {}
+        }
+    }
 }
 
 /// Waits no longer than `--timeout`.

@@ -9,9 +9,10 @@ use serde_json::{Map, Value, json};
 
 use crate::args::{BareArgs, CreateVerb, SecretVerb, ValuesArgs};
 use crate::error::Error;
+use crate::files::bounded;
 
 /// The most that a file may have: what an object may have in all.
-const MOST_BYTES: u64 = 1024 * 1024;
+const MOST_BYTES: usize = 1024 * 1024;
 
 /// The object that the arguments describe, and how it is to be created.
 pub(super) fn object(verb: &CreateVerb) -> Result<(Value, &BareArgs), Error> {
@@ -102,11 +103,9 @@ fn file_name(path: &Path) -> String {
 }
 
 fn content(path: &Path) -> Result<Vec<u8>, Error> {
-    use std::io::Read as _;
-    let mut bytes = Vec::new();
-    let opened = fs::File::open(path).map_err(|source| failed(path, source))?;
-    opened.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(|source| failed(path, source))?;
-    if bytes.len() as u64 > MOST_BYTES {
+    let read = fs::File::open(path).and_then(|file| bounded(file, MOST_BYTES));
+    let bytes = read.map_err(|source| failed(path, source))?;
+    if bytes.len() > MOST_BYTES {
         let most = "more than the 1 MiB that an object may have";
         return Err(Error::Usage(format!("{}: {most}", path.display())));
     }

@@ -36,6 +36,8 @@ pub(crate) struct Records {
     pub(crate) sets: BTreeMap<SetUid, SetRecords>,
     pub(crate) keys: BTreeMap<PodKey, SetUid>,
     pub(crate) objects: BTreeMap<ObjectKey, Arc<ObjectRecord>>,
+    /// Namespaces that are being deleted.
+    pub(crate) going: BTreeSet<ObjectKey>,
     /// By object, the DaemonSets whose templates read it.
     pub(crate) readers: BTreeMap<ObjectKey, BTreeSet<SetUid>>,
     pub(crate) blobs: BTreeMap<Digest, Opaque>,
@@ -107,6 +109,7 @@ impl Records {
             sets: BTreeMap::new(),
             keys: BTreeMap::new(),
             objects: BTreeMap::new(),
+            going: BTreeSet::new(),
             readers: BTreeMap::new(),
             blobs: BTreeMap::new(),
             blob_uses: BTreeMap::new(),
@@ -187,6 +190,10 @@ impl Records {
                 }
             }
             Record::Object(object) => {
+                match object.terminating {
+                    Some(_) => _ = self.going.insert(object.key.clone()),
+                    None => _ = self.going.remove(&object.key),
+                }
                 self.objects.insert(object.key.clone(), Arc::new(object.clone()));
                 touched.objects.insert(object.key.clone());
             }
@@ -233,6 +240,7 @@ impl Records {
                 touched.sets.extend(self.leftover(*set));
             }
             RecordKey::Object(key) => {
+                self.going.remove(key);
                 self.objects.remove(key);
                 touched.objects.insert(key.clone());
             }

@@ -34,16 +34,12 @@ impl Fleet {
                 break;
             }
             match &records.record {
-                None => writes.extend(leftovers(*uid, records)),
-                // The last of its pods is gone.
-                Some(record) if record.set.is_orphaned() && records.chunks.is_empty() => {
-                    writes.push(Write::delete(RecordKey::Set(record.set.key.clone())));
-                    writes.extend(leftovers(*uid, records));
-                }
-                Some(record) => {
+                Some(record) if !record.set.is_orphaned() || !records.chunks.is_empty() => {
                     let limit = record.set.history_limit as usize;
                     writes.extend(surplus_revisions(*uid, records, limit));
                 }
+                // It was deleted, and the last of its pods is gone where it was without them.
+                _ => writes.extend(all_of_set(*uid, records)),
             }
         }
         writes.truncate(MAX_WRITES);
@@ -62,12 +58,14 @@ impl Fleet {
     }
 }
 
-/// What is stored of a set besides its record: all of it goes when the set goes.
-pub(crate) fn leftovers(uid: SetUid, records: &SetRecords) -> impl Iterator<Item = Write> {
+/// All that is stored of a set goes, its record first: what is left after that means nothing any more,
+/// and is swept by steps.
+pub(crate) fn all_of_set(uid: SetUid, records: &SetRecords) -> impl Iterator<Item = Write> {
+    let record = records.record.iter().map(|record| RecordKey::Set(record.set.key.clone()));
     let head = records.head.iter().map(move |_| RecordKey::GrantHead(uid));
     let chunks = records.chunks.keys().map(move |number| RecordKey::GrantChunk(uid, *number));
     let revisions = records.revisions.keys().map(move |digest| RecordKey::Revision(uid, *digest));
-    head.chain(chunks).chain(revisions).map(Write::delete)
+    record.chain(head).chain(chunks).chain(revisions).map(Write::delete)
 }
 
 /// Old revisions beyond the limit, oldest first; those in use do not count, as in Kubernetes.

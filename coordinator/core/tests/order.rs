@@ -3,54 +3,22 @@
 //!
 //! `EVERYNODE_SEED=n cargo test -p everynode-coordinator-core --test order` replays one seed.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod world;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use everynode_coordinator_core::{Command, Record, Write};
 use everynode_model::{
     Canary, CanaryWait, DaemonSet, IntOrPercent, NodeUid, RolloutPolicy, Strategy,
 };
+use world::dice::{Dice, each_seed};
 use world::{World, daemon_set, id, key, name, put, revision};
 
 const SEEDS: u64 = 300;
 const NODES: u64 = 9;
 const SETS: [&str; 2] = ["a", "b"];
-
-/// Marsaglia's xorshift64: enough to choose by.
-struct Dice(u64);
-
-impl Dice {
-    fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
-
-    fn chance(&mut self, one_in: u64) -> bool {
-        self.roll(one_in) == 0
-    }
-
-    fn shuffle<T>(&mut self, items: &mut [T]) {
-        for at in (1..items.len()).rev() {
-            let other = usize::try_from(self.roll(at as u64 + 1)).unwrap();
-            items.swap(at, other);
-        }
-    }
-}
 
 /// Something that happens. Two that are about different nodes or sets commute.
 #[derive(Clone, Debug)]
@@ -66,7 +34,7 @@ enum Happening {
 
 #[test]
 fn the_order_in_which_things_came_about_decides_nothing() {
-    each_seed(|seed| {
+    each_seed("order", SEEDS, |seed| {
         let mut dice = Dice::new(seed);
         let world = some_world(&mut dice);
         let mut happenings = happenings(&mut dice);
@@ -81,7 +49,7 @@ fn the_order_in_which_things_came_about_decides_nothing() {
 
 #[test]
 fn a_restart_decides_as_the_coordinator_before_it() {
-    each_seed(|seed| {
+    each_seed("order", SEEDS, |seed| {
         let mut dice = Dice::new(seed);
         let mut one = some_world(&mut dice);
         let happenings = happenings(&mut dice);
@@ -107,7 +75,7 @@ fn a_restart_decides_as_the_coordinator_before_it() {
 /// A rollout's nodes come and go, and none that it has moved is moved back.
 #[test]
 fn the_granted_set_only_grows() {
-    each_seed(|seed| {
+    each_seed("order", SEEDS, |seed| {
         let mut dice = Dice::new(seed);
         let mut world = some_world(&mut dice);
         let moved = |world: &World, set: &str| -> Vec<u64> {
@@ -141,21 +109,6 @@ fn the_granted_set_only_grows() {
             before = now;
         }
     });
-}
-
-fn each_seed(walk: impl Fn(u64)) {
-    // Replaying is the only thing that the environment decides, and only in this test.
-    #[allow(clippy::disallowed_methods, reason = "see above")]
-    let chosen = std::env::var("EVERYNODE_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seeds = chosen.map_or(1..=SEEDS, |seed: u64| seed..=seed);
-    for seed in seeds {
-        if let Err(cause) = catch_unwind(AssertUnwindSafe(|| walk(seed))) {
-            println!(
-                "replay: EVERYNODE_SEED={seed} cargo test -p everynode-coordinator-core --test order"
-            );
-            std::panic::resume_unwind(cause);
-        }
-    }
 }
 
 /// Both sets are somewhere on their way from revision 1 to 2; some nodes are away.

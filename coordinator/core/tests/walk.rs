@@ -4,16 +4,10 @@
 //!
 //! `EVERYNODE_SEED=n cargo test -p everynode-coordinator-core --test walk` replays one seed.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod world;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use everynode_coordinator_core::{
@@ -24,6 +18,7 @@ use everynode_model::{
     PodKey, RolloutPolicy, Strategy, Taint, Toleration, TolerationOperator,
 };
 use world::copy::{Stored, told};
+use world::dice::{Dice, each_seed};
 use world::{LONG, World, daemon_set, id, key, labels, map_key, name, put, put_map, revision};
 
 const SEEDS: u64 = 250;
@@ -31,44 +26,13 @@ const STEPS: u32 = 120;
 const NODES: u64 = 7;
 const SETS: [&str; 3] = ["a", "b", "c"];
 
-/// Marsaglia's xorshift64: enough to choose by.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
-
-    fn chance(&mut self, one_in: u64) -> bool {
-        self.roll(one_in) == 0
-    }
-
-    fn of<T: Copy>(&mut self, items: &[T]) -> T {
-        items[usize::try_from(self.roll(items.len() as u64)).unwrap()]
-    }
-}
-
 #[test]
 fn every_walk_keeps_every_promise_and_converges() {
-    // Replaying is the only thing that the environment decides, and only in this test.
-    #[allow(clippy::disallowed_methods, reason = "see above")]
-    let chosen = std::env::var("EVERYNODE_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seeds = chosen.map_or(1..=SEEDS, |seed: u64| seed..=seed);
-    for seed in seeds {
-        if let Err(cause) = catch_unwind(AssertUnwindSafe(|| walk(seed))) {
-            println!(
-                "replay: EVERYNODE_SEED={seed} cargo test -p everynode-coordinator-core --test walk"
-            );
-            std::panic::resume_unwind(cause);
-        }
-    }
+    each_seed("walk", SEEDS, walk);
 }
 
 fn walk(seed: u64) {
-    let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let mut dice = Dice::new(seed);
     let mut world = World::new();
     let mut next = 1;
     let copied_at = dice.roll(STEPS.into());

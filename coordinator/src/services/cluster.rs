@@ -1,6 +1,6 @@
 //! The service `Cluster`.
 
-use everynode_coordinator_core::{Command, Consequence, Fleet, Why, WhyCount, WhyFilter};
+use everynode_coordinator_core::{Command, Consequence, Fleet, Refusal, Why, WhyCount, WhyFilter};
 use everynode_model::{Failure, NodeName, PodKey};
 use everynode_proto::v1;
 use everynode_proto::v1::cluster_server::Cluster;
@@ -118,7 +118,7 @@ fn why_filter(
     };
     let node = node.map(named).transpose()?;
     if let Some(key) = set.as_ref().filter(|key| fleet.set(key).is_none()) {
-        return Err(status::not_found("daemonsets.apps", key.name()));
+        return Err(status::refused(&Refusal::SetNotFound(key.clone())));
     }
     Ok(WhyFilter { node, namespace, set })
 }

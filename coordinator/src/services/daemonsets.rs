@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use everynode_coordinator_core::{Changed, Command, Fleet, Outcome, PutMode, SetView};
+use everynode_coordinator_core::{Changed, Command, Fleet, Outcome, PutMode, Refusal, SetView};
 use everynode_model::{DaemonSet, Now, PodKey};
 use everynode_proto::v1::daemon_sets_server::DaemonSets;
 use everynode_proto::v1::{self, EventKind};
 use tonic::{Request, Response, Status};
 
 use super::convert::set;
-use super::filter::{Filter, given, set_key};
+use super::filter::{Filter, given, meant, set_key};
 use super::watch::{self, Gone, Watched};
 use super::{Api, list, put, undo, unexpected};
 use crate::status;
@@ -71,10 +71,7 @@ impl DaemonSets for Api {
     ) -> Result<Response<v1::DaemonSet>, Status> {
         let v1::DeleteRequest { namespace, name, uid, dry_run, names, orphan } =
             request.into_inner();
-        let uid = match uid.as_str() {
-            "" => None,
-            uid => Some(uid.parse().map_err(|error| status::invalid("uid", error))?),
-        };
+        let uid = meant("uid", &uid)?;
         let command = |name: &str, uid| {
             let key = set_key(&namespace, name)?;
             Ok::<_, Status>(match orphan {
@@ -142,7 +139,7 @@ impl DaemonSets for Api {
 async fn named(api: &Api, key: PodKey) -> Result<SetView, Status> {
     let asked = key.clone();
     let view = api.read(move |fleet, _| fleet.set(&asked)).await?;
-    view.ok_or_else(|| status::not_found("daemonsets.apps", key.name()))
+    view.ok_or_else(|| status::refused(&Refusal::SetNotFound(key)))
 }
 
 #[derive(Clone)]

@@ -1,5 +1,8 @@
 //! Which objects a caller wants to see: namespace, name and label selector, parsed at the door.
 
+use std::fmt::Display;
+use std::str::FromStr;
+
 use everynode_model::{Labels, PodKey, Selector};
 use everynode_proto::v1;
 use tonic::Status;
@@ -55,6 +58,14 @@ pub(super) fn set_key(namespace: &str, name: &str) -> Result<PodKey, Status> {
 /// A text that may be left out.
 pub(super) fn given(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// The uid of the only one that is meant; `None` for the empty text, which means any.
+pub(super) fn meant<T>(field: &str, uid: &str) -> Result<Option<T>, Status>
+where
+    T: FromStr<Err: Display>,
+{
+    given(uid).map(|uid| uid.parse()).transpose().map_err(|error| status::invalid(field, error))
 }
 
 /// A version as lists and watches give it; `None` for the empty text.

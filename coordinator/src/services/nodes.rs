@@ -14,7 +14,7 @@ use everynode_proto::v1::{self, EventKind};
 use tonic::{Request, Response, Status};
 
 use super::convert::node;
-use super::filter::{Filter, given};
+use super::filter::{Filter, given, meant};
 use super::watch::{self, Gone, Watched};
 use super::{Api, list, unexpected};
 use crate::sessions::Sessions;
@@ -109,10 +109,7 @@ impl Nodes for Api {
         request: Request<v1::DeleteNodeRequest>,
     ) -> Result<Response<v1::DeleteNodeResponse>, Status> {
         let v1::DeleteNodeRequest { name, forget, uid, dry_run } = request.into_inner();
-        let uid: Option<NodeUid> = match uid.as_str() {
-            "" => None,
-            uid => Some(uid.parse().map_err(|error| status::invalid("uid", error))?),
-        };
+        let uid: Option<NodeUid> = meant("uid", &uid)?;
         let asked = name.clone();
         let find = move |fleet: &Fleet, now| (now, doomed(fleet, &asked, uid));
         let (now, view) = self.read(find).await?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use everynode_coordinator_core::{Changed, Command, Fleet, ObjectRecord, Outcome};
+use everynode_coordinator_core::{Changed, Command, Fleet, ObjectRecord, Outcome, Refusal};
 use everynode_model::{Now, ObjectKey, ObjectKind};
 use everynode_proto::error::refusal;
 use everynode_proto::v1::objects_server::Objects;
@@ -10,7 +10,7 @@ use everynode_proto::v1::{self, EventKind};
 use tonic::{Code, Request, Response, Status};
 
 use super::convert::object;
-use super::filter::{DEFAULT_NAMESPACE, Filter};
+use super::filter::{DEFAULT_NAMESPACE, Filter, meant};
 use super::watch::{self, Gone, Watched};
 use super::{Api, list, put, unexpected};
 use crate::auth::is_admin;
@@ -36,7 +36,7 @@ impl Objects for Api {
         let key = key(&kind, &namespace, &name)?;
         let asked = key.clone();
         let record = self.read(move |fleet, _| fleet.object(&asked)).await?;
-        let record = record.ok_or_else(|| status::not_found(key.kind.plural(), &name))?;
+        let record = record.ok_or_else(|| status::refused(&Refusal::ObjectNotFound(key)))?;
         Ok(Response::new(object::message(&record, show_values)))
     }
 
@@ -68,10 +68,7 @@ impl Objects for Api {
         let v1::DeleteObjectRequest { kind, delete, allow_removal } = request.into_inner();
         let v1::DeleteRequest { namespace, name, uid, dry_run, .. } = delete.unwrap_or_default();
         let key = key(&kind, &namespace, &name)?;
-        let uid = match uid.as_str() {
-            "" => None,
-            uid => Some(uid.parse().map_err(|error| status::invalid("delete.uid", error))?),
-        };
+        let uid = meant("delete.uid", &uid)?;
         let command = Command::DeleteObject { key: key.clone(), uid };
         let done = self.careful(command, allow_removal, dry_run).await;
         let (outcome, effect) = done.map_err(|error| status::command(&error))?;

@@ -11,8 +11,7 @@ use everynode_coordinator_core::{
     Command, Content, Fleet, ObjectRecord, Outcome, PutMode, Refusal, RevisionRecord, SetRecord,
 };
 use everynode_manifest::{
-    Admitted, BlobKey, admit, compose, daemon_set_from, named_content, spec_changed, template_of,
-    uses,
+    Admitted, BlobKey, Uses, admit, compose, named_content, spec_changed, template_of, uses,
 };
 use everynode_model::{ObjectKey, PodKey};
 use everynode_proto::error::refusal;
@@ -21,7 +20,7 @@ use serde_json::Value;
 use tonic::{Code, Status};
 
 use super::Api;
-use super::batch::TRIES;
+use super::batch::{TRIES, canonical_all, usable, versions};
 use super::filter::set_key;
 use super::put::{CHANGE_CAUSE, response};
 use crate::driver::CommandError;
@@ -31,7 +30,11 @@ use crate::status;
 struct Way {
     record: Arc<SetRecord>,
     to: Arc<RevisionRecord>,
-    /// What its template reads, as it is now.
+    /// Its template, in its normal form.
+    template: Vec<u8>,
+    /// What that reads.
+    uses: Uses,
+    /// What is there of that now.
     objects: BTreeMap<ObjectKey, ObjectRecord>,
 }
 
@@ -57,7 +60,7 @@ pub(super) async fn undo(
 
 fn find(fleet: &Fleet, key: &PodKey, number: i64) -> Result<Way, Status> {
     let view = fleet.set(key);
-    let record = view.ok_or_else(|| status::not_found("daemonsets.apps", key.name()))?.record;
+    let record = view.ok_or_else(|| status::refused(&Refusal::SetNotFound(key.clone())))?.record;
     let revisions = fleet.revisions(record.set.uid);
     // One that could not start was never rolled out: who means it says its number.
     let ran = |revision: &RevisionRecord| {
@@ -76,18 +79,17 @@ fn find(fleet: &Fleet, key: &PodKey, number: i64) -> Result<Way, Status> {
         };
         refusal(Code::NotFound, "RevisionNotFound", message)
     })?;
-    let template = serde_json::from_slice(&template_of(&to.body)).unwrap_or_default();
-    let read = uses(&template, key.namespace()).into_keys();
-    let objects = read.filter_map(|at| fleet.object(&at).map(|object| (at, object))).collect();
-    Ok(Way { record, to, objects })
+    let template = template_of(&to.body);
+    let uses = uses(&serde_json::from_slice(&template).unwrap_or_default(), key.namespace());
+    let objects = uses.keys().filter_map(|at| Some((at.clone(), fleet.object(at)?))).collect();
+    Ok(Way { record, to, template, uses, objects })
 }
 
 impl Way {
     /// The object with the former template, through the door.
     fn admitted(&self) -> Result<Admitted, Status> {
         let mut object: Value = serde_json::from_slice(&self.record.object).unwrap_or_default();
-        let template = template_of(&self.to.body);
-        object["spec"]["template"] = serde_json::from_slice(&template).unwrap_or_default();
+        object["spec"]["template"] = serde_json::from_slice(&self.template).unwrap_or_default();
         // What the change was for, people read at the object as well.
         let cause = self.to.change_cause.as_str();
         match object["metadata"]["annotations"].as_object_mut() {
@@ -115,11 +117,7 @@ impl Way {
 
     fn command(&self, admitted: &Admitted, key: &BlobKey) -> Result<Command, Status> {
         let (record, to) = (&self.record, &self.to);
-        let set =
-            daemon_set_from(&admitted.object, record.set.uid, 0, to.digest).map_err(|error| {
-                tracing::error!(%error, "a former template was admitted and can't be used");
-                Status::internal("the template was admitted and can't be used; the log says why")
-            })?;
+        let set = usable(admitted, record.set.uid, to.digest)?;
         let stored: Value = serde_json::from_slice(&record.object).unwrap_or_default();
         Ok(Command::PutSet {
             mode: PutMode::Replace,
@@ -137,22 +135,16 @@ impl Way {
 
     /// The revision's own content, and which objects have another one by now.
     fn content(&self, key: &BlobKey) -> Content {
-        let template_body = template_of(&self.to.body);
-        let template: Value = serde_json::from_slice(&template_body).unwrap_or_default();
         let namespace = self.record.set.key.namespace();
-        let uses = uses(&template, namespace);
-        let parsed =
-            |record: &ObjectRecord| serde_json::from_slice(&record.object.0).unwrap_or_default();
-        let now = self.objects.iter().map(|(at, record)| (at.clone(), parsed(record))).collect();
-        let now = named_content(&compose(&template_body, &uses, &now, key).body, namespace);
+        let now = compose(&self.template, &self.uses, &canonical_all(&self.objects), key);
+        let now = named_content(&now.body, namespace);
         let own = named_content(&self.to.body, namespace);
         let drifted: BTreeSet<ObjectKey> =
-            uses.keys().filter(|at| now.get(*at) != own.get(*at)).cloned().collect();
-        let version = |at: &ObjectKey| self.objects.get(at).map(|it| it.resource_version);
+            self.uses.keys().filter(|at| now.get(*at) != own.get(*at)).cloned().collect();
         Content {
             blobs: self.to.blobs.clone(),
             missing: self.to.missing.clone(),
-            seen: uses.keys().map(|at| (at.clone(), version(at))).collect(),
+            seen: versions(&self.uses, &self.objects),
             drifted: Some(drifted),
         }
     }

@@ -178,6 +178,11 @@ impl PodKey {
     pub fn name(&self) -> &str {
         &self.name
     }
+
+    /// The DaemonSet as Kubernetes' messages name it: `daemonsets.apps "agent"`.
+    pub fn in_messages(&self) -> String {
+        format!("daemonsets.apps {:?}", self.name())
+    }
 }
 
 impl fmt::Display for NodeName {

@@ -61,6 +61,11 @@ impl ObjectKey {
     pub fn namespace(name: &str) -> Self {
         Self { kind: ObjectKind::Namespace, namespace: String::new(), name: name.to_owned() }
     }
+
+    /// The object as Kubernetes' messages name it: `configmaps "rules"`.
+    pub fn in_messages(&self) -> String {
+        format!("{} {:?}", self.kind.plural(), self.name)
+    }
 }
 
 impl fmt::Display for ObjectKind {

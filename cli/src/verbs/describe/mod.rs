@@ -16,9 +16,7 @@ use crate::args::DescribeArgs;
 use crate::connect::Client;
 use crate::context::Context;
 use crate::error::Error;
-use crate::kinds::{
-    ConfigMaps, DaemonSets, Kind, Namespaces, Nodes, Pods, Resource, Secrets, name_of, namespace_of,
-};
+use crate::kinds::{Kind, Resource, name_of, namespace_of, of_kind};
 use crate::out::Out;
 use crate::table::{align_tabs, harmless};
 use crate::targets::Targets;
@@ -107,13 +105,10 @@ async fn list(
         ..ListRequest::default()
     };
     match kind {
-        Resource::DaemonSets => of::<DaemonSets>(kind, client, request).await,
-        Resource::Nodes => of::<Nodes>(kind, client, request).await,
-        Resource::Pods => of::<Pods>(kind, client, request).await,
-        Resource::ConfigMaps => of::<ConfigMaps>(kind, client, request).await,
-        Resource::Secrets => of::<Secrets>(kind, client, request).await,
-        Resource::Namespaces => of::<Namespaces>(kind, client, request).await,
-        other => Err(not_described(other)),
+        Resource::Events | Resource::ControllerRevisions | Resource::Tokens => {
+            Err(not_described(kind))
+        }
+        kind => of_kind!(kind, K => of::<K>(kind, client, request).await),
     }
 }
 

@@ -9,13 +9,15 @@
 //!                                              (or built in)        what is in it goes by steps
 //! ```
 
+use std::collections::BTreeMap;
+
 use everynode_model::{BUILT_IN_NAMESPACES, Digest, Now, ObjectKey, ObjectKind, ObjectUid, SetUid};
 
 use super::{Coming, Fleet, unchanged};
 use crate::command::{Command, Content, Decision, Outcome, PutMode, Refusal};
 use crate::config::MAX_WRITES;
 use crate::record::{ObjectRecord, Opaque, Record, RecordKey, Write};
-use crate::sweep::leftovers;
+use crate::sweep::all_of_set;
 
 impl Fleet {
     pub(super) fn put_object(
@@ -31,8 +33,8 @@ impl Fleet {
         };
         self.check_readers(key, readers)?;
         let existing = self.records.objects.get(key);
-        if let Some(record) = existing.filter(|record| record.terminating.is_some()) {
-            return Err(terminating(&record.key.name, key));
+        if existing.is_some_and(|record| record.terminating.is_some()) {
+            return Err(terminating(&key.name, key.in_messages()));
         }
         let former = match (existing, mode) {
             (Some(_), PutMode::Create) => return Err(Refusal::ObjectExists(key.clone())),
@@ -115,10 +117,7 @@ impl Fleet {
     ) -> Result<(), Refusal> {
         let key = ObjectKey::namespace(namespace);
         match self.object(&key) {
-            Some(record) if record.terminating.is_some() => {
-                let namespace = namespace.to_owned();
-                Err(Refusal::NamespaceTerminating { namespace, what: what() })
-            }
+            Some(record) if record.terminating.is_some() => Err(terminating(namespace, what())),
             Some(_) => Ok(()),
             None if coming.namespaces.contains(namespace) => Ok(()),
             None => Err(Refusal::ObjectNotFound(key)),
@@ -142,23 +141,16 @@ impl Fleet {
 
     /// The next writes by which what is in deleted namespaces goes, and then they themselves.
     pub(crate) fn namespace_step(&self) -> Vec<Write> {
-        let going = self.records.objects.values().filter(|record| record.terminating.is_some());
-        going.map(|record| self.emptying(&record.key)).next().unwrap_or_default()
+        self.records.going.first().map(|namespace| self.emptying(namespace)).unwrap_or_default()
     }
 
     fn emptying(&self, key: &ObjectKey) -> Vec<Write> {
-        let mut writes = Vec::new();
-        for (set, uid) in self.records.keys.iter().filter(|(set, _)| set.namespace() == key.name) {
-            writes.push(Write::delete(RecordKey::Set(set.clone())));
-            writes
-                .extend(self.records.sets.get(uid).into_iter().flat_map(|it| leftovers(*uid, it)));
-            if writes.len() >= MAX_WRITES {
-                break;
-            }
-        }
-        let inside = self.records.objects.keys().filter(|it| it.namespace == key.name);
-        writes.extend(inside.map(|it| Write::delete(RecordKey::Object(it.clone()))));
-        writes.truncate(MAX_WRITES);
+        let sets = self.records.keys.iter().filter(|(set, _)| set.namespace() == key.name);
+        let sets = sets.filter_map(|(_, uid)| Some((*uid, self.records.sets.get(uid)?)));
+        let sets = sets.flat_map(|(uid, records)| all_of_set(uid, records));
+        let objects = self.records.objects.keys().filter(|it| it.namespace == key.name);
+        let objects = objects.map(|it| Write::delete(RecordKey::Object(it.clone())));
+        let writes: Vec<_> = sets.chain(objects).take(MAX_WRITES).collect();
         if writes.is_empty() { vec![Write::delete(RecordKey::Object(key.clone()))] } else { writes }
     }
 
@@ -173,7 +165,7 @@ impl Fleet {
         }
         match key.kind {
             ObjectKind::Namespace => Ok(()),
-            _ => self.may_create_in(&key.namespace, || named(key), coming),
+            _ => self.may_create_in(&key.namespace, || key.in_messages(), coming),
         }
     }
 
@@ -181,7 +173,7 @@ impl Fleet {
     fn check_readers(
         &self,
         key: &ObjectKey,
-        readers: &std::collections::BTreeMap<SetUid, u64>,
+        readers: &BTreeMap<SetUid, u64>,
     ) -> Result<(), Refusal> {
         let present = self.readers(key);
         let same = present.len() == readers.len()
@@ -195,15 +187,10 @@ impl Fleet {
     }
 }
 
-/// The object as messages name it: `configmaps "x"`.
-fn named(key: &ObjectKey) -> String {
-    format!("{} {:?}", key.kind.plural(), key.name)
-}
-
-fn terminating(namespace: &str, key: &ObjectKey) -> Refusal {
-    Refusal::NamespaceTerminating { namespace: namespace.to_owned(), what: named(key) }
+fn terminating(namespace: &str, what: String) -> Refusal {
+    Refusal::NamespaceTerminating { namespace: namespace.to_owned(), what }
 }
 
 fn conflict(key: &ObjectKey, detail: &str) -> Refusal {
-    Refusal::Conflict { what: named(key), detail: detail.to_owned() }
+    Refusal::Conflict { what: key.in_messages(), detail: detail.to_owned() }
 }

@@ -16,15 +16,12 @@
 //! One of another selector would have pods of its own beside them in Kubernetes. Here a node has at most
 //! one pod of a name, so it has to wait until they are gone.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use everynode_model::{Now, PodKey, SetUid};
 
-use everynode_model::{DaemonSet, Now, PodKey, SetUid};
-
-use super::sets::{Put, conflict, is_careful, named};
-use super::{Coming, Fleet, within_limits};
+use super::sets::{Put, conflict};
+use super::{Fleet, within_limits};
 use crate::command::{Decision, Outcome, Refusal};
-use crate::record::{GrantHead, Record, SetRecord, Write, next_rollout};
+use crate::record::{Record, SetRecord, Write};
 use crate::records::SetRecords;
 
 impl Fleet {
@@ -52,41 +49,20 @@ impl Fleet {
         put: &Put<'_>,
         (uid, records, orphan): (SetUid, &SetRecords, &SetRecord),
         now: Now,
-        coming: &Coming,
     ) -> Result<Decision, Refusal> {
-        let key = &put.set.key;
-        self.may_create_in(key.namespace(), || named(key), coming)?;
         if put.set.selector != orphan.set.selector {
             let detail = "pods of a DaemonSet of this name run on, which was deleted without them, and \
                           its selector was another one: use that to take them over, or delete them \
                           first";
-            return Err(conflict(key, detail));
+            return Err(conflict(&put.set.key, detail));
         }
-        let record = SetRecord {
-            set: DaemonSet { uid, generation: 1, ..put.set.clone() },
-            object: Arc::clone(put.object),
-            created_at: now.wall,
-            resource_version: self.decided_version(),
-            drifted: put.content.drifted.clone().unwrap_or_default(),
-        };
+        let record = self.new_record(put, uid, now);
         let mut writes = vec![Write::put(Record::Set(record.clone()))];
         writes.extend(put.changed_revision(uid, records, now));
-        writes.push(Write::put(Record::GrantHead(self.head_of(uid, records, &record.set))));
+        let head = self.new_head(records.head.as_ref(), &record.set);
+        writes.push(Write::put(Record::GrantHead(head)));
         writes.extend(self.changed_places(uid, records, orphan, &record.set));
         let record = Box::new(record);
         within_limits(writes, Outcome::Set { record, created: true, changed: true })
-    }
-
-    fn head_of(&self, uid: SetUid, records: &SetRecords, set: &DaemonSet) -> GrantHead {
-        let former = records.head.as_ref();
-        let stable = former.and_then(|head| head.stable);
-        GrantHead {
-            set: uid,
-            stable: stable.or_else(|| (!is_careful(set)).then_some(set.revision)),
-            target: set.revision,
-            rollout: next_rollout(former.map_or(0, |head| head.rollout), self.records.cluster.term),
-            promoted: 0,
-            marks: BTreeMap::new(),
-        }
     }
 }

@@ -10,10 +10,10 @@ use super::{Coming, Fleet, unchanged, within_limits};
 use crate::command::{Command, Content, Decision, Outcome, PutMode, Refusal};
 use crate::config::MAX_WRITES;
 use crate::grants::ChunkEdits;
-use crate::record::{GrantHead, Record, RecordKey, RevisionRecord, SetRecord, Write, next_rollout};
+use crate::record::{GrantHead, Record, RevisionRecord, SetRecord, Write, next_rollout};
 use crate::records::SetRecords;
 use crate::stage::FAILED;
-use crate::sweep::leftovers;
+use crate::sweep::all_of_set;
 
 /// [`Command::PutSet`], taken apart.
 pub(super) struct Put<'a> {
@@ -56,24 +56,8 @@ impl Fleet {
             change_cause,
             content,
         };
-        self.check_content(content, &named(&set.key))?;
-        let existing = self.records.set(&set.key).and_then(|(uid, records)| {
-            records.record.as_ref().map(|record| (uid, records, record))
-        });
-        let existing = match existing {
-            Some((uid, records, orphan)) if orphan.set.is_orphaned() => match mode {
-                PutMode::Replace => return Err(Refusal::SetNotFound(set.key.clone())),
-                _ if expected_version.is_some() => {
-                    return Err(conflict(&set.key, "it is not there any more"));
-                }
-                // After a restore nodes may run one that came after these pods had gone.
-                _ if self.uid_in_use(set).is_some_and(|in_use| in_use != uid) => {
-                    return self.create_set(&put, now, coming);
-                }
-                _ => return self.adopt(&put, (uid, records, orphan), now, coming),
-            },
-            existing => existing,
-        };
+        self.check_content(content, &set.key.in_messages())?;
+        let existing = self.stored_set(&set.key).filter(|(.., record)| !record.set.is_orphaned());
         match (existing, mode) {
             (Some(_), PutMode::Create) => Err(Refusal::SetExists(set.key.clone())),
             (None, PutMode::Replace) => Err(Refusal::SetNotFound(set.key.clone())),
@@ -96,9 +80,7 @@ impl Fleet {
         uid: Option<SetUid>,
     ) -> Result<Decision, Refusal> {
         let (present, records, record) = self.deletable(key, uid)?;
-        let mut writes = vec![Write::delete(RecordKey::Set(key.clone()))];
-        // What does not fit is swept by steps: without its set it means nothing.
-        writes.extend(leftovers(present, records).take(MAX_WRITES - 1));
+        let writes = all_of_set(present, records).take(MAX_WRITES).collect();
         let record = Box::new(SetRecord::clone(record));
         Ok(Decision { writes, outcome: Outcome::SetDeleted(record) })
     }
@@ -109,49 +91,69 @@ impl Fleet {
         key: &PodKey,
         uid: Option<SetUid>,
     ) -> Result<(SetUid, &SetRecords, &SetRecord), Refusal> {
-        let not_found = || Refusal::SetNotFound(key.clone());
-        let (present, records) = self.records.set(key).ok_or_else(not_found)?;
-        let record = records.record.as_ref().filter(|record| !record.set.is_orphaned());
-        let record = record.ok_or_else(not_found)?;
+        let stored = self.stored_set(key).filter(|(.., record)| !record.set.is_orphaned());
+        let (present, records, record) = stored.ok_or_else(|| Refusal::SetNotFound(key.clone()))?;
         if uid.is_some_and(|uid| uid != present) {
             return Err(conflict(key, "it has another uid than the one to be deleted"));
         }
         Ok((present, records, record))
     }
 
+    /// The set of that name, also where only its pods are left of it.
+    fn stored_set(&self, key: &PodKey) -> Option<(SetUid, &SetRecords, &SetRecord)> {
+        let (uid, records) = self.records.set(key)?;
+        Some((uid, records, records.record.as_ref()?))
+    }
+
     /// The first rollout goes everywhere at once: nothing is lost by it, as in Kubernetes; but by steps
     /// where its policy asks for care. A set that nodes run already is the one that they run: see
-    /// [`Fleet::uid_in_use`].
+    /// [`Fleet::uid_in_use`]. Pods of one that was deleted without them are taken over, unless nodes run
+    /// one that came after these pods had gone, as may be after a restore.
     fn create_set(&self, put: &Put<'_>, now: Now, coming: &Coming) -> Result<Decision, Refusal> {
         let key = &put.set.key;
-        self.may_create_in(key.namespace(), || named(key), coming)?;
+        self.may_create_in(key.namespace(), || key.in_messages(), coming)?;
+        let in_use = self.uid_in_use(put.set);
+        if let Some((uid, records, orphan)) = self.stored_set(key)
+            && in_use.is_none_or(|in_use| in_use == uid)
+        {
+            return self.adopt(put, (uid, records, orphan), now);
+        }
         if self.records.keys.len() + coming.sets >= self.config.max_sets {
             return Err(Refusal::TooMany { what: "DaemonSets", limit: self.config.max_sets });
         }
-        let set = self.uid_in_use(put.set).unwrap_or(put.set.uid);
-        let record = SetRecord {
-            set: DaemonSet { uid: set, generation: 1, ..put.set.clone() },
+        let uid = in_use.unwrap_or(put.set.uid);
+        let record = self.new_record(put, uid, now);
+        let writes = vec![
+            Write::put(Record::Set(record.clone())),
+            Write::put(Record::Revision(put.revision(uid, 1, now))),
+            Write::put(Record::GrantHead(self.new_head(None, &record.set))),
+        ];
+        let record = Box::new(record);
+        Ok(Decision { writes, outcome: Outcome::Set { record, created: true, changed: true } })
+    }
+
+    /// The record of a set that is created.
+    pub(super) fn new_record(&self, put: &Put<'_>, uid: SetUid, now: Now) -> SetRecord {
+        SetRecord {
+            set: DaemonSet { uid, generation: 1, ..put.set.clone() },
             object: Arc::clone(put.object),
             created_at: now.wall,
             resource_version: self.decided_version(),
             drifted: put.content.drifted.clone().unwrap_or_default(),
-        };
-        let revision = put.set.revision;
-        let head = GrantHead {
-            set,
-            stable: (!is_careful(put.set)).then_some(revision),
-            target: revision,
-            rollout: next_rollout(0, self.records.cluster.term),
+        }
+    }
+
+    /// The head of a set that is created, where `former` is of the one whose pods it takes over.
+    pub(super) fn new_head(&self, former: Option<&GrantHead>, set: &DaemonSet) -> GrantHead {
+        let stable = former.and_then(|head| head.stable);
+        GrantHead {
+            set: set.uid,
+            stable: stable.or_else(|| (!is_careful(set)).then_some(set.revision)),
+            target: set.revision,
+            rollout: next_rollout(former.map_or(0, |head| head.rollout), self.records.cluster.term),
             promoted: 0,
             marks: BTreeMap::new(),
-        };
-        let writes = vec![
-            Write::put(Record::Set(record.clone())),
-            Write::put(Record::Revision(put.revision(set, 1, now))),
-            Write::put(Record::GrantHead(head)),
-        ];
-        let record = Box::new(record);
-        Ok(Decision { writes, outcome: Outcome::Set { record, created: true, changed: true } })
+        }
     }
 
     fn change_set(
@@ -284,15 +286,10 @@ fn changed_head(uid: SetUid, records: &SetRecords, set: &DaemonSet, term: Term) 
 }
 
 /// Whether its first rollout goes by steps, too.
-pub(super) fn is_careful(set: &DaemonSet) -> bool {
+fn is_careful(set: &DaemonSet) -> bool {
     set.strategy != Strategy::OnDelete && set.rollout != RolloutPolicy::default()
 }
 
-/// The set as messages name it.
-pub(super) fn named(key: &PodKey) -> String {
-    format!("daemonsets.apps {:?}", key.name())
-}
-
 pub(super) fn conflict(key: &PodKey, detail: &str) -> Refusal {
-    Refusal::Conflict { what: named(key), detail: detail.to_owned() }
+    Refusal::Conflict { what: key.in_messages(), detail: detail.to_owned() }
 }

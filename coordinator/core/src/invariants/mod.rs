@@ -35,6 +35,7 @@ pub fn check(fleet: &Fleet) -> Result<(), Violation> {
     no_order_while_held(fleet)?;
     grants_name_kept_revisions(fleet)?;
     revisions_name_kept_content(fleet)?;
+    namespaces_that_go_are_known(fleet)?;
     grants_name_known_nodes(fleet)?;
     names_are_unique(fleet)?;
     every_no_has_a_reason(fleet)?;
@@ -158,6 +159,17 @@ pub fn revisions_name_kept_content(fleet: &Fleet) -> Result<(), Violation> {
     holds(uses == fleet.records.blob_uses, RULE, || "uses are counted wrongly".to_owned())?;
     let known = fleet.records.readers.iter().map(|(key, uids)| (key, uids.clone()));
     holds(readers.into_iter().eq(known), RULE, || "the index of readers is wrong".to_owned())
+}
+
+/// The index of namespaces that are being deleted is what their records say.
+///
+/// # Errors
+/// When it is not.
+pub fn namespaces_that_go_are_known(fleet: &Fleet) -> Result<(), Violation> {
+    let records = &fleet.records;
+    let going = records.objects.values().filter(|record| record.terminating.is_some());
+    let same = going.map(|record| &record.key).eq(&records.going);
+    holds(same, "namespaces_that_go_are_known", || format!("known: {:?}", records.going))
 }
 
 /// Exceptions are of nodes that have a place for the set, or are about to be swept.

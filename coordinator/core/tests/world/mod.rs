@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of it")]
 
 pub mod copy;
+pub mod dice;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

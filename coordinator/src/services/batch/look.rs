@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use everynode_coordinator_core::{Fleet, ObjectRecord, SetRecord};
+use everynode_coordinator_core::{Fleet, ObjectRecord, RevisionRecord, SetRecord};
+use everynode_manifest::{Uses, uses};
 use everynode_model::{ObjectKey, PodKey, SetUid};
 use serde_json::Value;
 
 use super::{Item, What};
+use crate::services::convert::object::canonical;
 
 /// What is asked for.
 pub(super) struct Asked {
@@ -20,8 +22,8 @@ pub(super) struct Asked {
 /// What is stored of a set that is to be changed.
 pub(in crate::services) struct Existing {
     pub(super) record: Arc<SetRecord>,
-    /// The body and the normal form of its present revision, if the revision is kept.
-    pub(super) body: Option<(Arc<[u8]>, u32)>,
+    /// Its present revision, if that is kept.
+    pub(super) revision: Option<Arc<RevisionRecord>>,
 }
 
 /// What was found.
@@ -44,7 +46,7 @@ impl Asked {
                 What::Set { admitted, .. } => {
                     let namespace = admitted.key.namespace();
                     let template = &admitted.object["spec"]["template"];
-                    asked.read.extend(everynode_manifest::uses(template, namespace).into_keys());
+                    asked.read.extend(uses(template, namespace).into_keys());
                     asked.sets.insert(admitted.key.clone());
                 }
                 What::Object { admitted, .. } => {
@@ -84,8 +86,23 @@ impl Existing {
 /// What is stored of the set of that name.
 pub(in crate::services) fn existing(fleet: &Fleet, key: &PodKey) -> Option<Existing> {
     let record = fleet.set(key)?.record;
-    let revisions = fleet.revisions(record.set.uid);
-    let present = revisions.iter().find(|revision| revision.digest == record.set.revision);
-    let body = present.map(|revision| (Arc::clone(&revision.body), revision.normal_form));
-    Some(Existing { record, body })
+    let mut revisions = fleet.revisions(record.set.uid).into_iter();
+    let revision = revisions.find(|revision| revision.digest == record.set.revision);
+    Some(Existing { record, revision })
+}
+
+/// What is there of the objects that are read.
+pub(in crate::services) fn canonical_all(
+    objects: &BTreeMap<ObjectKey, ObjectRecord>,
+) -> BTreeMap<ObjectKey, Value> {
+    objects.iter().map(|(key, record)| (key.clone(), canonical(record))).collect()
+}
+
+/// At which version each object that is read was looked at; none where it is not there.
+pub(in crate::services) fn versions(
+    uses: &Uses,
+    objects: &BTreeMap<ObjectKey, ObjectRecord>,
+) -> BTreeMap<ObjectKey, Option<u64>> {
+    let version = |key: &ObjectKey| objects.get(key).map(|record| record.resource_version);
+    uses.keys().map(|key| (key.clone(), version(key))).collect()
 }

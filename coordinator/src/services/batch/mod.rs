@@ -15,13 +15,13 @@ mod plan;
 use std::collections::BTreeMap;
 
 use everynode_coordinator_core::{Command, Opaque, Outcome, PutMode, Refusal};
-use everynode_manifest::{Admitted, AdmittedObject};
-use everynode_model::{Digest, ObjectKey, ObjectUid, PodKey, SetUid};
+use everynode_manifest::{Admitted, AdmittedObject, daemon_set_from};
+use everynode_model::{DaemonSet, Digest, ObjectKey, ObjectUid, PodKey, SetUid};
 use everynode_proto::v1;
 use serde_json::Value;
 use tonic::Status;
 
-pub(super) use self::look::existing;
+pub(super) use self::look::{canonical_all, existing, versions};
 
 use self::look::look;
 use self::plan::{Plan, plan};
@@ -78,15 +78,15 @@ pub(super) async fn put(api: &Api, items: &[Item], manner: Manner) -> Result<Don
         let seen = seen.await?;
         let plan = plan(items, &seen, &api.parts.blob_key)?;
         let insists = plan.insists;
-        match follow(api, plan, manner).await {
+        match follow(api, plan, items.len(), manner).await {
             Err(error) if tries < TRIES && was_overtaken(items, &error, insists) => tries += 1,
             other => return other.map_err(|error| status::command(&error)),
         }
     }
 }
 
-async fn follow(api: &Api, plan: Plan, manner: Manner) -> Result<Done, CommandError> {
-    let Plan { mut commands, rolled_out, blobs, items, .. } = plan;
+async fn follow(api: &Api, plan: Plan, items: usize, manner: Manner) -> Result<Done, CommandError> {
+    let Plan { mut commands, rolled_out, blobs, .. } = plan;
     if manner.dry_run {
         // Nothing is stored for it, so that nothing can rest on its content.
         for command in &mut commands {
@@ -119,6 +119,18 @@ async fn keep(api: &Api, blobs: BTreeMap<Digest, Vec<u8>>) -> Result<(), Command
         }
     }
     Ok(())
+}
+
+/// What the deciding code needs of an object that was admitted.
+pub(super) fn usable(
+    admitted: &Admitted,
+    uid: SetUid,
+    revision: Digest,
+) -> Result<DaemonSet, Status> {
+    daemon_set_from(&admitted.object, uid, 0, revision).map_err(|error| {
+        tracing::error!(%error, "an admitted object can't be used");
+        Status::internal("the object was admitted and can't be used; the log says why")
+    })
 }
 
 /// Whether somebody else was faster, and the caller has not asked to hear of that.

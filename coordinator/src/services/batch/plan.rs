@@ -8,27 +8,26 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use everynode_coordinator_core::{Command, Content, Opaque, PutMode, Refusal};
+use everynode_coordinator_core::{Command, Content, Opaque, PutMode, Refusal, RevisionRecord};
 use everynode_manifest::{
-    Admitted, AdmittedObject, BlobKey, Composed, NORMAL_FORM, admit_object_update, admit_update,
-    compose, daemon_set_from, normal_form, spec_changed, template_of, uses,
+    Admitted, AdmittedObject, BlobKey, Composed, NORMAL_FORM, Uses, admit_object_update,
+    admit_update, compose, normal_form, spec_changed, template_of, uses,
 };
-use everynode_model::{Digest, ObjectKey, ObjectUid, PodKey, SetUid};
+use everynode_model::{DaemonSet, Digest, ObjectKey, ObjectUid, PodKey, SetUid};
 use serde_json::Value;
 use tonic::Status;
 
-use super::look::{Existing, Look};
-use super::{Item, What};
+use super::look::{Existing, Look, canonical_all, versions};
+use super::{Item, What, usable};
 use crate::services::put::CHANGE_CAUSE;
 use crate::status;
 
 /// What is to be done.
+#[derive(Default)]
 pub(super) struct Plan {
     /// Of the items, in their order, and then of sets that read what they change.
     pub(super) commands: Vec<Command>,
-    /// How many of them are items.
-    pub(super) items: usize,
-    /// Those that are not.
+    /// Those that are not items and get another revision.
     pub(super) rolled_out: Vec<PodKey>,
     /// What must be kept before.
     pub(super) blobs: BTreeMap<Digest, Vec<u8>>,
@@ -38,17 +37,14 @@ pub(super) struct Plan {
 
 /// See the module.
 pub(super) fn plan(items: &[Item], look: &Look, key: &BlobKey) -> Result<Plan, Status> {
-    let before = look.objects.iter().map(|(at, record)| {
-        (at.clone(), serde_json::from_slice(&record.object.0).unwrap_or_default())
-    });
-    let before: BTreeMap<ObjectKey, Value> = before.collect();
+    let before = canonical_all(&look.objects);
     let mut after = before.clone();
     for item in items {
         if let What::Object { admitted, .. } = &item.what {
             after.insert(admitted.key.clone(), admitted.object.clone());
         }
     }
-    let mut planner = Planner { look, key, before, after, plan: Plan::new(items.len()) };
+    let mut planner = Planner { look, key, before, after, plan: Plan::default() };
     for item in items {
         let command = match &item.what {
             What::Set { object, admitted, uid } => planner.set(item, object, admitted, *uid)?,
@@ -64,7 +60,7 @@ pub(super) fn plan(items: &[Item], look: &Look, key: &BlobKey) -> Result<Plan, S
             .any(|item| matches!(&item.what, What::Set { admitted, .. } if admitted.key == *key))
     };
     for (key, existing) in look.sets.iter().filter(|(key, _)| !listed(key)) {
-        if let Some(command) = planner.reader(existing)? {
+        if let Some(command) = planner.reader(existing) {
             // What comes again as it was ends a drift, and is no rollout.
             let kept = existing.record.set.revision;
             if matches!(&command, Command::PutSet { set, .. } if set.revision != kept) {
@@ -107,10 +103,9 @@ impl Planner<'_> {
             // A namespace that is there without having been created gets its record.
             (mode, expected) = (PutMode::Apply, None);
         } else if let Some(former) = former {
-            let name = format!("{} {:?}", admitted.key.kind.plural(), admitted.key.name);
-            check_meant(&item.meant, &former.uid.to_string(), &name)?;
-            let old: Value = serde_json::from_slice(&former.object.0).unwrap_or_default();
-            admit_object_update(&old, sent).map_err(|rejected| status::rejected(&rejected))?;
+            check_meant(&item.meant, &former.uid.to_string(), || admitted.key.in_messages())?;
+            let old = self.before.get(&admitted.key).unwrap_or(&Value::Null);
+            admit_object_update(old, sent).map_err(|rejected| status::rejected(&rejected))?;
             mode = PutMode::Replace;
             expected = Some(self.expected(item, former.resource_version));
         }
@@ -132,31 +127,30 @@ impl Planner<'_> {
         admitted: &Admitted,
         uid: SetUid,
     ) -> Result<Command, Status> {
-        let namespace = admitted.key.namespace();
-        let template = &admitted.object["spec"]["template"];
+        let uses = uses(&admitted.object["spec"]["template"], admitted.key.namespace());
         let existing = self.look.sets.get(&admitted.key);
         let existing = existing.filter(|_| item.mode != PutMode::Create);
         let (mut mode, mut expected) = (created_where_absent(item), item.seen);
-        let mut spec_changes = true;
+        let (mut spec_changes, mut kept) = (true, None);
         if let Some(existing) = existing {
-            let name = format!("daemonsets.apps {:?}", admitted.key.name());
-            check_meant(&item.meant, &existing.record.set.uid.to_string(), &name)?;
+            let present = existing.record.set.uid.to_string();
+            check_meant(&item.meant, &present, || admitted.key.in_messages())?;
             let stored = existing.object();
             admit_update(&stored, sent).map_err(|rejected| status::rejected(&rejected))?;
             spec_changes = spec_changed(&stored, &admitted.object);
             mode = PutMode::Replace;
             expected = Some(self.expected(item, existing.record.resource_version));
+            let same_template = normal_form(&stored["spec"]["template"]) == admitted.body;
+            kept = existing.revision.as_ref().filter(|_| same_template);
         }
-        let same = existing.and_then(|existing| existing.with_same_template(admitted));
-        let revised = match same {
-            Some(kept) => self.kept(kept, template, namespace),
-            None => self.revised(&admitted.body, NORMAL_FORM, template, namespace),
+        let revised = match kept {
+            Some(kept) => self.kept(kept, &uses),
+            None => {
+                let composed = compose(&admitted.body, &uses, &self.after, self.key);
+                self.revised(composed, NORMAL_FORM, &uses)
+            }
         };
-        let set = daemon_set_from(&admitted.object, uid, 0, revised.revision);
-        let set = set.map_err(|error| {
-            tracing::error!(%error, "an admitted object can't be used");
-            Status::internal("the object was admitted and can't be used; the log says why")
-        })?;
+        let set = usable(admitted, uid, revised.revision)?;
         Ok(Command::PutSet {
             mode,
             set: Box::new(set),
@@ -171,18 +165,13 @@ impl Planner<'_> {
     }
 
     /// A set that is not put and reads an object that is: nothing where what it reads stays the same.
-    fn reader(&mut self, existing: &Existing) -> Result<Option<Command>, Status> {
-        let record = &existing.record;
-        let object = existing.object();
-        let template = object.pointer("/spec/template").unwrap_or(&Value::Null);
-        let Some((body, form)) = existing.body.clone() else { return Ok(None) };
-        let kept = Kept { revision: record.set.revision, body, normal_form: form };
-        let revised = self.kept(kept, template, record.set.key.namespace());
-        if revised.content.drifted.is_none() {
-            return Ok(None);
-        }
-        let set = everynode_model::DaemonSet { revision: revised.revision, ..record.set.clone() };
-        Ok(Some(Command::PutSet {
+    fn reader(&mut self, existing: &Existing) -> Option<Command> {
+        let Existing { record, revision } = existing;
+        let uses = uses(&existing.object()["spec"]["template"], record.set.key.namespace());
+        let revised = self.kept(revision.as_ref()?, &uses);
+        revised.content.drifted.as_ref()?;
+        let set = DaemonSet { revision: revised.revision, ..record.set.clone() };
+        Some(Command::PutSet {
             mode: PutMode::Replace,
             set: Box::new(set),
             object: Arc::clone(&record.object),
@@ -192,37 +181,32 @@ impl Planner<'_> {
             change_cause: String::new(),
             expected_version: Some(record.resource_version),
             content: Box::new(revised.content),
-        }))
+        })
     }
 
     /// The stored revision, unless this batch changes what its template reads.
-    fn kept(&mut self, kept: Kept, template: &Value, namespace: &str) -> Revised {
-        let uses = uses(template, namespace);
+    fn kept(&mut self, kept: &RevisionRecord, uses: &Uses) -> Revised {
         let body = template_of(&kept.body);
         let [before, after] =
-            [&self.before, &self.after].map(|objects| compose(&body, &uses, objects, self.key));
+            [&self.before, &self.after].map(|objects| compose(&body, uses, objects, self.key));
         if before.revision != after.revision {
-            return self.revised(&body, kept.normal_form, template, namespace);
+            return self.revised(after, kept.normal_form, uses);
         }
         Revised {
-            revision: kept.revision,
-            body: kept.body,
+            revision: kept.digest,
+            body: Arc::clone(&kept.body),
             normal_form: kept.normal_form,
             content: Content::default(),
         }
     }
 
-    /// A revision of this template with what it reads as it will be.
-    fn revised(&mut self, body: &[u8], form: u32, template: &Value, namespace: &str) -> Revised {
-        let uses = uses(template, namespace);
-        let Composed { body, revision, blobs, missing } =
-            compose(body, &uses, &self.after, self.key);
-        let version =
-            |key: &ObjectKey| self.look.objects.get(key).map(|record| record.resource_version);
+    /// A revision with what its template reads as it will be.
+    fn revised(&mut self, composed: Composed, form: u32, uses: &Uses) -> Revised {
+        let Composed { body, revision, blobs, missing } = composed;
         let content = Content {
             blobs: blobs.keys().copied().collect(),
             missing,
-            seen: uses.keys().map(|key| (key.clone(), version(key))).collect(),
+            seen: versions(uses, &self.look.objects),
             drifted: Some(Default::default()),
         };
         self.plan.blobs.extend(blobs);
@@ -237,39 +221,6 @@ impl Planner<'_> {
     }
 }
 
-/// A stored revision.
-struct Kept {
-    revision: Digest,
-    body: Arc<[u8]>,
-    normal_form: u32,
-}
-
-impl Existing {
-    /// Its revision, where the template means what this one means.
-    fn with_same_template(&self, admitted: &Admitted) -> Option<Kept> {
-        let stored = self.object();
-        let template = stored.pointer("/spec/template").unwrap_or(&Value::Null);
-        let (body, form) = self.body.as_ref()?;
-        (normal_form(template) == admitted.body).then(|| Kept {
-            revision: self.record.set.revision,
-            body: Arc::clone(body),
-            normal_form: *form,
-        })
-    }
-}
-
-impl Plan {
-    fn new(items: usize) -> Self {
-        Self {
-            commands: Vec::new(),
-            items,
-            rolled_out: Vec::new(),
-            blobs: BTreeMap::new(),
-            insists: false,
-        }
-    }
-}
-
 /// Where it is not there, a put must not change one that comes in between.
 fn created_where_absent(item: &Item) -> PutMode {
     match (item.mode, item.seen) {
@@ -279,13 +230,13 @@ fn created_where_absent(item: &Item) -> PutMode {
 }
 
 /// Checks that what is there is not another one of the same name.
-fn check_meant(meant: &str, present: &str, what: &str) -> Result<(), Status> {
+fn check_meant(meant: &str, present: &str, what: impl FnOnce() -> String) -> Result<(), Status> {
     if meant.is_empty() || meant == present {
         return Ok(());
     }
     let detail =
         format!("Precondition failed: UID in precondition: {meant}, UID in object meta: {present}");
-    Err(status::refused(&Refusal::Conflict { what: what.to_owned(), detail }))
+    Err(status::refused(&Refusal::Conflict { what: what(), detail }))
 }
 
 fn change_cause(object: &Value) -> String {

@@ -6,8 +6,11 @@ pub(super) mod object;
 pub(super) mod pod;
 pub(super) mod set;
 
+use std::collections::HashMap;
+
 use everynode_model::WallTime;
 use prost_types::Timestamp;
+use serde_json::{Map, Value};
 
 /// A date.
 pub(super) fn timestamp(at: WallTime) -> Timestamp {
@@ -16,4 +19,11 @@ pub(super) fn timestamp(at: WallTime) -> Timestamp {
         seconds: at.unix_millis.div_euclid(1000),
         nanos: i32::try_from(nanos).unwrap_or_default(),
     }
+}
+
+/// The annotations of a canonical object.
+fn annotations(object: &Map<String, Value>) -> HashMap<String, String> {
+    let annotations = object.get("metadata").and_then(|meta| meta.get("annotations"));
+    let all = annotations.and_then(Value::as_object).into_iter().flatten();
+    all.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }

@@ -5,23 +5,27 @@ use everynode_manifest::redact_secret;
 use everynode_model::ObjectKind;
 use everynode_proto::convert::json::to_struct;
 use everynode_proto::v1;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::timestamp;
+use super::{annotations, timestamp};
+
+/// The canonical object. What is stored was admitted, so it is JSON; were it not, there would be nothing
+/// to show.
+pub(in crate::services) fn canonical(record: &ObjectRecord) -> Value {
+    serde_json::from_slice(&record.object.0).unwrap_or_default()
+}
 
 /// An object; a Secret's values only where they are to be shown.
 pub(in crate::services) fn message(record: &ObjectRecord, show_values: bool) -> v1::Object {
-    // What is stored was admitted, so it is JSON; were it not, there would be nothing to show.
-    let mut object: Value = serde_json::from_slice(&record.object.0).unwrap_or_default();
+    let mut object = canonical(record);
     if record.key.kind == ObjectKind::Secret && !show_values {
         redact_secret(&mut object);
     }
-    let annotations = object.pointer("/metadata/annotations").and_then(Value::as_object);
-    let annotations = annotations.into_iter().flatten();
-    let annotations = annotations
-        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
-        .collect();
-    let mut content = object.as_object().cloned().unwrap_or_default();
+    let mut content = match object {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    };
+    let annotations = annotations(&content);
     ["apiVersion", "kind", "metadata"].iter().for_each(|field| drop(content.remove(*field)));
     let phase = match (record.key.kind, record.terminating) {
         (ObjectKind::Namespace, None) => "Active",

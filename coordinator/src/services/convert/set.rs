@@ -8,7 +8,7 @@ use everynode_proto::v1;
 use serde_json::{Map, Value};
 
 use super::pod::template_labels;
-use super::timestamp;
+use super::{annotations, timestamp};
 
 /// A DaemonSet and how it is doing.
 pub(in crate::services) fn message(view: &SetView) -> v1::DaemonSet {
@@ -70,12 +70,6 @@ pub(in crate::services) fn revision(set: &PodKey, record: &RevisionRecord) -> v1
         daemon_set: set.name().into(),
         content: content.collect(),
     }
-}
-
-fn annotations(object: &Map<String, Value>) -> std::collections::HashMap<String, String> {
-    let annotations = object.get("metadata").and_then(|meta| meta.get("annotations"));
-    let all = annotations.and_then(Value::as_object).into_iter().flatten();
-    all.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }
 
 fn status(view: &SetView) -> v1::DaemonSetStatus {

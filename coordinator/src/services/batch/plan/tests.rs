@@ -47,7 +47,7 @@ fn map_key() -> ObjectKey {
 fn followed(commands: &[Command], mut look: Look) -> Look {
     for command in commands {
         match command {
-            Command::PutSet { set, object, body, normal_form, .. } => {
+            Command::PutSet { set, object, body, normal_form, content, .. } => {
                 let record = SetRecord {
                     set: everynode_model::DaemonSet::clone(set),
                     object: Arc::clone(object),
@@ -56,8 +56,19 @@ fn followed(commands: &[Command], mut look: Look) -> Look {
                     drifted: Default::default(),
                 };
                 look.readers.insert(map_key(), [(set.uid, 7)].into());
-                let body = Some((Arc::clone(body), *normal_form));
-                look.sets.insert(set.key.clone(), Existing { record: Arc::new(record), body });
+                let revision = RevisionRecord {
+                    set: set.uid,
+                    digest: set.revision,
+                    number: 1,
+                    body: Arc::clone(body),
+                    normal_form: *normal_form,
+                    created_at: WallTime::default(),
+                    change_cause: String::new(),
+                    blobs: content.blobs.clone(),
+                    missing: content.missing.clone(),
+                };
+                let (record, revision) = (Arc::new(record), Some(Arc::new(revision)));
+                look.sets.insert(set.key.clone(), Existing { record, revision });
             }
             Command::PutObject { key, uid, labels, object, .. } => {
                 let record = ObjectRecord {
@@ -100,7 +111,7 @@ fn content(plan: &Plan) -> Content {
 fn a_template_and_what_it_reads_in_one_batch_are_one_revision() {
     let items = [map_item(json!({"k": "1"})), set_item("/bin/a")];
     let plan = planned(&items, &Look::default());
-    assert_eq!((plan.commands.len(), plan.items, plan.blobs.len()), (2, 2, 1));
+    assert_eq!((plan.commands.len(), plan.rolled_out.len(), plan.blobs.len()), (2, 0, 1));
     let content = content(&plan);
     assert_eq!(content.seen, [(map_key(), None)].into(), "it was not there when it was looked at");
     assert_eq!(
@@ -130,8 +141,10 @@ fn an_unchanged_template_keeps_its_stored_revision_whatever_its_normal_form_and_
     let mut look = followed(&first.commands, Look::default());
     let earlier = Digest::of(b"earlier form");
     let existing = look.sets.values_mut().next().unwrap();
-    existing.body = Some((b"earlier form".as_slice().into(), 0));
     Arc::get_mut(&mut existing.record).unwrap().set.revision = earlier;
+    let kept = existing.revision.as_mut().and_then(Arc::get_mut).unwrap();
+    (kept.digest, kept.normal_form) = (earlier, 0);
+    kept.body = b"earlier form".as_slice().into();
     let again = planned(&[set_item("/bin/a")], &look);
     assert_eq!((revision(&again), content(&again)), (Some(earlier), Content::default()));
     let Command::PutSet { body, normal_form: 0, spec_changed: false, .. } = &again.commands[0]
