@@ -39,5 +39,7 @@ pub use ledger::{Departure, Ledger, Standing};
 pub use node::Node;
 pub use order::Refusal;
 pub use ports::HostPort;
-pub use spec::{ContainerSpec, PodRef, PodSpec};
+pub use spec::{
+    ContainerSpec, Handler, Hooks, Lifecycle, PodRef, PodSpec, Probe, Probes, Role, Security,
+};
 pub use status::rfc3339;

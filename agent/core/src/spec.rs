@@ -1,9 +1,13 @@
 //! What a runtime needs to know to run a pod: the template, parsed and filled in for this node.
 
+mod lifecycle;
+
 use std::fmt;
 use std::time::Duration;
 
 use everynode_model::{PodKey, PodUid};
+
+pub use lifecycle::{Handler, Hooks, Lifecycle, Probe, Probes, Role};
 
 /// One pod on this machine: its place, and which of the pods that ever held it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,16 +19,16 @@ pub struct PodRef {
 }
 
 /// A pod's containers and how they end.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodSpec {
-    /// At least one; names are unique.
+    /// At least one; names are unique. Init containers and sidecars first, in their order.
     pub containers: Vec<ContainerSpec>,
     /// How long after SIGTERM the pod is killed (`terminationGracePeriodSeconds`).
     pub grace: Duration,
 }
 
 /// One process of the host, as the template wants it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ContainerSpec {
     /// A DNS label.
     pub name: String,
@@ -35,6 +39,15 @@ pub struct ContainerSpec {
     pub env: Vec<(String, String)>,
     /// Where it starts; `/` without one.
     pub working_dir: Option<String>,
+    /// When it runs, and how it is known to be well.
+    pub lifecycle: Lifecycle,
+    /// As whom it runs, and what it may not do.
+    pub security: Security,
+}
+
+/// What confines a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Security {
     /// `runAsUser`; root, or the agent's user, without one.
     pub user: Option<u32>,
     /// `runAsGroup`; with a user but no group, group 0 as in Kubernetes.

@@ -42,9 +42,9 @@ async fn environment_directory_user_and_output_are_as_asked() {
         "pwd; id -u; id -g; id -G; umask; grep NoNewPrivs /proc/self/status; echo to >/dev/stderr",
     );
     who.working_dir = Some("/usr".to_owned());
-    who.user = Some(65534);
-    who.group = Some(65533);
-    who.no_new_privs = true;
+    who.security.user = Some(65534);
+    who.security.group = Some(65533);
+    who.security.no_new_privs = true;
     let pod = machine.create(request("exact", spec_of([env, who]))).await;
     for name in ["env", "who"] {
         if name == "who" && bed::ordinary_user() {

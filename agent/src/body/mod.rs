@@ -12,7 +12,7 @@ mod ports;
 
 use std::time::Duration;
 
-use everynode_agent_core::{ContainerSpec, PodSpec};
+use everynode_agent_core::{ContainerSpec, PodSpec, Security};
 use everynode_model::{NodeName, PodKey, PodUid, Reason};
 use serde_json::Value;
 
@@ -120,9 +120,12 @@ fn container_spec(
         argv: words.map(|word| env::expand(word, &env)).collect(),
         env,
         working_dir: container.working_dir.clone().filter(|directory| !directory.is_empty()),
-        user,
-        group,
-        no_new_privs: security.allow_privilege_escalation == Some(false),
+        security: Security {
+            user,
+            group,
+            no_new_privs: security.allow_privilege_escalation == Some(false),
+        },
+        ..ContainerSpec::default()
     })
 }
 

@@ -42,7 +42,7 @@ fn a_plain_pod_gets_the_defaults() {
     assert_eq!(spec.grace, Duration::from_secs(30));
     let [container] = spec.containers.as_slice() else { panic!("one container") };
     assert_eq!(container.argv, ["/bin/c"]);
-    assert_eq!((container.user, container.group, container.no_new_privs), (None, None, false));
+    assert_eq!(container.security, Security::default());
     let names: Vec<&str> = container.env.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["PATH", "HOSTNAME"]);
     assert_eq!(container.env[1].1, "edge-1.example");
@@ -62,7 +62,7 @@ fn a_container_outdoes_its_pod() {
     )
     .unwrap();
     let container = &spec.containers[0];
-    assert_eq!((container.user, container.group, container.no_new_privs), (Some(7), Some(6), true));
+    assert_eq!(container.security, Security { user: Some(7), group: Some(6), no_new_privs: true });
     assert_eq!(container.working_dir.as_deref(), Some("/srv"));
     assert_eq!(spec.grace, Duration::ZERO);
 }

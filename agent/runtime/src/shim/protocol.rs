@@ -227,9 +227,9 @@ impl SpecContainer {
             argv: container.argv.clone(),
             env: container.env.clone(),
             working_dir: container.working_dir.clone(),
-            user: container.user,
-            group: container.group,
-            no_new_privs: container.no_new_privs,
+            user: container.security.user,
+            group: container.security.group,
+            no_new_privs: container.security.no_new_privs,
         }
     }
 }

@@ -188,11 +188,7 @@ pub(crate) fn shell(name: &str, script: &str) -> ContainerSpec {
     ContainerSpec {
         name: name.to_owned(),
         argv: ["sh", "-c", script].map(str::to_owned).to_vec(),
-        env: Vec::new(),
-        working_dir: None,
-        user: None,
-        group: None,
-        no_new_privs: false,
+        ..ContainerSpec::default()
     }
 }
 
