@@ -31,6 +31,7 @@ use crate::people::{self, PeopleError, run_dir};
 use crate::random::Random;
 use crate::rejoin::{self, RejoinError};
 use crate::run::{Outcome, Parts, RunError, go_down, run};
+use crate::service::{Heart, tell};
 
 /// Requests of people that wait for the loop.
 const REQUESTS: usize = 8;
@@ -236,6 +237,7 @@ async fn start(config: Config, task: Task) -> Result<bool, Failure> {
         random,
         clock: Arc::new(BootClock),
         requests: Some(requests),
+        heart: Heart::of_service(),
     };
     let outcome = match task {
         Task::Serve => run(parts, shutdown).await,
@@ -261,15 +263,8 @@ async fn start(config: Config, task: Task) -> Result<bool, Failure> {
 async fn still_joining() -> Infallible {
     tokio::time::sleep(JOINS_WITHIN).await;
     tell(&[NotifyState::Ready, NotifyState::Status("joining: the coordinator is not in reach")]);
-    std::future::pending().await
-}
-
-/// Says something to the service manager, where there is one. One that does not listen is no reason
-/// not to work.
-fn tell(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!("cannot tell the service manager: {error}");
-    }
+    // It waits for somebody else now, for as long as it takes.
+    Heart::of_service().through(std::future::pending()).await
 }
 
 /// Has the first of the threads that wait for disks, which then stays.

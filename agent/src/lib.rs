@@ -24,6 +24,7 @@ pub mod random;
 mod rejoin;
 pub mod report;
 pub mod run;
+pub mod service;
 mod session;
 
 pub use command::main_with_args;

@@ -18,6 +18,7 @@ mod held;
 pub mod pki;
 pub mod records;
 pub mod serve;
+mod service;
 pub mod services;
 pub mod sessions;
 mod start;

@@ -38,6 +38,7 @@ use crate::driver;
 use crate::entropy::Entropy;
 use crate::held::HeldLayer;
 use crate::pki::{Pki, PkiError};
+use crate::service;
 use crate::services::{Api, MAX_LIST_BYTES, Parts};
 use crate::sessions::{AgentService, Sessions};
 use crate::tls::Tls;
@@ -156,6 +157,7 @@ pub async fn run<L: Listen>(
     let (handle, turns) =
         driver::new(fleet, store, fence, sessions.clone(), Arc::clone(&clock), stopped);
     let dates = Arc::clone(&clock);
+    let beating = handle.clone();
     let warning = HeldLayer::new(handle.clone());
     let parts = Parts {
         handle,
@@ -182,6 +184,7 @@ pub async fn run<L: Listen>(
             Ok(Ok(())) | Err(_) => ServeError::Ended("the driver"),
         }),
         () = renew(&tls, &pki, &hosts, &*dates, made) => Ok(()),
+        () = service::watchdog(|| beating.beats()) => Ok(()),
     };
     health.set_service_status("", ServingStatus::NotServing).await;
     closing.cancel();

@@ -28,6 +28,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Cli, Command, ConfigError, LogFormat, ServeArgs, StoreCommand};
 use crate::entropy::Entropy;
 use crate::serve::{self, ServeError, Settings, World};
+use crate::service::tell;
 use crate::store::witness::{Witness, WitnessError};
 use crate::store::{LookError, MARGIN, Restore, RestoreError, Restored, Unsound, backup, look};
 
@@ -149,14 +150,6 @@ async fn serve(data_dir: &Path, args: &ServeArgs) -> Result<(), StartError> {
     serve::run(world, booted, signals).await?;
     tracing::info!("stopped");
     Ok(())
-}
-
-/// Says something to the service manager, where there is one. One that does not listen is no reason
-/// not to serve.
-fn tell(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!("can't tell the service manager: {error}");
-    }
 }
 
 async fn admin_conf(data_dir: &Path, args: &ServeArgs) -> Result<(), StartError> {

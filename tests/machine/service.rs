@@ -8,8 +8,8 @@ use everynode_tests::{Outcome, ensure};
 use crate::debian::{AGENT, Both, Debian, NAME};
 use crate::play;
 
-/// Restarted, stopped, started and killed, it finds the same pids; killed exporters and supervisors
-/// are replaced; pods inherit nothing of its unit.
+/// Restarted, stopped, started, killed and hanging, it finds the same pids; killed exporters and
+/// supervisors are replaced; pods inherit nothing of its unit.
 pub(crate) fn pods_outlive_the_agent(ground: &Ground) -> Outcome {
     play(ground, |fleet, machine| {
         check_passes(machine)?;
@@ -35,8 +35,10 @@ pub(crate) fn pods_outlive_the_agent(ground: &Ground) -> Outcome {
         machine.soon("systemd starts it again", || machine.agent())?;
         fleet.ready(NAME)?;
         same("killing the agent")?;
-        machine.sh("systemctl daemon-reexec")?;
+        machine.sh("systemctl daemon-reload && systemctl daemon-reexec")?;
         same("systemd's own restart")?;
+        let healthy = watched(machine)?;
+        same("the watchdog")?;
 
         machine.kill(&before.exporter)?;
         let after = replaced(machine, EXPORTER_PROGRAM, &before.exporter)?;
@@ -44,8 +46,26 @@ pub(crate) fn pods_outlive_the_agent(ground: &Ground) -> Outcome {
         machine.kill(&machine.look()?.shim_of(&before.witness)?)?;
         let last = replaced(machine, WITNESS_PROGRAM, &before.witness)?;
         ensure!(last.exporter == after.exporter, "another DaemonSet's pod was disturbed");
+        ensure!(machine.agent()? == healthy, "the watchdog ended an agent that did its work");
         ensure!(machine.sh("systemctl is-system-running")? == "running\n", "a unit has failed");
         Ok(())
+    })
+}
+
+/// With a watchdog that waits for less than the rest of the scenario takes: an agent that hangs is
+/// replaced; its successor.
+fn watched(machine: &Debian) -> Outcome<Process> {
+    let dir = format!("/run/systemd/system/{AGENT}.d");
+    machine.sh(&format!(
+        "mkdir {dir} && printf '[Service]\\nWatchdogSec=20s\\n' >{dir}/short.conf &&
+         systemctl daemon-reload && systemctl restart {AGENT}"
+    ))?;
+    let hanging = machine.agent()?;
+    machine.sh(&format!("kill -STOP {}", hanging.pid))?;
+    machine.soon("the watchdog ends an agent that hangs", || {
+        let agent = machine.agent()?;
+        ensure!(agent != hanging, "it hangs");
+        Ok(agent)
     })
 }
 

@@ -14,6 +14,7 @@ use everynode_agent::join::{self, Wish};
 use everynode_agent::ledger::{LedgerStore as _, MemoryLedger};
 use everynode_agent::local::{Question, Request};
 use everynode_agent::random::Random;
+use everynode_agent::service::Heart;
 use everynode_agent::{Outcome, Parts, run};
 use everynode_agent_core::{Doubling, Policy};
 use everynode_model::{Labels, NodeName, NodeUid};
@@ -257,6 +258,7 @@ impl Seat {
             random,
             clock: Arc::new(clock),
             requests: Some(requests),
+            heart: Heart::none(),
         }
     }
 }

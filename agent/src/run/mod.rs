@@ -39,6 +39,7 @@ use crate::ledger::{LedgerStore, LoadError};
 use crate::local;
 use crate::random::Random;
 use crate::report;
+use crate::service::Heart;
 use crate::session::inbox::Link;
 use crate::session::{self, Line, Shared};
 use act::Doer;
@@ -73,6 +74,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// People at this machine.
     pub requests: Option<mpsc::Receiver<local::Request>>,
+    /// What the service manager's watchdog hears of the loop.
+    pub heart: Heart,
 }
 
 /// How it ended.
@@ -125,25 +128,26 @@ pub async fn go_down(
 
 async fn run_after(
     first: Option<Event>,
-    parts: Parts,
+    mut parts: Parts,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<Outcome, RunError> {
-    let loaded = parts.ledger.load(parts.identity.ever()).await?;
-    let held = parts.ledger.bodies().await;
+    let mut heart = std::mem::replace(&mut parts.heart, Heart::none());
+    let loaded = heart.through(parts.ledger.load(parts.identity.ever())).await?;
+    let held = heart.through(parts.ledger.bodies()).await;
     let mut shutdown = std::pin::pin!(shutdown);
     let found = tokio::select! {
         () = &mut shutdown => return Ok(Outcome::Stopped),
-        found = look(&*parts.runtime) => found,
+        found = heart.through(look(&*parts.runtime)) => found,
     };
     let (ledger, trouble) = ledger_of(loaded, &parts.identity, &found);
     let (mut agent, mut sources) = Agent::begin(parts, ledger, held);
     agent.trouble(trouble);
-    agent.know_bodies().await;
+    heart.through(agent.know_bodies()).await;
     for event in first.into_iter().chain([Event::Looked(found)]) {
         agent.apply(event);
     }
     agent.dial();
-    let outcome = agent.serve(&mut sources, shutdown).await;
+    let outcome = agent.serve(&mut sources, &mut heart, shutdown).await;
     if let Some(line) = agent.line {
         line.abort();
     }
@@ -283,6 +287,7 @@ impl Agent {
     async fn serve(
         &mut self,
         sources: &mut Sources,
+        heart: &mut Heart,
         mut shutdown: impl Future<Output = ()> + Unpin,
     ) -> Outcome {
         loop {
@@ -295,6 +300,7 @@ impl Agent {
                 self.waiters.down().await;
                 return Outcome::Down;
             }
+            heart.beat();
             let sleep = self.until_due();
             tokio::select! {
                 biased;
@@ -308,6 +314,7 @@ impl Agent {
                 () = tokio::time::sleep(sleep.unwrap_or_default()), if sleep.is_some() => {
                     self.apply(Event::Woke);
                 }
+                () = heart.due() => {}
             }
             self.leavers.look(&self.node, &self.link);
             self.waiters.look(&self.node);

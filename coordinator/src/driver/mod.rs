@@ -24,7 +24,7 @@ mod turn;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use everynode_coordinator_core::{Command, Fleet, Observation, Outcome, Refusal};
@@ -96,6 +96,7 @@ pub struct Handle {
     inbox: mpsc::Sender<Input>,
     ring: Arc<Ring>,
     held: Arc<AtomicBool>,
+    beats: Arc<AtomicU64>,
 }
 
 /// Makes the loop and the handle to it. The loop runs while the returned future is polled, until
@@ -113,7 +114,8 @@ pub fn new(
     let held = Arc::new(AtomicBool::new(fleet.hold().is_some()));
     let outlets = Outlets { sessions, ring: Arc::clone(&ring), held: Arc::clone(&held) };
     let driver = Driver::new(fleet, store, fence, outlets, clock);
-    (Handle { inbox, ring, held }, run(driver, inputs, shutdown))
+    let beats = driver.pulse.beats();
+    (Handle { inbox, ring, held, beats }, run(driver, inputs, shutdown))
 }
 
 impl Handle {
@@ -173,6 +175,11 @@ impl Handle {
     /// Whether orders are held, as of the last turn.
     pub fn is_held(&self) -> bool {
         self.held.load(Ordering::Acquire)
+    }
+
+    /// A number that grows while the loop turns, or waits for the store, and stands when it hangs.
+    pub fn beats(&self) -> u64 {
+        self.beats.load(Ordering::Relaxed)
     }
 
     async fn send(&self, input: Input) -> Result<(), CommandError> {

@@ -8,6 +8,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use everynode_model::Timestamp;
@@ -22,13 +23,20 @@ pub(super) struct Pulse {
     beat_at: Timestamp,
     /// The longest gap that was not told yet.
     gap: Option<Duration>,
+    /// How many beats there were, for whoever watches from outside.
+    beats: Arc<AtomicU64>,
 }
 
 impl Pulse {
     /// A pulse whose first beat is now.
     pub(super) fn new(clock: Arc<dyn Clock>, limit: Duration) -> Self {
         let beat_at = clock.now().steady;
-        Self { clock, limit, beat_at, gap: None }
+        Self { clock, limit, beat_at, gap: None, beats: Arc::default() }
+    }
+
+    /// Counts the beats; while the number grows, the loop turns, or waits for the store.
+    pub(super) fn beats(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.beats)
     }
 
     /// One beat.
@@ -39,6 +47,7 @@ impl Pulse {
             self.gap = self.gap.max(Some(gap));
         }
         self.beat_at = now;
+        self.beats.fetch_add(1, Ordering::Relaxed);
     }
 
     /// For how long the process was frozen since this was last asked, if it was.
@@ -82,6 +91,14 @@ mod tests {
         let mut pulse = pulse();
         pulse.through(tokio::time::sleep(LIMIT * 60)).await;
         assert_eq!(pulse.frozen(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_beats_while_the_store_is_waited_for() {
+        let mut pulse = pulse();
+        let beats = pulse.beats();
+        pulse.through(tokio::time::sleep(LIMIT * 5)).await;
+        assert!(beats.load(Ordering::Relaxed) >= 10);
     }
 
     #[tokio::test(start_paused = true)]

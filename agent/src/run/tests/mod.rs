@@ -133,6 +133,7 @@ impl World {
             random: Random::seeded([1, 2]),
             clock: Arc::new(self.clock.clone()),
             requests: Some(requests),
+            heart: Heart::none(),
         };
         (parts, ask)
     }
