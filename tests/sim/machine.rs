@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use everynode_agent_core::{Found, Marks, PodRef, Supervised, SupervisedContainer};
+use everynode_agent_core::{
+    Found, Lifecycle, Marks, PodRef, RestartBackoff, Supervised, SupervisedContainer,
+};
 use everynode_model::{Digest, Exit, PodKey, PodUid, SetUid};
 use everynode_runtime::{CreateRequest, RuntimeEvent};
 use tokio::sync::mpsc;
@@ -248,6 +250,8 @@ impl Pod {
     pub(crate) fn found(&self, now: Duration) -> Found {
         let containers = self.containers.iter().map(|container| SupervisedContainer {
             name: container.name.clone(),
+            lifecycle: Lifecycle::default(),
+            asked: false,
             pid: container.pid,
             last_exit: container.last_exit,
             for_time: now.saturating_sub(container.since),
@@ -257,6 +261,7 @@ impl Pod {
             revision: self.request.revision,
             replace: self.request.replace,
             grace: self.request.spec.grace,
+            restart: RestartBackoff::default(),
             created_at: self.request.created_at,
             terminating: self.terminating,
             restarts: self.request.restarts,

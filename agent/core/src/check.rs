@@ -289,8 +289,9 @@ impl Checker {
             _ => {}
         }
         match event {
-            Event::Created { pod, containers, .. } if self.made(pod) => {
-                self.down.extend(containers.iter().map(|name| (pod.clone(), name.clone())));
+            Event::Created { pod, plan } if self.made(pod) => {
+                let names = plan.containers.iter().map(|one| (pod.clone(), one.name.clone()));
+                self.down.extend(names);
             }
             Event::CreateFailed { pod, in_doubt, .. } if self.made(pod) && !in_doubt => {
                 let alive = self.alive.entry(pod.key.clone()).or_default();

@@ -9,7 +9,7 @@ use everynode_model::{
 
 use crate::hold::HoldChange;
 use crate::ledger::Ledger;
-use crate::spec::PodRef;
+use crate::spec::{Handler, Lifecycle, Plan, PodRef, Probe, RestartBackoff};
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,10 +57,8 @@ pub enum Event {
     Created {
         /// Which pod.
         pod: PodRef,
-        /// Its containers, in order.
-        containers: Vec<String>,
-        /// How long after SIGTERM it is killed.
-        grace: Duration,
+        /// What of its template is decided here.
+        plan: Plan,
     },
     /// The pod could not be created.
     CreateFailed {
@@ -100,6 +98,34 @@ pub enum Event {
         container: String,
         /// How.
         exit: Exit,
+    },
+    /// A try of a probe is over: the answer to [`Action::Probe`]. Where the run that was asked has
+    /// ended it may be left out, and is passed over.
+    Probed {
+        /// Which pod.
+        pod: PodRef,
+        /// Which of its containers.
+        container: String,
+        /// Which of its probes.
+        kind: ProbeKind,
+        /// That of the action.
+        number: u64,
+        /// Else why it failed, in one line. A try that took longer than the probe's timeout has.
+        outcome: Result<(), String>,
+    },
+    /// A hook is over: the answer to [`Action::Hook`]. Where the run that it belongs to has ended it
+    /// may be left out, and is passed over.
+    HookDone {
+        /// Which pod.
+        pod: PodRef,
+        /// Which of its containers.
+        container: String,
+        /// Which of its hooks.
+        hook: HookKind,
+        /// That of the action.
+        number: u64,
+        /// Else why it failed, in one line.
+        outcome: Result<(), String>,
     },
     /// What a container printed last in the run that ended last.
     Printed {
@@ -179,8 +205,61 @@ pub enum Action {
         /// Which container.
         container: String,
     },
-    /// Ask every process of the pod to end (SIGTERM), and its supervisor to end after them.
+    /// End the pod at once: send SIGTERM to the first process of each container that runs, start
+    /// nothing in it any more, and have its supervisor end after its last container. For pods whose
+    /// containers end in no order and without a hook, and for those of which no plan is known.
     Terminate(PodRef),
+    /// End the pod in order: start nothing in it any more, and have its supervisor end after its last
+    /// container (at once, if none runs). Nobody is told to end by it; [`Action::Hook`] and
+    /// [`Action::Stop`] follow for one container after the other. Starts ordered earlier may be
+    /// refused by it, and are answered as ever.
+    Close(PodRef),
+    /// Send SIGTERM to the first process of one container, and remember that
+    /// ([`SupervisedContainer::asked`]). Its end is told by [`Event::Exited`]; one that does not run
+    /// is none of its business.
+    Stop {
+        /// Which pod.
+        pod: PodRef,
+        /// Which container.
+        container: String,
+    },
+    /// Kill everything of one container, and nothing of any other. Its end is told by
+    /// [`Event::Exited`]; repeated until then.
+    KillContainer {
+        /// Which pod.
+        pod: PodRef,
+        /// Which container.
+        container: String,
+    },
+    /// Try a probe of a running container once, and say [`Event::Probed`]. At most one try of each
+    /// probe is under way.
+    Probe {
+        /// Which pod.
+        pod: PodRef,
+        /// Which container.
+        container: String,
+        /// Which of its probes.
+        kind: ProbeKind,
+        /// For the answer; never used twice in a pod by one agent.
+        number: u64,
+        /// What to try, and how long that may take.
+        probe: Box<Probe>,
+    },
+    /// Run a hook of a running container, and say [`Event::HookDone`].
+    Hook {
+        /// Which pod.
+        pod: PodRef,
+        /// Which container.
+        container: String,
+        /// Which of its hooks.
+        hook: HookKind,
+        /// For the answer; never used twice in a pod by one agent.
+        number: u64,
+        /// What to do.
+        handler: Box<Handler>,
+        /// How long it may take; `None`: as long as the run lasts. The run's end ends it in any case.
+        within: Option<Duration>,
+    },
     /// Force the place empty: everything in it that bears the mark of a cluster that the ledger
     /// [knows](Ledger::knows). Repeated until
     /// [`Event::PlaceEmpty`].
@@ -194,6 +273,26 @@ pub enum Action {
     ConfirmDeparture,
     /// The machine has left: wipe the identity and end.
     Wipe,
+}
+
+/// One of a container's probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ProbeKind {
+    /// Has it started?
+    Startup,
+    /// Is it alive?
+    Liveness,
+    /// Does it serve?
+    Readiness,
+}
+
+/// One of a container's hooks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HookKind {
+    /// Right after its start.
+    PostStart,
+    /// Before it is told to end.
+    PreStop,
 }
 
 /// Whose something is, by the marks on it.
@@ -235,9 +334,11 @@ pub struct Supervised {
     pub replace: u64,
     /// How long after SIGTERM it is killed.
     pub grace: Duration,
+    /// What its containers wait between restarts.
+    pub restart: RestartBackoff,
     /// When the pod was created.
     pub created_at: WallTime,
-    /// Whether it was already told to end.
+    /// Whether it was already told to end: nothing is started in it any more.
     pub terminating: bool,
     /// How often its containers were restarted, with those of its predecessors here.
     pub restarts: u64,
@@ -250,6 +351,10 @@ pub struct Supervised {
 pub struct SupervisedContainer {
     /// Its name.
     pub name: String,
+    /// What its template says of its life; the default where its supervisor is too old to know.
+    pub lifecycle: Lifecycle,
+    /// Whether its present run was told to end ([`Action::Stop`]).
+    pub asked: bool,
     /// Its process id, when it runs.
     pub pid: Option<u32>,
     /// How its last run ended, if one did.

@@ -33,13 +33,16 @@ mod stop;
 mod surge;
 
 pub use backoff::{Doubling, Policy};
-pub use event::{Action, Event, Found, Marks, Supervised, SupervisedContainer};
+pub use event::{
+    Action, Event, Found, HookKind, Marks, ProbeKind, Supervised, SupervisedContainer,
+};
 pub use hold::{Hold, HoldChange, Holds, Scope};
 pub use ledger::{Departure, Ledger, Standing};
 pub use node::Node;
 pub use order::Refusal;
 pub use ports::HostPort;
 pub use spec::{
-    ContainerSpec, Handler, Hooks, Lifecycle, PodRef, PodSpec, Probe, Probes, Role, Security,
+    ContainerSpec, Handler, Hooks, Lifecycle, Plan, Planned, PodRef, PodSpec, Probe, Probes,
+    RestartBackoff, Role, Security,
 };
 pub use status::rfc3339;

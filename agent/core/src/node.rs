@@ -8,7 +8,7 @@ use everynode_model::{
 
 use crate::backoff::Policy;
 use crate::book::{Book, Settled};
-use crate::event::{Action, Event, Found};
+use crate::event::{Action, Event, Found, HookKind};
 use crate::found;
 use crate::hold::{HoldChange, Scope, Waiting};
 use crate::ledger::{Departure, Ledger, Standing};
@@ -263,9 +263,7 @@ impl Node {
         let Some(place) = place_of(&event).and_then(|key| self.places.get_mut(key)) else { return };
         let mut turn = turn(&self.policy, &self.book, now, ids, out);
         match event {
-            Event::Created { pod, containers, grace } => {
-                place.created(pod.uid, containers, grace, now);
-            }
+            Event::Created { pod, plan } => place.created(pod.uid, plan, now),
             Event::CreateFailed { pod, reason, retry, in_doubt } => {
                 place.create_failed(pod.uid, reason, (retry, in_doubt), &mut turn);
             }
@@ -520,12 +518,15 @@ pub(crate) fn rank(action: &Action) -> u8 {
     match action {
         Action::Persist(_) => 0,
         Action::Acknowledge { .. } | Action::Answer { .. } => 1,
-        Action::Terminate(_) | Action::Kill(_) | Action::KillPod(_) => 2,
+        Action::Hook { hook: HookKind::PreStop, .. } => 2,
+        Action::Terminate(_) | Action::Close(_) | Action::Stop { .. } => 2,
+        Action::Kill(_) | Action::KillPod(_) | Action::KillContainer { .. } => 2,
         Action::Remove(_) => 3,
         Action::Create { .. } => 4,
         Action::Start { .. } => 5,
-        Action::ConfirmDeparture => 6,
-        Action::Wipe => 7,
+        Action::Hook { hook: HookKind::PostStart, .. } | Action::Probe { .. } => 6,
+        Action::ConfirmDeparture => 7,
+        Action::Wipe => 8,
     }
 }
 
@@ -537,6 +538,8 @@ pub(crate) fn place_of(event: &Event) -> Option<&PodKey> {
         | Event::Started { pod, .. }
         | Event::StartFailed { pod, .. }
         | Event::Exited { pod, .. }
+        | Event::Probed { pod, .. }
+        | Event::HookDone { pod, .. }
         | Event::Printed { pod, .. }
         | Event::SupervisorLost(pod)
         | Event::PodEmpty(pod)

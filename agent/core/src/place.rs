@@ -28,8 +28,6 @@
 //! else, and why one that finds a pod `Running` is true: all of it has died, also where nobody is
 //! left who could tell how.
 
-use std::time::Duration;
-
 use everynode_model::{
     Digest, Exit, Failure, FormerFailure, Intent, Item, Now, PodKey, PodUid, Reason, Surge,
     Timestamp,
@@ -40,7 +38,7 @@ use crate::event::{Action, Found};
 use crate::found;
 use crate::ledger::Ledger;
 use crate::pod::{Identity, Pod, next_try};
-use crate::spec::PodRef;
+use crate::spec::{Plan, PodRef};
 use crate::stop::{Held, Holder, Stop};
 use crate::surge::successor;
 
@@ -217,18 +215,12 @@ impl Place {
     }
 
     /// `Created`.
-    pub(crate) fn created(
-        &mut self,
-        uid: PodUid,
-        containers: Vec<String>,
-        grace: Duration,
-        now: Now,
-    ) {
+    pub(crate) fn created(&mut self, uid: PodUid, plan: Plan, now: Now) {
         let Some(beside) = self.is_beside(uid) else { return };
         let life = self.at(beside);
         *life = match std::mem::replace(life, Life::Empty) {
             Life::Creating(mut pod) => {
-                pod.created(containers, grace, now);
+                pod.created(plan, now);
                 Life::Running(pod)
             }
             other => other,

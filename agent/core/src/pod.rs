@@ -23,7 +23,7 @@ use crate::backoff::{Backoff, Policy};
 use crate::event::{Supervised, SupervisedContainer};
 use crate::ledger::Ledger;
 use crate::place::Memory;
-use crate::spec::PodRef;
+use crate::spec::{Plan, Planned, PodRef};
 use crate::status::rfc3339;
 
 /// What a pod was made from.
@@ -160,10 +160,11 @@ impl Pod {
         self.identity = self.identity.inherited(&self.at.key, ledger);
     }
 
-    pub(crate) fn created(&mut self, names: Vec<String>, grace: Duration, now: Now) {
-        self.grace = grace;
+    pub(crate) fn created(&mut self, plan: Plan, now: Now) {
+        self.grace = plan.grace;
         self.created = Some(now);
-        self.containers = names.into_iter().map(|name| Container::new(name, now)).collect();
+        let container = |planned: Planned| Container::new(planned.name, now);
+        self.containers = plan.containers.into_iter().map(container).collect();
     }
 
     pub(crate) fn started(&mut self, name: &str, pid: u32, now: Now) {

@@ -1,6 +1,7 @@
 //! What a runtime needs to know to run a pod: the template, parsed and filled in for this node.
 
 mod lifecycle;
+mod plan;
 
 use std::fmt;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use everynode_model::{PodKey, PodUid};
 
 pub use lifecycle::{Handler, Hooks, Lifecycle, Probe, Probes, Role};
+pub use plan::{Plan, Planned, RestartBackoff};
 
 /// One pod on this machine: its place, and which of the pods that ever held it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +27,8 @@ pub struct PodSpec {
     pub containers: Vec<ContainerSpec>,
     /// How long after SIGTERM the pod is killed (`terminationGracePeriodSeconds`).
     pub grace: Duration,
+    /// What its containers wait between restarts.
+    pub restart: RestartBackoff,
 }
 
 /// One process of the host, as the template wants it.

@@ -403,5 +403,6 @@ fn spec_of(factory: &dyn Factory, containers: &[(&str, Does)]) -> PodSpec {
     PodSpec {
         containers: containers.iter().map(|(name, does)| factory.container(name, *does)).collect(),
         grace: Duration::from_secs(30),
+        ..PodSpec::default()
     }
 }

@@ -87,7 +87,8 @@ pub fn pod_spec(content: &[u8], around: &Surroundings) -> Result<PodSpec, Reason
         let path = format!("spec.containers[{number}]");
         container_spec(container, &path, &pod, &from)
     });
-    Ok(PodSpec { containers: containers.collect::<Result<_, _>>()?, grace: grace(&spec)? })
+    let (containers, grace) = (containers.collect::<Result<_, _>>()?, grace(&spec)?);
+    Ok(PodSpec { containers, grace, ..PodSpec::default() })
 }
 
 fn grace(spec: &Spec) -> Result<Duration, Reason> {

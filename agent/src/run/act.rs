@@ -3,9 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use everynode_agent_core::{Action, Event, Marks, PodRef};
+use everynode_agent_core::{Action, Event, Marks, Plan, PodRef};
 use everynode_model::{ClusterId, Digest, Now, PodKey, PodUid, Reason, SetUid};
 use everynode_runtime::{CreateError, CreateRequest, Runtime};
 use tokio::sync::mpsc;
@@ -15,9 +14,6 @@ use super::{Agent, Parts};
 use crate::body::{self, Contents, Surroundings};
 use crate::identity::Identity;
 use crate::ledger::LedgerStore;
-
-/// Container names and grace period of a pod that is being created.
-type Shape = (Vec<String>, Duration);
 
 /// Does what concerns the runtime.
 #[derive(Clone)]
@@ -29,7 +25,8 @@ pub(super) struct Doer {
     /// Of which this machine is or was: what is killed bears the mark of one of them.
     clusters: Arc<BTreeSet<ClusterId>>,
     around: Arc<Around>,
-    shapes: Arc<Mutex<BTreeMap<PodRef, Shape>>>,
+    /// Those of pods that are being created.
+    plans: Arc<Mutex<BTreeMap<PodRef, Plan>>>,
     /// Those under way, by place; each ends within seconds.
     kills: Arc<Mutex<BTreeMap<PodKey, Vec<JoinHandle<()>>>>>,
 }
@@ -82,6 +79,14 @@ impl Agent {
                 tracing::info!(%pod, "stopping");
                 self.doer.terminate(pod);
             }
+            // Of a pod that asks for what these are about none is made: `body` refuses it.
+            Action::Close(pod)
+            | Action::Stop { pod, .. }
+            | Action::KillContainer { pod, .. }
+            | Action::Probe { pod, .. }
+            | Action::Hook { pod, .. } => {
+                tracing::error!(%pod, "can't be done");
+            }
             Action::Kill(key) => {
                 tracing::info!(place = %key, "killing");
                 self.doer.kill(key);
@@ -111,7 +116,7 @@ impl Doer {
                 address: parts.machine.address().map(str::to_owned),
                 agent_user: rustix::process::geteuid().as_raw(),
             }),
-            shapes: Arc::default(),
+            plans: Arc::default(),
             kills: Arc::default(),
         }
     }
@@ -124,9 +129,9 @@ impl Doer {
         self.around = Arc::new(Around { node_name, ..Around::clone(&self.around) });
     }
 
-    /// What a pod that was just created is made of; asked for once.
-    pub(super) fn shape(&self, pod: &PodRef) -> Option<Shape> {
-        self.shapes.lock().unwrap_or_else(PoisonError::into_inner).remove(pod)
+    /// What is decided of a pod that was just created; asked for once.
+    pub(super) fn plan(&self, pod: &PodRef) -> Option<Plan> {
+        self.plans.lock().unwrap_or_else(PoisonError::into_inner).remove(pod)
     }
 
     fn create(&self, wanted: Wanted) {
@@ -142,7 +147,7 @@ impl Doer {
             let pod = wanted.pod.clone();
             if let Err((reason, retry, in_doubt)) = this.try_create(wanted).await {
                 tracing::warn!(%pod, %reason, "not created");
-                this.shape(&pod);
+                this.plan(&pod);
                 this.say(Event::CreateFailed { pod, reason, retry, in_doubt }).await;
             }
         });
@@ -179,10 +184,9 @@ impl Doer {
             (reason, retry, false)
         };
         let spec = body::pod_spec(&content, &around).map_err(refused)?;
-        let names = spec.container_names().map(str::to_owned).collect();
-        let shape = (names, spec.grace);
         // Before the call: the runtime may tell of the pod before the call returns.
-        self.shapes.lock().unwrap_or_else(PoisonError::into_inner).insert(pod.clone(), shape);
+        let plan = spec.plan();
+        self.plans.lock().unwrap_or_else(PoisonError::into_inner).insert(pod.clone(), plan);
         let (marks, created_at) = (self.marks, now.wall);
         let request = CreateRequest {
             pod,

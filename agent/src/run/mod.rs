@@ -345,8 +345,8 @@ impl Agent {
 
     fn saw(&mut self, event: RuntimeEvent) {
         let event = match event {
-            RuntimeEvent::Created(pod) => match self.doer.shape(&pod) {
-                Some((containers, grace)) => Event::Created { pod, containers, grace },
+            RuntimeEvent::Created(pod) => match self.doer.plan(&pod) {
+                Some(plan) => Event::Created { pod, plan },
                 // Not asked for by this agent: nothing that it could know how to handle.
                 None => return tracing::warn!(%pod, "a pod was created that nobody asked for"),
             },

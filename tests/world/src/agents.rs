@@ -330,6 +330,11 @@ impl World {
             Action::Create { ref pod, .. }
             | Action::Start { ref pod, .. }
             | Action::Terminate(ref pod)
+            | Action::Close(ref pod)
+            | Action::Stop { ref pod, .. }
+            | Action::KillContainer { ref pod, .. }
+            | Action::Probe { ref pod, .. }
+            | Action::Hook { ref pod, .. }
             | Action::KillPod(ref pod)
             | Action::Remove(ref pod) => {
                 let key = pod.key.clone();

@@ -6,7 +6,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use everynode_agent_core::{Action, Event, Found, Marks, PodRef, Supervised, SupervisedContainer};
+use everynode_agent_core::{
+    Action, Event, Found, Lifecycle, Marks, Plan, PodRef, RestartBackoff, Supervised,
+    SupervisedContainer,
+};
 use everynode_model::{
     ClusterId, Digest, Exit, Now, PodKey, PodUid, Reason, SetUid, Timestamp, WallTime,
 };
@@ -301,8 +304,8 @@ impl Machine {
             let reason = Reason::new("CreateFailed", "pretended");
             Event::CreateFailed { pod, reason, retry: !unfit, in_doubt }
         } else {
-            let containers = names.into_iter().map(str::to_owned).collect();
-            Event::Created { pod, containers, grace: GRACE }
+            let names = names.into_iter().map(str::to_owned);
+            Event::Created { pod, plan: Plan::of_mains(names, GRACE) }
         };
         self.say(&key, word);
     }
@@ -427,6 +430,8 @@ fn found(key: &PodKey, body: &Body, now: Now) -> Found {
 fn supervised(body: &Body, now: Now) -> Supervised {
     let container = |(name, one): (&&'static str, &Proc)| SupervisedContainer {
         name: (*name).to_owned(),
+        lifecycle: Lifecycle::default(),
+        asked: false,
         pid: one.alive.then_some(7),
         last_exit: one.last_exit,
         for_time: now.steady.since(one.since),
@@ -436,6 +441,7 @@ fn supervised(body: &Body, now: Now) -> Supervised {
         revision: body.revision,
         replace: body.replace,
         grace: GRACE,
+        restart: RestartBackoff::default(),
         created_at: WallTime::from_unix_millis(0),
         terminating: body.terminating,
         restarts: body.restarts,

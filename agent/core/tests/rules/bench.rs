@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use everynode_agent_core::check::Checker;
 use everynode_agent_core::{
-    Action, Event, Found, Ledger, Marks, Node, PodRef, Policy, Supervised, SupervisedContainer,
+    Action, Event, Found, Ledger, Lifecycle, Marks, Node, Plan, PodRef, Policy, RestartBackoff,
+    Supervised, SupervisedContainer,
 };
 use everynode_model::{
     Assignment, ClusterId, Digest, Exit, Generation, Intent, Item, NodeUid, Now, PodKey, PodStatus,
@@ -74,6 +75,8 @@ pub fn order(generation: u64, items: impl IntoIterator<Item = Item>) -> Event {
 pub fn found(item: &Item, uid: u128, marks: Option<Marks>) -> Found {
     let main = SupervisedContainer {
         name: "main".into(),
+        lifecycle: Lifecycle::default(),
+        asked: false,
         pid: Some(7),
         last_exit: None,
         for_time: Duration::from_secs(60),
@@ -88,6 +91,7 @@ pub fn found(item: &Item, uid: u128, marks: Option<Marks>) -> Found {
             revision: item.revision,
             replace: item.replace,
             grace: GRACE,
+            restart: RestartBackoff::default(),
             created_at: WallTime::default(),
             terminating: false,
             restarts: 0,
@@ -190,8 +194,8 @@ impl Bench {
     }
 
     pub fn created(&mut self, pod: &PodRef) -> Vec<Action> {
-        let containers = vec!["main".into()];
-        self.apply(Event::Created { pod: pod.clone(), containers, grace: GRACE })
+        let plan = Plan::of_mains(["main".into()], GRACE);
+        self.apply(Event::Created { pod: pod.clone(), plan })
     }
 
     pub fn exit(&mut self, name: &str, exit: Exit) -> Vec<Action> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use everynode_agent_core::{Event, SupervisedContainer};
+use everynode_agent_core::{Event, Lifecycle, SupervisedContainer};
 use everynode_model::{Exit, LogTail};
 
 use crate::bench::{Bench, OURS, found, item, reason};
@@ -76,6 +76,8 @@ fn an_agent_that_starts_anew_hears_again_what_was_printed() {
     let mut alive = found(&item("a", "1"), 50, Some(OURS));
     let main = SupervisedContainer {
         name: "main".into(),
+        lifecycle: Lifecycle::default(),
+        asked: false,
         pid: Some(7),
         last_exit: Some(Exit::Code(3)),
         for_time: Duration::from_secs(60),

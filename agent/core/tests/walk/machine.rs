@@ -4,7 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use everynode_agent_core::{Action, Event, Found, Marks, PodRef, Supervised, SupervisedContainer};
+use everynode_agent_core::{
+    Action, Event, Found, Lifecycle, Marks, Plan, PodRef, RestartBackoff, Supervised,
+    SupervisedContainer,
+};
 use everynode_model::{
     ClusterId, Digest, Exit, Now, PodKey, PodUid, Reason, SetUid, Timestamp, WallTime,
 };
@@ -224,7 +227,7 @@ impl Machine {
             let reason = Reason::new("CreateFailed", "pretended");
             Event::CreateFailed { pod, reason, retry: !bad, in_doubt }
         } else {
-            Event::Created { pod, containers, grace: GRACE }
+            Event::Created { pod, plan: Plan::of_mains(containers, GRACE) }
         };
         self.say(&key, word);
     }
@@ -338,6 +341,8 @@ fn exited(key: &PodKey, uid: Option<PodUid>, name: &str, exit: Exit) -> Option<E
 fn supervised(body: &Body, now: Now) -> Supervised {
     let container = |(name, one): (&String, &Proc)| SupervisedContainer {
         name: name.clone(),
+        lifecycle: Lifecycle::default(),
+        asked: false,
         pid: one.alive.then_some(7),
         last_exit: one.last_exit,
         for_time: now.steady.since(one.since),
@@ -347,6 +352,7 @@ fn supervised(body: &Body, now: Now) -> Supervised {
         revision: body.revision,
         replace: body.replace,
         grace: GRACE,
+        restart: RestartBackoff::default(),
         created_at: WallTime::from_unix_millis(0),
         terminating: body.terminating,
         restarts: body.restarts,

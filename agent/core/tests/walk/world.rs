@@ -412,6 +412,11 @@ impl World {
             Action::Create { pod, .. }
             | Action::Start { pod, .. }
             | Action::Terminate(pod)
+            | Action::Close(pod)
+            | Action::Stop { pod, .. }
+            | Action::KillContainer { pod, .. }
+            | Action::Probe { pod, .. }
+            | Action::Hook { pod, .. }
             | Action::KillPod(pod)
             | Action::Remove(pod) => self.machine.order(&pod.key.clone(), action),
             Action::Kill(key) => self.machine.order(&key.clone(), action),

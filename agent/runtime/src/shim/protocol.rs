@@ -14,7 +14,8 @@
 use std::time::Duration;
 
 use everynode_agent_core::{
-    ContainerSpec, Marks, PodRef, PodSpec, Supervised, SupervisedContainer,
+    ContainerSpec, Lifecycle, Marks, PodRef, PodSpec, RestartBackoff, Supervised,
+    SupervisedContainer,
 };
 use everynode_model::{Exit, PodKey, Reason, WallTime};
 use serde::{Deserialize, Serialize};
@@ -197,6 +198,7 @@ impl Account {
             revision: identity.revision.parse().map_err(|_| Malformed)?,
             replace: identity.replace,
             grace: Duration::from_millis(identity.grace_millis),
+            restart: RestartBackoff::default(),
             created_at: WallTime::from_unix_millis(identity.created_at_unix_millis),
             terminating: self.terminating,
             restarts: self.restarts,
@@ -209,6 +211,8 @@ impl AccountContainer {
     fn parse(&self) -> SupervisedContainer {
         SupervisedContainer {
             name: self.name.clone(),
+            lifecycle: Lifecycle::default(),
+            asked: false,
             pid: self.pid,
             last_exit: self.last_exit.map(Exit::from),
             for_time: Duration::from_millis(self.for_millis),

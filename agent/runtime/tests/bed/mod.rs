@@ -193,7 +193,8 @@ pub(crate) fn shell(name: &str, script: &str) -> ContainerSpec {
 }
 
 pub(crate) fn spec_of<const N: usize>(containers: [ContainerSpec; N]) -> PodSpec {
-    PodSpec { containers: containers.to_vec(), grace: Duration::from_secs(30) }
+    let grace = Duration::from_secs(30);
+    PodSpec { containers: containers.to_vec(), grace, ..PodSpec::default() }
 }
 
 /// Those alive in one cgroup.

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use everynode_agent_core::{Found, Marks, PodRef, Supervised, SupervisedContainer};
+use everynode_agent_core::{
+    Found, Lifecycle, Marks, PodRef, RestartBackoff, Supervised, SupervisedContainer,
+};
 use everynode_model::{ClusterId, Exit, PodKey};
 use everynode_runtime::{
     CreateError, CreateRequest, KillError, ListError, RemoveError, Runtime, RuntimeEvent,
@@ -171,6 +173,8 @@ fn found(pod: &Pod) -> Found {
     } = pod.request.clone();
     let container = |name: &str| SupervisedContainer {
         name: name.into(),
+        lifecycle: Lifecycle::default(),
+        asked: false,
         pid: pod.running.contains(name).then_some(7),
         last_exit: None,
         for_time: Duration::from_secs(60),
@@ -185,6 +189,7 @@ fn found(pod: &Pod) -> Found {
             revision,
             replace,
             grace: spec.grace,
+            restart: RestartBackoff::default(),
             created_at,
             terminating: false,
             restarts,
