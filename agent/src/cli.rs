@@ -281,7 +281,7 @@ pub(crate) struct LogsArgs {
     /// Go on with what comes, until the pod is gone
     #[arg(short, long)]
     pub(crate) follow: bool,
-    /// Only what was printed before the container was started the last time
+    /// What was printed by the run before the present or last one
     #[arg(short, long, conflicts_with = "follow")]
     pub(crate) previous: bool,
     /// With the time of each line

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use everynode_agent_core::Marks;
+use everynode_agent_core::{Marks, PodRef};
 use everynode_model::{PodKey, PodUid};
 
 use crate::cgroup::Cgroup;
 use crate::error::MachineError;
 use crate::mounts;
-use crate::place::{CONTAINER, Root, SHIM};
+use crate::place::{CONTAINER, Root, SHIM, container_leaf};
 
 /// Something alive in a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +50,19 @@ pub fn alive(root: &Path) -> Result<Vec<Alive>, MachineError> {
         }
     }
     Ok(found)
+}
+
+/// Whether anything of that container of that pod is alive.
+///
+/// # Errors
+/// When the cgroups can't be read.
+pub fn runs(root: &Path, pod: &PodRef, container: &str) -> Result<bool, MachineError> {
+    let root = Root::new(&mounts::cgroup2()?, root)?;
+    let at = |source| MachineError::io(root.place(&pod.key).path(), source);
+    let pods = root.pods(&pod.key).map_err(at)?;
+    let mut own = pods.into_iter().filter(|(_, mark)| mark.is_some_and(|mark| mark.pod == pod.uid));
+    let Some((cgroup, _)) = own.next() else { return Ok(false) };
+    cgroup.child(&container_leaf(container)).populated().map_err(at)
 }
 
 fn containers(pod: &Cgroup) -> std::io::Result<Vec<(String, Vec<u32>)>> {

@@ -10,6 +10,7 @@ mod cgroup;
 pub mod contract;
 mod error;
 mod lock;
+mod log_date;
 mod logs;
 mod machine;
 mod mounts;
@@ -25,12 +26,13 @@ use everynode_agent_core::{Found, Marks, PodRef, PodSpec};
 use everynode_model::{ClusterId, Digest, Exit, LogTail, PodKey, PodUid, SetUid, WallTime};
 use futures_util::future::BoxFuture;
 
-pub use alive::{Alive, alive};
+pub use alive::{Alive, alive, runs};
 pub use error::{
     CreateError, KillError, ListError, MachineError, OpenError, RemoveError, StartError,
     TerminateError,
 };
-pub use logs::{PodLogs, logs};
+pub use log_date::LogDate;
+pub use logs::{PodLogs, Run, log_file, logs, newest_run_since};
 pub use machine::{Capabilities, probe};
 
 /// Runs pods, each in its place: at most one pod alive per namespace and name, or two where one is

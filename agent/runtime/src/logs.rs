@@ -1,4 +1,12 @@
 //! Where pods' logs are, of living and of dead ones, for people: read from the run directory alone.
+//!
+//! ```text
+//!   RUN-DIR/POD-UID/logs/CONTAINER.log.4 … .log.1 .log                its present or last run
+//!   RUN-DIR/POD-UID/logs/CONTAINER.log.previous.4 … .log.previous     the run before
+//! ```
+//!
+//! Supervisors of an older version have all runs in the first of these, and the date of the newest
+//! one's start in `CONTAINER.started`.
 
 use std::fs;
 use std::io;
@@ -12,9 +20,36 @@ use crate::shim::protocol::LOGS;
 /// The file in a pod's directory that says which place it was made for.
 pub(crate) const POD: &str = "pod";
 
-/// The extension of the file beside a container's log that holds the date at which its newest run
-/// began, as the log writes dates.
-pub(crate) const STARTED: &str = "started";
+/// The extension of the file beside a container's log in which supervisors of an older version noted
+/// the date at which its newest run began, as the log writes dates.
+const STARTED: &str = "started";
+
+/// Which run of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Run {
+    /// The one that runs, or that ran last.
+    Present,
+    /// The one before it.
+    Previous,
+}
+
+/// The file of a run of a container, in the directory of its pod's logs: the one that is written,
+/// or the `number`th that is full, from newer to older.
+pub fn log_file(directory: &Path, container: &str, run: Run, number: usize) -> PathBuf {
+    let mut name = format!("{container}.log");
+    if run == Run::Previous {
+        name.push_str(".previous");
+    }
+    if number > 0 {
+        name.push_str(&format!(".{number}"));
+    }
+    directory.join(name)
+}
+
+/// When a container's newest run began, where its supervisor keeps all runs in one file.
+pub fn newest_run_since(directory: &Path, container: &str) -> Option<String> {
+    fs::read_to_string(directory.join(format!("{container}.{STARTED}"))).ok()
+}
 
 /// The logs of one pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +60,7 @@ pub struct PodLogs {
     pub key: Option<PodKey>,
     /// When its directory was made, or last changed.
     pub at: SystemTime,
-    /// The directory with a file `CONTAINER.log` for each container, `CONTAINER.log.1` and so on
-    /// with what is older, and `CONTAINER.started` with the date of its newest run.
+    /// The directory with the files of all its containers: see [`log_file`].
     pub directory: PathBuf,
 }
 

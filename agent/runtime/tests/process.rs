@@ -97,7 +97,7 @@ async fn what_a_run_printed_last_is_told_with_its_end_and_to_the_next_agent() {
     lines.sort_unstable();
     assert_eq!(lines, ["one", "two"]);
     machine.start(&pod, "main").await;
-    bed::until(|| bed.log(&pod, "main").len() == 3).await;
+    bed::until(|| bed.log(&pod, "main") == ["stdout F again"]).await;
     drop(machine);
     let mut machine = Machine::open(&bed).await;
     assert!(machine.found(&pod).await.is_some());

@@ -81,8 +81,7 @@ impl Container {
         old_kernel: bool,
     ) -> Self {
         let leaf = pod.child(&place::container_leaf(&spec.name));
-        let log =
-            Log::new(directory.join(super::protocol::LOGS).join(format!("{}.log", spec.name)));
+        let log = Log::new(&directory.join(super::protocol::LOGS), &spec.name);
         Self {
             force: if old_kernel { Force::FreezeKillThaw } else { leaf.best_force() },
             way: if old_kernel { Way::Fork } else { Way::Best },
@@ -115,7 +114,7 @@ impl Container {
         }
         self.clear_leaf()?;
         self.renew_leaf().map_err(|error| self.refusal("RunContainerError", &error.to_string()))?;
-        self.log.note_start(clock::wall());
+        self.log.begin_run();
         let pid = self.launch().map_err(|problem| {
             self.outputs.clear();
             self.refusal("RunContainerError", &problem.to_string())

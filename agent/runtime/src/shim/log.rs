@@ -5,24 +5,26 @@
 //!   2026-01-02T03:04:05.123456790Z stderr P the first 16 KiB of a long one
 //! ```
 //!
-//! (The kubelet's format for `/var/log/pods`, so that every log collector reads it.) Writing never
+//! (The kubelet's format for `/var/log/pods`, so that every log collector reads it.) Each run has
+//! files of its own, and those of the run before are kept (see [`crate::logs`]). Writing never
 //! holds a container up: where the disk refuses, lines are dropped and counted, and one line says
 //! so when it takes them again.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use everynode_model::{Gatherer, LogTail};
 
-use crate::logs::STARTED;
+use crate::log_date::LogDate;
+use crate::logs::{Run, log_file};
 
 /// The longest piece of a line in one record, as in containerd and CRI-O.
 const MAX_RECORD: usize = 16 * 1024;
 
-/// When a file is full, and how many there are: the kubelet's defaults.
+/// When a file is full, and how many there are of one run: the kubelet's defaults.
 const MAX_FILE: u64 = 10 * 1024 * 1024;
 const FILES: usize = 5;
 
@@ -35,8 +37,11 @@ pub(super) enum Stream {
 
 /// The log of one container, over all its runs.
 pub(super) struct Log {
-    path: PathBuf,
+    directory: PathBuf,
+    container: String,
     file: Option<(File, u64)>,
+    /// Whether there was a run already.
+    begun: bool,
     max_file: u64,
     /// Records that the disk did not take.
     dropped: u64,
@@ -108,16 +113,27 @@ impl Tail {
 }
 
 impl Log {
-    /// The log at `path`, which is made with its first line.
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, file: None, max_file: MAX_FILE, dropped: 0, tail: Tail::default() }
+    /// The log of a container in this directory, which is made with its first line.
+    pub(super) fn new(directory: &Path, container: &str) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            container: container.to_owned(),
+            file: None,
+            begun: false,
+            max_file: MAX_FILE,
+            dropped: 0,
+            tail: Tail::default(),
+        }
     }
 
-    /// Notes that a run begins: what is dated before is of earlier ones. Only people ask, so a disk
-    /// that refuses keeps nothing from starting.
-    pub(super) fn note_start(&mut self, at: Duration) {
+    /// A run begins, with a file of its own. Only people ask for the one before, so a disk that
+    /// refuses keeps nothing from starting: both are in one file then.
+    pub(super) fn begin_run(&mut self) {
         self.tail = Tail::default();
-        let _ = fs::write(self.path.with_extension(STARTED), Rfc3339(at).to_string());
+        self.file = None;
+        if std::mem::replace(&mut self.begun, true) {
+            self.keep_as_previous();
+        }
     }
 
     /// The last lines of the run that is over.
@@ -199,12 +215,13 @@ impl Log {
     fn open(&self) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options.append(true).create(true).mode(0o640);
-        match (options.open(&self.path), self.path.parent()) {
-            (Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound => {
-                DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
-                options.open(&self.path)
+        let path = self.numbered(0);
+        match options.open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
+                options.open(&path)
             }
-            (opened, _) => opened,
+            opened => opened,
         }
     }
 
@@ -219,50 +236,29 @@ impl Log {
         }
     }
 
-    fn numbered(&self, number: usize) -> PathBuf {
-        let mut name = self.path.clone().into_os_string();
-        if number > 0 {
-            name.push(format!(".{number}"));
+    /// Newest first, so that a reader who looks from newer to older misses none.
+    fn keep_as_previous(&self) {
+        let previous = |number| log_file(&self.directory, &self.container, Run::Previous, number);
+        for number in 0..FILES {
+            if fs::rename(self.numbered(number), previous(number)).is_err() {
+                let _ = fs::remove_file(previous(number));
+            }
         }
-        name.into()
+        // A run that printed nothing was one all the same.
+        let _ = OpenOptions::new().create(true).append(true).mode(0o640).open(previous(0));
+    }
+
+    fn numbered(&self, number: usize) -> PathBuf {
+        log_file(&self.directory, &self.container, Run::Present, number)
     }
 }
 
 fn format_record(out: &mut Vec<u8>, stream: Stream, record: &[u8], ends: bool, at: Duration) {
     let tag = if ends { 'F' } else { 'P' };
     // Writing to memory can't fail.
-    let _ = write!(out, "{} {} {tag} ", Rfc3339(at), stream.as_str());
+    let _ = write!(out, "{} {} {tag} ", LogDate(at), stream.as_str());
     out.extend_from_slice(record);
     out.push(b'\n');
-}
-
-/// A date (since 1970) as RFC 3339 with nanoseconds, in UTC.
-struct Rfc3339(Duration);
-
-impl std::fmt::Display for Rfc3339 {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let seconds = self.0.as_secs();
-        let (year, month, day) = date_of(seconds / 86_400);
-        let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-        let nanos = self.0.subsec_nanos();
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
-    }
-}
-
-/// The Gregorian date so many days after 1970-01-01. Counted in eras of 400 years from the first
-/// of March of year 0, so that the leap day is the last of its year.
-const fn date_of(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    // Months from March on have 30.6 days: 153 in five.
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = era * 400 + year_of_era + if month <= 2 { 1 } else { 0 };
-    (year, month, day)
 }
 
 #[cfg(test)]
@@ -278,6 +274,14 @@ mod tests {
         }
         lines.finish(|record, ends| out.push((record.len(), ends)));
         out
+    }
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
     }
 
     #[test]
@@ -297,7 +301,7 @@ mod tests {
     fn the_format_is_the_cris() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.log");
-        let mut log = Log::new(path.clone());
+        let mut log = Log::new(directory.path(), "a");
         let mut lines = Lines::default();
         log.write(Stream::Stdout, &mut lines, b"hello\nwor", AT);
         log.finish(Stream::Stdout, &mut lines, AT);
@@ -309,47 +313,58 @@ mod tests {
     }
 
     #[test]
-    fn dates_are_gregorian() {
-        let date = |seconds| Rfc3339(Duration::from_secs(seconds)).to_string();
-        assert_eq!(date(0), "1970-01-01T00:00:00.000000000Z");
-        assert_eq!(date(951_782_400), "2000-02-29T00:00:00.000000000Z");
-        assert_eq!(date(4_107_542_399), "2100-02-28T23:59:59.000000000Z");
-        assert_eq!(date(4_107_542_400), "2100-03-01T00:00:00.000000000Z");
-    }
-
-    #[test]
     fn files_rotate_and_the_oldest_goes() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.log");
-        let mut log = Log { max_file: 60, ..Log::new(path.clone()) };
+        let mut log = Log { max_file: 60, ..Log::new(directory.path(), "a") };
         let mut lines = Lines::default();
         for number in 0..8 {
             log.write(Stream::Stderr, &mut lines, format!("line {number}\n").as_bytes(), AT);
         }
-        let mut names: Vec<_> = fs::read_dir(directory.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        assert_eq!(names, ["a.log", "a.log.1", "a.log.2", "a.log.3", "a.log.4"]);
+        assert_eq!(names(directory.path()), ["a.log", "a.log.1", "a.log.2", "a.log.3", "a.log.4"]);
         assert!(fs::read_to_string(&path).unwrap().ends_with("line 7\n"));
         assert!(fs::read_to_string(directory.path().join("a.log.4")).unwrap().contains("line 3"));
     }
 
     #[test]
+    fn the_run_before_is_kept_with_all_its_files_and_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = Log { max_file: 60, ..Log::new(directory.path(), "a") };
+        let mut lines = Lines::default();
+        for (run, count) in [(1, 5), (2, 2), (3, 1)] {
+            log.begin_run();
+            for number in 0..count {
+                let line = format!("run {run}, line {number}\n");
+                log.write(Stream::Stdout, &mut lines, line.as_bytes(), AT);
+            }
+        }
+        let expected = ["a.log", "a.log.previous", "a.log.previous.1"];
+        assert_eq!(names(directory.path()), expected);
+        let read = |name: &str| fs::read_to_string(directory.path().join(name)).unwrap();
+        assert!(read("a.log").contains("run 3, line 0"));
+        assert!(read("a.log.previous").contains("run 2, line 1"));
+        assert!(read("a.log.previous.1").contains("run 2, line 0"));
+        // One that prints nothing is one, too.
+        log.begin_run();
+        log.begin_run();
+        assert_eq!(names(directory.path()), ["a.log.previous"]);
+        assert_eq!(read("a.log.previous"), "");
+    }
+
+    #[test]
     fn a_directory_that_is_not_there_yet_is_made_with_the_first_line() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("pod/logs/a.log");
-        Log::new(path.clone()).write(Stream::Stdout, &mut Lines::default(), b"kept\n", AT);
-        assert!(fs::read_to_string(path).unwrap().ends_with("stdout F kept\n"));
+        let logs = directory.path().join("pod/logs");
+        Log::new(&logs, "a").write(Stream::Stdout, &mut Lines::default(), b"kept\n", AT);
+        assert!(fs::read_to_string(logs.join("a.log")).unwrap().ends_with("stdout F kept\n"));
     }
 
     #[test]
     fn the_end_of_a_run_is_kept_without_the_disk_and_without_the_run_before() {
-        let mut log = Log::new("/dev/full".into());
+        let mut log = Log::new(Path::new("/dev/null/logs"), "a");
         let (mut out, mut err) = (Lines::default(), Lines::default());
         log.write(Stream::Stdout, &mut out, b"former run\n", AT);
-        log.note_start(AT);
+        log.begin_run();
         let long = [vec![b'x'; MAX_RECORD * 2], b"\n".to_vec()].concat();
         log.write(Stream::Stdout, &mut out, &long, AT);
         log.write(Stream::Stderr, &mut err, b"\xff\ncut sho", AT);
@@ -366,7 +381,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.log");
         std::os::unix::fs::symlink("/dev/full", &path).unwrap();
-        let mut log = Log::new(path.clone());
+        let mut log = Log::new(directory.path(), "a");
         let mut lines = Lines::default();
         log.write(Stream::Stdout, &mut lines, b"lost\nlost too\n", AT);
         fs::remove_file(&path).unwrap();

@@ -88,7 +88,8 @@ impl Bed {
     /// A container's log without the dates.
     pub(crate) fn log(&self, pod: &PodRef, container: &str) -> Vec<String> {
         let pod = self.run_dir().join(pod.uid.to_string());
-        let text = fs::read_to_string(pod.join(format!("logs/{container}.log"))).unwrap();
+        let text =
+            fs::read_to_string(pod.join(format!("logs/{container}.log"))).unwrap_or_default();
         text.lines().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect()
     }
 
