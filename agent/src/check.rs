@@ -14,7 +14,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::cli::{CheckArgs, Json};
-use crate::config::ConfigError;
+use crate::config::{CONFIG_FILE, ConfigError};
 use crate::identity::{Identity, IdentityFiles};
 
 /// Why nothing was tried.
@@ -49,13 +49,15 @@ struct Line {
 /// When what was given can't be used, or the result can't be printed.
 pub(crate) async fn check(
     args: &CheckArgs,
+    config: Option<&Path>,
     data_dir: &Path,
     cgroup_root: &Path,
     out: &mut (dyn Write + Send),
 ) -> Result<bool, CheckError> {
     let identity = IdentityFiles::new(data_dir).load();
     let known = identity.as_ref().ok().and_then(Option::as_ref);
-    let mut lines = host::lines(cgroup_root, known.map(|identity| &identity.name));
+    let mut lines = vec![configuration(config, Path::new(CONFIG_FILE))];
+    lines.extend(host::lines(cgroup_root, known.map(|identity| &identity.name)));
     lines.extend(files::lines(data_dir, identity.as_ref()));
     lines.push(coordinator::line(args, known).await?);
     let images = "this agent has no container runtime yet".to_owned();
@@ -73,6 +75,15 @@ pub(crate) async fn check(
         }
     }
     Ok(fine)
+}
+
+/// Which file was read; one with anything wrong in it would have been refused before.
+fn configuration(named: Option<&Path>, usual: &Path) -> Line {
+    const NAME: &str = "configuration";
+    match named.or_else(|| usual.exists().then_some(usual)) {
+        Some(file) => Line::pass(NAME, file.display().to_string()),
+        None => Line::pass(NAME, format!("flags and the environment; no {}", usual.display())),
+    }
 }
 
 impl Line {

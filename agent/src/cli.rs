@@ -51,6 +51,11 @@ pub struct Cli {
 
 #[derive(Debug, Args)]
 pub(crate) struct Common {
+    /// A file with what flags and the environment do not say: YAML, its keys the flags' names
+    /// [default: /etc/everynode/agent.yaml, if that is there]
+    #[arg(long, value_name = "FILE", global = true, env = "EVERYNODE_AGENT_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+
     /// Where key, certificate and ledger are kept; one agent per directory
     #[arg(
         long,
@@ -93,7 +98,7 @@ pub(crate) struct Start {
     )]
     pub(crate) join_token: Option<String>,
 
-    /// A file with the token to join with
+    /// A file with the token to join with [default: systemd's credential join-token, if it is set]
     #[arg(long, value_name = "FILE", env = "EVERYNODE_AGENT_JOIN_TOKEN_FILE")]
     pub(crate) join_token_file: Option<PathBuf>,
 

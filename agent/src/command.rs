@@ -8,11 +8,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser as _;
 use everynode_agent_core::Policy;
 use everynode_model::{InvalidName, NodeName};
 use everynode_runtime::process::{self, ProcessRuntime};
 use everynode_runtime::{OpenError, Runtime as _};
+use everynode_settings::SettingsError;
 use everynode_transport::{Dial, TcpDial};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 
 use crate::cli::{Cli, Command, LogFormat};
 use crate::clock::{BootClock, Clock};
-use crate::config::{Config, ConfigError, TokenSource};
+use crate::config::{CONFIG_FILE, Config, ConfigError, TokenSource};
 use crate::data_dir::{DataDir, DataDirError, make_private, takes_nothing};
 use crate::facts::Machine;
 use crate::identity::{Identity, IdentityError, IdentityFiles};
@@ -97,9 +97,14 @@ pub fn main_with_args(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     if args.peek().is_some_and(|word| word == "shim") {
         return everynode_runtime::shim::main();
     }
-    let cli = match Cli::try_parse_from(program.into_iter().chain(args)) {
+    let args = program.into_iter().chain(args);
+    let cli = match everynode_settings::read::<Cli>(args, Path::new(CONFIG_FILE)) {
         Ok(cli) => cli,
-        Err(error) => {
+        Err(SettingsError::File(error)) => {
+            let _ = writeln!(io::stderr(), "error: {error}");
+            return ExitCode::FAILURE;
+        }
+        Err(SettingsError::Usage(error)) => {
             // Help and version are errors to clap, and done to whoever asked for them.
             let _ = error.print();
             return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };

@@ -13,6 +13,14 @@ use crate::cli::{Cli, LogFormat};
 use crate::data_dir::read_bounded;
 use crate::facts::IdFiles;
 
+/// Where settings are that no flag and no variable gives.
+pub const CONFIG_FILE: &str = "/etc/everynode/agent.yaml";
+
+/// The name of systemd's credential that is a token (`LoadCredential=join-token:FILE`), and the
+/// variable with the directory of all credentials (`systemd.exec(5)`).
+const CREDENTIAL: &str = "join-token";
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+
 /// A token has some 150 characters.
 const MAX_TOKEN_FILE: u64 = 4096;
 
@@ -84,7 +92,7 @@ impl Config {
             (Some(token), _) => {
                 Some(TokenSource::Given(token.parse().map_err(ConfigError::Token)?))
             }
-            (None, file) => file.map(TokenSource::File),
+            (None, file) => file.or_else(credential).map(TokenSource::File),
         };
         Ok(Self {
             data_dir: common.data_dir,
@@ -115,6 +123,16 @@ impl TokenSource {
             Self::File(path) => read_token(path),
         }
     }
+}
+
+/// The token that the service manager has put there for this service alone.
+fn credential() -> Option<PathBuf> {
+    in_credentials(Path::new(&std::env::var_os(CREDENTIALS)?))
+}
+
+fn in_credentials(directory: &Path) -> Option<PathBuf> {
+    let file = directory.join(CREDENTIAL);
+    file.is_file().then_some(file)
 }
 
 fn read_token(path: &Path) -> Result<JoinToken, ConfigError> {
@@ -180,6 +198,15 @@ mod tests {
         }
         let source = config(&["--join-token-file", "/no/such"]).unwrap().token.unwrap();
         assert!(source.token().unwrap_err().to_string().starts_with("--join-token-file /no/such"));
+    }
+
+    #[test]
+    fn a_credential_is_a_token_file_if_it_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(in_credentials(dir.path()), None);
+        let file = dir.path().join("join-token");
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(in_credentials(dir.path()), Some(file));
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub(crate) async fn follow(
     common: &Common,
     out: &mut (dyn Write + Send),
 ) -> Result<bool, PeopleError> {
-    let Common { data_dir, cgroup_root } = common;
+    let Common { config, data_dir, cgroup_root } = common;
     match command {
         Command::Status { output } => {
             let report = report(data_dir, cgroup_root).await?;
@@ -87,7 +87,9 @@ pub(crate) async fn follow(
         Command::Rejoin(_) => return Ok(client::ask(data_dir, Question::Rejoin, out).await?),
         Command::Shutdown => return Ok(client::ask(data_dir, Question::Shutdown, out).await?),
         Command::Leave => return Ok(client::ask(data_dir, Question::Leave, out).await?),
-        Command::Check(args) => return Ok(check(&args, data_dir, cgroup_root, out).await?),
+        Command::Check(args) => {
+            return Ok(check(&args, config.as_deref(), data_dir, cgroup_root, out).await?);
+        }
     }
     Ok(true)
 }

@@ -3,11 +3,15 @@
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use everynode_coordinator_core::Config;
+use everynode_settings::SettingsError;
+
+/// Where settings are that no flag and no variable gives.
+pub const CONFIG_FILE: &str = "/etc/everynode/coordinator.yaml";
 
 /// The longest heartbeat: a node must be heard twice within the registration window.
 const LONGEST_HEARTBEAT: Duration = Duration::from_secs(30);
@@ -73,6 +77,10 @@ pub struct Cli {
     /// What to do instead of serving.
     #[command(subcommand)]
     pub command: Option<Command>,
+    /// A file with what flags and the environment do not say: YAML, its keys the flags' names
+    /// [default: /etc/everynode/coordinator.yaml, if that is there].
+    #[arg(long, global = true, value_name = "FILE", env = "EVERYNODE_COORDINATOR_CONFIG")]
+    pub config: Option<PathBuf>,
     /// Where the store and admin.conf are; made at the first start.
     #[arg(long, global = true, value_name = "DIR", env = "EVERYNODE_COORDINATOR_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
@@ -219,12 +227,13 @@ pub enum ConfigError {
 }
 
 impl Cli {
-    /// Reads a command line, the program's name first.
+    /// Reads a command line, the program's name first, the environment, and the file.
     ///
     /// # Errors
-    /// What clap says of it; also help and version, which are to be printed.
-    pub fn read<I: IntoIterator<Item = OsString>>(args: I) -> Result<Self, clap::Error> {
-        Self::try_parse_from(args)
+    /// What clap says of the line; also help and version, which are to be printed. What is wrong
+    /// with the file.
+    pub fn read<I: IntoIterator<Item = OsString>>(args: I) -> Result<Self, SettingsError> {
+        everynode_settings::read(args, Path::new(CONFIG_FILE))
     }
 
     /// The data directory.
@@ -310,7 +319,7 @@ mod tests {
     use clap::CommandFactory as _;
 
     fn read(args: &[&str]) -> Result<Cli, clap::Error> {
-        Cli::read(["everynode-coordinator"].iter().chain(args).map(OsString::from))
+        Cli::try_parse_from(["everynode-coordinator"].iter().chain(args).map(OsString::from))
     }
 
     fn fleet(args: &[&str]) -> Result<Config, ConfigError> {

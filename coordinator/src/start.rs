@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use everynode_model::Term;
+use everynode_settings::SettingsError;
 use everynode_store::sqlite::Options;
 use everynode_store::{SqliteStore, Store, StoreError};
 use rustix::fs::Access;
@@ -82,7 +83,11 @@ enum StartError {
 pub fn main_with_args(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::read(args) {
         Ok(cli) => cli,
-        Err(error) => {
+        Err(SettingsError::File(error)) => {
+            let _closed = writeln!(io::stderr(), "everynode-coordinator: {error}");
+            return ExitCode::FAILURE;
+        }
+        Err(SettingsError::Usage(error)) => {
             // Help and version are asked for; all else is a usage error, which is 1 as in kubectl.
             let _closed = error.print();
             return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };

@@ -32,6 +32,7 @@ mod orphans;
 mod recreate;
 mod restored;
 mod rollback;
+mod settings;
 mod surge;
 mod updates;
 
@@ -77,6 +78,7 @@ const SCENARIOS: &[Scenario] = &[
     ("evidence::of_a_revision_that_was_rolled_back", evidence::of_a_revision_that_was_rolled_back),
     ("orphans::run_on_until_they_are_taken_over", orphans::run_on_until_they_are_taken_over),
     ("restored::onto_yesterdays_copy", restored::onto_yesterdays_copy),
+    ("settings::a_file_is_as_good_as_flags", settings::a_file_is_as_good_as_flags),
     ("kills::a_full_log_ends_no_agent", kills::a_full_log_ends_no_agent),
     ("recreate::gone_then_one_everywhere", recreate::gone_then_one_everywhere),
     ("clocks::wrong_clocks_change_nothing", clocks::wrong_clocks_change_nothing),

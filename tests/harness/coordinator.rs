@@ -83,6 +83,8 @@ impl Coordinator {
     /// A coordinator's command line on its machine, on any data directory and port.
     pub fn coordinator_command(&self, data: &Path, port: u16) -> Command {
         let mut command = self.command(&self.program);
+        // What the host's own coordinator is told is nothing to this one.
+        command.env("EVERYNODE_COORDINATOR_CONFIG", "/dev/null");
         command.arg("--data-dir").arg(data);
         command.args(["--listen", &format!("[::]:{port}"), "--advertise", &self.addresses()]);
         if let Some(clock) = &self.clock {

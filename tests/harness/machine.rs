@@ -107,6 +107,8 @@ impl Machine {
         let mut command = self.namespace.command("unshare");
         let script = r#"hostname "$0" && exec "$@""#;
         command.args(["-m", "-u", "sh", "-c", script, &self.name]).arg(program);
+        // What the host's own agent is told is nothing to this one.
+        command.env("EVERYNODE_AGENT_CONFIG", "/dev/null");
         command
     }
 

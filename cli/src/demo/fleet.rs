@@ -23,6 +23,8 @@ use crate::error::Error;
 use crate::inner::{AGENT, COORDINATOR};
 use crate::kinds::{Kind as _, Nodes, metadata_from};
 
+/// What this machine's own agent and coordinator are told is nothing to the demo's.
+const NO_CONFIG: &str = "/dev/null";
 /// How long a coordinator may take to make its CA and its store and to listen: 20 times what a
 /// slow disk needs.
 const COORDINATOR_STARTS: Duration = Duration::from_secs(20);
@@ -73,8 +75,10 @@ impl Fleet {
     pub(super) async fn start_coordinator(&mut self) -> Result<(), Error> {
         let port = free_port().map_err(|error| Error::Failed(format!("no free port: {error}")))?;
         self.address = format!("127.0.0.1:{port}");
-        let arguments: [OsString; 5] = [
+        let arguments: [OsString; 7] = [
             COORDINATOR.into(),
+            "--config".into(),
+            NO_CONFIG.into(),
             "--data-dir".into(),
             self.place.dir.join("coordinator").into(),
             "--listen".into(),
@@ -130,8 +134,10 @@ impl Fleet {
         let Some(machine) = self.nodes.get_mut(index) else { return Ok(()) };
         let name = &machine.name;
         let dir = &self.place.dir;
-        let arguments: [OsString; 13] = [
+        let arguments: [OsString; 15] = [
             AGENT.into(),
+            "--config".into(),
+            NO_CONFIG.into(),
             "--data-dir".into(),
             dir.join(name).into(),
             "--cgroup-root".into(),
