@@ -49,6 +49,11 @@ pub struct Cli {
     pub(crate) start: Start,
 }
 
+/// The command line as such, for its manual and for shells that complete it.
+pub fn command_line() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Common {
     /// A file with what flags and the environment do not say: YAML, its keys the flags' names

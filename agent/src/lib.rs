@@ -27,5 +27,6 @@ pub mod run;
 pub mod service;
 mod session;
 
+pub use cli::command_line;
 pub use command::main_with_args;
 pub use run::{Outcome, Parts, RunError, run};

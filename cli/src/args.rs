@@ -106,6 +106,12 @@ pub(crate) enum Verb {
     Rollout(RolloutVerb),
     /// Show the versions of this program and of the coordinator
     Version(VersionArgs),
+    /// Print a shell's completion script
+    #[command(after_help = COMPLETION_EXAMPLES)]
+    Completion(CompletionArgs),
+    /// Write man pages and completions of all programs
+    #[command(hide = true)]
+    Reference(ReferenceArgs),
     /// Run a coordinator and nodes on this machine and show what they do
     Demo(DemoArgs),
 }
@@ -358,6 +364,37 @@ pub(crate) struct VersionArgs {
     /// Only this program's
     #[arg(long)]
     pub(crate) client: bool,
+}
+
+const COMPLETION_EXAMPLES: &str = "\
+Examples:
+  # In this shell, now.
+  source <(everynode completion bash)
+
+  # In every shell from now on.
+  everynode completion bash >/etc/bash_completion.d/everynode
+  everynode completion zsh >\"${fpath[1]}/_everynode\"
+  everynode completion fish >~/.config/fish/completions/everynode.fish";
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionArgs {
+    /// For which shell
+    #[arg(value_enum)]
+    pub(crate) shell: Shell,
+}
+
+/// Shells that complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReferenceArgs {
+    /// The directory to write them to, as they lie below /usr
+    pub(crate) dir: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@ mod apply;
 mod batch;
 mod change;
 mod cluster;
+mod completion;
 mod cordon;
 mod create;
 mod delete;
@@ -18,6 +19,7 @@ mod label;
 mod node;
 mod patch;
 mod printed;
+mod reference;
 mod rollout;
 mod rows;
 mod select;
@@ -63,6 +65,8 @@ pub(crate) async fn run(verb: Verb, context: &Context, out: &mut Out) -> Result<
         Verb::Token(verb) => token::run(&verb, context, out).await,
         Verb::Rollout(verb) => rollout::run(&verb, context, out).await,
         Verb::Version(args) => version::run(&args, context, out).await,
+        Verb::Completion(args) => completion::run(&args, out),
+        Verb::Reference(args) => reference::run(&args),
         Verb::Demo(args) => crate::demo::run(&args, out).await,
     }
 }
