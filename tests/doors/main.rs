@@ -39,6 +39,11 @@ fn fields() -> Vec<(&'static str, Value)> {
             json!({"appArmorProfile": {"type": "RuntimeDefault"}}),
         ),
         ("/spec/containers/0/resources", json!({"limits": {"memory": "1Gi"}})),
+        ("/spec/containers/0/resources", json!({"limits": {"cpu": "1500m", "memory": "1e6"}})),
+        ("/spec/containers/0/resources", json!({"limits": {"x.org/y": 1, "ephemeral-storage": 1}})),
+        ("/spec/resources", json!({"limits": {"cpu": "1500m"}, "requests": {"memory": "1Mi"}})),
+        ("/metadata/annotations", json!({"everynode.dev/require-limits": "true"})),
+        ("/metadata/annotations", json!({"everynode.dev/pids-limit": "9"})),
         ("/spec/containers/0/livenessProbe", json!({"exec": {"command": ["true"]}})),
         ("/spec/containers/0/lifecycle", json!({"preStop": {"exec": {"command": ["true"]}}})),
         ("/spec/containers/0/workingDir", json!("/srv")),
@@ -74,6 +79,18 @@ fn on_users_of_its_own() {
     object["spec"]["template"]["spec"]["hostNetwork"] = json!(false);
     object["spec"]["template"]["spec"]["hostUsers"] = json!(false);
     agree(&object, "hostUsers: false");
+}
+
+/// Only what nothing enforces is not run.
+#[test]
+fn on_limits_that_are_required() {
+    for name in ["memory", "cpu", "ephemeral-storage", "x.org/y"] {
+        let mut object = plain();
+        let template = &mut object["spec"]["template"];
+        template["metadata"]["annotations"] = json!({"everynode.dev/require-limits": "true"});
+        template["spec"]["containers"][0]["resources"] = json!({"limits": {name: "1"}});
+        agree(&object, name);
+    }
 }
 
 #[test]

@@ -23,6 +23,21 @@ pub fn mount() -> Outcome<PathBuf> {
     found.ok_or_else(|| failure!("cgroup v2 is not mounted"))
 }
 
+/// Directories of the same name in hierarchies of v1, whether they are there or not: what limits pods
+/// where v1 has kept a controller.
+///
+/// # Errors
+/// When `root` is in no hierarchy of v2.
+pub fn legacy_of(root: &Path) -> Outcome<Vec<PathBuf>> {
+    let mount = mount()?;
+    let own = root.strip_prefix(&mount);
+    let own = own.map_err(|_| failure!("{} is not in {}", root.display(), mount.display()))?;
+    let mounts = fs::read_to_string("/proc/self/mounts")?;
+    let words = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let legacy = words.filter(|words| words.get(2) == Some(&"cgroup"));
+    Ok(legacy.map(|words| Path::new(words[1]).join(own)).collect())
+}
+
 /// The directory and all below it, parents first. Empty where there is none.
 pub fn tree(root: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -61,9 +76,11 @@ pub fn wipe(root: &Path) -> Outcome {
         ensure!(left.is_empty(), "{left:?}");
         Ok(())
     })?;
+    let legacy = legacy_of(root)?;
     wait::soon("the cgroup can be removed", || {
-        for cgroup in tree(root).iter().rev() {
-            match fs::remove_dir(cgroup) {
+        let all = [root.to_owned()].into_iter().chain(legacy.clone());
+        for cgroup in all.flat_map(|root| tree(&root).into_iter().rev().collect::<Vec<_>>()) {
+            match fs::remove_dir(&cgroup) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(error).context(cgroup.display());
                 }

@@ -254,6 +254,7 @@ impl Pod {
             asked: false,
             pid: container.pid,
             last_exit: container.last_exit,
+            oom: false,
             for_time: now.saturating_sub(container.since),
         });
         let supervised = Supervised {

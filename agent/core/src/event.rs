@@ -127,6 +127,14 @@ pub enum Event {
         /// Else why it failed, in one line.
         outcome: Result<(), String>,
     },
+    /// The kernel has killed something of a container for want of memory, in the run whose end is told
+    /// next.
+    OutOfMemory {
+        /// Which pod.
+        pod: PodRef,
+        /// Which of its containers.
+        container: String,
+    },
     /// What a container printed last in the run that ended last.
     Printed {
         /// Which pod.
@@ -359,6 +367,8 @@ pub struct SupervisedContainer {
     pub pid: Option<u32>,
     /// How its last run ended, if one did.
     pub last_exit: Option<Exit>,
+    /// Whether the kernel killed something of it then for want of memory.
+    pub oom: bool,
     /// For how long it has been in its present state, by the boot clock.
     pub for_time: Duration,
 }

@@ -43,6 +43,6 @@ pub use order::Refusal;
 pub use ports::HostPort;
 pub use spec::{
     ContainerSpec, Handler, Hooks, Lifecycle, Plan, Planned, PodRef, PodSpec, Probe, Probes,
-    RestartBackoff, Role, Security,
+    Resources, RestartBackoff, Role, Security,
 };
 pub use status::rfc3339;

@@ -297,6 +297,11 @@ impl Node {
             Event::Exited { pod, container, exit } => {
                 place.exited(pod.uid, &container, exit, &turn);
             }
+            Event::OutOfMemory { pod, container } => {
+                if let Some(pod) = place.pod_mut(pod.uid) {
+                    pod.out_of_memory(&container);
+                }
+            }
             Event::Printed { pod, container, log_tail } => {
                 if let Some(pod) = place.pod_mut(pod.uid) {
                     pod.printed(&container, log_tail);
@@ -540,6 +545,7 @@ pub(crate) fn place_of(event: &Event) -> Option<&PodKey> {
         | Event::Exited { pod, .. }
         | Event::Probed { pod, .. }
         | Event::HookDone { pod, .. }
+        | Event::OutOfMemory { pod, .. }
         | Event::Printed { pod, .. }
         | Event::SupervisorLost(pod)
         | Event::PodEmpty(pod)

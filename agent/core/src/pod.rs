@@ -56,6 +56,8 @@ pub(crate) struct Container {
     pub(crate) doing: Doing,
     /// How often it was started.
     pub(crate) runs: u64,
+    /// Something of its present run was killed for want of memory.
+    oom: bool,
     backoff: Backoff,
 }
 
@@ -213,9 +215,17 @@ impl Pod {
             Doing::Due { .. } | Doing::Ended(_) => return,
         };
         let wait = container.backoff.failed(policy, ran);
-        container.doing = waiting(name, exit, wait, now);
-        self.note_failure(name, Some(exit), ended(name, exit), now);
+        let oom = std::mem::take(&mut container.oom);
+        container.doing = waiting(name, exit, oom, wait, now);
+        self.note_failure(name, Some(exit), ended(name, exit, oom), now);
         self.unready();
+    }
+
+    /// The kernel has killed something of the container's present run.
+    pub(crate) fn out_of_memory(&mut self, name: &str) {
+        if let Some(container) = self.container(name) {
+            container.oom = true;
+        }
     }
 
     /// What the container printed in its last run, if its end is the last failure.
@@ -331,7 +341,7 @@ impl Container {
     fn new(name: String, now: Now) -> Self {
         let reason = Reason::new("ContainerCreating", "its start is ordered");
         let doing = Doing::Due { at: now.steady, reason };
-        Self { name, doing, runs: 0, backoff: Backoff::default() }
+        Self { name, doing, runs: 0, oom: false, backoff: Backoff::default() }
     }
 
     /// One found with its supervisor. What its back-off was, the agent before us knew; one that was
@@ -343,11 +353,11 @@ impl Container {
             (Some(pid), _) => (Doing::Runs { pid, since }, 1),
             (None, Some(exit)) => {
                 let wait = backoff.failed(policy, Duration::ZERO);
-                (waiting(&found.name, exit, wait, since), 1)
+                (waiting(&found.name, exit, found.oom, wait, since), 1)
             }
             (None, None) => return Self::new(found.name.clone(), now),
         };
-        Self { name: found.name.clone(), doing, runs, backoff }
+        Self { name: found.name.clone(), doing, runs, oom: false, backoff }
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -375,9 +385,9 @@ pub(crate) fn next_try(message: &str, wait: Duration, now: Now) -> String {
     }
 }
 
-fn waiting(name: &str, exit: Exit, wait: Duration, now: Now) -> Doing {
+fn waiting(name: &str, exit: Exit, oom: bool, wait: Duration, now: Now) -> Doing {
     let reason = if wait.is_zero() {
-        ended(name, exit)
+        ended(name, exit, oom)
     } else {
         let line = format!("back-off {}s restarting failed container={name}", wait.as_secs());
         Reason::new("CrashLoopBackOff", next_try(&format!("{line} ({exit})"), wait, now))
@@ -386,8 +396,9 @@ fn waiting(name: &str, exit: Exit, wait: Duration, now: Now) -> Doing {
 }
 
 /// Kubernetes' word for an end, and a line.
-fn ended(name: &str, exit: Exit) -> Reason {
+fn ended(name: &str, exit: Exit, oom: bool) -> Reason {
     let code = match exit {
+        _ if oom => "OOMKilled",
         Exit::Code(0) => "Completed",
         Exit::Code(_) | Exit::Signal(_) => "Error",
         Exit::Unknown => "ContainerStatusUnknown",
@@ -402,7 +413,7 @@ fn last_failure(found: &SupervisedContainer, now: Now) -> Option<Failure> {
     Some(Failure {
         container: found.name.clone(),
         exit: Some(exit),
-        reason: ended(&found.name, exit),
+        reason: ended(&found.name, exit, found.oom),
         at: earlier(now, found.for_time).wall,
         log_tail: LogTail::default(),
     })

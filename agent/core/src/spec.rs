@@ -2,6 +2,7 @@
 
 mod lifecycle;
 mod plan;
+mod resources;
 
 use std::fmt;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use everynode_model::{PodKey, PodUid};
 
 pub use lifecycle::{Handler, Hooks, Lifecycle, Probe, Probes, Role};
 pub use plan::{Plan, Planned, RestartBackoff};
+pub use resources::Resources;
 
 /// One pod on this machine: its place, and which of the pods that ever held it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +31,10 @@ pub struct PodSpec {
     pub grace: Duration,
     /// What its containers wait between restarts.
     pub restart: RestartBackoff,
+    /// What the pod as a whole may use (`spec.resources`), beside what is said of its containers.
+    pub resources: Resources,
+    /// Whether it must not run where a limit of it can't be enforced.
+    pub limits_required: bool,
 }
 
 /// One process of the host, as the template wants it.
@@ -47,6 +53,8 @@ pub struct ContainerSpec {
     pub lifecycle: Lifecycle,
     /// As whom it runs, and what it may not do.
     pub security: Security,
+    /// What it may use of the machine (`resources`).
+    pub resources: Resources,
 }
 
 /// What confines a container.

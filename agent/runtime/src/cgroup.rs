@@ -241,7 +241,8 @@ impl Cgroup {
         Ok(())
     }
 
-    fn write(&self, file: &str, value: &str) -> io::Result<()> {
+    /// Writes one of its files, which must be there.
+    pub(crate) fn write(&self, file: &str, value: &str) -> io::Result<()> {
         let path = self.file(file);
         let opened = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
         rustix::io::write(opened, value.as_bytes())?;

@@ -98,6 +98,9 @@ pub enum CreateError {
         /// Why.
         source: io::Error,
     },
+    /// The template wants its limits enforced, and this machine can't.
+    #[error("{0}")]
+    NotEnforced(String),
     /// The supervisor can't be started.
     #[error("cannot start the pod's supervisor: {0}")]
     Launch(#[source] io::Error),
@@ -182,7 +185,7 @@ impl CreateError {
     /// Whether it may be tried again with the same template.
     pub fn retry(&self) -> bool {
         match self {
-            Self::Invalid(_) => false,
+            Self::Invalid(_) | Self::NotEnforced(_) => false,
             Self::InDoubt(cause) => cause.retry(),
             _ => true,
         }
@@ -198,6 +201,7 @@ impl CreateError {
         let code = match self {
             Self::Occupied(_) => "PlaceOccupied",
             Self::Invalid(_) => "CreateContainerConfigError",
+            Self::NotEnforced(_) => "LimitsNotEnforced",
             _ => "CreateContainerError",
         };
         Reason::new(code, self.to_string())

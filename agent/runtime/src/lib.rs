@@ -9,6 +9,7 @@ mod cgroup;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod error;
+mod limits;
 mod lock;
 mod log_date;
 mod logs;
@@ -31,6 +32,7 @@ pub use error::{
     CreateError, KillError, ListError, MachineError, OpenError, RemoveError, StartError,
     TerminateError,
 };
+pub use limits::Controller;
 pub use log_date::LogDate;
 pub use logs::{PodLogs, Run, log_file, logs, newest_run_since};
 pub use machine::{Capabilities, probe};
@@ -52,6 +54,7 @@ pub use machine::{Capabilities, probe};
 ///   [`RuntimeEvent::Started`] before `start` does; an end of the same run comes after them.
 /// - A `PlaceEmpty` read between calling `create` and its `Created` speaks of the time before; one
 ///   read after it says that the created pod is dead.
+/// - An `OutOfMemory` comes right before the `Exited` of the run that it is about.
 /// - An `Exited` may come after the `PlaceEmpty` of its place; it is old news then.
 ///
 /// The channel must be read at all times: a runtime that can't say what it saw waits.
@@ -160,6 +163,14 @@ pub enum RuntimeEvent {
         container: String,
         /// How.
         exit: Exit,
+    },
+    /// The kernel has killed something of a container for want of memory, in the run that is about to
+    /// be told as over: said before its `Exited`.
+    OutOfMemory {
+        /// Which pod.
+        pod: PodRef,
+        /// Which of its containers.
+        container: String,
     },
     /// What a container printed last in the run that ended last: said after its `Exited`, and again
     /// of one that had failed before the supervisor was connected to.

@@ -1,10 +1,11 @@
 //! What this machine can do for pods of host processes, tried and not guessed.
 //!
-//! Controllers are not enabled, so cgroup v2's rule that inner cgroups hold no processes does not
-//! matter here; what does is the right to move a process between two cgroups, which is the right
+//! Controllers are switched on where they can be, as all of our processes are in leaves; a machine
+//! without them runs pods all the same. What matters is the right to move a process between two cgroups, which is the right
 //! to write `cgroup.procs` of the target and of the nearest common ancestor (cgroup v2,
 //! "Delegation Containment").
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use crate::cgroup::{Cgroup, Force};
 use crate::error::MachineError;
+use crate::limits::{Controller, Controllers};
 use crate::mounts;
 use crate::place::Root;
 use crate::sys;
@@ -29,6 +31,8 @@ pub struct Capabilities {
     /// Whether a process can be cloned into a cgroup (5.7, and without the fault of some kernels
     /// after a `cgroup.kill` of the agent's own); without it, it enters it before exec.
     pub clone_into_cgroup: bool,
+    /// Where what enforces limits is, or why it can't be used.
+    pub limits: BTreeMap<Controller, Result<PathBuf, String>>,
 }
 
 /// What the trial's cgroup is named, before the process id of who looks.
@@ -52,8 +56,9 @@ pub fn probe(root: &Path) -> Result<Capabilities, MachineError> {
     let cgroup_kill = trial.best_force() == Force::Kill;
     let _ = trial.wait_empty(TRIAL_ENDS).and_then(|_| trial.remove());
     let clone_into_cgroup = outcome?;
+    let limits = Controllers::find(&mount, &root).homes();
     let root = root.cgroup().path().to_owned();
-    Ok(Capabilities { mount, root, cgroup_kill, clone_into_cgroup })
+    Ok(Capabilities { mount, root, cgroup_kill, clone_into_cgroup, limits })
 }
 
 /// What was killed while it looked could not clear its trial away.

@@ -1,4 +1,5 @@
-//! Where the cgroup v2 hierarchy is mounted: alone, or beside v1 in a hybrid set-up.
+//! Where the cgroup v2 hierarchy is mounted, alone or beside v1 in a hybrid set-up; and where v1 has
+//! kept a controller.
 
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -11,19 +12,38 @@ use crate::error::MachineError;
 /// # Errors
 /// When there is none, or `/proc` can't be read.
 pub(crate) fn cgroup2() -> Result<PathBuf, MachineError> {
+    find(&read()?).ok_or(MachineError::NoCgroup2)
+}
+
+/// The mounts of this process' mount namespace.
+///
+/// # Errors
+/// When `/proc` can't be read.
+pub(crate) fn read() -> Result<Vec<u8>, MachineError> {
     let path = "/proc/self/mountinfo";
-    let text = std::fs::read(path).map_err(|source| MachineError::io(path, source))?;
-    find(&text).ok_or(MachineError::NoCgroup2)
+    std::fs::read(path).map_err(|source| MachineError::io(path, source))
+}
+
+/// Where a v1 hierarchy with this controller is mounted.
+pub(crate) fn legacy(mountinfo: &[u8], controller: &str) -> Option<PathBuf> {
+    let wanted = controller.as_bytes();
+    let has = |options: &[u8]| options.split(|byte| *byte == b',').any(|option| option == wanted);
+    find_mount(mountinfo, b"cgroup", has)
+}
+
+fn find(mountinfo: &[u8]) -> Option<PathBuf> {
+    find_mount(mountinfo, b"cgroup2", |_| true)
 }
 
 /// proc_pid_mountinfo(5): what is mounted is the fourth field, where the fifth, the type the one
-/// after ` - `.
-fn find(mountinfo: &[u8]) -> Option<PathBuf> {
+/// after ` - `, the file system's own options the third after it.
+fn find_mount(mountinfo: &[u8], of_type: &[u8], has: impl Fn(&[u8]) -> bool) -> Option<PathBuf> {
     let mounts = mountinfo.split(|byte| *byte == b'\n').filter_map(|line| {
         let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
         let dash = fields.iter().skip(6).position(|field| *field == b"-")? + 6;
-        let is_cgroup2 = fields.get(dash + 1) == Some(&b"cgroup2".as_slice());
-        is_cgroup2.then(|| (fields[3] != b"/", fields[4]))
+        let options = fields.get(dash + 3).copied().unwrap_or_default();
+        let is_wanted = fields.get(dash + 1) == Some(&of_type) && has(options);
+        is_wanted.then(|| (fields[3] != b"/", fields[4]))
     });
     // The first of equals; `false` is less.
     let (_, path) = mounts.min_by_key(|(is_part, _)| *is_part)?;
@@ -50,6 +70,18 @@ fn unescape(field: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_controller_of_v1_is_found_by_its_name_alone_or_among_others() {
+        let hybrid = b"32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
+            33 31 0:30 / /sys/fs/cgroup/cpuset rw shared:3 - cgroup cgroup rw,cpuset\n\
+            35 31 0:32 /docker/x /sys/fs/cgroup/part rw - cgroup cgroup rw,memory\n\
+            36 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
+            41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+        assert_eq!(legacy(hybrid, "cpu"), Some("/sys/fs/cgroup/cpu,cpuacct".into()));
+        assert_eq!(legacy(hybrid, "memory"), Some("/sys/fs/cgroup/memory".into()));
+        assert_eq!(legacy(hybrid, "pids"), None);
+    }
 
     #[test]
     fn found_alone_beside_v1_and_under_odd_names() {

@@ -51,6 +51,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) fds: Vec<BorrowedFd<'a>>,
     /// The directory of the cgroup it starts in.
     pub(crate) cgroup: BorrowedFd<'a>,
+    /// `cgroup.procs` of further cgroups, in hierarchies of v1, which it enters before exec.
+    pub(crate) enter: &'a [OwnedFd],
     /// Its working directory.
     pub(crate) dir: CString,
     /// Its user; unchanged without one.
@@ -98,6 +100,8 @@ struct Prepared {
     sources: Vec<OwnedFd>,
     /// `cgroup.procs`, where the child has to enter the cgroup by itself.
     enter: Option<OwnedFd>,
+    /// `cgroup.procs` in hierarchies of v1.
+    enter_more: Vec<OwnedFd>,
     parent: c_int,
     dir: *const c_char,
     user: Option<u32>,
@@ -174,6 +178,7 @@ impl Launch<'_> {
             env: null_ended(&self.env),
             sources: self.fds.iter().map(|fd| aside(*fd)).collect::<Result<_, _>>()?,
             enter: enter.map(|fd| aside(fd.as_fd())).transpose()?,
+            enter_more: self.enter.iter().map(|fd| aside(fd.as_fd())).collect::<Result<_, _>>()?,
             parent: rustix::process::getpid().as_raw_nonzero().get(),
             dir: self.dir.as_ptr(),
             user: self.user,
@@ -197,6 +202,10 @@ impl Prepared {
         unsafe {
             if let Some(procs) = &self.enter {
                 self.enter_cgroup(procs.as_raw_fd());
+            }
+            for procs in &self.enter_more {
+                let done = libc::syscall(libc::SYS_write, procs.as_raw_fd(), c"0".as_ptr(), 1);
+                self.must(Stage::EnterCgroup, done);
             }
             self.must(Stage::Session, libc::syscall(libc::SYS_setsid));
             for (source, target) in self.sources.iter().zip(0..) {
@@ -539,6 +548,7 @@ mod tests {
             env: Vec::new(),
             fds: vec![null.as_fd(), null.as_fd(), null.as_fd()],
             cgroup: directory.as_fd(),
+            enter: &[],
             dir: dir.to_owned(),
             user: None,
             group: None,

@@ -3,6 +3,7 @@
 //! without one.
 
 mod bed;
+mod limits;
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;

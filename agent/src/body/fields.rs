@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::content::Named;
+use super::resources::Wanted;
 use super::{is_empty, unsupported};
 
 type Rest = Map<String, Value>;
@@ -40,6 +41,8 @@ pub(super) struct Spec {
     pub(super) runtime_class_name: Option<String>,
     pub(super) termination_grace_period_seconds: Option<i64>,
     pub(super) security_context: Option<PodSecurity>,
+    #[serde(default)]
+    pub(super) resources: Wanted,
     #[serde(flatten)]
     rest: Rest,
 }
@@ -68,6 +71,8 @@ pub(super) struct Container {
     pub(super) env_from: Vec<EnvFrom>,
     pub(super) working_dir: Option<String>,
     pub(super) security_context: Option<ContainerSecurity>,
+    #[serde(default)]
+    pub(super) resources: Wanted,
     #[serde(flatten)]
     rest: Rest,
 }
@@ -198,7 +203,6 @@ impl Spec {
             // The host's user namespace, as without the field.
             "hostUsers" => *value != &Value::Bool(true),
             "os" => value.get("name") != Some(&"linux".into()),
-            "resources" => claims(value),
             _ => true,
         });
         refuse(rest, "spec", PASSED_OVER_IN_SPEC)
@@ -207,8 +211,7 @@ impl Spec {
 
 impl Container {
     pub(super) fn check(&self, path: &str) -> Result<(), Reason> {
-        let rest = self.rest.iter().filter(|(name, value)| *name != "resources" || claims(value));
-        refuse(rest, path, PASSED_OVER_IN_CONTAINER)
+        refuse_rest(&self.rest, path, PASSED_OVER_IN_CONTAINER)
     }
 }
 
@@ -222,12 +225,6 @@ impl ContainerSecurity {
     pub(super) fn check(&self, path: &str) -> Result<(), Reason> {
         refuse_confining(&self.rest, path)
     }
-}
-
-/// Whether resources are more than requests and limits, which are not marked as required: devices
-/// that a program can't do its work without.
-fn claims(resources: &Value) -> bool {
-    resources.get("claims").is_some_and(|claims| !is_empty(claims))
 }
 
 /// Refuses what is left of a security context, except where it asks for no confinement.

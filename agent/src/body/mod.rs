@@ -9,10 +9,11 @@ mod content;
 mod env;
 mod fields;
 mod ports;
+mod resources;
 
 use std::time::Duration;
 
-use everynode_agent_core::{ContainerSpec, PodSpec, Security};
+use everynode_agent_core::{ContainerSpec, PodSpec, Resources, Security};
 use everynode_model::{NodeName, PodKey, PodUid, Reason};
 use serde_json::Value;
 
@@ -22,6 +23,7 @@ pub use ports::host_ports;
 use content::Config;
 use env::Sources;
 use fields::{Container, ContainerSecurity, PodSecurity, Spec, Template};
+use resources::Said;
 
 /// What this agent can honour, as it announces it: what needs more is never sent here.
 pub use everynode_model::PROCESS_FEATURES as FEATURES;
@@ -81,14 +83,23 @@ pub fn pod_spec(content: &[u8], around: &Surroundings) -> Result<PodSpec, Reason
     if spec.containers.is_empty() {
         return Err(Reason::new("InvalidTemplate", "spec.containers: at least one is needed"));
     }
+    let said = Said::read(&metadata)?;
     let config = Config::read(&config, &around.contents)?;
     let from = Sources { metadata: &metadata, config: &config, around };
     let containers = spec.containers.iter().enumerate().map(|(number, container)| {
         let path = format!("spec.containers[{number}]");
-        container_spec(container, &path, &pod, &from)
+        container_spec(container, &path, &pod, said, &from)
     });
-    let (containers, grace) = (containers.collect::<Result<_, _>>()?, grace(&spec)?);
-    Ok(PodSpec { containers, grace, ..PodSpec::default() })
+    Ok(PodSpec {
+        containers: containers.collect::<Result<_, _>>()?,
+        grace: grace(&spec)?,
+        resources: Resources {
+            pids_limit: said.pids_limit,
+            ..spec.resources.resources("spec.resources", said)?
+        },
+        limits_required: said.required,
+        ..PodSpec::default()
+    })
 }
 
 fn grace(spec: &Spec) -> Result<Duration, Reason> {
@@ -105,6 +116,7 @@ fn container_spec(
     container: &Container,
     path: &str,
     pod: &PodSecurity,
+    said: Said,
     from: &Sources<'_>,
 ) -> Result<ContainerSpec, Reason> {
     container.check(path)?;
@@ -126,6 +138,7 @@ fn container_spec(
             group,
             no_new_privs: security.allow_privilege_escalation == Some(false),
         },
+        resources: container.resources.resources(&format!("{path}.resources"), said)?,
         ..ContainerSpec::default()
     })
 }

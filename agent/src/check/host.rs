@@ -1,11 +1,12 @@
 //! The machine: kernel, cgroups, user, clock, name.
 
-use std::fs::{self, File, TryLockError};
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use everynode_model::NodeName;
-use everynode_runtime::{Capabilities, MachineError};
+use everynode_runtime::{Capabilities, Controller, MachineError};
 
 use super::Line;
 
@@ -63,7 +64,7 @@ fn cgroups(found: Result<Capabilities, MachineError>) -> Vec<Line> {
         agents(&found.root),
         Line::pass("forced stop", stop),
         Line::pass("start in a cgroup", start),
-        controllers(&found.mount),
+        limits(&found.limits),
     ]
 }
 
@@ -81,31 +82,23 @@ fn agents(root: &Path) -> Line {
     }
 }
 
-/// Nothing needs them; people ask where they are.
-fn controllers(mount: &Path) -> Line {
-    const NAME: &str = "controllers";
-    let v2 = fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default();
-    let v2: Vec<&str> = v2.split_whitespace().collect();
-    let table = fs::read_to_string("/proc/cgroups").unwrap_or_default();
-    let v1 = in_v1(&table);
-    let mut parts = Vec::new();
-    if !v2.is_empty() {
-        parts.push(format!("v2: {}", v2.join(" ")));
+/// What enforces limits: a pod that requires one runs only where it is enforced, every other all the
+/// same.
+fn limits(found: &BTreeMap<Controller, Result<PathBuf, String>>) -> Line {
+    const NAME: &str = "limits";
+    let word = |(controller, home): (&Controller, &Result<PathBuf, String>)| match home {
+        Ok(mount) => format!("{controller} by {}", mount.display()),
+        Err(why) => format!("{controller} not enforced: {why}"),
+    };
+    let line = found.iter().map(word).collect::<Vec<_>>().join("; ");
+    // Huge pages are for the few who have set some aside.
+    let lacks = |(controller, home): (&Controller, &Result<PathBuf, String>)| {
+        home.is_err() && *controller != Controller::Hugetlb
+    };
+    match found.iter().any(lacks) {
+        true => Line::warn(NAME, line),
+        false => Line::pass(NAME, line),
     }
-    if !v1.is_empty() {
-        parts.push(format!("v1: {}", v1.join(" ")));
-    }
-    match parts.is_empty() {
-        true => Line::pass(NAME, "none, and none is needed"),
-        false => Line::pass(NAME, format!("{} (none is needed)", parts.join("; "))),
-    }
-}
-
-/// The names in `/proc/cgroups` of those that are mounted by v1: of a hierarchy other than 0.
-fn in_v1(table: &str) -> Vec<&str> {
-    let of_v1 = |line: &&str| line.split_whitespace().nth(1).is_some_and(|number| number != "0");
-    let lines = table.lines().filter(|line| !line.starts_with('#')).filter(of_v1);
-    lines.filter_map(|line| line.split_whitespace().next()).collect()
 }
 
 fn user() -> Line {
@@ -172,9 +165,19 @@ mod tests {
     }
 
     #[test]
-    fn controllers_of_v1_are_those_with_a_hierarchy() {
-        let table = "#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpu\t2\t1\t1\npids\t0\t1\t1\n";
-        assert_eq!(in_v1(table), ["cpu"]);
+    fn a_limit_that_nothing_enforces_warns() {
+        let line = |missing| {
+            let home = |one| match one == missing {
+                true => (one, Err("nowhere".to_owned())),
+                false => (one, Ok(PathBuf::from("/m"))),
+            };
+            limits(&[Controller::Memory, Controller::Hugetlb].map(home).into())
+        };
+        assert_eq!(line(Controller::Pids).detail, "memory by /m; hugetlb by /m");
+        assert_eq!(line(Controller::Hugetlb).verdict, Verdict::Pass);
+        let warned = line(Controller::Memory);
+        assert_eq!(warned.verdict, Verdict::Warn);
+        assert_eq!(warned.detail, "memory not enforced: nowhere; hugetlb by /m");
     }
 
     #[test]

@@ -358,6 +358,10 @@ impl Agent {
                 tracing::info!(%pod, container, "ended: {exit}");
                 Event::Exited { pod, container, exit }
             }
+            RuntimeEvent::OutOfMemory { pod, container } => {
+                tracing::info!(%pod, container, "killed for want of memory");
+                Event::OutOfMemory { pod, container }
+            }
             RuntimeEvent::Printed { pod, container, log_tail } => {
                 Event::Printed { pod, container, log_tail }
             }

@@ -4,6 +4,8 @@
 //! a node whose agent did not announce it leaves the pod Pending and never runs it weaker than
 //! asked. A field that only helps is passed over, and the writer is told.
 
+mod limits;
+
 use everynode_model::Features;
 use serde_json::Value;
 
@@ -59,8 +61,6 @@ const PROCESS: &[(&str, Honour)] = &[
     ("spec.containers[*].ports", Honoured),
     ("spec.containers[*].readinessProbe", Ignored(NO_PROBES)),
     ("spec.containers[*].resources.claims", Needs("resources.claims")),
-    ("spec.containers[*].resources.limits", Ignored("not enforced yet")),
-    ("spec.containers[*].resources.requests", Ignored("not honoured")),
     // Processes of the host's root have what this gives.
     ("spec.containers[*].securityContext.privileged", Honoured),
     ("spec.containers[*].startupProbe", Ignored(NO_PROBES)),
@@ -82,8 +82,6 @@ const PROCESS: &[(&str, Honour)] = &[
     ("spec.nodeSelector", Honoured),
     ("spec.os", Needs("os")),
     ("spec.resourceClaims", Needs("resources.claims")),
-    ("spec.resources.limits", Ignored("not enforced yet")),
-    ("spec.resources.requests", Ignored("not honoured")),
     ("spec.runtimeClassName", Honoured),
     ("spec.shareProcessNamespace", Ignored("not honoured: processes see all of the host's")),
     ("spec.subdomain", Ignored(HOSTS_NAMES)),
@@ -112,6 +110,9 @@ pub fn needed_features(template: &Value) -> Features {
         }
     };
     walk(&normal, &mut FieldPath::root(), &mut note);
+    if process {
+        features.extend(limits::needed(&normal));
+    }
     features.insert(if process { RUNTIME_PROCESS.into() } else { RUNTIME_CRI.into() });
     if let Some(class) = class.filter(|_| !process) {
         // A runtime class is asked for to be sandboxed: another one is no substitute.
@@ -149,6 +150,7 @@ fn walk(value: &Value, path: &mut FieldPath, note: &mut impl FnMut(&FieldPath, W
         note(path, Word::Needs("initContainers"));
     }
     let known = PROCESS.iter().find(|(at, _)| *at == pattern).map(|(_, honour)| *honour);
+    let known = known.or_else(|| limits::word(&pattern));
     match (known, value) {
         (_, value) if grants(&pattern, value) => {}
         (Some(Honoured), _) => {}
@@ -308,7 +310,10 @@ mod tests {
             "hostname": "x", "priorityClassName": "p",
             "containers": [{"name": "a"}, {"name": "b", "stdin": true,
                 "livenessProbe": {"exec": {"command": ["x"]}},
-                "resources": {"limits": {"cpu": 1}, "requests": {"cpu": 1}}}],
+                "resources": {
+                    "limits": {"cpu": 1, "hugepages-2Mi": "2Mi", "ephemeral-storage": "1Gi"},
+                    "requests": {"cpu": 1, "memory": "1Mi"},
+                }}],
         }));
         warn_of_ignored(&mut check, &template);
         let paths: Vec<String> =
@@ -317,8 +322,8 @@ mod tests {
             paths,
             [
                 "spec.template.spec.containers[1].livenessProbe",
-                "spec.template.spec.containers[1].resources.limits",
-                "spec.template.spec.containers[1].resources.requests",
+                "spec.template.spec.containers[1].resources.limits.ephemeral-storage",
+                "spec.template.spec.containers[1].resources.requests.memory",
                 "spec.template.spec.containers[1].stdin",
                 "spec.template.spec.hostname",
                 "spec.template.spec.priorityClassName",

@@ -113,7 +113,17 @@ pub const PROCESS_FEATURES: &[&str] = &[
     "env.fieldRef",
     "env.secretKeyRef",
     "envFrom",
+    "limits.pids",
+    "limits.required",
 ];
+
+/// The annotation of a template whose pods must not run where a limit of theirs is not enforced:
+/// `"true"`.
+pub const REQUIRE_LIMITS: &str = "everynode.dev/require-limits";
+
+/// The annotation of a template that says how many processes and threads a pod of it may have, all
+/// of its containers together; Kubernetes has only a setting of each kubelet (`podPidsLimit`).
+pub const PIDS_LIMIT: &str = "everynode.dev/pids-limit";
 
 /// The feature of an agent that can start a new pod beside the old one. Apart from those that a
 /// template may need: without it a node's pods are replaced one after the other.

@@ -434,6 +434,7 @@ fn supervised(body: &Body, now: Now) -> Supervised {
         asked: false,
         pid: one.alive.then_some(7),
         last_exit: one.last_exit,
+        oom: false,
         for_time: now.steady.since(one.since),
     };
     Supervised {

@@ -79,6 +79,7 @@ pub fn found(item: &Item, uid: u128, marks: Option<Marks>) -> Found {
         asked: false,
         pid: Some(7),
         last_exit: None,
+        oom: false,
         for_time: Duration::from_secs(60),
     };
     Found {

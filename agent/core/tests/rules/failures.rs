@@ -80,6 +80,7 @@ fn an_agent_that_starts_anew_hears_again_what_was_printed() {
         asked: false,
         pid: Some(7),
         last_exit: Some(Exit::Code(3)),
+        oom: false,
         for_time: Duration::from_secs(60),
     };
     alive.supervised.as_mut().unwrap().containers = vec![main];

@@ -6,7 +6,7 @@
 //!     Invalid             Occupied          Io              └─ no answer: killed, seen empty
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
@@ -27,6 +27,7 @@ use super::{Inner, blocking, joined};
 use crate::CreateRequest;
 use crate::cgroup::Cgroup;
 use crate::error::CreateError;
+use crate::limits::{LimitError, Share};
 use crate::logs::POD;
 use crate::place::{self, Mark};
 use crate::shim::protocol::{self, Identity, LOGS, MAX_CONTAINERS, SOCKET, Spec, SpecContainer};
@@ -83,6 +84,9 @@ async fn whole(inner: &Arc<Inner>, request: CreateRequest) -> Result<(), CreateE
     Ok(())
 }
 
+/// What holds each container to its limits, by name.
+type Shares = BTreeMap<String, Share>;
+
 /// Keeps a second pod from being created in a place at the same time.
 struct Creating {
     inner: Arc<Inner>,
@@ -115,7 +119,8 @@ impl Inner {
             return Err(CreateError::Occupied(key.clone()));
         }
         self.make_cgroups(key, mark, &request.spec)
-            .and_then(|()| self.launch(request, mark))
+            .and_then(|()| self.hold(key, mark, &request.spec))
+            .and_then(|shares| self.launch(request, mark, &shares))
             .map_err(|error| self.undo(key, mark, error))
     }
 
@@ -160,13 +165,27 @@ impl Inner {
         outcome.map_err(|source| CreateError::io(pod.path(), source))
     }
 
-    fn launch(&self, request: &CreateRequest, mark: &Mark) -> Result<(), CreateError> {
+    /// Before anything runs in it.
+    fn hold(&self, key: &PodKey, mark: &Mark, spec: &PodSpec) -> Result<Shares, CreateError> {
+        let held = self.controllers.hold(&self.root.pod(key, mark), spec);
+        held.map_err(|error| match error {
+            LimitError::NotEnforced(line) => CreateError::NotEnforced(line),
+            LimitError::Io { path, source } => CreateError::Io { path, source },
+        })
+    }
+
+    fn launch(
+        &self,
+        request: &CreateRequest,
+        mark: &Mark,
+        shares: &Shares,
+    ) -> Result<(), CreateError> {
         let (listener, stderr) = self.make_files(&request.pod)?;
         // Where there was no room for logs now, there may be later.
         let directory = self.usual_directory(request.pod.uid);
         let at = |source: io::Error| CreateError::io(&directory, source);
         let pod = self.root.pod(&request.pod.key, mark);
-        let spec = self.spec_file(request, &pod, &directory).map_err(at)?;
+        let spec = self.spec_file(request, &pod, &directory, shares).map_err(at)?;
         let leaf = pod.child(place::SHIM).open().map_err(|e| CreateError::io(pod.path(), e))?;
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .map_err(|errno| CreateError::io("/dev/null", errno))?;
@@ -182,6 +201,8 @@ impl Inner {
             // The third and fourth as `shim::SPEC_FD` and `shim::LISTENER_FD` expect.
             fds: vec![null.as_fd(), null.as_fd(), stderr.as_fd(), spec.as_fd(), listener.as_fd()],
             cgroup: leaf.as_fd(),
+            // What it uses itself is not its containers'.
+            enter: &[],
             dir: c"/".to_owned(),
             user: None,
             group: None,
@@ -223,6 +244,7 @@ impl Inner {
         request: &CreateRequest,
         pod: &Cgroup,
         directory: &Path,
+        shares: &Shares,
     ) -> io::Result<OwnedFd> {
         let text = |path: &Path| {
             let text = path.to_str().map(str::to_owned);
@@ -231,7 +253,7 @@ impl Inner {
         let spec = Spec {
             identity: Identity::of(request),
             restarts: request.restarts,
-            containers: SpecContainer::all(&request.spec),
+            containers: SpecContainer::all(&request.spec, shares),
             cgroup: text(pod.path())?,
             directory: text(directory)?,
             old_kernel: self.old_kernel,
@@ -256,6 +278,7 @@ impl Inner {
         }
         // What stays is found by the next list, and removed.
         let _ = pod.remove_tree();
+        self.controllers.release(&pod);
         self.watch.remove(key, &self.root.place(key));
         let _ = self.root.namespace(key).remove();
         let _ = self.remove_directories(mark.pod);

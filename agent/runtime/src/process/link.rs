@@ -306,8 +306,8 @@ impl Worker {
     async fn hear(&mut self, message: Message) {
         self.is_heard().await;
         match &message {
-            Message::Exited { container, exit, printed } => {
-                self.exited(container.clone(), (*exit).into()).await;
+            Message::Exited { container, exit, oom, printed } => {
+                self.exited(container.clone(), (*exit).into(), *oom).await;
                 return self.printed(container.clone(), printed).await;
             }
             Message::Printed { container, text } => self.printed(container.clone(), text).await,
@@ -339,7 +339,7 @@ impl Worker {
             let known = self.running.get(&container.name).copied();
             if known.is_some() && known != container.pid {
                 let exit = container.last_exit.map_or(Exit::Unknown, Exit::from);
-                self.exited(container.name.clone(), exit).await;
+                self.exited(container.name.clone(), exit, container.oom).await;
             }
             if let Some(pid) = container.pid.filter(|pid| known != Some(*pid)) {
                 self.started(container.name.clone(), pid).await;
@@ -374,9 +374,13 @@ impl Worker {
         self.tell(RuntimeEvent::Started { pod, container, pid }).await;
     }
 
-    async fn exited(&mut self, container: String, exit: Exit) {
+    async fn exited(&mut self, container: String, exit: Exit, oom: bool) {
         self.running.remove(&container);
         let pod = self.address.pod.clone();
+        if oom {
+            let (pod, container) = (pod.clone(), container.clone());
+            self.tell(RuntimeEvent::OutOfMemory { pod, container }).await;
+        }
         self.tell(RuntimeEvent::Exited { pod, container, exit }).await;
     }
 

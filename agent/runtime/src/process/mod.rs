@@ -33,6 +33,7 @@ use crate::error::{
     CreateError, KillError, ListError, MachineError, OpenError, RemoveError, StartError,
     TerminateError,
 };
+use crate::limits::Controllers;
 use crate::lock::RootLock;
 use crate::place::{self, Mark, Root};
 use crate::shim::protocol::{Message, Request};
@@ -73,6 +74,7 @@ pub struct ProcessRuntime {
 /// What calls share.
 struct Inner {
     root: Root,
+    controllers: Controllers,
     run_dir: PathBuf,
     spare_dir: Option<PathBuf>,
     shim_command: Vec<CString>,
@@ -116,6 +118,7 @@ impl ProcessRuntime {
                 true => Way::Best,
                 false => Way::Fork,
             },
+            controllers: Controllers::find(&found.mount, &root),
             root,
             run_dir,
             spare_dir: config.spare_dir,

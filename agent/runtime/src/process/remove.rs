@@ -25,6 +25,7 @@ impl Inner {
                 return Err(RemoveError::Alive(pod.clone()));
             }
             cgroup.remove_tree().map_err(at)?;
+            self.controllers.release(&cgroup);
         }
         self.links().remove(&pod.uid);
         self.watch.forget(&Spot::Pod(pod.clone()));

@@ -35,8 +35,9 @@ pub(super) async fn pods(inner: &Arc<Inner>, found: &[Found]) {
 }
 
 impl Inner {
-    /// Removes empty directories of places; others refuse.
+    /// Removes empty directories of places; others refuse. What limited pods that are gone goes, too.
     pub(super) fn sweep_places(&self) {
+        self.controllers.sweep(&self.root);
         for key in self.root.places().unwrap_or_default() {
             let _ = self.root.place(&key).remove();
             let _ = self.root.namespace(&key).remove();

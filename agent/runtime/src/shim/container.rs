@@ -51,6 +51,10 @@ pub(super) struct Container {
     since: Duration,
     starts: u64,
     last_exit: Option<WireExit>,
+    /// Whether the run that ended so was killed for want of memory.
+    last_oom: bool,
+    /// How often anything of it had been killed for that before its run began.
+    oom_kills: u64,
     /// What the run that ended so printed last.
     last_tail: LogTail,
     outputs: Vec<Output>,
@@ -91,6 +95,8 @@ impl Container {
             since: clock::boot(),
             starts: 0,
             last_exit: None,
+            last_oom: false,
+            oom_kills: 0,
             last_tail: LogTail::default(),
             outputs: Vec::new(),
             log,
@@ -114,6 +120,7 @@ impl Container {
         }
         self.clear_leaf()?;
         self.renew_leaf().map_err(|error| self.refusal("RunContainerError", &error.to_string()))?;
+        self.oom_kills = self.spec.share.oom_kills(&self.leaf);
         self.log.begin_run();
         let pid = self.launch().map_err(|problem| {
             self.outputs.clear();
@@ -191,6 +198,7 @@ impl Container {
         if told.is_some() {
             self.since = now;
             self.last_exit = told;
+            self.last_oom = self.ran_out_of_memory();
             self.last_tail = self.log.take_tail();
         }
         told
@@ -237,8 +245,14 @@ impl Container {
             name: self.spec.name.clone(),
             pid: pid.map(|pid| pid.as_raw_nonzero().get().unsigned_abs()),
             last_exit: self.last_exit,
+            oom: self.last_oom,
             for_millis: millis(clock::boot().saturating_sub(self.since)),
         }
+    }
+
+    /// Whether the run that ended last was killed for want of memory.
+    pub(super) fn last_oom(&self) -> bool {
+        self.last_oom
     }
 
     /// What it printed last in the run that ended last.
@@ -255,7 +269,14 @@ impl Container {
     /// kill what is cloned next (see [`crate::sys::try_clone_into`]).
     fn renew_leaf(&self) -> io::Result<()> {
         self.leaf.remove_tree()?;
-        self.leaf.make()
+        self.leaf.make()?;
+        self.spec.share.apply(&self.leaf)
+    }
+
+    /// A program that went on to its own good end lost at most a child of its.
+    fn ran_out_of_memory(&self) -> bool {
+        self.last_exit != Some(WireExit::Code(0))
+            && self.spec.share.oom_kills(&self.leaf) > self.oom_kills
     }
 
     fn clear_leaf(&self) -> Result<(), Reason> {
@@ -274,6 +295,7 @@ impl Container {
         let program = program::find(&self.spec)?;
         let plumbing = |source: io::Error| Problem::Plumbing(source);
         let leaf = self.leaf.open().map_err(plumbing)?;
+        let doors = self.spec.share.doors().map_err(plumbing)?;
         let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, 0.into())
             .map_err(|errno| plumbing(errno.into()))?;
         let stdout = self.output(Stream::Stdout).map_err(plumbing)?;
@@ -284,6 +306,7 @@ impl Container {
             env: program.env,
             fds: vec![null.as_fd(), stdout.as_fd(), stderr.as_fd()],
             cgroup: leaf.as_fd(),
+            enter: &doors,
             dir: program.dir,
             user: self.spec.user,
             group: self.group(),

@@ -227,7 +227,8 @@ impl Shim {
             if let Some(exit) = self.containers[number].progress() {
                 let container = self.containers[number].name().to_owned();
                 let printed = self.containers[number].last_tail().as_str().to_owned();
-                self.tell(&Message::Exited { container, exit, printed });
+                let oom = self.containers[number].last_oom();
+                self.tell(&Message::Exited { container, exit, oom, printed });
             }
         }
     }

@@ -105,6 +105,7 @@ mod tests {
             user: None,
             group: None,
             no_new_privs: false,
+            share: crate::limits::Share::default(),
         }
     }
 

@@ -11,6 +11,7 @@
 //! - One agent at a time: a new connection replaces the old one.
 //! - What happens without an agent is kept in the account, which `account` asks for.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use everynode_agent_core::{
@@ -21,6 +22,7 @@ use everynode_model::{Exit, PodKey, Reason, WallTime};
 use serde::{Deserialize, Serialize};
 
 use crate::CreateRequest;
+use crate::limits::Share;
 
 /// The longest line: an account of 64 containers with the longest names is a third of it.
 pub(crate) const MAX_LINE: usize = 64 * 1024;
@@ -73,6 +75,9 @@ pub(crate) enum Message {
     Exited {
         container: String,
         exit: WireExit,
+        /// Whether the kernel killed it for want of memory.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        oom: bool,
         #[serde(default, skip_serializing_if = "String::is_empty")]
         printed: String,
     },
@@ -94,6 +99,9 @@ pub(crate) struct AccountContainer {
     pub(crate) name: String,
     pub(crate) pid: Option<u32>,
     pub(crate) last_exit: Option<WireExit>,
+    /// Whether the kernel killed it then for want of memory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) oom: bool,
     pub(crate) for_millis: u64,
 }
 
@@ -138,6 +146,9 @@ pub(crate) struct SpecContainer {
     pub(crate) user: Option<u32>,
     pub(crate) group: Option<u32>,
     pub(crate) no_new_privs: bool,
+    /// What holds it to its limits.
+    #[serde(default)]
+    pub(crate) share: Share,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -215,17 +226,22 @@ impl AccountContainer {
             asked: false,
             pid: self.pid,
             last_exit: self.last_exit.map(Exit::from),
+            oom: self.oom,
             for_time: Duration::from_millis(self.for_millis),
         }
     }
 }
 
 impl SpecContainer {
-    pub(crate) fn all(spec: &PodSpec) -> Vec<Self> {
-        spec.containers.iter().map(Self::of).collect()
+    pub(crate) fn all(spec: &PodSpec, shares: &BTreeMap<String, Share>) -> Vec<Self> {
+        let share = |name: &str| shares.get(name).cloned().unwrap_or_default();
+        spec.containers
+            .iter()
+            .map(|container| Self::of(container, share(&container.name)))
+            .collect()
     }
 
-    fn of(container: &ContainerSpec) -> Self {
+    fn of(container: &ContainerSpec, share: Share) -> Self {
         Self {
             name: container.name.clone(),
             argv: container.argv.clone(),
@@ -234,6 +250,7 @@ impl SpecContainer {
             user: container.security.user,
             group: container.security.group,
             no_new_privs: container.security.no_new_privs,
+            share,
         }
     }
 }
@@ -270,7 +287,7 @@ mod tests {
     use everynode_model::LogTail;
 
     fn exited(container: &str, exit: WireExit, printed: &str) -> Message {
-        Message::Exited { container: container.into(), exit, printed: printed.into() }
+        Message::Exited { container: container.into(), exit, oom: false, printed: printed.into() }
     }
 
     #[test]
@@ -298,6 +315,15 @@ mod tests {
             ),
             (line(&Request::Printed { container: "a".into() }), r#"{"printed":{"container":"a"}}"#),
             (line(&Message::Leaving {}), r#"{"leaving":{}}"#),
+            (
+                line(&Message::Exited {
+                    container: "a".into(),
+                    exit: WireExit::Signal(9),
+                    oom: true,
+                    printed: String::new(),
+                }),
+                r#"{"exited":{"container":"a","exit":{"signal":9},"oom":true}}"#,
+            ),
         ];
         for (line, expected) in said {
             assert_eq!(String::from_utf8(line).unwrap().trim_end(), expected);

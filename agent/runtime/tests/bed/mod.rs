@@ -67,6 +67,11 @@ impl Bed {
         self.directory.path().join("a-long-name".repeat(12)).join("run")
     }
 
+    /// Where what limits pods would be in hierarchies of v1.
+    fn legacy_roots(&self) -> Vec<PathBuf> {
+        mounts("cgroup").into_iter().map(|(mount, _)| mount.join(&self.root_name)).collect()
+    }
+
     fn spare_dir(&self) -> PathBuf {
         self.directory.path().join("spare")
     }
@@ -79,6 +84,11 @@ impl Bed {
         let place = self.place_cgroup(&pod.key);
         let ends = pod.uid.to_string();
         children(&place).into_iter().find(|path| path.to_str().unwrap().ends_with(&ends)).unwrap()
+    }
+
+    /// A pod's cgroup, from the mount of its hierarchy.
+    pub(crate) fn own_path(&self, pod: &PodRef) -> PathBuf {
+        self.root_name.join(self.pod_cgroup(pod).strip_prefix(&self.root).unwrap())
     }
 
     pub(crate) fn shim_of(&self, pod: &PodRef) -> u32 {
@@ -103,6 +113,9 @@ impl Bed {
     /// Nothing alive, no directory left: neither a place's nor a pod's.
     pub(crate) fn is_clean(&self) {
         assert_eq!(children(&self.root), [] as [PathBuf; 0]);
+        for legacy in self.legacy_roots() {
+            assert!(!legacy.exists(), "{} is left", legacy.display());
+        }
         assert_eq!(children(&self.run_dir()), [] as [PathBuf; 0]);
         assert_eq!(children(&self.spare_dir()), [] as [PathBuf; 0]);
     }
@@ -144,9 +157,10 @@ impl Drop for Bed {
     fn drop(&mut self) {
         let _ = fs::write(self.root.join("cgroup.kill"), "1");
         // Bounded: what can't be removed is better seen than waited for.
+        let roots = [vec![self.root.clone()], self.legacy_roots()].concat();
         for _ in 0..1000 {
-            remove_tree(&self.root);
-            if !self.root.exists() {
+            roots.iter().for_each(|root| remove_tree(root));
+            if roots.iter().all(|root| !root.exists()) {
                 return;
             }
             std::thread::yield_now();
@@ -239,12 +253,33 @@ pub(crate) async fn until(mut done: impl FnMut() -> bool + Send) {
     tokio::time::timeout(Duration::from_secs(30), looking).await.expect("it never came");
 }
 
+/// Where a controller is: the mount of its hierarchy, and whether that is one of v1.
+pub(crate) fn home(controller: &str) -> Option<(PathBuf, bool)> {
+    let unified = mounts("cgroup2").into_iter().map(|(mount, _)| {
+        let controllers = fs::read_to_string(mount.join("cgroup.controllers")).unwrap();
+        (mount, controllers.split_whitespace().map(str::to_owned).collect(), false)
+    });
+    let legacy = mounts("cgroup").into_iter().map(|(mount, options)| (mount, options, true));
+    let mut all = unified.chain(legacy);
+    let has = |options: &Vec<String>| options.iter().any(|option| option == controller);
+    all.find_map(|(mount, options, legacy)| has(&options).then_some((mount, legacy)))
+}
+
+/// The mounts of a type, with their options.
+fn mounts(of_type: &str) -> Vec<(PathBuf, Vec<String>)> {
+    let text = fs::read_to_string("/proc/self/mounts").unwrap();
+    let lines = text.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let wanted = lines.filter(|words| words[2] == of_type);
+    let options = |words: &[&str]| words[3].split(',').map(str::to_owned).collect();
+    wanted.map(|words| (PathBuf::from(words[1]), options(&words))).collect()
+}
+
 fn children(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).into_iter().flatten();
     entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect()
 }
 
-fn remove_tree(cgroup: &Path) {
+pub(crate) fn remove_tree(cgroup: &Path) {
     children(cgroup).iter().for_each(|child| remove_tree(child));
     let _ = fs::remove_dir(cgroup);
 }

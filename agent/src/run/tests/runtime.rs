@@ -177,6 +177,7 @@ fn found(pod: &Pod) -> Found {
         asked: false,
         pid: pod.running.contains(name).then_some(7),
         last_exit: None,
+        oom: false,
         for_time: Duration::from_secs(60),
     };
     Found {

@@ -90,6 +90,7 @@ fn check_template(check: &mut Check, path: &FieldPath, template: &PodTemplateSpe
         check_labels(check, &path.field("labels"), &at, metadata.labels.as_ref());
         let (path, at) = (path.field("annotations"), path.down("metadata.annotations"));
         check_annotations(check, &path, &at, metadata);
+        process::check_annotations(check, &path, metadata);
         if let Some(pod) = &template.spec {
             security::check_annotations(check, &path, &at, metadata, pod);
         }

@@ -1,6 +1,8 @@
 //! What Everynode adds: pods whose containers are processes of the host.
 
+use everynode_model::{PIDS_LIMIT, REQUIRE_LIMITS};
 use k8s_openapi::api::core::v1::{Container, PodSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::PROCESS;
 use crate::FieldPath;
@@ -16,6 +18,23 @@ pub(super) fn check_pod(check: &mut Check, path: &FieldPath, pod: &PodSpec) {
     if is_process(pod) && pod.host_network != Some(true) {
         let message = "processes share the host's network: say so with `hostNetwork: true`";
         check.warn(path.field("hostNetwork"), message);
+    }
+}
+
+/// Checks the annotations of a template that speak of its limits.
+pub(super) fn check_annotations(check: &mut Check, path: &FieldPath, metadata: &ObjectMeta) {
+    let annotations = metadata.annotations.iter().flatten();
+    for (key, value) in annotations {
+        match (key.as_str(), value.as_str()) {
+            (REQUIRE_LIMITS, "true" | "false") => {}
+            (REQUIRE_LIMITS, _) => {
+                check.invalid(path.key(key), value.as_str(), "must be \"true\" or \"false\"");
+            }
+            (PIDS_LIMIT, text) if !text.parse::<u64>().is_ok_and(|most| most > 0) => {
+                check.invalid(path.key(key), text, "must be a positive number");
+            }
+            _ => {}
+        }
     }
 }
 

@@ -1,0 +1,541 @@
+//! Holds pods to their limits: which hierarchy has which of the kernel's controllers, and what of a
+//! pod is where.
+//!
+//! Where cgroup v2 has a controller, it is switched on from the root of the hierarchy down to our
+//! leaves, for every pod. Where v1 has kept it (a hybrid set-up), a pod that asks for it has
+//! directories of the same names there too, which its containers enter before they execute
+//! anything:
+//!
+//! ```text
+//!   <cgroup2 mount>/<root>/<namespace>/d-<name>/<mark>/c-<container>    who lives, and who is dead
+//!   <v1 mount>     /<root>/<namespace>/d-<name>/<mark>/c-<container>    what they may use
+//! ```
+//!
+//! Those of v1 prove nothing and keep nobody alive: they are removed with their pod's cgroup, and
+//! swept where that has gone without them.
+
+mod files;
+mod share;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use everynode_agent_core::{ContainerSpec, PodSpec, Resources};
+
+use crate::cgroup::Cgroup;
+use crate::mounts;
+use crate::place::{self, Root};
+use files::{Dialect, Level, Setting};
+pub(crate) use share::{Legacy, Share};
+
+/// How often directories are made anew when a `remove` beside them is faster.
+const MAKE_TRIES: usize = 5;
+
+/// What in the kernel holds to a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Controller {
+    /// Time of processors.
+    Cpu,
+    /// Memory.
+    Memory,
+    /// Number of processes and threads.
+    Pids,
+    /// Huge pages.
+    Hugetlb,
+}
+
+/// Where this machine's controllers are.
+#[derive(Clone, Debug)]
+pub(crate) struct Controllers {
+    /// The cgroup v2 mount.
+    unified: PathBuf,
+    homes: BTreeMap<Controller, Home>,
+}
+
+/// Where one controller is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Home {
+    /// In the hierarchy in which our pods live.
+    Unified,
+    /// In this mount of v1.
+    Legacy(PathBuf),
+    /// Nowhere that we can use it, for this reason.
+    Nowhere(String),
+}
+
+/// Why a pod's limits can't be set.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LimitError {
+    /// Some have nothing that enforces them, and the pod must not run without.
+    #[error("{0}")]
+    NotEnforced(String),
+    /// The kernel refuses one.
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+}
+
+impl Controllers {
+    /// Looks where they are, and switches on those of v2 from the mount down to `root`.
+    pub(crate) fn find(unified: &Path, root: &Root) -> Self {
+        let mountinfo = mounts::read().unwrap_or_default();
+        let homes = Controller::ALL.map(|controller| {
+            let home = Home::find(controller, unified, &mountinfo);
+            let home = match home {
+                Home::Unified => match enable(controller, unified, root.cgroup().path()) {
+                    Ok(()) => Home::Unified,
+                    Err(why) => Home::Nowhere(why),
+                },
+                home => home,
+            };
+            (controller, home)
+        });
+        Self { unified: unified.to_owned(), homes: homes.into() }
+    }
+
+    /// Where each is, or why it can't be used here.
+    pub(crate) fn homes(&self) -> BTreeMap<Controller, Result<PathBuf, String>> {
+        let home = |home: &Home| match home {
+            Home::Unified => Ok(self.unified.clone()),
+            Home::Legacy(mount) => Ok(mount.clone()),
+            Home::Nowhere(why) => Err(why.clone()),
+        };
+        self.homes.iter().map(|(controller, at)| (*controller, home(at))).collect()
+    }
+
+    /// Holds a pod, whose cgroups are made, to its limits; what its supervisor has to do for each
+    /// container, by name. A limit that nothing here enforces is passed over, unless the template
+    /// wants it enforced or not to run at all.
+    pub(crate) fn hold(
+        &self,
+        pod: &Cgroup,
+        spec: &PodSpec,
+    ) -> Result<BTreeMap<String, Share>, LimitError> {
+        let mut shares: BTreeMap<String, Share> =
+            spec.container_names().map(|name| (name.to_owned(), Share::default())).collect();
+        let mut unenforced = Vec::new();
+        for (controller, home) in &self.homes {
+            let asked = controller.is_asked(spec);
+            let done = match home {
+                // Few pods use them, and each cgroup that is held to them costs the kernel memory.
+                Home::Unified if *controller == Controller::Hugetlb && !asked => Ok(()),
+                Home::Unified => self.hold_unified(*controller, pod, spec, &mut shares),
+                Home::Legacy(mount) if asked => {
+                    self.hold_legacy(*controller, mount, pod, spec, &mut shares)
+                }
+                Home::Legacy(_) => Ok(()),
+                Home::Nowhere(why) => Err(Failed::Missing(why.clone())),
+            };
+            match done {
+                Ok(()) => {}
+                Err(_) if !asked => {}
+                Err(Failed::Missing(why)) => unenforced.push(format!("{controller}: {why}")),
+                Err(Failed::Io(path, source)) => return Err(LimitError::Io { path, source }),
+            }
+        }
+        if !unenforced.is_empty() {
+            let line = format!("limits that this machine can't enforce: {}", unenforced.join("; "));
+            if spec.limits_required {
+                return Err(LimitError::NotEnforced(line));
+            }
+            tracing::warn!(cgroup = %pod.path().display(), "{line}");
+        }
+        Ok(shares)
+    }
+
+    /// Removes what a pod has in hierarchies of v1, and the directories above where no other pod
+    /// needs them.
+    pub(crate) fn release(&self, pod: &Cgroup) {
+        for mount in self.legacy() {
+            let Some(mirror) = self.mirror(mount, pod.path()) else { continue };
+            if let Err(error) = Cgroup::at(&mirror).remove_tree() {
+                tracing::warn!(cgroup = %mirror.display(), %error, "it was left there");
+            }
+            prune(&mirror, mount);
+        }
+        self.weigh(pod.path());
+    }
+
+    /// Removes what is in hierarchies of v1 of pods whose cgroup is not there any more.
+    pub(crate) fn sweep(&self, root: &Root) {
+        for mount in self.legacy() {
+            let Some(mirror) = self.mirror(mount, root.cgroup().path()) else { continue };
+            // Namespaces, places, pods: what is deeper is the pods' own.
+            for path in below(&mirror, 3) {
+                let there = path.strip_prefix(mount).map(|rest| self.unified.join(rest).is_dir());
+                if !there.unwrap_or(true) {
+                    let _ = Cgroup::at(&path).remove_tree();
+                    prune(&path, mount);
+                }
+            }
+            prune(&mirror.join("any"), mount);
+        }
+    }
+
+    fn hold_unified(
+        &self,
+        controller: Controller,
+        pod: &Cgroup,
+        spec: &PodSpec,
+        shares: &mut BTreeMap<String, Share>,
+    ) -> Result<(), Failed> {
+        enable(controller, &self.unified, pod.path()).map_err(Failed::Missing)?;
+        let whole = files::settings(controller, Dialect::Unified, Level::Pod, &spec.whole());
+        try_all(pod, &whole)?;
+        for container in &spec.containers {
+            let own = settings_of(controller, Dialect::Unified, spec, container);
+            try_all(&pod.child(&place::container_leaf(&container.name)), &own)?;
+            if let Some(share) = shares.get_mut(&container.name) {
+                share.leaf.extend(own);
+            }
+        }
+        if controller == Controller::Cpu {
+            weigh_up(pod.path(), &self.unified, Dialect::Unified);
+        }
+        Ok(())
+    }
+
+    fn hold_legacy(
+        &self,
+        controller: Controller,
+        mount: &Path,
+        pod: &Cgroup,
+        spec: &PodSpec,
+        shares: &mut BTreeMap<String, Share>,
+    ) -> Result<(), Failed> {
+        let mirror = self.mirror(mount, pod.path());
+        let mirror =
+            mirror.ok_or_else(|| Failed::Missing("the root is outside its mount".into()))?;
+        let leaf = |container: &str| mirror.join(place::container_leaf(container));
+        let leaves: Vec<_> = spec.container_names().map(leaf).collect();
+        make(mount, &leaves).map_err(|source| Failed::Io(mirror.clone(), source))?;
+        let whole = files::settings(controller, Dialect::Legacy, Level::Pod, &spec.whole());
+        try_all(&Cgroup::at(&mirror), &whole)?;
+        for (container, directory) in spec.containers.iter().zip(leaves) {
+            let settings = settings_of(controller, Dialect::Legacy, spec, container);
+            try_all(&Cgroup::at(&directory), &settings)?;
+            if let Some(share) = shares.get_mut(&container.name) {
+                share.legacy.push(Legacy { directory, settings });
+            }
+        }
+        if controller == Controller::Cpu {
+            weigh_up(&mirror, mount, Dialect::Legacy);
+        }
+        Ok(())
+    }
+
+    /// What a place and its namespace weigh follows from the pods that are left.
+    fn weigh(&self, pod: &Path) {
+        match self.homes.get(&Controller::Cpu) {
+            Some(Home::Unified) => weigh_up(pod, &self.unified, Dialect::Unified),
+            Some(Home::Legacy(mount)) => {
+                if let Some(mirror) = self.mirror(mount, pod) {
+                    weigh_up(&mirror, mount, Dialect::Legacy);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The mounts of v1 that are used, each once: a mount can have several controllers.
+    fn legacy(&self) -> BTreeSet<&Path> {
+        fn legacy(home: &Home) -> Option<&Path> {
+            match home {
+                Home::Legacy(mount) => Some(mount),
+                Home::Unified | Home::Nowhere(_) => None,
+            }
+        }
+        self.homes.values().filter_map(legacy).collect()
+    }
+
+    /// The directory of the same name in another hierarchy.
+    fn mirror(&self, mount: &Path, cgroup: &Path) -> Option<PathBuf> {
+        Some(mount.join(cgroup.strip_prefix(&self.unified).ok()?))
+    }
+}
+
+impl Controller {
+    const ALL: [Self; 4] = [Self::Cpu, Self::Memory, Self::Pids, Self::Hugetlb];
+
+    /// The kernel's name for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+            Self::Pids => "pids",
+            Self::Hugetlb => "hugetlb",
+        }
+    }
+
+    /// Whether a pod wants anything of it.
+    fn is_asked(self, spec: &PodSpec) -> bool {
+        let all = spec.containers.iter().map(|container| &container.resources);
+        all.chain([&spec.resources]).any(|one| self.is_asked_by(one))
+    }
+
+    fn is_asked_by(self, of: &Resources) -> bool {
+        match self {
+            Self::Cpu => of.cpu_share() > 0 || of.cpu_limit.is_some(),
+            Self::Memory => of.memory_limit.is_some(),
+            Self::Pids => of.pids_limit.is_some(),
+            Self::Hugetlb => !of.hugepages.is_empty(),
+        }
+    }
+}
+
+impl fmt::Display for Controller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Home {
+    fn find(controller: Controller, unified: &Path, mountinfo: &[u8]) -> Self {
+        let name = controller.as_str();
+        let v2 = fs::read_to_string(unified.join("cgroup.controllers")).unwrap_or_default();
+        if v2.split_whitespace().any(|one| one == name) {
+            return Self::Unified;
+        }
+        match mounts::legacy(mountinfo, name) {
+            Some(mount) => Self::Legacy(mount),
+            None => Self::Nowhere("no cgroup hierarchy here has this controller".to_owned()),
+        }
+    }
+}
+
+/// Why one controller does not hold a pod.
+enum Failed {
+    Missing(String),
+    Io(PathBuf, io::Error),
+}
+
+fn settings_of(
+    controller: Controller,
+    dialect: Dialect,
+    spec: &PodSpec,
+    container: &ContainerSpec,
+) -> Vec<Setting> {
+    files::settings(controller, dialect, Level::Container, &spec.share_of(container))
+}
+
+/// Switches a controller of v2 on for the children of every cgroup from the mount down to `last`.
+fn enable(controller: Controller, mount: &Path, last: &Path) -> Result<(), String> {
+    let mut way: Vec<&Path> = last.ancestors().take_while(|path| path.starts_with(mount)).collect();
+    way.reverse();
+    way.into_iter().try_for_each(|directory| {
+        let file = directory.join("cgroup.subtree_control");
+        let on = fs::read_to_string(&file).unwrap_or_default();
+        if on.split_whitespace().any(|one| one == controller.as_str()) {
+            return Ok(());
+        }
+        let done = Cgroup::at(directory).write("cgroup.subtree_control", &format!("+{controller}"));
+        done.map_err(|error| format!("it can't be switched on in {}: {error}", directory.display()))
+    })
+}
+
+/// Writes all of it. A file that is not there is of something that this kernel does not have.
+fn try_all(cgroup: &Cgroup, settings: &[Setting]) -> Result<(), Failed> {
+    settings.iter().try_for_each(|Setting { file, value, weak }| match cgroup.write(file, value) {
+        Err(error) if !weak && error.kind() == io::ErrorKind::NotFound => {
+            Err(Failed::Missing(format!("this kernel has no {file}")))
+        }
+        Err(error) if !weak => Err(Failed::Io(cgroup.file(file), error)),
+        _ => Ok(()),
+    })
+}
+
+/// Makes leaves with all above them.
+fn make(mount: &Path, leaves: &[PathBuf]) -> io::Result<()> {
+    let once = || leaves.iter().try_for_each(|leaf| make_one(mount, leaf));
+    let mut outcome = once();
+    for _ in 1..MAKE_TRIES {
+        // A parent was removed as empty between its making and its child's.
+        if !matches!(&outcome, Err(error) if error.kind() == io::ErrorKind::NotFound) {
+            break;
+        }
+        outcome = once();
+    }
+    outcome
+}
+
+fn make_one(mount: &Path, leaf: &Path) -> io::Result<()> {
+    let mut way: Vec<&Path> = leaf.ancestors().take_while(|path| *path != mount).collect();
+    way.reverse();
+    for directory in way {
+        Cgroup::at(directory).make()?;
+        // Before Linux 5.11 a limit held for what is below only where this was said.
+        let _ = Cgroup::at(directory).write("memory.use_hierarchy", "1");
+    }
+    Ok(())
+}
+
+/// A place weighs what its pods weigh together, and a namespace what its places do: else a pod's
+/// share would count among the pods of its own place alone.
+fn weigh_up(pod: &Path, mount: &Path, dialect: Dialect) {
+    let above = pod.ancestors().skip(1).take(2).take_while(|path| *path != mount);
+    for directory in above {
+        let file = files::share_file(dialect);
+        let of =
+            |child: PathBuf| fs::read_to_string(child.join(file)).ok()?.trim().parse::<u64>().ok();
+        let sum = below(directory, 1).into_iter().filter_map(of).fold(0, u64::saturating_add);
+        if sum > 0 {
+            let _ =
+                Cgroup::at(directory).write(file, &sum.min(files::most_share(dialect)).to_string());
+        }
+    }
+}
+
+/// Removes the directories above this one as far as they are empty.
+fn prune(path: &Path, mount: &Path) {
+    let above =
+        path.ancestors().skip(1).take_while(|path| *path != mount && path.starts_with(mount));
+    for directory in above {
+        if fs::remove_dir(directory).is_err_and(|error| error.kind() != io::ErrorKind::NotFound) {
+            return;
+        }
+    }
+}
+
+/// The directories so far below this one.
+fn below(directory: &Path, depth: usize) -> Vec<PathBuf> {
+    let mut level = vec![directory.to_owned()];
+    for _ in 0..depth {
+        let names = |path: PathBuf| {
+            let names = Cgroup::at(&path).child_names().unwrap_or_default();
+            names.into_iter().map(move |name| path.join(name))
+        };
+        level = level.into_iter().flat_map(names).collect();
+    }
+    level
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// A machine that only looks like one: a hierarchy of v2 and, for some controllers, one of v1.
+    struct Fake {
+        directory: tempfile::TempDir,
+        controllers: Controllers,
+        pod: Cgroup,
+    }
+
+    impl Fake {
+        fn new(homes: &[(Controller, &str)]) -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let unified = directory.path().join("unified");
+            let pod = unified.join("root/default/d-x/mark");
+            fs::create_dir_all(pod.join("c-a")).unwrap();
+            for path in pod.join("c-a").ancestors().take_while(|path| path.starts_with(&unified)) {
+                let files =
+                    ["cgroup.subtree_control", "cpu.weight", "cpu.max", "memory.max", "pids.max"];
+                files.iter().for_each(|file| fs::write(path.join(file), "").unwrap());
+            }
+            let home = |(controller, home): &(Controller, &str)| {
+                let home = match *home {
+                    "v2" => Home::Unified,
+                    "" => Home::Nowhere("nowhere".into()),
+                    mount => Home::Legacy(directory.path().join(mount)),
+                };
+                (*controller, home)
+            };
+            let homes = homes.iter().map(home).collect();
+            let controllers = Controllers { unified, homes };
+            Self { directory, controllers, pod: Cgroup::at(pod) }
+        }
+
+        fn read(&self, file: &str) -> String {
+            fs::read_to_string(self.directory.path().join(file)).unwrap()
+        }
+    }
+
+    fn spec(resources: Resources, limits_required: bool) -> PodSpec {
+        let container = ContainerSpec { name: "a".into(), resources, ..ContainerSpec::default() };
+        let containers = vec![container];
+        PodSpec { containers, grace: Duration::ZERO, limits_required, ..PodSpec::default() }
+    }
+
+    fn memory(bytes: u64) -> Resources {
+        Resources { memory_limit: Some(bytes), ..Resources::default() }
+    }
+
+    #[test]
+    fn controllers_of_v2_are_switched_on_on_the_way_down_and_hold_pod_and_leaf() {
+        let fake = Fake::new(&[(Controller::Cpu, "v2"), (Controller::Memory, "v2")]);
+        let shares = fake.controllers.hold(&fake.pod, &spec(memory(4096), true)).unwrap();
+        for level in ["", "root", "root/default", "root/default/d-x", "root/default/d-x/mark"] {
+            let on = fake.read(&format!("unified/{level}/cgroup.subtree_control"));
+            // What is written last is all that a file of the fake holds.
+            assert_eq!(on, "+memory", "{level}");
+        }
+        assert_eq!(fake.read("unified/root/default/d-x/mark/c-a/cgroup.subtree_control"), "");
+        assert_eq!(fake.read("unified/root/default/d-x/mark/memory.max"), "4096");
+        assert_eq!(fake.read("unified/root/default/d-x/mark/c-a/memory.max"), "4096");
+        let files: Vec<_> = shares["a"].leaf.iter().map(|setting| &setting.file).collect();
+        assert_eq!(files, ["cpu.weight", "memory.max", "memory.swap.max", "memory.oom.group"]);
+        assert_eq!(shares["a"].legacy, []);
+    }
+
+    #[test]
+    fn in_v1_a_pod_has_directories_of_the_same_names_where_it_asks() {
+        let fake = Fake::new(&[(Controller::Memory, "memory"), (Controller::Pids, "pids")]);
+        let mirror = fake.directory.path().join("memory/root/default/d-x/mark");
+        fs::create_dir_all(mirror.join("c-a")).unwrap();
+        for path in [mirror.clone(), mirror.join("c-a")] {
+            fs::write(path.join("memory.limit_in_bytes"), "").unwrap();
+        }
+        let shares = fake.controllers.hold(&fake.pod, &spec(memory(4096), true)).unwrap();
+        assert_eq!(fake.read("memory/root/default/d-x/mark/memory.limit_in_bytes"), "4096");
+        assert_eq!(shares["a"].legacy[0].directory, mirror.join("c-a"));
+        assert_eq!((shares["a"].legacy.len(), shares["a"].leaf.len()), (1, 0));
+        assert!(!fake.directory.path().join("pids").exists(), "nobody has asked for it");
+    }
+
+    #[test]
+    fn a_limit_that_nothing_enforces_keeps_only_those_pods_from_running_that_require_it() {
+        let homes = [(Controller::Memory, ""), (Controller::Pids, "")];
+        let fake = Fake::new(&homes);
+        assert!(fake.controllers.hold(&fake.pod, &spec(memory(4096), false)).is_ok());
+        let error = fake.controllers.hold(&fake.pod, &spec(memory(4096), true)).unwrap_err();
+        let line = "limits that this machine can't enforce: memory: nowhere";
+        assert_eq!(error.to_string(), line);
+        assert!(fake.controllers.hold(&fake.pod, &spec(Resources::default(), true)).is_ok());
+        // The hierarchy is there, and the file is not.
+        let fake = Fake::new(&[(Controller::Hugetlb, "v2")]);
+        let pages = Resources { hugepages: [(2 << 20, 0)].into(), ..Resources::default() };
+        let error = fake.controllers.hold(&fake.pod, &spec(pages, true)).unwrap_err();
+        assert!(error.to_string().ends_with("this kernel has no hugetlb.2MB.max"), "{error}");
+    }
+
+    #[test]
+    fn a_namespace_weighs_what_its_places_do() {
+        let fake = Fake::new(&[(Controller::Cpu, "v2")]);
+        let other = fake.directory.path().join("unified/root/default/d-y");
+        fs::create_dir(&other).unwrap();
+        fs::write(other.join("cpu.weight"), "100\n").unwrap();
+        let cpu = Resources { cpu_request: Some(1000), ..Resources::default() };
+        fake.controllers.hold(&fake.pod, &spec(cpu, false)).unwrap();
+        assert_eq!(fake.read("unified/root/default/d-x/cpu.weight"), "39");
+        assert_eq!(fake.read("unified/root/default/cpu.weight"), "139");
+    }
+
+    #[test]
+    fn what_limited_a_pod_that_is_gone_is_swept() {
+        let fake = Fake::new(&[(Controller::Memory, "memory")]);
+        let root = Root::new(&fake.directory.path().join("unified"), Path::new("root")).unwrap();
+        let memory = fake.directory.path().join("memory");
+        let (lives, gone) = ("root/default/d-x/mark/c-a", "root/other/d-z/mark/c-a");
+        for path in [lives, gone] {
+            fs::create_dir_all(memory.join(path)).unwrap();
+        }
+        fake.controllers.sweep(&root);
+        assert!(memory.join(lives).exists() && !memory.join("root/other").exists());
+        fake.pod.remove_tree().unwrap_err();
+        fs::remove_dir_all(fake.pod.path()).unwrap();
+        fake.controllers.release(&fake.pod);
+        assert!(memory.exists() && !memory.join("root").exists());
+    }
+}
