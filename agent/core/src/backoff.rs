@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::spec::RestartBackoff;
+
 /// Waits that double from `first` up to `cap`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Doubling {
@@ -43,6 +45,16 @@ impl Default for Policy {
             kill: Doubling { first: secs(1), cap: secs(30) },
             write: Doubling { first: secs(1), cap: secs(30) },
         }
+    }
+}
+
+impl Policy {
+    /// The same for a pod whose template says what its containers wait. Where it names only the first
+    /// wait, none is shorter; where it names the longest, none is longer.
+    pub(crate) fn with(&self, own: RestartBackoff) -> Self {
+        let first = own.first.unwrap_or(self.restart.first);
+        let cap = own.max.unwrap_or_else(|| self.restart.cap.max(first));
+        Self { restart: Doubling { first, cap }, ..*self }
     }
 }
 
@@ -96,6 +108,23 @@ mod tests {
         }
         assert_eq!(backoff.failed(&policy, Duration::from_secs(599)).as_secs(), 160);
         assert_eq!(backoff.failed(&policy, Duration::from_secs(600)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_template_says_what_its_containers_wait() {
+        let secs = |secs| Some(Duration::from_secs(secs));
+        for (first, max, expected) in [
+            (secs(1), None, [0, 1, 2, 4, 8]),
+            (secs(1), secs(3), [0, 1, 2, 3, 3]),
+            (None, secs(15), [0, 10, 15, 15, 15]),
+            (None, secs(2), [0, 2, 2, 2, 2]),
+            (secs(400), None, [0, 400, 400, 400, 400]),
+        ] {
+            let policy = Policy::default().with(RestartBackoff { first, max });
+            let mut backoff = Backoff::default();
+            let waits = [(); 5].map(|()| backoff.failed(&policy, Duration::ZERO).as_secs());
+            assert_eq!(waits, expected, "{first:?} {max:?}");
+        }
     }
 
     #[test]

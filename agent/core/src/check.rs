@@ -546,7 +546,9 @@ impl Checker {
             || (code == "LedgerNotWritten"
                 && (self.in_flight.is_some() || node.wake_at().is_some()))
             || node.place(key).is_some_and(|place| {
-                place.due().is_some() || place.waits.as_ref().is_some_and(|it| it.until.is_none())
+                place.due().is_some()
+                    || place.goes_on()
+                    || place.waits.as_ref().is_some_and(|it| it.until.is_none())
             })
     }
 }

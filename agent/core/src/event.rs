@@ -361,7 +361,7 @@ pub struct SupervisedContainer {
     pub name: String,
     /// What its template says of its life; the default where its supervisor is too old to know.
     pub lifecycle: Lifecycle,
-    /// Whether its present run was told to end ([`Action::Stop`]).
+    /// Whether its present run was told to end ([`Action::Stop`], [`Action::Terminate`]).
     pub asked: bool,
     /// Its process id, when it runs.
     pub pid: Option<u32>,
@@ -371,4 +371,11 @@ pub struct SupervisedContainer {
     pub oom: bool,
     /// For how long it has been in its present state, by the boot clock.
     pub for_time: Duration,
+}
+
+impl SupervisedContainer {
+    /// Whether it was ever started.
+    pub(crate) fn has_run(&self) -> bool {
+        self.pid.is_some() || self.last_exit.is_some()
+    }
 }

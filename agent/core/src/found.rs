@@ -98,6 +98,7 @@ fn adopt(found: &Found, ledger: &Ledger, policy: &Policy, now: Now) -> Option<Li
     let mut pod = Pod::adopted(pod_ref(&found.key, uid), supervised, policy, now);
     pod.inherit(ledger);
     Some(if supervised.terminating {
+        pod.goes_on_ending();
         let cause = Reason::new("Terminating", "it was told to end before the agent started");
         let stop = Stop::after(supervised.grace, cause, now);
         Life::Stopping(Box::new(pod), stop)

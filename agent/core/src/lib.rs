@@ -6,7 +6,8 @@
 //!
 //! Read in this order: `node` (one event, start to end), `order` (which orders count), `book` (the
 //! ledger on disk and the one write in flight), `hold` (what somebody at the machine keeps as it is),
-//! `place` (one place's life, drawn), `ports` (who holds which of the machine's), `reconcile` (what is wanted against what is there), `check` (the
+//! `place` (one place's life, drawn), `pod`, `container` and `trial` (what is in it), `ending` (in which
+//! order that ends), `ports` (who holds which of the machine's), `reconcile` (what is wanted against what is there), `check` (the
 //! promises as functions).
 
 #[macro_use]
@@ -21,6 +22,8 @@ pub mod spec;
 mod after;
 mod backoff;
 mod book;
+mod container;
+mod ending;
 mod found;
 mod node;
 mod order;
@@ -31,6 +34,8 @@ mod reconcile;
 mod status;
 mod stop;
 mod surge;
+mod trial;
+mod words;
 
 pub use backoff::{Doubling, Policy};
 pub use event::{

@@ -47,6 +47,20 @@ mod on {
         CreateTwice,
         /// A container that starts is started again.
         StartTwice,
+        /// Containers start without waiting for those before them.
+        StartOutOfTurn,
+        /// An init container that is done runs again.
+        RepeatInits,
+        /// A try of a probe begins while another is under way.
+        ProbeTwiceAtOnce,
+        /// The other probes are tried before the startup probe has passed.
+        ProbeBeforeStarted,
+        /// One answer is a verdict.
+        IgnoreThresholds,
+        /// What was ready once stays so.
+        ReadyForEver,
+        /// Sidecars are told to end with all others.
+        EndSidecarsFirst,
         /// A machine that leaves goes on starting pods.
         StartWhileLeaving,
         /// So does one that goes down.

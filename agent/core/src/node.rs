@@ -302,6 +302,16 @@ impl Node {
                     pod.out_of_memory(&container);
                 }
             }
+            Event::Probed { pod, container, kind, number, outcome } => {
+                if let Some(pod) = place.pod_mut(pod.uid) {
+                    pod.probed(&container, (kind, number), outcome, now);
+                }
+            }
+            Event::HookDone { pod, container, hook, number, outcome } => {
+                if let Some(pod) = place.pod_mut(pod.uid) {
+                    pod.hook_done(&container, (hook, number), outcome, now);
+                }
+            }
             Event::Printed { pod, container, log_tail } => {
                 if let Some(pod) = place.pod_mut(pod.uid) {
                     pod.printed(&container, log_tail);

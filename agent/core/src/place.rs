@@ -37,10 +37,11 @@ use crate::backoff::{Backoff, Policy};
 use crate::event::{Action, Found};
 use crate::found;
 use crate::ledger::Ledger;
-use crate::pod::{Identity, Pod, next_try};
+use crate::pod::{Identity, Pod};
 use crate::spec::{Plan, PodRef};
 use crate::stop::{Held, Holder, Stop};
 use crate::surge::successor;
+use crate::words::next_try;
 
 /// One place and all that is known of it.
 #[derive(Clone, Debug)]
@@ -161,18 +162,20 @@ impl Place {
             (Life::Running(pod), want) => match misfit(&pod, want) {
                 None => {
                     self.forget_others(pod.identity);
-                    start_due(pod, turn)
+                    tend(pod, turn)
                 }
                 Some(cause) => match successor(&pod, want) {
                     Some(next) => {
                         self.make_beside(next, pod.at.uid, turn);
-                        start_due(pod, turn)
+                        tend(pod, turn)
                     }
                     None => self.take_down(pod, cause, turn),
                 },
             },
-            (Life::Stopping(pod, mut stop), _) => {
-                stop.step(key, turn.policy, turn.now, turn.out);
+            (Life::Stopping(mut pod, mut stop), _) => {
+                if pod.wind_down(&mut stop, turn) {
+                    stop.step(key, turn.policy, turn.now, turn.out);
+                }
                 Life::Stopping(pod, stop)
             }
             (Life::Held(mut held), want) => {
@@ -194,6 +197,11 @@ impl Place {
     pub(crate) fn due(&self) -> Option<Timestamp> {
         let waits = self.waits.as_ref().and_then(|wait| wait.until);
         self.lives().filter_map(Life::due).chain(waits).min()
+    }
+
+    /// Whether something goes on here of which the end will be told.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.lives().any(|life| matches!(life, Life::Running(pod) if pod.goes_on()))
     }
 
     /// The pod `uid` here, in whatever part of its life.
@@ -280,7 +288,8 @@ impl Place {
                     Life::Stopping(pod, Stop::by_force(why, turn.now))
                 }
             }
-            Life::Stopping(pod, mut stop) => {
+            Life::Stopping(mut pod, mut stop) => {
+                pod.cannot_be_told();
                 stop.hurry(turn.now);
                 Life::Stopping(pod, stop)
             }
@@ -501,7 +510,8 @@ impl Memory {
             self.refused = Some(why.clone());
             return;
         }
-        let wait = self.backoff.failed(turn.policy, pod.age(turn.now.steady));
+        let policy = turn.policy.with(pod.restart);
+        let wait = self.backoff.failed(&policy, pod.age(turn.now.steady));
         self.retry = Some(Wait {
             reason: Reason::new(why.code.clone(), next_try(&why.message, wait, turn.now)),
             until: Some(turn.now.steady.after(wait)),
@@ -516,16 +526,15 @@ impl Memory {
     }
 }
 
-pub(crate) fn terminate(pod: Box<Pod>, cause: Reason, turn: &mut Turn<'_>) -> Life {
-    turn.out.push(Action::Terminate(pod.at.clone()));
-    let stop = Stop::after(pod.grace, cause, turn.now);
+pub(crate) fn terminate(mut pod: Box<Pod>, cause: Reason, turn: &mut Turn<'_>) -> Life {
+    pod.begin_to_end(&cause, turn);
+    let mut stop = Stop::after(pod.grace, cause, turn.now);
+    pod.wind_down(&mut stop, turn);
     Life::Stopping(pod, stop)
 }
 
-pub(crate) fn start_due(mut pod: Box<Pod>, turn: &mut Turn<'_>) -> Life {
-    for container in pod.take_due(turn.now.steady) {
-        turn.out.push(Action::Start { pod: pod.at.clone(), container });
-    }
+pub(crate) fn tend(mut pod: Box<Pod>, turn: &mut Turn<'_>) -> Life {
+    pod.tend(turn);
     Life::Running(pod)
 }
 

@@ -1,30 +1,29 @@
-//! One pod and its containers: who runs, who waits, and what went wrong.
+//! One pod: who of its containers runs and who waits, whether it is ready, and what went wrong.
 //!
 //! ```text
-//!                    Start                Started
-//!   Due (at once, ───────▶ Asked ──────────────────▶ Runs
-//!    or after a            │  StartFailed            │
-//!    back-off)  ◀──────────┴─────────────────────────┘ Exited
-//!
-//!   and in a pod that is being stopped:  any ── Exited ──▶ Ended
+//!   init containers and sidecars, one after the other        main containers, one after the other
+//!   init ── exit code 0 ──▶ sidecar ── started ──▶ init … ──▶ main ── postStart over ──▶ main …
 //! ```
 //!
-//! A container is restarted for ever, whatever its exit code (a DaemonSet's `restartPolicy` is
-//! `Always`). Whether the pod is wanted is not asked here.
+//! That is the order of first starts. A container that is started again waits for no other, and never
+//! makes another wait that has started. What each does by itself `container` draws, and how they end
+//! in order, `ending` says. Whether the pod is wanted is not asked here.
 
 use std::time::Duration;
 
 use everynode_model::{
     Digest, Exit, Failure, FormerFailure, Intent, Item, LogTail, Now, PodKey, Reason, SetUid,
-    Timestamp, WallTime,
+    Timestamp,
 };
 
-use crate::backoff::{Backoff, Policy};
-use crate::event::{Supervised, SupervisedContainer};
+use crate::backoff::Policy;
+use crate::container::{Container, Means};
+use crate::ending::Ending;
+use crate::event::{Action, HookKind, ProbeKind, Supervised, SupervisedContainer};
 use crate::ledger::Ledger;
-use crate::place::Memory;
-use crate::spec::{Plan, Planned, PodRef};
-use crate::status::rfc3339;
+use crate::place::{Memory, Turn};
+use crate::spec::{Plan, PodRef, RestartBackoff, Role};
+use crate::words::{self, earlier};
 
 /// What a pod was made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +39,7 @@ pub(crate) struct Pod {
     pub(crate) at: PodRef,
     pub(crate) identity: Identity,
     pub(crate) grace: Duration,
+    pub(crate) restart: RestartBackoff,
     pub(crate) created: Option<Now>,
     pub(crate) containers: Vec<Container>,
     pub(crate) restarts_before: u64,
@@ -48,35 +48,10 @@ pub(crate) struct Pod {
     pub(crate) last_failure: Option<Failure>,
     /// Its supervisor is alive and does not answer.
     pub(crate) silent: bool,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct Container {
-    pub(crate) name: String,
-    pub(crate) doing: Doing,
-    /// How often it was started.
-    pub(crate) runs: u64,
-    /// Something of its present run was killed for want of memory.
-    oom: bool,
-    backoff: Backoff,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum Doing {
-    /// To be started at a time; why it does not run now.
-    Due {
-        at: Timestamp,
-        reason: Reason,
-    },
-    /// Its start was ordered; why it did not run before.
-    Asked {
-        reason: Reason,
-    },
-    Runs {
-        pid: u32,
-        since: Now,
-    },
-    Ended(Exit),
+    /// How it ends, once it has to.
+    pub(crate) ending: Option<Ending>,
+    /// The last number given to a try or a hook.
+    pub(crate) numbers: u64,
 }
 
 impl Identity {
@@ -111,6 +86,7 @@ impl Pod {
             at,
             identity,
             grace: Duration::ZERO,
+            restart: RestartBackoff::default(),
             created: None,
             containers: Vec::new(),
             restarts_before: memory.restarts,
@@ -118,6 +94,8 @@ impl Pod {
             times_unready: memory.times_unready,
             last_failure: memory.last_failure.clone(),
             silent: false,
+            ending: None,
+            numbers: 0,
         }
     }
 
@@ -127,33 +105,34 @@ impl Pod {
     /// unready, so their number is right for one container and never too low for several: the
     /// count must not fall within a pod's life.
     pub(crate) fn adopted(at: PodRef, found: &Supervised, policy: &Policy, now: Now) -> Self {
-        let seen_before = found.restarts > 0;
-        let containers: Vec<_> = found
-            .containers
-            .iter()
-            .map(|container| Container::adopted(container, seen_before, policy, now))
-            .collect();
-        let down = containers.iter().any(|container| container.runs > 0 && !container.is_up());
+        let restarted = found.restarts > 0;
+        let policy = policy.with(found.restart);
+        let about = (at.uid, found.grace);
+        let last_run = found.containers.iter().rposition(|one| one.has_run()).unwrap_or(0);
+        let adopt = |(n, one): (usize, &SupervisedContainer)| {
+            Container::adopted(one, (restarted, n < last_run), about, &policy, now)
+        };
+        let containers: Vec<_> = found.containers.iter().enumerate().map(adopt).collect();
+        let failed = |one: &Container| one.runs > 0 && !one.is_up() && !one.is_done();
+        let down = containers.iter().any(failed);
+        let up_since = containers.iter().filter_map(Container::up_since).min();
         let mut pod = Self {
             at,
             identity: Identity { set: found.set, revision: found.revision, replace: found.replace },
             grace: found.grace,
-            created: Some(Now {
-                steady: containers
-                    .iter()
-                    .filter_map(Container::up_since)
-                    .min()
-                    .unwrap_or(now.steady),
-                wall: found.created_at,
-            }),
+            restart: found.restart,
+            created: Some(Now { steady: up_since.unwrap_or(now.steady), wall: found.created_at }),
             containers,
             restarts_before: if mutated!(ForgetCounts) { 0 } else { found.restarts },
             ready_since: None,
             times_unready: found.restarts + u64::from(down),
             last_failure: found.containers.iter().filter_map(|c| last_failure(c, now)).next_back(),
             silent: false,
+            ending: None,
+            numbers: 0,
         };
-        pod.ready_since = pod.up_since();
+        pod.say_whose_turn();
+        pod.judge_ready();
         pod
     }
 
@@ -164,67 +143,134 @@ impl Pod {
 
     pub(crate) fn created(&mut self, plan: Plan, now: Now) {
         self.grace = plan.grace;
+        self.restart = plan.restart;
         self.created = Some(now);
-        let container = |planned: Planned| Container::new(planned.name, now);
+        let container = |planned| Container::new(planned, words::creating(), now);
         self.containers = plan.containers.into_iter().map(container).collect();
+        self.say_whose_turn();
     }
 
     pub(crate) fn started(&mut self, name: &str, pid: u32, now: Now) {
-        if let Some(container) = self.container(name)
-            && matches!(container.doing, Doing::Asked { .. } | Doing::Due { .. })
-        {
-            container.doing = Doing::Runs { pid, since: now };
-            container.runs += 1;
+        if let Some(container) = self.container(name) {
+            container.started(pid, now);
         }
-        if self.ready_since.is_none() && !self.silent {
-            self.ready_since = self.up_since();
-        }
+        self.judge_ready();
     }
 
     /// Nobody can vouch for what runs in it any more. It is left as it is: whatever keeps its
-    /// supervisor from answering, another pod beside it would be a second one.
+    /// supervisor from answering, another pod beside it would be a second one. No probe is tried
+    /// meanwhile: where a machine is short of everything, its answers would only make it worse.
     pub(crate) fn supervisor_silent(&mut self) {
         self.silent = true;
-        self.unready();
+        self.judge_ready();
     }
 
     /// Its supervisor answers again; what ended meanwhile is told next.
     pub(crate) fn supervisor_heard(&mut self) {
         self.silent = false;
-        self.ready_since = self.up_since();
+        self.judge_ready();
     }
 
     pub(crate) fn start_failed(&mut self, name: &str, why: &Reason, policy: &Policy, now: Now) {
+        let policy = policy.with(self.restart);
+        let ending = self.ending.is_some();
         let Some(container) = self.container(name) else { return };
-        if !matches!(container.doing, Doing::Asked { .. }) {
-            return;
+        // In a pod that ends it is what was to be expected.
+        if container.start_failed(why, &policy, now) && !ending {
+            self.note_failure(name, None, why.clone(), now);
         }
-        let wait = container.backoff.failed(policy, Duration::ZERO);
-        let at = now.steady.after(wait);
-        let reason = Reason::new(why.code.clone(), next_try(&why.message, wait, now));
-        container.doing = Doing::Due { at, reason };
-        self.note_failure(name, None, why.clone(), now);
     }
 
     pub(crate) fn exited(&mut self, name: &str, exit: Exit, policy: &Policy, now: Now) {
+        let policy = policy.with(self.restart);
         let Some(container) = self.container(name) else { return };
-        let ran = match container.doing {
-            Doing::Runs { since, .. } => now.steady.since(since.steady),
-            Doing::Asked { .. } => Duration::ZERO,
-            // Told twice, or told of a run that was over before.
-            Doing::Due { .. } | Doing::Ended(_) => return,
-        };
-        let wait = container.backoff.failed(policy, ran);
-        let oom = std::mem::take(&mut container.oom);
-        container.doing = waiting(name, exit, oom, wait, now);
-        self.note_failure(name, Some(exit), ended(name, exit, oom), now);
-        self.unready();
+        if let Some(failure) = container.exited(exit, &policy, now) {
+            self.note_failure(name, Some(exit), failure, now);
+        }
+        self.say_whose_turn();
+        self.judge_ready();
+    }
+
+    pub(crate) fn probed(
+        &mut self,
+        name: &str,
+        try_of: (ProbeKind, u64),
+        outcome: Result<(), String>,
+        now: Now,
+    ) {
+        let (grace, silent) = (self.grace, self.silent);
+        let Some(container) = self.container(name) else { return };
+        if silent {
+            return container.forget_try(try_of);
+        }
+        container.probed(try_of, outcome, grace, now);
+        self.judge_ready();
+    }
+
+    pub(crate) fn hook_done(
+        &mut self,
+        name: &str,
+        hook: (HookKind, u64),
+        outcome: Result<(), String>,
+        now: Now,
+    ) {
+        let grace = self.grace;
+        if let Some(container) = self.container(name) {
+            container.hook_done(hook, outcome, grace, now);
+        }
+        self.judge_ready();
+    }
+
+    /// Starts what is due, in turn, and looks after what runs.
+    pub(crate) fn tend(&mut self, turn: &mut Turn<'_>) {
+        for n in 0..self.containers.len() {
+            let is_next = self.is_next(n);
+            let (silent, policy) = (self.silent, turn.policy.with(self.restart));
+            let (container, mut means) = self.with_means(n, &policy, turn.now, turn.out);
+            if is_next {
+                container.start_if_due(&mut means);
+            }
+            if !silent {
+                container.tend(&mut means);
+            }
+        }
+    }
+
+    /// One of its containers, and what that needs to do its part.
+    pub(crate) fn with_means<'a>(
+        &'a mut self,
+        n: usize,
+        policy: &'a Policy,
+        now: Now,
+        out: &'a mut Vec<Action>,
+    ) -> (&'a mut Container, Means<'a>) {
+        let means = Means { pod: &self.at, numbers: &mut self.numbers, policy, now, out };
+        (&mut self.containers[n], means)
+    }
+
+    /// Whether all that come before it have come far enough.
+    fn is_next(&self, n: usize) -> bool {
+        let (before, one) = (&self.containers[..n], &self.containers[n]);
+        if mutated!(StartOutOfTurn) {
+            return true;
+        }
+        match one.role() {
+            Role::Init | Role::Sidecar => before.iter().all(Container::is_past),
+            Role::Main => {
+                let first = one.runs == 0;
+                let is_past = |other: &Container| match other.role() {
+                    Role::Main => !first || other.is_past(),
+                    Role::Init | Role::Sidecar => other.is_past(),
+                };
+                before.iter().all(is_past)
+            }
+        }
     }
 
     /// The kernel has killed something of the container's present run.
     pub(crate) fn out_of_memory(&mut self, name: &str) {
         if let Some(container) = self.container(name) {
-            container.oom = true;
+            container.out_of_memory();
         }
     }
 
@@ -247,7 +293,7 @@ impl Pod {
     /// An end within a pod that is being stopped: no failure.
     pub(crate) fn ended(&mut self, name: &str, exit: Exit) {
         if let Some(container) = self.container(name) {
-            container.doing = Doing::Ended(exit);
+            container.ended(exit);
         }
         self.ready_since = None;
     }
@@ -265,35 +311,51 @@ impl Pod {
         }
     }
 
-    /// The containers to start now; from here on they count as asked for.
-    pub(crate) fn take_due(&mut self, now: Timestamp) -> Vec<String> {
-        let mut due = Vec::new();
-        for container in &mut self.containers {
-            if let Doing::Due { at, reason } = &container.doing
-                && *at <= now
-            {
-                due.push(container.name.clone());
-                if !mutated!(StartTwice) {
-                    container.doing = Doing::Asked { reason: reason.clone() };
-                }
-            }
-        }
-        due
+    /// When something is due in it by itself.
+    pub(crate) fn due(&self) -> Option<Timestamp> {
+        let due = |(n, one): (usize, &Container)| one.due(self.is_next(n), self.silent);
+        self.containers.iter().enumerate().filter_map(due).min()
     }
 
-    /// When the next container is to be started.
-    pub(crate) fn due(&self) -> Option<Timestamp> {
-        let due = |container: &Container| match container.doing {
-            Doing::Due { at, .. } => Some(at),
-            _ => None,
-        };
-        self.containers.iter().filter_map(due).min()
+    /// Whether something goes on in it of which the end will be told: an init container, a try, a hook.
+    pub(crate) fn goes_on(&self) -> bool {
+        let goes_on = |one: &Container| one.awaits() || (one.role() == Role::Init && one.is_up());
+        self.containers.iter().any(goes_on)
     }
 
     /// It is no longer ready, and nobody wanted that.
     pub(crate) fn unready(&mut self) {
         if self.ready_since.take().is_some() {
             self.times_unready += 1;
+        }
+    }
+
+    /// Ready is a pod of which all but the init containers are, and whose supervisor vouches for it.
+    fn judge_ready(&mut self) {
+        if self.ending.is_some() {
+            return;
+        }
+        let asked = self.containers.iter().filter(|one| one.role() != Role::Init);
+        let since: Option<Vec<Timestamp>> = asked.map(Container::ready_since).collect();
+        match since.and_then(|since| since.into_iter().max()).filter(|_| !self.silent) {
+            None => self.unready(),
+            since => self.ready_since = since,
+        }
+    }
+
+    /// Why it is not ready; `None` where it is.
+    pub(crate) fn why_not_ready(&self) -> Option<Reason> {
+        let next = |(n, one): &(usize, &Container)| !one.is_down() || self.is_next(*n);
+        let all = || self.containers.iter().enumerate();
+        let of_next = all().filter(next).find_map(|(_, one)| one.why_not_ready());
+        of_next.or_else(|| all().find_map(|(_, one)| one.why_not_ready()))
+    }
+
+    /// Those whose turn comes later say so.
+    fn say_whose_turn(&mut self) {
+        for n in 0..self.containers.len() {
+            let is_next = self.is_next(n);
+            self.containers[n].say_whose_turn(is_next);
         }
     }
 
@@ -304,19 +366,15 @@ impl Pod {
 
     /// The same, with the restarts that making the pod anew will be.
     pub(crate) fn restarts_when_made_anew(&self) -> u64 {
-        let ran = self.containers.iter().filter(|container| container.runs > 0).count();
+        // That init containers run again is no restart.
+        let ran = |container: &&Container| container.runs > 0 && container.role() != Role::Init;
+        let ran = self.containers.iter().filter(ran).count();
         self.restarts() + ran as u64
     }
 
     /// How long it lived.
     pub(crate) fn age(&self, now: Timestamp) -> Duration {
         self.created.map_or(Duration::ZERO, |created| now.since(created.steady))
-    }
-
-    /// Since when all containers run. Probes will narrow this.
-    fn up_since(&self) -> Option<Timestamp> {
-        let up: Option<Vec<Timestamp>> = self.containers.iter().map(Container::up_since).collect();
-        up?.into_iter().max()
     }
 
     fn container(&mut self, name: &str) -> Option<&mut Container> {
@@ -337,102 +395,16 @@ impl Pod {
     }
 }
 
-impl Container {
-    fn new(name: String, now: Now) -> Self {
-        let reason = Reason::new("ContainerCreating", "its start is ordered");
-        let doing = Doing::Due { at: now.steady, reason };
-        Self { name, doing, runs: 0, oom: false, backoff: Backoff::default() }
-    }
-
-    /// One found with its supervisor. What its back-off was, the agent before us knew; one that was
-    /// ever restarted waits as after a second failure, counted from its end.
-    fn adopted(found: &SupervisedContainer, before: bool, policy: &Policy, now: Now) -> Self {
-        let mut backoff = Backoff::resumed(before);
-        let since = earlier(now, found.for_time);
-        let (doing, runs) = match (found.pid, found.last_exit) {
-            (Some(pid), _) => (Doing::Runs { pid, since }, 1),
-            (None, Some(exit)) => {
-                let wait = backoff.failed(policy, Duration::ZERO);
-                (waiting(&found.name, exit, found.oom, wait, since), 1)
-            }
-            (None, None) => return Self::new(found.name.clone(), now),
-        };
-        Self { name: found.name.clone(), doing, runs, oom: false, backoff }
-    }
-
-    pub(crate) fn is_up(&self) -> bool {
-        matches!(self.doing, Doing::Runs { .. })
-    }
-
-    pub(crate) fn restarts(&self) -> u64 {
-        self.runs.saturating_sub(1)
-    }
-
-    fn up_since(&self) -> Option<Timestamp> {
-        match self.doing {
-            Doing::Runs { since, .. } => Some(since.steady),
-            _ => None,
-        }
-    }
-}
-
-/// What to say of a try that comes after `wait`.
-pub(crate) fn next_try(message: &str, wait: Duration, now: Now) -> String {
-    let at = rfc3339(later(now, wait).wall);
-    match message {
-        "" => format!("next try at {at}"),
-        message => format!("{message}; next try at {at}"),
-    }
-}
-
-fn waiting(name: &str, exit: Exit, oom: bool, wait: Duration, now: Now) -> Doing {
-    let reason = if wait.is_zero() {
-        ended(name, exit, oom)
-    } else {
-        let line = format!("back-off {}s restarting failed container={name}", wait.as_secs());
-        Reason::new("CrashLoopBackOff", next_try(&format!("{line} ({exit})"), wait, now))
-    };
-    Doing::Due { at: now.steady.after(wait), reason }
-}
-
-/// Kubernetes' word for an end, and a line.
-fn ended(name: &str, exit: Exit, oom: bool) -> Reason {
-    let code = match exit {
-        _ if oom => "OOMKilled",
-        Exit::Code(0) => "Completed",
-        Exit::Code(_) | Exit::Signal(_) => "Error",
-        Exit::Unknown => "ContainerStatusUnknown",
-    };
-    Reason::new(code, format!("container {name} ended: {exit}"))
-}
-
 /// What a supervisor remembers of a container's last failure; it happened no later than the
 /// present state began.
 fn last_failure(found: &SupervisedContainer, now: Now) -> Option<Failure> {
-    let exit = found.last_exit?;
+    let done = found.lifecycle.role == Role::Init && found.last_exit == Some(Exit::Code(0));
+    let exit = found.last_exit.filter(|_| !done)?;
     Some(Failure {
         container: found.name.clone(),
         exit: Some(exit),
-        reason: ended(&found.name, exit, found.oom),
+        reason: words::ended(&found.name, exit, found.oom),
         at: earlier(now, found.for_time).wall,
         log_tail: LogTail::default(),
     })
-}
-
-fn earlier(now: Now, by: Duration) -> Now {
-    Now {
-        steady: Timestamp::from_start(now.steady.since_start().saturating_sub(by)),
-        wall: WallTime::from_unix_millis(now.wall.unix_millis.saturating_sub(millis(by))),
-    }
-}
-
-fn later(now: Now, by: Duration) -> Now {
-    Now {
-        steady: now.steady.after(by),
-        wall: WallTime::from_unix_millis(now.wall.unix_millis.saturating_add(millis(by))),
-    }
-}
-
-fn millis(time: Duration) -> i64 {
-    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }

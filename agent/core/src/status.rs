@@ -7,9 +7,10 @@ use everynode_model::{
     Reason, WallTime,
 };
 
+use crate::container::{Container, Doing};
 use crate::hold::Hold;
 use crate::place::{Life, Place};
-use crate::pod::{Container, Doing, Pod};
+use crate::pod::Pod;
 
 /// The statuses of the pods in a place, or of the one that is wanted there; where one is to take
 /// over from another, that one comes last, also before it is made.
@@ -123,10 +124,10 @@ fn of_container(container: &Container, pod: &Pod, stopping: bool) -> ContainerSt
             Doing::Due { reason, .. } | Doing::Asked { reason } => {
                 ContainerState::Waiting(reason.clone())
             }
-            Doing::Runs { pid, since } => ContainerState::Running { pid: *pid, since: since.wall },
+            Doing::Runs(run) => ContainerState::Running { pid: run.pid, since: run.since.wall },
             Doing::Ended(exit) => ContainerState::Terminated(*exit),
         },
-        ready: container.is_up() && !stopping,
+        ready: !stopping && (container.is_done() || container.ready_since().is_some()),
         // What a predecessor or an earlier agent counted is known for the pod as a whole; with one
         // container it is that one's.
         restarts: match pod.containers.len() {
@@ -154,10 +155,7 @@ fn of_life(life: &Life) -> Option<Reason> {
             "the pod's supervisor is alive and does not answer, so that nothing is started or \
              counted in it; see what holds it up, or kill it to have the pod made anew",
         )),
-        Life::Running(pod) => pod.containers.iter().find_map(|container| match &container.doing {
-            Doing::Due { reason, .. } | Doing::Asked { reason } => Some(reason.clone()),
-            Doing::Runs { .. } | Doing::Ended(_) => None,
-        }),
+        Life::Running(pod) => pod.why_not_ready(),
         Life::Stopping(_, stop) => Some(stop.reason()),
         Life::Held(held) => Some(held.reason()),
     }

@@ -1,8 +1,8 @@
 //! Taking the life out of a place, and those who hold one against us.
 //!
 //! ```text
-//!   asked (SIGTERM) ── grace over, or supervisor lost ──▶ killed, again and again
-//!         └──────────────────── PlaceEmpty ◀──────────────────┘
+//!   asked (see `ending`) ── grace over, or supervisor lost ──▶ killed, again and again
+//!            └─────────────────── PlaceEmpty ◀──────────────────────┘
 //! ```
 //!
 //! It ends only when the place was seen empty; no number of kills and no time stands in for that.
@@ -110,6 +110,11 @@ impl Stop {
     /// Nobody is left who could end by asking: force it without waiting.
     pub(crate) fn hurry(&mut self, now: Now) {
         self.kill_at = self.kill_at.min(now.steady);
+    }
+
+    /// It is not forced before then.
+    pub(crate) fn put_off(&mut self, until: Timestamp) {
+        self.kill_at = until;
     }
 
     /// Forcing it failed this time.

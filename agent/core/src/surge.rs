@@ -20,7 +20,7 @@
 use everynode_model::{Intent, Item, PodKey, PodUid, Reason, Surge};
 
 use crate::event::Action;
-use crate::place::{Life, Place, Turn, Wait, Want, misfit, start_due, terminate};
+use crate::place::{Life, Place, Turn, Wait, Want, misfit, tend, terminate};
 use crate::pod::Pod;
 use crate::spec::PodRef;
 
@@ -212,9 +212,11 @@ pub(crate) fn successor<'a>(
 fn one_of_two(life: Life, ends: Option<Reason>, turn: &mut Turn<'_>) -> Life {
     match (life, ends) {
         (Life::Running(pod), Some(cause)) => terminate(pod, cause, turn),
-        (Life::Running(pod), None) => start_due(pod, turn),
-        (Life::Stopping(pod, mut stop), _) => {
-            stop.step_of_two(&pod.at, turn.policy, turn.now, turn.out);
+        (Life::Running(pod), None) => tend(pod, turn),
+        (Life::Stopping(mut pod, mut stop), _) => {
+            if pod.wind_down(&mut stop, turn) {
+                stop.step_of_two(&pod.at, turn.policy, turn.now, turn.out);
+            }
             Life::Stopping(pod, stop)
         }
         (other, _) => other,

@@ -6,6 +6,7 @@ mod bench;
 mod failures;
 mod holding;
 mod leaving;
+mod lives;
 mod looking;
 mod orders;
 mod places;

@@ -1,0 +1,675 @@
+//! One container: whether it runs, how it is looked after, and how it ends.
+//!
+//! ```text
+//!         its turn has come,              postStart      startup       readiness, or
+//!         and the time      Started       is over        has passed    there is none
+//!   Due ──────────▶ Asked ─────────▶ Hooked ────▶ Starting ────▶ Up ◀───────────▶ Ready
+//!    ▲                │ StartFailed    │             │            │ readiness fails │
+//!    │◀───────────────┘                └──────┬──────┴────────────┴────────┬────────┘
+//!    │                                        │ postStart, startup or      │
+//!    │                                        │ liveness failed, or its    │
+//!    │                                        ▼ turn to end                │
+//!    │                         Leaving (preStop) ──▶ Ending (SIGTERM; killed after the grace)
+//!    │ Exited                                            │                 │
+//!    ├───────────────────────────────────────────────────┴─────────────────┘
+//!    │ Exited, of an init container that is done, or in a pod that ends
+//!    └───────────▶ Ended
+//! ```
+//!
+//! What happened is taken in at once; what follows from it is done by [`Container::tend`], within the
+//! same event. A container is restarted for ever; of an init container this is so until it ended with
+//! exit code 0. Whose turn it is, the pod knows.
+
+use std::time::Duration;
+
+use everynode_model::{Exit, Now, PodUid, Reason, Timestamp};
+
+use crate::backoff::{Backoff, Policy};
+use crate::event::{Action, HookKind, ProbeKind, SupervisedContainer};
+use crate::spec::{Lifecycle, Planned, PodRef, Role};
+use crate::trial::Trial;
+use crate::words::{self, earlier, next_try};
+
+/// How long a container still has after SIGTERM whose preStop took all of its grace period: the
+/// kubelet's `minimumGracePeriodInSeconds`.
+pub(crate) const LAST_GRACE: Duration = Duration::from_secs(2);
+
+#[derive(Clone, Debug)]
+pub(crate) struct Container {
+    pub(crate) name: String,
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) doing: Doing,
+    /// How often it was started.
+    pub(crate) runs: u64,
+    /// Whether a run of it has ever come as far as [`Stage::Up`].
+    has_started: bool,
+    backoff: Backoff,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Doing {
+    /// To be started at a time, if it is its turn; why it does not run now.
+    Due {
+        at: Timestamp,
+        reason: Reason,
+    },
+    /// Its start was ordered; why it did not run before.
+    Asked {
+        reason: Reason,
+    },
+    Runs(Box<Run>),
+    Ended(Exit),
+}
+
+/// A run that has begun.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    pub(crate) pid: u32,
+    pub(crate) since: Now,
+    post_start: Option<PostStart>,
+    /// Until it has passed.
+    startup: Option<Trial>,
+    liveness: Option<Trial>,
+    readiness: Option<Trial>,
+    ready_since: Option<Timestamp>,
+    /// Something of it was killed for want of memory.
+    oom: bool,
+    end: Option<End>,
+}
+
+/// A hook that is not over.
+#[derive(Clone, Copy, Debug)]
+enum PostStart {
+    Due,
+    Asked(u64),
+}
+
+/// The end of a run, under way.
+#[derive(Clone, Debug)]
+struct End {
+    why: Reason,
+    step: EndStep,
+    /// When it is forced, or forced again.
+    at: Timestamp,
+    kills: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EndStep {
+    Due,
+    Hooked(u64),
+    HookOver,
+    Asked,
+}
+
+/// Where a container is in its life; see the drawing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    Due,
+    Asked,
+    Hooked,
+    Starting,
+    Up,
+    Ready,
+    Leaving,
+    Ending,
+    Ended,
+}
+
+/// What a container needs to do its part.
+pub(crate) struct Means<'a> {
+    pub(crate) pod: &'a PodRef,
+    /// For tries and hooks.
+    pub(crate) numbers: &'a mut u64,
+    pub(crate) policy: &'a Policy,
+    pub(crate) now: Now,
+    pub(crate) out: &'a mut Vec<Action>,
+}
+
+impl Means<'_> {
+    fn number(&mut self) -> u64 {
+        *self.numbers += 1;
+        *self.numbers
+    }
+}
+
+impl Container {
+    pub(crate) fn new(planned: Planned, reason: Reason, now: Now) -> Self {
+        Self {
+            name: planned.name,
+            lifecycle: planned.lifecycle,
+            doing: Doing::Due { at: now.steady, reason },
+            runs: 0,
+            has_started: false,
+            backoff: Backoff::default(),
+        }
+    }
+
+    /// One found with its supervisor. What its back-off was, the agent before us knew; where a
+    /// container of the pod was `restarted` before, it waits as after a second failure, counted from
+    /// its end. As with the kubelet, a postStart hook that was under way then is not run again. A
+    /// container that runs `past` its start, because later ones have run, has started.
+    pub(crate) fn adopted(
+        found: &SupervisedContainer,
+        (restarted, past): (bool, bool),
+        (pod, grace): (PodUid, Duration),
+        policy: &Policy,
+        now: Now,
+    ) -> Self {
+        let planned = Planned { name: found.name.clone(), lifecycle: found.lifecycle.clone() };
+        let mut this = Self::new(planned, words::creating(), now);
+        let since = earlier(now, found.for_time);
+        this.has_started = past;
+        this.backoff = Backoff::resumed(restarted);
+        this.runs = u64::from(found.pid.is_some() || found.last_exit.is_some());
+        match (found.pid, found.last_exit) {
+            (Some(pid), _) => {
+                let started = past && found.lifecycle.role != Role::Main;
+                let mut run = Run::resumed(&this, pid, (since, now), started, pod);
+                run.end = found.asked.then(|| End {
+                    why: Reason::new("Killing", "it was told to end before the agent started"),
+                    step: EndStep::Asked,
+                    at: now.steady.after(grace),
+                    kills: 0,
+                });
+                this.has_started |= run.is_started();
+                this.doing = Doing::Runs(Box::new(run));
+            }
+            (None, Some(exit)) => {
+                let why = words::ended(&this.name, exit, found.oom);
+                this.end_of_run(exit, &why, Duration::ZERO, (policy, since));
+            }
+            (None, None) => {}
+        }
+        this
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        self.lifecycle.role
+    }
+
+    /// See the drawing.
+    pub(crate) fn stage(&self) -> Stage {
+        match &self.doing {
+            Doing::Due { .. } => Stage::Due,
+            Doing::Asked { .. } => Stage::Asked,
+            Doing::Ended(_) => Stage::Ended,
+            Doing::Runs(run) => match &run.end {
+                Some(End { step: EndStep::Asked, .. }) => Stage::Ending,
+                Some(_) => Stage::Leaving,
+                None if run.post_start.is_some() => Stage::Hooked,
+                None if run.startup.is_some() => Stage::Starting,
+                None if run.ready_since.is_none() => Stage::Up,
+                None => Stage::Ready,
+            },
+        }
+    }
+
+    /// Whether those that come after it may start.
+    pub(crate) fn is_past(&self) -> bool {
+        match self.role() {
+            Role::Init => matches!(self.doing, Doing::Ended(Exit::Code(0))),
+            Role::Sidecar => self.has_started,
+            // As the kubelet does: one after the other, and past what fails.
+            Role::Main => !matches!(self.stage(), Stage::Asked | Stage::Hooked),
+        }
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        matches!(self.doing, Doing::Runs(_))
+    }
+
+    /// Whether it is an init container that has done its part.
+    pub(crate) fn is_done(&self) -> bool {
+        self.role() == Role::Init && self.is_past()
+    }
+
+    /// Whether nothing of it runs, or is about to.
+    pub(crate) fn is_down(&self) -> bool {
+        matches!(self.doing, Doing::Due { .. } | Doing::Ended(_))
+    }
+
+    pub(crate) fn restarts(&self) -> u64 {
+        self.runs.saturating_sub(1)
+    }
+
+    /// Since when it has been ready; of an init container nobody asks.
+    pub(crate) fn ready_since(&self) -> Option<Timestamp> {
+        match &self.doing {
+            Doing::Runs(run) if run.end.is_none() => run.ready_since,
+            _ => None,
+        }
+    }
+
+    pub(crate) fn up_since(&self) -> Option<Timestamp> {
+        match &self.doing {
+            Doing::Runs(run) => Some(run.since.steady),
+            _ => None,
+        }
+    }
+
+    /// What one that never ran waits for: its turn, or its start.
+    pub(crate) fn say_whose_turn(&mut self, is_next: bool) {
+        if let (0, Doing::Due { reason, .. }) = (self.runs, &mut self.doing) {
+            match (is_next, reason.code.as_str()) {
+                (true, "PodInitializing") => *reason = words::creating(),
+                (false, "ContainerCreating") => *reason = words::initializing(),
+                _ => {}
+            }
+        }
+    }
+
+    /// Begins a start if it is time to.
+    pub(crate) fn start_if_due(&mut self, means: &mut Means<'_>) {
+        if let Doing::Due { at, reason } = &self.doing
+            && *at <= means.now.steady
+        {
+            let (pod, container) = (means.pod.clone(), self.name.clone());
+            means.out.push(Action::Start { pod, container });
+            if !mutated!(StartTwice) {
+                self.doing = Doing::Asked { reason: reason.clone() };
+            }
+        }
+    }
+
+    pub(crate) fn started(&mut self, pid: u32, now: Now) {
+        if matches!(self.doing, Doing::Asked { .. } | Doing::Due { .. }) {
+            let run = Run::new(&self.lifecycle, pid, now);
+            self.has_started |= run.is_started();
+            self.doing = Doing::Runs(Box::new(run));
+            self.runs += 1;
+        }
+    }
+
+    /// Whether it was asked to.
+    pub(crate) fn start_failed(&mut self, why: &Reason, policy: &Policy, now: Now) -> bool {
+        if !matches!(self.doing, Doing::Asked { .. }) {
+            return false;
+        }
+        let wait = self.backoff.failed(policy, Duration::ZERO);
+        let reason = Reason::new(why.code.clone(), next_try(&why.message, wait, now));
+        self.doing = Doing::Due { at: now.steady.after(wait), reason };
+        true
+    }
+
+    /// The failure that its end is, if it is one.
+    pub(crate) fn exited(&mut self, exit: Exit, policy: &Policy, now: Now) -> Option<Reason> {
+        let (ran, oom, ended) = match &self.doing {
+            Doing::Runs(run) => {
+                let ended = run.end.as_ref().map(|end| end.why.clone());
+                (now.steady.since(run.since.steady), run.oom, ended)
+            }
+            Doing::Asked { .. } => (Duration::ZERO, false, None),
+            // Told twice, or told of a run that was over before.
+            Doing::Due { .. } | Doing::Ended(_) => return None,
+        };
+        let why = ended.unwrap_or_else(|| words::ended(&self.name, exit, oom));
+        self.end_of_run(exit, &why, ran, (policy, now));
+        (!matches!(self.doing, Doing::Ended(_))).then_some(why)
+    }
+
+    fn end_of_run(
+        &mut self,
+        exit: Exit,
+        why: &Reason,
+        ran: Duration,
+        (policy, now): (&Policy, Now),
+    ) {
+        if self.role() == Role::Init && exit == Exit::Code(0) && !mutated!(RepeatInits) {
+            self.doing = Doing::Ended(exit);
+            return;
+        }
+        let wait = self.backoff.failed(policy, ran);
+        let reason = words::waiting(&self.name, exit, why, wait, now);
+        self.doing = Doing::Due { at: now.steady.after(wait), reason };
+    }
+
+    /// `Probed`. One that fails for good begins the end of the run, within `grace` or its own.
+    pub(crate) fn probed(
+        &mut self,
+        (kind, number): (ProbeKind, u64),
+        outcome: Result<(), String>,
+        grace: Duration,
+        now: Now,
+    ) {
+        let Doing::Runs(run) = &mut self.doing else { return };
+        let Some(trial) = run.trial(kind) else { return };
+        if !trial.settles(number) {
+            return;
+        }
+        let Some(verdict) = trial.answered(outcome) else { return };
+        let grace = trial.grace().unwrap_or(grace);
+        match (kind, verdict) {
+            (ProbeKind::Readiness, Ok(())) => _ = run.ready_since.get_or_insert(now.steady),
+            (ProbeKind::Readiness, Err(_)) if mutated!(ReadyForEver) => {}
+            (ProbeKind::Readiness, Err(_)) => run.ready_since = None,
+            (ProbeKind::Startup, Ok(())) => {
+                run.startup = None;
+                run.open(now);
+            }
+            (ProbeKind::Liveness, Ok(())) => {}
+            (ProbeKind::Startup | ProbeKind::Liveness, Err(why)) => {
+                let line = format!("{kind:?} probe failed: {why}");
+                run.end(Reason::new("Unhealthy", line), now.steady.after(grace));
+            }
+        }
+        self.has_started |= self.is_started();
+    }
+
+    /// `Probed`, of an answer that says nothing.
+    pub(crate) fn forget_try(&mut self, (kind, number): (ProbeKind, u64)) {
+        if let Doing::Runs(run) = &mut self.doing {
+            run.trial(kind).map(|trial| trial.settles(number));
+        }
+    }
+
+    /// `HookDone`.
+    pub(crate) fn hook_done(
+        &mut self,
+        (hook, number): (HookKind, u64),
+        outcome: Result<(), String>,
+        grace: Duration,
+        now: Now,
+    ) {
+        let Doing::Runs(run) = &mut self.doing else { return };
+        match (hook, run.post_start, &mut run.end) {
+            (HookKind::PreStop, _, Some(end)) if end.step == EndStep::Hooked(number) => {
+                end.step = EndStep::HookOver;
+            }
+            (HookKind::PostStart, Some(PostStart::Asked(asked)), end) if asked == number => {
+                run.post_start = None;
+                match outcome {
+                    Err(why) if end.is_none() => {
+                        let line = format!("PostStart hook failed: {why}");
+                        let why = Reason::new("PostStartHookError", line);
+                        run.end(why, now.steady.after(grace));
+                    }
+                    _ => run.open(now),
+                }
+            }
+            _ => {}
+        }
+        self.has_started |= self.is_started();
+    }
+
+    /// Its turn to end has come: it is told to, in steps, and this deadline is nobody's but the pod's.
+    pub(crate) fn end(&mut self, why: Reason, at: Timestamp) {
+        if let Doing::Runs(run) = &mut self.doing {
+            run.end(why, at);
+        }
+    }
+
+    /// It was told to end by what told the pod as a whole.
+    pub(crate) fn was_asked(&mut self, why: Reason, at: Timestamp) {
+        if let Doing::Runs(run) = &mut self.doing {
+            run.end(why, at);
+            run.end.iter_mut().for_each(|end| end.step = EndStep::Asked);
+        }
+    }
+
+    /// An end within a pod that is being stopped: no failure.
+    pub(crate) fn ended(&mut self, exit: Exit) {
+        self.doing = Doing::Ended(exit);
+    }
+
+    /// The kernel has killed something of its present run.
+    pub(crate) fn out_of_memory(&mut self) {
+        if let Doing::Runs(run) = &mut self.doing {
+            run.oom = true;
+        }
+    }
+
+    /// Does what its run needs now: its hook, its probes, or its end.
+    pub(crate) fn tend(&mut self, means: &mut Means<'_>) {
+        let Doing::Runs(run) = &mut self.doing else { return };
+        if run.end.is_some() {
+            self.go_on_ending(means);
+            self.force_if_due(means);
+        } else {
+            run.look_after(&self.name, &self.lifecycle, means);
+        }
+    }
+
+    /// The next step of its end, if one is due: the hook, or SIGTERM.
+    pub(crate) fn go_on_ending(&mut self, means: &mut Means<'_>) {
+        let hook = self.lifecycle.hooks.pre_stop.as_ref();
+        let Doing::Runs(run) = &mut self.doing else { return };
+        let Some(end) = &mut run.end else { return };
+        let (pod, container) = (means.pod.clone(), self.name.clone());
+        let left = end.at.since(means.now.steady);
+        match (end.step, hook) {
+            (EndStep::Due, Some(handler)) if !left.is_zero() => {
+                let number = means.number();
+                end.step = EndStep::Hooked(number);
+                means.out.push(Action::Hook {
+                    pod,
+                    container,
+                    hook: HookKind::PreStop,
+                    number,
+                    handler: Box::new(handler.clone()),
+                    within: Some(left),
+                });
+            }
+            (EndStep::Due | EndStep::HookOver, _) => {
+                end.step = EndStep::Asked;
+                means.out.push(Action::Stop { pod, container });
+            }
+            (EndStep::Hooked(_) | EndStep::Asked, _) => {}
+        }
+    }
+
+    /// The time for its hook is over, or for what it did after SIGTERM: the next harder step.
+    pub(crate) fn harden(&mut self, means: &mut Means<'_>) {
+        let Doing::Runs(run) = &mut self.doing else { return };
+        let Some(end) = &mut run.end else { return };
+        let (pod, container) = (means.pod.clone(), self.name.clone());
+        if end.step == EndStep::Asked {
+            means.out.push(Action::KillContainer { pod, container });
+            end.at = means.now.steady.after(means.policy.kill.nth(end.kills));
+            end.kills = end.kills.saturating_add(1);
+        } else {
+            end.step = EndStep::Asked;
+            end.at = means.now.steady.after(LAST_GRACE);
+            means.out.push(Action::Stop { pod, container });
+        }
+    }
+
+    fn force_if_due(&mut self, means: &mut Means<'_>) {
+        let over = |run: &Run| run.end.as_ref().is_some_and(|end| end.at <= means.now.steady);
+        if matches!(&self.doing, Doing::Runs(run) if over(run)) {
+            self.harden(means);
+        }
+    }
+
+    /// Whether it was sent SIGTERM.
+    pub(crate) fn is_asked_to_end(&self) -> bool {
+        self.stage() == Stage::Ending
+    }
+
+    /// When something is due in it by itself, where it is its turn to start.
+    pub(crate) fn due(&self, is_next: bool, silent: bool) -> Option<Timestamp> {
+        match &self.doing {
+            Doing::Due { at, .. } => is_next.then_some(*at),
+            Doing::Runs(run) if !silent => run.due(),
+            Doing::Runs(_) | Doing::Asked { .. } | Doing::Ended(_) => None,
+        }
+    }
+
+    /// Whether an answer of the shell is awaited.
+    pub(crate) fn awaits(&self) -> bool {
+        matches!(&self.doing, Doing::Runs(run) if run.awaits())
+    }
+
+    /// Why it is not ready, although it is to be; `None` where it is, or has done its part.
+    pub(crate) fn why_not_ready(&self) -> Option<Reason> {
+        let run = match &self.doing {
+            Doing::Due { reason, .. } | Doing::Asked { reason } => return Some(reason.clone()),
+            Doing::Ended(_) => return None,
+            Doing::Runs(run) => run,
+        };
+        let name = &self.name;
+        let unready = |line: String| Some(Reason::new("ContainersNotReady", line));
+        if let Some(end) = &run.end {
+            return Some(Reason::new("Killing", format!("stopping container {name}: {}", end.why)));
+        }
+        match (self.role(), self.stage()) {
+            (Role::Init, _) => {
+                Some(Reason::new("PodInitializing", format!("init container {name} is running")))
+            }
+            (_, Stage::Hooked) => unready(format!("the postStart hook of {name} is running")),
+            (_, Stage::Starting) => {
+                let line = run.startup.as_ref().map(Trial::line).unwrap_or_default();
+                unready(format!("startup probe of {name}: {line}"))
+            }
+            (_, Stage::Up) => {
+                let line = run.readiness.as_ref().map(Trial::line).unwrap_or_default();
+                unready(format!("readiness probe of {name}: {line}"))
+            }
+            _ => None,
+        }
+    }
+
+    fn is_started(&self) -> bool {
+        matches!(&self.doing, Doing::Runs(run) if run.is_started())
+    }
+}
+
+impl Run {
+    fn new(lifecycle: &Lifecycle, pid: u32, now: Now) -> Self {
+        let probes = &lifecycle.probes;
+        let trial = |probe: &Option<_>| probe.as_ref().map(|probe| Trial::new(probe, now.steady));
+        let mut run = Self {
+            pid,
+            since: now,
+            post_start: lifecycle.hooks.post_start.as_ref().map(|_| PostStart::Due),
+            startup: trial(&probes.startup),
+            liveness: trial(&probes.liveness),
+            readiness: trial(&probes.readiness),
+            ready_since: None,
+            oom: false,
+            end: None,
+        };
+        run.open(now);
+        run
+    }
+
+    /// One that began under a former agent: `started` says that it is known to have.
+    fn resumed(
+        of: &Container,
+        pid: u32,
+        (since, now): (Now, Now),
+        started: bool,
+        pod: PodUid,
+    ) -> Self {
+        let probes = &of.lifecycle.probes;
+        let ran = now.steady.since(since.steady);
+        let startup = probes.startup.as_ref();
+        let startup = startup.filter(|probe| !started && ran < Trial::budget(probe));
+        let trial = |probe, kind| Trial::resumed(probe, kind, (since.steady, now), (pod, &of.name));
+        let mut run = Self {
+            pid,
+            since,
+            post_start: None,
+            startup: startup.map(|probe| trial(probe, ProbeKind::Startup)),
+            liveness: probes.liveness.as_ref().map(|probe| trial(probe, ProbeKind::Liveness)),
+            readiness: probes.readiness.as_ref().map(|probe| trial(probe, ProbeKind::Readiness)),
+            ready_since: None,
+            oom: false,
+            end: None,
+        };
+        run.open(since);
+        run
+    }
+
+    /// Whether it has come as far as [`Stage::Up`].
+    fn is_started(&self) -> bool {
+        self.post_start.is_none() && self.startup.is_none()
+    }
+
+    /// It is ready from now on if nothing else is waited for.
+    fn open(&mut self, now: Now) {
+        if self.is_started() && self.readiness.is_none() {
+            self.ready_since.get_or_insert(now.steady);
+        }
+    }
+
+    fn end(&mut self, why: Reason, at: Timestamp) {
+        let end = End { why, step: EndStep::Due, at, kills: 0 };
+        self.end.get_or_insert(end);
+    }
+
+    fn trial(&mut self, kind: ProbeKind) -> Option<&mut Trial> {
+        match kind {
+            ProbeKind::Startup => self.startup.as_mut(),
+            ProbeKind::Liveness => self.liveness.as_mut(),
+            ProbeKind::Readiness => self.readiness.as_mut(),
+        }
+    }
+
+    /// The probes that are tried at present: none before postStart is over, and the first alone until
+    /// it has passed.
+    fn tried(&mut self) -> impl Iterator<Item = (ProbeKind, &mut Trial)> {
+        let hooked = self.post_start.is_some();
+        let starting = self.startup.is_some() && !mutated!(ProbeBeforeStarted);
+        let all = [
+            (ProbeKind::Startup, self.startup.as_mut()),
+            (ProbeKind::Liveness, self.liveness.as_mut().filter(|_| !starting)),
+            (ProbeKind::Readiness, self.readiness.as_mut().filter(|_| !starting)),
+        ];
+        let all = all.into_iter().filter_map(|(kind, trial)| Some((kind, trial?)));
+        all.filter(move |_| !hooked)
+    }
+
+    fn look_after(&mut self, name: &str, lifecycle: &Lifecycle, means: &mut Means<'_>) {
+        if let (Some(PostStart::Due), Some(hook)) = (self.post_start, &lifecycle.hooks.post_start) {
+            let number = means.number();
+            self.post_start = Some(PostStart::Asked(number));
+            means.out.push(Action::Hook {
+                pod: means.pod.clone(),
+                container: name.to_owned(),
+                hook: HookKind::PostStart,
+                number,
+                handler: Box::new(hook.clone()),
+                within: None,
+            });
+        }
+        for (kind, trial) in self.tried() {
+            let number = *means.numbers + 1;
+            if let Some(probe) = trial.begin(number, means.now.steady) {
+                *means.numbers = number;
+                means.out.push(Action::Probe {
+                    pod: means.pod.clone(),
+                    container: name.to_owned(),
+                    kind,
+                    number,
+                    probe: Box::new(probe.clone()),
+                });
+            }
+        }
+    }
+
+    fn due(&self) -> Option<Timestamp> {
+        if let Some(end) = &self.end {
+            return Some(end.at);
+        }
+        if self.post_start.is_some() {
+            return None;
+        }
+        match &self.startup {
+            Some(startup) => startup.due(),
+            None => [&self.liveness, &self.readiness]
+                .into_iter()
+                .filter_map(|trial| trial.as_ref()?.due())
+                .min(),
+        }
+    }
+
+    fn awaits(&self) -> bool {
+        let tried = [&self.startup, &self.liveness, &self.readiness];
+        matches!(self.post_start, Some(PostStart::Asked(_)))
+            || tried.into_iter().flatten().any(Trial::is_in_flight)
+    }
+}
+
+#[cfg(test)]
+mod model;
