@@ -59,7 +59,7 @@ pub(crate) struct Pod {
     pub(crate) supervised: bool,
     pub(crate) terminating: bool,
     /// SIGTERM is ignored: only a kill ends it.
-    stubborn: bool,
+    pub(crate) stubborn: bool,
     dies_at: Option<Duration>,
     pub(crate) containers: Vec<Container>,
     /// When what was started of a bad version ends.
@@ -349,6 +349,32 @@ impl State {
             found.dies_at = (!found.stubborn).then_some(at);
         }
         self.stops.push(pod.key.clone());
+    }
+
+    /// Starts nothing in a pod any more; whether it has a supervisor.
+    pub(crate) fn close(&mut self, pod: &PodRef) -> bool {
+        let Some(found) = self.pod_mut(pod).filter(|found| found.supervised) else { return false };
+        found.terminating = true;
+        let over = found.running().next().is_none();
+        self.stops.push(pod.key.clone());
+        if over {
+            self.end(pod, Exit::Code(0));
+        }
+        true
+    }
+
+    /// One container ends, if it runs.
+    pub(crate) fn end_container(&mut self, pod: &PodRef, name: &str, exit: Exit) {
+        let running = |found: &mut Pod| found.running().any(|running| running == name);
+        if self.pod_mut(pod).is_some_and(running) {
+            self.exit(pod, name, exit);
+        }
+    }
+
+    /// Whether a container of a supervised pod runs; `None` without a supervisor.
+    pub(crate) fn runs(&mut self, pod: &PodRef, name: &str) -> Option<bool> {
+        let found = self.pod_mut(pod).filter(|found| found.supervised)?;
+        Some(found.running().any(|running| running == name))
     }
 
     /// SIGKILL, to all of a pod.

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use everynode_agent_core::{Found, PodRef};
-use everynode_model::{ClusterId, PodKey, Reason};
+use everynode_model::{ClusterId, Exit, PodKey, Reason};
 use everynode_runtime::{
-    CreateError, CreateRequest, KillError, ListError, RemoveError, Runtime, RuntimeEvent,
-    StartError, TerminateError,
+    CreateError, CreateRequest, ExecError, ExecRequest, Executed, KillError, ListError,
+    RemoveError, Runtime, RuntimeEvent, StartError, TerminateError,
 };
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -89,6 +89,67 @@ impl Runtime for SimRuntime {
             }
             state.ask_to_end(pod);
             Ok(())
+        }
+        .boxed()
+    }
+
+    fn close<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Result<(), TerminateError>> {
+        async move {
+            moment().await;
+            let closed = self.machine.state().close(pod);
+            closed.then_some(()).ok_or_else(|| TerminateError::NotSupervised(pod.clone()))
+        }
+        .boxed()
+    }
+
+    fn stop<'a>(
+        &'a self,
+        pod: &'a PodRef,
+        container: &'a str,
+    ) -> BoxFuture<'a, Result<(), TerminateError>> {
+        async move {
+            moment().await;
+            let mut state = self.machine.state();
+            let Some(found) = state.pod_mut(pod).filter(|found| found.supervised) else {
+                return Err(TerminateError::NotSupervised(pod.clone()));
+            };
+            if !found.stubborn {
+                state.end_container(pod, container, Exit::Signal(15));
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn kill_container<'a>(
+        &'a self,
+        pod: &'a PodRef,
+        container: &'a str,
+    ) -> BoxFuture<'a, Result<(), KillError>> {
+        async move {
+            moment().await;
+            self.machine.state().end_container(pod, container, Exit::Signal(9));
+            Ok(())
+        }
+        .boxed()
+    }
+
+    /// Whatever is run does nothing, and succeeds.
+    fn exec<'a>(
+        &'a self,
+        pod: &'a PodRef,
+        container: &'a str,
+        _request: ExecRequest,
+    ) -> BoxFuture<'a, Result<Executed, ExecError>> {
+        async move {
+            moment().await;
+            match self.machine.state().runs(pod, container) {
+                Some(true) => Ok(Executed { exit: Exit::Code(0), timed_out: false }),
+                Some(false) => {
+                    Err(ExecError::Refused(Reason::new("NotRunning", "it does not run")))
+                }
+                None => Err(ExecError::NotSupervised(pod.clone())),
+            }
         }
         .boxed()
     }

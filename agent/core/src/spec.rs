@@ -51,6 +51,8 @@ pub struct ContainerSpec {
     pub working_dir: Option<String>,
     /// When it runs, and how it is known to be well.
     pub lifecycle: Lifecycle,
+    /// The number of the signal that asks it to end (`lifecycle.stopSignal`); SIGTERM without one.
+    pub stop_signal: Option<i32>,
     /// As whom it runs, and what it may not do.
     pub security: Security,
     /// What it may use of the machine (`resources`).

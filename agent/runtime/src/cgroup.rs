@@ -120,10 +120,17 @@ impl Cgroup {
     /// Kills again and again until it is empty or the time is up; whether it is empty.
     pub(crate) fn force_until_empty(&self, how: Force, within: Duration) -> io::Result<bool> {
         let start = Instant::now();
+        // Before the first kill, and the same all the time: a cgroup that is made under the same name
+        // when this one is gone is another.
+        let events = match self.events() {
+            Ok(events) => events,
+            Err(error) if is_gone(&error) => return Ok(true),
+            Err(error) => return Err(error),
+        };
         loop {
             self.force(how)?;
             let left = within.saturating_sub(start.elapsed());
-            if self.wait_empty(left.min(FORCE_AGAIN))? {
+            if events.wait_empty(left.min(FORCE_AGAIN))? {
                 return Ok(true);
             }
             if left.is_zero() {
@@ -134,12 +141,11 @@ impl Cgroup {
 
     /// Waits until it is empty or the time is up; whether it is.
     pub(crate) fn wait_empty(&self, within: Duration) -> io::Result<bool> {
-        let events = match self.events() {
-            Ok(events) => events,
-            Err(error) if is_gone(&error) => return Ok(true),
-            Err(error) => return Err(error),
-        };
-        events.wait(within, |events| events.populated().map(|populated| !populated))
+        match self.events() {
+            Ok(events) => events.wait_empty(within),
+            Err(error) if is_gone(&error) => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     /// The processes in it and below it.
@@ -259,6 +265,11 @@ impl Events {
     /// For waiting together with other descriptors; read it after every wake-up.
     pub(crate) fn poll_fd(&self) -> PollFd<'_> {
         PollFd::new(&self.file, PollFlags::PRI)
+    }
+
+    /// Waits until nothing in it is alive or the time is up; whether nothing is.
+    fn wait_empty(&self, within: Duration) -> io::Result<bool> {
+        self.wait(within, |events| events.populated().map(|populated| !populated))
     }
 
     fn says(&self, key: &str) -> io::Result<bool> {

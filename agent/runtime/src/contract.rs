@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
 
+pub mod lives;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,6 +70,7 @@ pub async fn every_case(factory: &dyn Factory) {
     a_new_runtime_adopts(factory).await;
     places_do_not_touch_each_other(factory).await;
     two_in_one_place_and_never_three(factory).await;
+    lives::every_case(factory).await;
 }
 
 /// create, start, the exit as it was, start again; nothing is left in the end.

@@ -135,6 +135,26 @@ pub enum TerminateError {
     NotSupervised(PodRef),
 }
 
+/// Why it is not known how a program in a container ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// It was not run: refused by the pod's supervisor, or not to be executed.
+    #[error("{0}")]
+    Refused(Reason),
+    /// The pod's supervisor is alive and does not answer. What it runs has its timeout.
+    #[error("the supervisor of {0} is alive and does not answer")]
+    Silent(PodRef),
+    /// The connection to the pod's supervisor broke, and the program was killed.
+    #[error("the connection to the supervisor of {0} broke")]
+    Interrupted(PodRef),
+    /// The pod has no supervisor.
+    #[error("the supervisor of {0} is dead")]
+    NotSupervised(PodRef),
+    /// This process is short of descriptors.
+    #[error("no descriptors for it: {0}")]
+    Plumbing(#[from] io::Error),
+}
+
 /// Why a place is not empty yet.
 #[derive(Debug, thiserror::Error)]
 pub enum KillError {

@@ -9,6 +9,7 @@ mod cgroup;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod error;
+mod exec;
 mod limits;
 mod lock;
 mod log_date;
@@ -29,9 +30,10 @@ use futures_util::future::BoxFuture;
 
 pub use alive::{Alive, alive, runs};
 pub use error::{
-    CreateError, KillError, ListError, MachineError, OpenError, RemoveError, StartError,
+    CreateError, ExecError, KillError, ListError, MachineError, OpenError, RemoveError, StartError,
     TerminateError,
 };
+pub use exec::{Captured, ExecRequest, Executed, MAX_OUTPUT, capture};
 pub use limits::Controller;
 pub use log_date::LogDate;
 pub use logs::{PodLogs, Run, log_file, logs, newest_run_since};
@@ -93,9 +95,40 @@ pub trait Runtime: Send + Sync + 'static {
         container: &'a str,
     ) -> BoxFuture<'a, Result<u32, StartError>>;
 
-    /// Sends SIGTERM to the first process of each container, once; nothing is started in the pod
-    /// any more, and its supervisor ends after the last container. Answers when that is under way.
+    /// Tells the first process of each container to end (SIGTERM, or the container's own signal), once
+    /// a run; nothing is started in the pod any more, and its supervisor ends after the last
+    /// container. Answers when that is under way.
     fn terminate<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Result<(), TerminateError>>;
+
+    /// Ends the pod in order: as `terminate`, but nobody is told to end by it; `stop` follows for one
+    /// container after the other. What is run by `exec` still may be.
+    fn close<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Result<(), TerminateError>>;
+
+    /// Tells the first process of one container to end, once a run, and remembers that it was told
+    /// ([`asked`](everynode_agent_core::SupervisedContainer::asked)). Done for one that does not run.
+    fn stop<'a>(
+        &'a self,
+        pod: &'a PodRef,
+        container: &'a str,
+    ) -> BoxFuture<'a, Result<(), TerminateError>>;
+
+    /// Kills everything of one container, and nothing of any other. Its end is told by `Exited`, unless
+    /// this fails.
+    fn kill_container<'a>(
+        &'a self,
+        pod: &'a PodRef,
+        container: &'a str,
+    ) -> BoxFuture<'a, Result<(), KillError>>;
+
+    /// Runs a program in a container that runs, confined as that is, and answers when it has ended and
+    /// nothing that it started is alive. It ends with the container at the latest, when its time is
+    /// over, and when the answer is not waited for any more.
+    fn exec<'a>(
+        &'a self,
+        pod: &'a PodRef,
+        container: &'a str,
+        request: ExecRequest,
+    ) -> BoxFuture<'a, Result<Executed, ExecError>>;
 
     /// Forces the place empty: kills all that bears one of these clusters' marks. Always followed by a
     /// `PlaceEmpty` unless it fails, also for a place that was empty.

@@ -25,7 +25,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Pid, WaitId, WaitIdOptions};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -49,6 +49,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) env: Vec<CString>,
     /// What become its descriptors 0, 1, 2 and so on; it has no others.
     pub(crate) fds: Vec<BorrowedFd<'a>>,
+    /// Whether descriptor 0 is a terminal, which is to control its session.
+    pub(crate) terminal: bool,
     /// The directory of the cgroup it starts in.
     pub(crate) cgroup: BorrowedFd<'a>,
     /// `cgroup.procs` of further cgroups, in hierarchies of v1, which it enters before exec.
@@ -83,6 +85,7 @@ pub(crate) enum Stage {
     EnterCgroup,
     Session,
     Descriptors,
+    Terminal,
     Groups,
     Group,
     User,
@@ -103,6 +106,7 @@ struct Prepared {
     /// `cgroup.procs` in hierarchies of v1.
     enter_more: Vec<OwnedFd>,
     parent: c_int,
+    terminal: bool,
     dir: *const c_char,
     user: Option<u32>,
     group: Option<u32>,
@@ -180,6 +184,7 @@ impl Launch<'_> {
             enter: enter.map(|fd| aside(fd.as_fd())).transpose()?,
             enter_more: self.enter.iter().map(|fd| aside(fd.as_fd())).collect::<Result<_, _>>()?,
             parent: rustix::process::getpid().as_raw_nonzero().get(),
+            terminal: self.terminal,
             dir: self.dir.as_ptr(),
             user: self.user,
             group: self.group,
@@ -213,6 +218,10 @@ impl Prepared {
                 self.must(Stage::Descriptors, c_long::from(done));
             }
             close_rest_on_exec(self.sources.len());
+            if self.terminal {
+                let done = libc::syscall(libc::SYS_ioctl, 0, libc::TIOCSCTTY, 0);
+                self.must(Stage::Terminal, done);
+            }
             libc::umask(0o022);
             if self.user.is_some() || self.group.is_some() {
                 let none = ptr::null::<libc::gid_t>();
@@ -297,6 +306,17 @@ pub(crate) fn signal_fd(signals: &[rustix::process::Signal]) -> io::Result<Owned
         let fd = libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
         if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd)) }
     }
+}
+
+/// The signal of this number, where it is one that may be sent to a program: a named one, or one of
+/// the real-time signals that the C library leaves to programs.
+pub(crate) fn signal(number: c_int) -> Option<Signal> {
+    if let Some(named) = Signal::from_named_raw(number) {
+        return Some(named);
+    }
+    let free = (libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(&number);
+    // SAFETY: it is not one of those that the C library keeps for itself.
+    free.then(|| unsafe { Signal::from_raw_unchecked(number) })
 }
 
 /// Takes a descriptor that this process was started with. To be called once for each number, before
@@ -468,12 +488,13 @@ fn null_ended(strings: &[CString]) -> Vec<*const c_char> {
 }
 
 impl Stage {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Prepare,
         Self::Clone,
         Self::EnterCgroup,
         Self::Session,
         Self::Descriptors,
+        Self::Terminal,
         Self::Groups,
         Self::Group,
         Self::User,
@@ -495,6 +516,7 @@ impl fmt::Display for Stage {
             Self::EnterCgroup => "enter the cgroup",
             Self::Session => "make a session",
             Self::Descriptors => "set up descriptors",
+            Self::Terminal => "take the terminal",
             Self::Groups => "drop supplementary groups",
             Self::Group => "set the group",
             Self::User => "set the user",
@@ -547,6 +569,7 @@ mod tests {
             argv: words.iter().map(|word| CString::from(*word)).collect(),
             env: Vec::new(),
             fds: vec![null.as_fd(), null.as_fd(), null.as_fd()],
+            terminal: false,
             cgroup: directory.as_fd(),
             enter: &[],
             dir: dir.to_owned(),

@@ -4,6 +4,7 @@
 
 mod bed;
 mod limits;
+mod lives;
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;

@@ -79,12 +79,20 @@ impl Agent {
                 tracing::info!(%pod, "stopping");
                 self.doer.terminate(pod);
             }
+            Action::Close(pod) => {
+                tracing::info!(%pod, "stopping");
+                self.doer.close(pod);
+            }
+            Action::Stop { pod, container } => {
+                tracing::info!(%pod, container, "stopping");
+                self.doer.stop(pod, container);
+            }
+            Action::KillContainer { pod, container } => {
+                tracing::info!(%pod, container, "killing");
+                self.doer.kill_container(pod, container);
+            }
             // Of a pod that asks for what these are about none is made: `body` refuses it.
-            Action::Close(pod)
-            | Action::Stop { pod, .. }
-            | Action::KillContainer { pod, .. }
-            | Action::Probe { pod, .. }
-            | Action::Hook { pod, .. } => {
+            Action::Probe { pod, .. } | Action::Hook { pod, .. } => {
                 tracing::error!(%pod, "can't be done");
             }
             Action::Kill(key) => {
@@ -223,6 +231,35 @@ impl Doer {
             if let Err(error) = this.runtime.terminate(&pod).await {
                 // It is killed when its grace period is over.
                 tracing::warn!(%pod, "not told to end: {error}");
+            }
+        });
+    }
+
+    fn close(&self, pod: PodRef) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = this.runtime.close(&pod).await {
+                tracing::warn!(%pod, "not closed: {error}");
+            }
+        });
+    }
+
+    fn stop(&self, pod: PodRef, container: String) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = this.runtime.stop(&pod, &container).await {
+                // It is killed when its time is over.
+                tracing::warn!(%pod, container, "not told to end: {error}");
+            }
+        });
+    }
+
+    /// Repeated by the core until its end is told.
+    fn kill_container(&self, pod: PodRef, container: String) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = this.runtime.kill_container(&pod, &container).await {
+                tracing::warn!(%pod, container, "not empty yet: {error}");
             }
         });
     }

@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 use crate::cgroup::Cgroup;
+use crate::shim::plan::WirePlan;
 use crate::shim::protocol::{self, Account, MAX_LINE, Message, Request, SOCKET};
 
 /// How long one try at coming back may take: it only asks for the account, perhaps on a very busy
@@ -31,6 +32,8 @@ pub(super) struct Connected {
     pub(super) received: Vec<u8>,
     /// What the supervisor said of its pod.
     pub(super) account: Account,
+    /// How the pod's containers live together; the default where the supervisor is too old to know.
+    pub(super) plan: WirePlan,
 }
 
 /// Whom to expect where.
@@ -90,13 +93,15 @@ impl Address {
         if stream.peer_cred()?.uid() != rustix::process::geteuid().as_raw() {
             return Err(io::Error::other("its socket belongs to another user"));
         }
-        stream.write_all(&protocol::line(&Request::Account {})).await?;
-        let mut received = Vec::new();
+        // The account last: what comes before it, it says too.
+        let questions = [Request::Plan {}, Request::Account {}];
+        stream.write_all(&questions.map(|question| protocol::line(&question)).concat()).await?;
+        let (mut received, mut plan) = (Vec::new(), WirePlan::default());
         let account = loop {
             if !receive(&mut stream, &mut received).await? {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            if let Some(account) = first_account(&mut received)? {
+            if let Some(account) = first_account(&mut received, &mut plan)? {
                 break account;
             }
         };
@@ -104,7 +109,7 @@ impl Address {
             Ok((pod, marks)) if pod == self.pod && marks == self.marks => {}
             _ => return Err(io::Error::other("it is the supervisor of another pod")),
         }
-        Ok(Connected { address: self.clone(), stream, received, account })
+        Ok(Connected { address: self.clone(), stream, received, account, plan })
     }
 }
 
@@ -124,12 +129,14 @@ pub(super) async fn receive(stream: &mut UnixStream, received: &mut Vec<u8>) -> 
     Ok(stream.read_buf(received).await? > 0)
 }
 
-/// The account, if it has come. What comes before it was told to all who are connected, and the
-/// account says it too; what comes after stays.
-fn first_account(received: &mut Vec<u8>) -> io::Result<Option<Account>> {
+/// The account, if it has come, and the plan before it. What else comes before it was told to all who
+/// are connected, and the account says it too; what comes after stays.
+fn first_account(received: &mut Vec<u8>, plan: &mut WirePlan) -> io::Result<Option<Account>> {
     while let Some(message) = next_message(received) {
-        if let Message::Account(account) = message? {
-            return Ok(Some(account));
+        match message? {
+            Message::Account(account) => return Ok(Some(account)),
+            Message::Plan(told) => *plan = told,
+            _ => {}
         }
     }
     Ok(None)
@@ -164,10 +171,13 @@ mod tests {
             identity.join(",")
         );
         let exited = "{\"exited\":{\"container\":\"a\",\"exit\":\"unknown\"}}\n";
-        let mut received = format!("{exited}{account}{exited}").into_bytes();
-        assert_eq!(first_account(&mut received).unwrap().unwrap().restarts, 7);
+        let plan = "{\"plan\":{\"restart_max_millis\":3000}}\n";
+        let mut received = format!("{plan}{exited}{account}{exited}").into_bytes();
+        let mut told = WirePlan::default();
+        assert_eq!(first_account(&mut received, &mut told).unwrap().unwrap().restarts, 7);
+        assert_eq!(told.restart().max, Some(Duration::from_secs(3)));
         assert_eq!(received, exited.as_bytes(), "what follows is heard later");
-        assert!(first_account(&mut received).unwrap().is_none());
+        assert!(first_account(&mut received, &mut told).unwrap().is_none());
     }
 
     #[test]

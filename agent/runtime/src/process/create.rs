@@ -30,6 +30,7 @@ use crate::error::CreateError;
 use crate::limits::{LimitError, Share};
 use crate::logs::POD;
 use crate::place::{self, Mark};
+use crate::shim::plan::WirePlan;
 use crate::shim::protocol::{self, Identity, LOGS, MAX_CONTAINERS, SOCKET, Spec, SpecContainer};
 use crate::sys::{self, Launch};
 use crate::watch::Spot;
@@ -200,6 +201,7 @@ impl Inner {
             env: Vec::new(),
             // The third and fourth as `shim::SPEC_FD` and `shim::LISTENER_FD` expect.
             fds: vec![null.as_fd(), null.as_fd(), stderr.as_fd(), spec.as_fd(), listener.as_fd()],
+            terminal: false,
             cgroup: leaf.as_fd(),
             // What it uses itself is not its containers'.
             enter: &[],
@@ -254,6 +256,7 @@ impl Inner {
             identity: Identity::of(request),
             restarts: request.restarts,
             containers: SpecContainer::all(&request.spec, shares),
+            plan: WirePlan::of(&request.spec),
             cgroup: text(pod.path())?,
             directory: text(directory)?,
             old_kernel: self.old_kernel,

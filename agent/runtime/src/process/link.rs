@@ -21,22 +21,25 @@
 //! whether it is there.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use everynode_agent_core::Found;
-use everynode_model::{Exit, LogTail};
-use tokio::io::AsyncWriteExt as _;
+use everynode_model::{Exit, LogTail, Reason};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use tokio::io::{AsyncWriteExt as _, Interest};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::connect::{AGAIN_WITHIN, Address, Connected, next_message, receive};
-use crate::RuntimeEvent;
-use crate::shim::protocol::{self, Account, Message, Request};
+use crate::shim::protocol::{self, Account, ExecWanted, Message, Request};
+use crate::{Executed, RuntimeEvent};
 
 /// How long who asks waits for an answer. A start forks, and kills what is in its way for up to a
 /// second; the rest of ten is for a machine that is short of everything.
@@ -72,6 +75,10 @@ pub(super) enum NoAnswer {
 struct Ask {
     request: Request,
     answer: oneshot::Sender<Message>,
+    /// What goes with it.
+    fds: Vec<OwnedFd>,
+    /// Of what it runs in a container: for its end.
+    ended: Option<oneshot::Sender<Executed>>,
 }
 
 struct Worker {
@@ -83,6 +90,8 @@ struct Worker {
     pending: VecDeque<Ask>,
     /// What was told to run.
     running: BTreeMap<String, u32>,
+    /// Those who wait for the end of what they had run in a container.
+    executing: BTreeMap<u64, oneshot::Sender<Executed>>,
     events: mpsc::Sender<RuntimeEvent>,
     killed: Arc<AtomicBool>,
     /// When to look whether anything was heard.
@@ -122,7 +131,7 @@ impl Link {
         let shared = Arc::clone(&killed);
         let seeking = async move {
             let connected = address.seek(&shared).await;
-            let said = connected.and_then(|it| Some((it.account.parse().ok()?, it)));
+            let said = connected.and_then(|it| Some((it.account.parse(&it.plan).ok()?, it)));
             if let Some((supervised, connected)) = said {
                 let found = Found { supervised: Some(supervised), silent: false, ..found };
                 // Nobody listens only when the agent ends.
@@ -162,9 +171,39 @@ impl Asker {
     /// # Errors
     /// Without an answer in time, or ever.
     pub(super) async fn ask(&self, request: Request) -> Result<Message, NoAnswer> {
-        let (answer, answered) = oneshot::channel();
+        let (ask, answered) = Ask::new(request);
+        self.send(ask, answered).await
+    }
+
+    /// Has something run in a container, and waits a bounded time for the answer. The end comes by
+    /// the channel; a channel that closes without it says that nobody will tell.
+    ///
+    /// # Errors
+    /// Without an answer in time, or ever.
+    pub(super) async fn exec(
+        &self,
+        wanted: ExecWanted,
+        fds: [OwnedFd; 3],
+    ) -> Result<(Message, oneshot::Receiver<Executed>), NoAnswer> {
+        let (ended, end) = oneshot::channel();
+        let (ask, answered) = Ask::new(Request::Exec(wanted));
+        let ask = Ask { fds: fds.into(), ended: Some(ended), ..ask };
+        Ok((self.send(ask, answered).await?, end))
+    }
+
+    /// Has what was run killed. Where too much waits to be asked it is left to its timeout.
+    pub(super) fn end_exec(&self, id: u64) {
+        let (ask, _nobody) = Ask::new(Request::EndExec { id });
+        let _ = self.0.try_send(ask);
+    }
+
+    async fn send(
+        &self,
+        ask: Ask,
+        answered: oneshot::Receiver<Message>,
+    ) -> Result<Message, NoAnswer> {
         let asked = async {
-            self.0.send(Ask { request, answer }).await.ok()?;
+            self.0.send(ask).await.ok()?;
             answered.await.ok()
         };
         match tokio::time::timeout(ANSWER_WITHIN, asked).await {
@@ -176,9 +215,16 @@ impl Asker {
 }
 
 impl Ask {
+    fn new(request: Request) -> (Self, oneshot::Receiver<Message>) {
+        let (answer, answered) = oneshot::channel();
+        (Self { request, answer, fds: Vec::new(), ended: None }, answered)
+    }
+
     /// Whether nobody wants it done any more. An end that was ordered stays ordered.
     fn is_moot(&self) -> bool {
-        self.answer.is_closed() && self.request != Request::Terminate {}
+        use Request::{Close, EndExec, Stop, Terminate};
+        let ends = matches!(self.request, Terminate {} | Close {} | Stop { .. } | EndExec { .. });
+        self.answer.is_closed() && !ends
     }
 }
 
@@ -198,6 +244,7 @@ impl Worker {
             received: connected.received,
             asks,
             pending: VecDeque::new(),
+            executing: BTreeMap::new(),
             events,
             killed,
             check_at: Instant::now() + CHECK_EVERY,
@@ -285,15 +332,17 @@ impl Worker {
 
     /// Asks for what is heard by itself; whether the connection is of any more use.
     async fn ask(&mut self, request: Request) -> bool {
-        let (answer, _nobody) = oneshot::channel();
-        self.send(Ask { request, answer }).await
+        let (ask, _nobody) = Ask::new(request);
+        self.send(ask).await
     }
 
     /// Sends a question; whether the connection is of any more use.
-    async fn send(&mut self, ask: Ask) -> bool {
+    async fn send(&mut self, mut ask: Ask) -> bool {
         let line = protocol::line(&ask.request);
+        // Closed when they are sent: else what is run would never see the end of its input.
+        let fds = std::mem::take(&mut ask.fds);
         self.pending.push_back(ask);
-        let sent = self.stream.write_all(&line);
+        let sent = write_all(&mut self.stream, &line, &fds);
         match tokio::time::timeout(ANSWER_WITHIN, sent).await {
             Ok(Ok(())) => true,
             // The other side has gone: what it said before it went is still to be read, and may be
@@ -310,15 +359,26 @@ impl Worker {
                 self.exited(container.clone(), (*exit).into(), *oom).await;
                 return self.printed(container.clone(), printed).await;
             }
+            Message::Executed { id, exit, timed_out } => {
+                let (exit, timed_out) = ((*exit).into(), *timed_out);
+                if let Some(ended) = self.executing.remove(id) {
+                    // Who waited may have gone.
+                    let _ = ended.send(Executed { exit, timed_out });
+                }
+                return;
+            }
             Message::Printed { container, text } => self.printed(container.clone(), text).await,
             // Told before it is answered, so that its end can't be told first.
             Message::Started { container, pid } => self.started(container.clone(), *pid).await,
             _ => {}
         }
-        if let Some(ask) = self.pending.pop_front() {
-            // Who asked may have gone.
-            let _ = ask.answer.send(message);
+        let Some(ask) = self.pending.pop_front() else { return };
+        if let (Message::Executing { id, .. }, Some(ended)) = (&message, ask.ended) {
+            // Before anybody can ask for its end.
+            self.executing.insert(*id, ended);
         }
+        // Who asked may have gone.
+        let _ = ask.answer.send(message);
     }
 
     /// Connects again, and tells what happened in between; whether the supervisor is there.
@@ -345,6 +405,8 @@ impl Worker {
                 self.started(container.name.clone(), pid).await;
             }
         }
+        // What was run for this agent was killed when the connection broke: who waits hears no end.
+        self.executing.clear();
         let mut lines = Vec::new();
         for ask in std::mem::take(&mut self.pending) {
             match self.done_before(&ask.request) {
@@ -363,9 +425,17 @@ impl Worker {
     /// The answer to a request that can't be done twice, where it was done. (A start whose run has
     /// ended since is not: it is started again, as the one who asked expects it to run.)
     fn done_before(&self, request: &Request) -> Option<Message> {
-        let Request::Start { container } = request else { return None };
-        let pid = *self.running.get(container)?;
-        Some(Message::Started { container: container.clone(), pid })
+        match request {
+            Request::Start { container } => {
+                let pid = *self.running.get(container)?;
+                Some(Message::Started { container: container.clone(), pid })
+            }
+            Request::Exec(_) => {
+                let line = "the connection to the pod's supervisor broke";
+                Some(Message::refused(Reason::new("ConnectionLost", line)))
+            }
+            _ => None,
+        }
     }
 
     async fn started(&mut self, container: String, pid: u32) {
@@ -395,6 +465,26 @@ impl Worker {
         // Nobody listens only when the agent ends.
         let _ = self.events.send(event).await;
     }
+}
+
+/// Writes it all, and with its first byte these descriptors.
+async fn write_all(stream: &mut UnixStream, line: &[u8], fds: &[OwnedFd]) -> io::Result<()> {
+    if fds.is_empty() {
+        return stream.write_all(line).await;
+    }
+    let fds: Vec<_> = fds.iter().map(OwnedFd::as_fd).collect();
+    let send = || {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
+            return Err(io::Error::other("too many descriptors"));
+        }
+        let parts = [IoSlice::new(line)];
+        let sent = rustix::net::sendmsg(&*stream, &parts, &mut control, SendFlags::NOSIGNAL);
+        sent.map_err(io::Error::from)
+    };
+    let sent = stream.async_io(Interest::WRITABLE, send).await?;
+    stream.write_all(&line[sent..]).await
 }
 
 /// The container whose failure counts as the pod's last: as the agent's core reads an account.

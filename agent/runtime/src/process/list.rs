@@ -8,10 +8,11 @@ use everynode_agent_core::{Found, PodRef, Supervised};
 use everynode_model::PodKey;
 use futures_util::future::join_all;
 
-use super::link::{Link, NoAnswer};
+use super::link::{Asker, Link, NoAnswer};
 use super::{Inner, sweep};
 use crate::error::ListError;
 use crate::place::Mark;
+use crate::shim::plan::WirePlan;
 use crate::shim::protocol::{Account, Message, Request};
 use crate::watch::Spot;
 
@@ -110,9 +111,8 @@ impl Inner {
         let (Some(uid), Some(marks)) = (found.pod, found.marks) else { return Word::None };
         let asker = self.links().get(&uid).filter(|link| link.is_open()).map(Link::asker);
         if let Some(asker) = asker {
-            let asked = tokio::time::timeout(ANSWER_WITHIN, asker.ask(Request::Account {}));
-            return match asked.await {
-                Ok(Ok(Message::Account(account))) => Word::of(&account),
+            return match tokio::time::timeout(ANSWER_WITHIN, both(&asker)).await {
+                Ok(Ok((plan, Message::Account(account)))) => Word::of(&account, &plan),
                 Ok(Err(NoAnswer::Silent)) | Err(_) => Word::Silent,
                 Ok(Ok(_) | Err(NoAnswer::Lost)) => Word::None,
             };
@@ -123,7 +123,7 @@ impl Inner {
         }
         let address = self.address(PodRef { key: found.key.clone(), uid }, marks);
         let (word, link) = match address.connect(ANSWER_WITHIN).await {
-            Ok(connected) => match Word::of(&connected.account) {
+            Ok(connected) => match Word::of(&connected.account, &connected.plan) {
                 Word::None => return Word::None,
                 word => (word, Link::new(connected, self.events.clone())),
             },
@@ -140,8 +140,18 @@ impl Inner {
     }
 }
 
+/// The plan, and what is answered to the question for the account.
+async fn both(asker: &Asker) -> Result<(WirePlan, Message), NoAnswer> {
+    let plan = match asker.ask(Request::Plan {}).await? {
+        Message::Plan(plan) => plan,
+        // It is too old to know.
+        _ => WirePlan::default(),
+    };
+    Ok((plan, asker.ask(Request::Account {}).await?))
+}
+
 impl Word {
-    fn of(account: &Account) -> Self {
-        account.parse().map_or(Self::None, Self::Said)
+    fn of(account: &Account, plan: &WirePlan) -> Self {
+        account.parse(plan).map_or(Self::None, Self::Said)
     }
 }

@@ -7,6 +7,7 @@
 
 mod connect;
 mod create;
+mod exec;
 mod kill;
 mod link;
 mod list;
@@ -19,7 +20,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use everynode_agent_core::{Found, Marks, PodRef};
@@ -30,7 +31,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::cgroup::Force;
 use crate::error::{
-    CreateError, KillError, ListError, MachineError, OpenError, RemoveError, StartError,
+    CreateError, ExecError, KillError, ListError, MachineError, OpenError, RemoveError, StartError,
     TerminateError,
 };
 use crate::limits::Controllers;
@@ -39,7 +40,7 @@ use crate::place::{self, Mark, Root};
 use crate::shim::protocol::{Message, Request};
 use crate::sys::Way;
 use crate::watch::Watch;
-use crate::{CreateRequest, Runtime, RuntimeEvent, machine};
+use crate::{CreateRequest, ExecRequest, Executed, Runtime, RuntimeEvent, machine};
 use connect::Address;
 use link::{Link, NoAnswer};
 
@@ -87,6 +88,8 @@ struct Inner {
     links: Mutex<BTreeMap<PodUid, Link>>,
     /// The places in which a pod is just being created.
     creating: Mutex<BTreeSet<PodKey>>,
+    /// How many programs were run in containers, so that each has a number of its own.
+    execs: AtomicU64,
     /// Whether directories of pods that are no more were looked for.
     swept: AtomicBool,
     _lock: RootLock,
@@ -128,6 +131,7 @@ impl ProcessRuntime {
             events,
             links: Mutex::default(),
             creating: Mutex::default(),
+            execs: AtomicU64::new(0),
             swept: AtomicBool::new(false),
             _lock: lock,
         });
@@ -160,6 +164,35 @@ impl Runtime for ProcessRuntime {
 
     fn terminate<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Result<(), TerminateError>> {
         Box::pin(self.inner.terminate(pod))
+    }
+
+    fn close<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Result<(), TerminateError>> {
+        Box::pin(self.inner.close(pod))
+    }
+
+    fn stop<'a>(
+        &'a self,
+        pod: &'a PodRef,
+        container: &'a str,
+    ) -> BoxFuture<'a, Result<(), TerminateError>> {
+        Box::pin(self.inner.stop(pod, container))
+    }
+
+    fn kill_container<'a>(
+        &'a self,
+        pod: &'a PodRef,
+        container: &'a str,
+    ) -> BoxFuture<'a, Result<(), KillError>> {
+        Box::pin(kill::kill_container(&self.inner, pod, container))
+    }
+
+    fn exec<'a>(
+        &'a self,
+        pod: &'a PodRef,
+        container: &'a str,
+        request: ExecRequest,
+    ) -> BoxFuture<'a, Result<Executed, ExecError>> {
+        Box::pin(exec::exec(&self.inner, pod, container, request))
     }
 
     fn kill<'a>(
@@ -208,6 +241,21 @@ impl Inner {
         self.watch.stopping_now(pod);
         match self.ask(pod.uid, Request::Terminate {}).await {
             Ok(Message::Terminating {}) => Ok(()),
+            _ => Err(TerminateError::NotSupervised(pod.clone())),
+        }
+    }
+
+    async fn close(&self, pod: &PodRef) -> Result<(), TerminateError> {
+        self.watch.stopping_now(pod);
+        match self.ask(pod.uid, Request::Close {}).await {
+            Ok(Message::Closed {}) => Ok(()),
+            _ => Err(TerminateError::NotSupervised(pod.clone())),
+        }
+    }
+
+    async fn stop(&self, pod: &PodRef, container: &str) -> Result<(), TerminateError> {
+        match self.ask(pod.uid, Request::Stop { container: container.to_owned() }).await {
+            Ok(Message::Stopping { .. }) => Ok(()),
             _ => Err(TerminateError::NotSupervised(pod.clone())),
         }
     }

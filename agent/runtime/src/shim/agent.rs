@@ -1,21 +1,30 @@
 //! The supervisor's side of its agent's connection: requests in, messages out, never waiting.
 
-use std::io;
+use std::collections::VecDeque;
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::net::{RecvFlags, SendFlags, SocketFlags};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags};
 
 use super::protocol::{self, MAX_LINE, Message, Request};
 
-/// The most that waits for an agent that does not read. Beyond it the connection is closed: the
-/// agent will come again and ask for the account, which holds all that was missed.
-const MAX_WAITING: usize = 4 * MAX_LINE;
+/// The most that waits for an agent that does not read when more is said: a few accounts. Beyond it
+/// the connection is closed: the agent will come again and ask for the account, which holds all that
+/// was missed.
+const MAX_WAITING: usize = 256 * 1024;
+
+/// The most descriptors that wait for their request to be whole: three for each question that an
+/// agent has under way (16).
+const MAX_FDS: usize = 48;
 
 /// One agent's connection.
 pub(super) struct Agent {
     socket: OwnedFd,
     received: Vec<u8>,
+    /// What came with requests that were not heard yet, in order.
+    fds: VecDeque<OwnedFd>,
     waiting: Vec<u8>,
     closed: bool,
 }
@@ -30,7 +39,13 @@ impl Agent {
         };
         let peer = rustix::net::sockopt::socket_peercred(&socket)?;
         let ours = peer.uid == rustix::process::geteuid();
-        Ok(ours.then(|| Self { socket, received: Vec::new(), waiting: Vec::new(), closed: false }))
+        Ok(ours.then(|| Self {
+            socket,
+            received: Vec::new(),
+            fds: VecDeque::new(),
+            waiting: Vec::new(),
+            closed: false,
+        }))
     }
 
     pub(super) fn poll_fd(&self) -> PollFd<'_> {
@@ -49,12 +64,12 @@ impl Agent {
     pub(super) fn receive(&mut self) -> Vec<Option<Request>> {
         let mut buffer = [0; 4096];
         loop {
-            match rustix::net::recv(&self.socket, &mut buffer[..], RecvFlags::empty()) {
-                Ok((0, _)) => {
+            match self.receive_once(&mut buffer) {
+                Ok(0) => {
                     self.closed = true;
                     break;
                 }
-                Ok((length, _)) => self.received.extend_from_slice(&buffer[..length]),
+                Ok(length) => self.received.extend_from_slice(&buffer[..length]),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => break,
                 Err(_) => {
@@ -68,15 +83,26 @@ impl Agent {
         }
         let requests = self.take_lines();
         // What is left is one unfinished line.
-        self.closed |= self.received.len() > MAX_LINE;
+        self.closed |= self.received.len() > MAX_LINE || self.fds.len() > MAX_FDS;
         requests
+    }
+
+    /// The next of the descriptors that came with requests.
+    pub(super) fn take_fds<const N: usize>(&mut self) -> Option<[OwnedFd; N]> {
+        let taken: Vec<OwnedFd> = self.fds.drain(..N.min(self.fds.len())).collect();
+        taken.try_into().ok()
+    }
+
+    /// Forgets the descriptors that came with a request that is not understood.
+    pub(super) fn drop_fds(&mut self) {
+        self.fds.clear();
     }
 
     /// Sends a message, or lets it wait for the agent to read.
     pub(super) fn send(&mut self, message: &Message) {
+        self.closed |= self.waiting.len() > MAX_WAITING;
         self.waiting.extend_from_slice(&protocol::line(message));
         self.flush();
-        self.closed |= self.waiting.len() > MAX_WAITING;
     }
 
     pub(super) fn flush(&mut self) {
@@ -93,6 +119,24 @@ impl Agent {
         }
         // A burst's buffer is not kept for a life of silence.
         self.waiting = Vec::new();
+    }
+
+    fn receive_once(&mut self, buffer: &mut [u8]) -> rustix::io::Result<usize> {
+        // As many as Linux lets one message bring would be 253; ours brings three.
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(12))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let received = rustix::net::recvmsg(
+            &self.socket,
+            &mut [IoSliceMut::new(buffer)],
+            &mut control,
+            RecvFlags::CMSG_CLOEXEC,
+        )?;
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(fds) = message {
+                self.fds.extend(fds);
+            }
+        }
+        Ok(received.bytes)
     }
 
     fn take_lines(&mut self) -> Vec<Option<Request>> {

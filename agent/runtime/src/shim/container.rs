@@ -14,22 +14,22 @@
 //! is told: so the next start is the only one.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
 use everynode_model::{LogTail, Reason};
-use rustix::fs::{Gid, OFlags, Uid};
+use rustix::fs::{FileType, Gid, OFlags, Uid};
 use rustix::process::{Pid, Signal, WaitStatus};
 
 use super::clock;
 use super::log::{Log, Stream};
 use super::output::Output;
-use super::program::{self, Problem};
+use super::program::{self, Problem, Program};
 use super::protocol::{AccountContainer, SpecContainer, WireExit, millis};
 use crate::cgroup::{Cgroup, Events, Force};
 use crate::place;
-use crate::sys::{Launch, Way};
+use crate::sys::{self, Launch, Way};
 
 /// How long leftovers may take to die before the end is told all the same. Only a process in an
 /// uninterruptible wait needs more than a moment, and that may last for ever.
@@ -50,6 +50,8 @@ pub(super) struct Container {
     state: State,
     since: Duration,
     starts: u64,
+    /// Whether the present run was told to end.
+    asked: bool,
     last_exit: Option<WireExit>,
     /// Whether the run that ended so was killed for want of memory.
     last_oom: bool,
@@ -94,6 +96,7 @@ impl Container {
             state: State::Idle,
             since: clock::boot(),
             starts: 0,
+            asked: false,
             last_exit: None,
             last_oom: false,
             oom_kills: 0,
@@ -129,14 +132,48 @@ impl Container {
         self.state = State::Running(pid);
         self.since = clock::boot();
         self.starts += 1;
+        self.asked = false;
         Ok(pid.as_raw_nonzero().get().unsigned_abs())
     }
 
-    /// Sends SIGTERM to its first process.
-    pub(super) fn terminate(&self) {
-        if let State::Running(pid) = self.state {
+    /// Tells its first process to end, once a run: a second SIGTERM makes many programs give up
+    /// their orderly end.
+    pub(super) fn stop(&mut self) {
+        if let State::Running(pid) = self.state
+            && !std::mem::replace(&mut self.asked, true)
+        {
+            let named = self.spec.stop_signal.and_then(sys::signal);
             // Not reaped yet, so the number is still its own.
-            let _ = rustix::process::kill_process(pid, Signal::TERM);
+            let _ = rustix::process::kill_process(pid, named.unwrap_or(Signal::TERM));
+        }
+    }
+
+    /// Runs a program in it as it runs its own: as the same user, with its environment, in a cgroup
+    /// of that name inside its own. The three descriptors become the program's.
+    pub(super) fn exec(
+        &self,
+        argv: &[String],
+        fds: &[OwnedFd; 3],
+        terminal: bool,
+        leaf: &str,
+    ) -> Result<(Pid, Cgroup, Force), Reason> {
+        let State::Running(_) = self.state else {
+            return Err(self.refusal("NotRunning", "it does not run"));
+        };
+        let leaf = self.leaf.child(leaf);
+        let failed = |problem: Problem| self.refusal("ExecError", &problem.to_string());
+        let program = program::find_words(argv, &self.spec).map_err(failed)?;
+        leaf.make().map_err(|error| failed(Problem::Plumbing(error)))?;
+        for fd in fds {
+            self.lend(fd);
+        }
+        let fds = fds.iter().map(AsFd::as_fd).collect();
+        match self.launch_in(&leaf, program, fds, terminal) {
+            Ok(pid) => Ok((pid, leaf, self.force)),
+            Err(problem) => {
+                let _ = leaf.remove_tree();
+                Err(failed(problem))
+            }
         }
     }
 
@@ -145,14 +182,9 @@ impl Container {
         if !matches!(self.state, State::Running(running) if running == pid) {
             return false;
         }
-        let exit = match (status.exit_status(), status.terminating_signal()) {
-            (Some(code), _) => WireExit::Code(code),
-            (None, Some(signal)) => WireExit::Signal(signal),
-            (None, None) => WireExit::Unknown,
-        };
         self.state = State::Emptying {
             pid,
-            exit,
+            exit: status.into(),
             leaf: Leaf { events: self.leaf.events().ok(), again: Duration::ZERO },
             until: clock::boot() + EMPTY_WITHIN,
         };
@@ -247,6 +279,7 @@ impl Container {
             last_exit: self.last_exit,
             oom: self.last_oom,
             for_millis: millis(clock::boot().saturating_sub(self.since)),
+            asked: self.asked && pid.is_some(),
         }
     }
 
@@ -294,17 +327,32 @@ impl Container {
     fn launch(&mut self) -> Result<Pid, Problem> {
         let program = program::find(&self.spec)?;
         let plumbing = |source: io::Error| Problem::Plumbing(source);
-        let leaf = self.leaf.open().map_err(plumbing)?;
-        let doors = self.spec.share.doors().map_err(plumbing)?;
         let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, 0.into())
             .map_err(|errno| plumbing(errno.into()))?;
         let stdout = self.output(Stream::Stdout).map_err(plumbing)?;
         let stderr = self.output(Stream::Stderr).map_err(plumbing)?;
+        let fds = vec![null.as_fd(), stdout.as_fd(), stderr.as_fd()];
+        self.launch_in(&self.leaf, program, fds, false)
+    }
+
+    /// Starts a program as this container's confinement wants it: its own, and each that is run
+    /// beside it.
+    fn launch_in(
+        &self,
+        leaf: &Cgroup,
+        program: Program,
+        fds: Vec<BorrowedFd<'_>>,
+        terminal: bool,
+    ) -> Result<Pid, Problem> {
+        let name = program.name();
+        let leaf = leaf.open().map_err(Problem::Plumbing)?;
+        let doors = self.spec.share.doors().map_err(Problem::Plumbing)?;
         let launch = Launch {
             program: program.file,
             argv: program.argv,
             env: program.env,
-            fds: vec![null.as_fd(), stdout.as_fd(), stderr.as_fd()],
+            fds,
+            terminal,
             cgroup: leaf.as_fd(),
             enter: &doors,
             dir: program.dir,
@@ -313,23 +361,28 @@ impl Container {
             no_new_privs: self.spec.no_new_privs,
             way: self.way,
         };
-        launch.start().map_err(|error| Problem::Launch {
-            program: self.spec.argv.first().cloned().unwrap_or_default(),
-            error,
-        })
+        launch.start().map_err(|error| Problem::Launch { program: name, error })
     }
 
     /// A pipe for one output; the end for the container.
     fn output(&mut self, stream: Stream) -> io::Result<OwnedFd> {
         let (output, write) = Output::new(stream)?;
-        if let Some(user) = self.spec.user {
-            // So that it may open /dev/stdout, as programs in containers do. Who may not do this
-            // may not set the user either, which then says so by its name.
-            let group = self.group().map(Gid::from_raw);
-            let _ = rustix::fs::fchown(&write, Some(Uid::from_raw(user)), group);
-        }
+        self.lend(&write);
         self.outputs.push(output);
         Ok(write)
+    }
+
+    /// Gives a pipe to the container's user, so that it may open /dev/stdout, as programs in
+    /// containers do. Who may not do this may not set the user either, which then says so by its name.
+    fn lend(&self, fd: &OwnedFd) {
+        let Some(user) = self.spec.user else { return };
+        let is_pipe = rustix::fs::fstat(fd)
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
+        // Anything else that an agent sends is not only this program's.
+        if is_pipe {
+            let group = self.group().map(Gid::from_raw);
+            let _ = rustix::fs::fchown(fd, Some(Uid::from_raw(user)), group);
+        }
     }
 
     /// With a user but no group, group 0, as in Kubernetes.

@@ -17,8 +17,10 @@
 mod agent;
 mod clock;
 mod container;
+mod exec;
 mod log;
 mod output;
+pub(crate) mod plan;
 mod program;
 pub(crate) mod protocol;
 
@@ -27,6 +29,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use everynode_model::Reason;
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -36,7 +39,9 @@ use crate::cgroup::Cgroup;
 use crate::sys;
 use agent::Agent;
 use container::Container;
-use protocol::{Account, Identity, MAX_SPEC, Message, Request, Spec};
+use exec::Execs;
+use plan::WirePlan;
+use protocol::{Account, ExecWanted, Identity, MAX_SPEC, Message, Request, Spec};
 
 /// Where the agent put what the supervisor needs.
 pub(crate) const SPEC_FD: i32 = 3;
@@ -50,8 +55,10 @@ const BUFFER: usize = 64 * 1024;
 
 struct Shim {
     identity: Identity,
+    plan: WirePlan,
     restarts_before: u64,
     containers: Vec<Container>,
+    execs: Execs,
     terminating: bool,
     signals: OwnedFd,
     listener: OwnedFd,
@@ -91,8 +98,10 @@ impl Shim {
         let new = |c| Container::new(c, &pod, directory, spec.old_kernel);
         Ok(Self {
             identity: spec.identity,
+            plan: spec.plan,
             restarts_before: spec.restarts,
             containers: spec.containers.into_iter().map(new).collect(),
+            execs: Execs::default(),
             terminating: false,
             signals,
             listener,
@@ -134,6 +143,7 @@ impl Shim {
         fds.extend(self.containers.iter().flat_map(Container::pipes).map(readable));
         let leaves_from = fds.len();
         let leaves = self.containers.iter().filter_map(Container::leaf_events);
+        let leaves = leaves.chain(self.execs.leaf_events());
         fds.extend(leaves.map(crate::cgroup::Events::poll_fd));
         let timeout = self.timeout();
         match rustix::event::poll(&mut fds, timeout.as_ref()) {
@@ -150,7 +160,8 @@ impl Shim {
     }
 
     fn timeout(&self) -> Option<Timespec> {
-        let due = self.containers.iter().filter_map(Container::wake_at).min()?;
+        let containers = self.containers.iter().filter_map(Container::wake_at);
+        let due = containers.chain(self.execs.wake_at()).min()?;
         due.saturating_sub(clock::boot()).try_into().ok()
     }
 
@@ -164,12 +175,14 @@ impl Shim {
     /// All that are dead: the supervisor is the only parent here, so it may wait for any child.
     fn reap(&mut self) {
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
-            let _ = self.containers.iter_mut().any(|container| container.reaped(pid, status));
+            let _ = self.containers.iter_mut().any(|container| container.reaped(pid, status))
+                || self.execs.reaped(pid, status);
         }
     }
 
     fn take_connection(&mut self) {
         if let Ok(Some(agent)) = Agent::accept(&self.listener) {
+            self.execs.end_all();
             self.agent = Some(agent);
         }
     }
@@ -178,13 +191,17 @@ impl Shim {
         let Some(mut agent) = self.agent.take() else { return };
         agent.flush();
         for request in agent.receive() {
-            let answer = self.answer(request);
+            let answer = self.answer(request, &mut agent);
             agent.send(&answer);
         }
-        self.agent = Some(agent).filter(|agent| !agent.is_closed());
+        if agent.is_closed() {
+            self.execs.end_all();
+        } else {
+            self.agent = Some(agent);
+        }
     }
 
-    fn answer(&mut self, request: Option<Request>) -> Message {
+    fn answer(&mut self, request: Option<Request>, agent: &mut Agent) -> Message {
         match request {
             Some(Request::Account {}) => Message::Account(self.account()),
             Some(Request::Start { container }) => match self.start(&container) {
@@ -197,11 +214,51 @@ impl Shim {
                 Message::Printed { container, text: text.unwrap_or_default() }
             }
             Some(Request::Terminate {}) => {
-                self.terminate();
+                self.terminating = true;
+                self.containers.iter_mut().for_each(Container::stop);
                 Message::Terminating {}
             }
-            None => Message::refused(Reason::new("NotUnderstood", "no such request")),
+            Some(Request::Close {}) => {
+                self.terminating = true;
+                Message::Closed {}
+            }
+            Some(Request::Stop { container }) => {
+                let known = self.containers.iter_mut().find(|known| known.name() == container);
+                known.into_iter().for_each(Container::stop);
+                Message::Stopping { container }
+            }
+            Some(Request::Exec(wanted)) => {
+                let id = wanted.id;
+                match self.exec(&wanted, agent.take_fds()) {
+                    Ok(pid) => Message::Executing { id, pid },
+                    Err(reason) => Message::refused(reason),
+                }
+            }
+            Some(Request::EndExec { id }) => {
+                self.execs.end(id);
+                Message::EndingExec { id }
+            }
+            Some(Request::Plan {}) => Message::Plan(self.plan.clone()),
+            None => {
+                agent.drop_fds();
+                Message::refused(Reason::new("NotUnderstood", "no such request"))
+            }
         }
+    }
+
+    fn exec(&mut self, wanted: &ExecWanted, fds: Option<[OwnedFd; 3]>) -> Result<u32, Reason> {
+        let ExecWanted { id, container, argv, terminal, timeout_millis } = wanted;
+        let Some(fds) = fds else {
+            return Err(Reason::new("ExecError", "the request brought no descriptors"));
+        };
+        let known = self.containers.iter().find(|known| known.name() == container);
+        let Some(known) = known else {
+            return Err(Reason::new("NoSuchContainer", format!("no container {container:?}")));
+        };
+        let leaf = self.execs.next_leaf()?;
+        let (pid, leaf, force) = known.exec(argv, &fds, *terminal, &leaf)?;
+        self.execs.launched(*id, pid, leaf, force, timeout_millis.map(Duration::from_millis));
+        Ok(pid.as_raw_nonzero().get().unsigned_abs())
     }
 
     fn start(&mut self, name: &str) -> Result<u32, Reason> {
@@ -215,14 +272,11 @@ impl Shim {
         }
     }
 
-    /// Once: a second SIGTERM makes many programs give up their orderly end.
-    fn terminate(&mut self) {
-        if !std::mem::replace(&mut self.terminating, true) {
-            self.containers.iter().for_each(Container::terminate);
-        }
-    }
-
     fn progress(&mut self) {
+        // Before the containers that they ran in: their ends are told in this order.
+        for message in self.execs.progress() {
+            self.tell(&message);
+        }
         for number in 0..self.containers.len() {
             if let Some(exit) = self.containers[number].progress() {
                 let container = self.containers[number].name().to_owned();
@@ -239,6 +293,7 @@ impl Shim {
             agent.send(message);
             if agent.is_closed() {
                 self.agent = None;
+                self.execs.end_all();
             }
         }
     }

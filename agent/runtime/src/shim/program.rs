@@ -42,9 +42,21 @@ pub(super) enum Problem {
     Plumbing(io::Error),
 }
 
-/// Words and environment, ready for execve.
+impl Program {
+    /// As it was called.
+    pub(super) fn name(&self) -> String {
+        self.argv.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+}
+
+/// The container's own words and environment, ready for execve.
 pub(super) fn find(spec: &SpecContainer) -> Result<Program, Problem> {
-    let name = spec.argv.first().filter(|name| !name.is_empty()).ok_or(Problem::Empty)?;
+    find_words(&spec.argv, spec)
+}
+
+/// Other words, with the container's environment.
+pub(super) fn find_words(argv: &[String], spec: &SpecContainer) -> Result<Program, Problem> {
+    let name = argv.first().filter(|name| !name.is_empty()).ok_or(Problem::Empty)?;
     let env = without_doubles(&spec.env);
     let file = match name.contains('/') {
         // As with a shell: relative to the working directory.
@@ -53,7 +65,7 @@ pub(super) fn find(spec: &SpecContainer) -> Result<Program, Problem> {
     };
     Ok(Program {
         file,
-        argv: spec.argv.iter().map(|word| CString::new(word.as_str())).collect::<Result<_, _>>()?,
+        argv: argv.iter().map(|word| CString::new(word.as_str())).collect::<Result<_, _>>()?,
         env: env
             .iter()
             .map(|(key, value)| CString::new(format!("{key}={value}")))
@@ -106,6 +118,7 @@ mod tests {
             group: None,
             no_new_privs: false,
             share: crate::limits::Share::default(),
+            stop_signal: None,
         }
     }
 

@@ -6,26 +6,35 @@
 //!
 //! - The agent sends [`Request`]s, as many as it likes; each is answered by one [`Message`], in
 //!   order.
-//! - In between the supervisor sends what happened: `exited`, and before it closes the connection
-//!   for good, `leaving`.
-//! - One agent at a time: a new connection replaces the old one.
+//! - In between the supervisor sends what happened: `exited`, `executed`, and before it closes the
+//!   connection for good, `leaving`.
+//! - What `exec` runs has the agent's descriptors for its input and outputs: three come with the
+//!   request (SCM_RIGHTS), in order, so that no byte of it passes through the supervisor.
+//! - One agent at a time: a new connection replaces the old one, and what that had run by `exec` is
+//!   killed.
 //! - What happens without an agent is kept in the account, which `account` asks for.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use everynode_agent_core::{
-    ContainerSpec, Lifecycle, Marks, PodRef, PodSpec, RestartBackoff, Supervised,
-    SupervisedContainer,
+    ContainerSpec, Lifecycle, Marks, PodRef, PodSpec, Supervised, SupervisedContainer,
 };
 use everynode_model::{Exit, PodKey, Reason, WallTime};
+use rustix::process::WaitStatus;
 use serde::{Deserialize, Serialize};
 
+use super::plan::WirePlan;
 use crate::CreateRequest;
 use crate::limits::Share;
 
-/// The longest line: an account of 64 containers with the longest names is a third of it.
-pub(crate) const MAX_LINE: usize = 64 * 1024;
+/// The longest line: the words of a hook, and a whole plan, are part of the specification.
+pub(crate) const MAX_LINE: usize = MAX_SPEC;
+
+/// The longest line of what every agent and supervisor ever understood: the first ones take no
+/// longer one. An account of 64 containers with the longest names is a third of it.
+#[cfg(test)]
+const FIRST_MAX_LINE: usize = 64 * 1024;
 
 /// The longest text of a refusal, which may quote a container's command and `PATH`: enough to read,
 /// and in a line whatever has to be escaped of it.
@@ -51,8 +60,18 @@ pub(crate) enum Request {
     Account {},
     /// To start a container.
     Start { container: String },
-    /// To end the pod.
+    /// To end the pod: nothing is started in it any more, and everybody is told to end.
     Terminate {},
+    /// To end the pod in order: the same, and nobody is told to end by it.
+    Close {},
+    /// To tell a container to end.
+    Stop { container: String },
+    /// To run a program in a container that runs; brings three descriptors.
+    Exec(ExecWanted),
+    /// To kill what was run so.
+    EndExec { id: u64 },
+    /// For the pod's plan.
+    Plan {},
     /// For what a container printed last in the run that ended last.
     Printed { container: String },
 }
@@ -67,6 +86,16 @@ pub(crate) enum Message {
     Started { container: String, pid: u32 },
     /// Answers `terminate`.
     Terminating {},
+    /// Answers `close`.
+    Closed {},
+    /// Answers `stop`, also for one that does not run.
+    Stopping { container: String },
+    /// Answers `exec`.
+    Executing { id: u64, pid: u32 },
+    /// Answers `end_exec`, also for one that has ended.
+    EndingExec { id: u64 },
+    /// Answers `plan`.
+    Plan(WirePlan),
     /// Answers what can't be done.
     Refused { code: String, message: String },
     /// Answers `printed`.
@@ -81,8 +110,32 @@ pub(crate) enum Message {
         #[serde(default, skip_serializing_if = "String::is_empty")]
         printed: String,
     },
+    /// Unasked: what was run by `exec` has ended, and nothing that it left behind is alive (or can be
+    /// killed in time).
+    Executed {
+        id: u64,
+        exit: WireExit,
+        /// Whether it was killed when its time was over.
+        #[serde(default)]
+        timed_out: bool,
+    },
     /// Unasked: all has ended as ordered, and so does the supervisor.
     Leaving {},
+}
+
+/// A program to run in a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ExecWanted {
+    /// For the answers; the agent uses none twice on one connection.
+    pub(crate) id: u64,
+    pub(crate) container: String,
+    pub(crate) argv: Vec<String>,
+    /// Whether its input is a terminal, which is to control its session.
+    #[serde(default)]
+    pub(crate) terminal: bool,
+    /// After which it is killed with all that it started; never without one.
+    #[serde(default)]
+    pub(crate) timeout_millis: Option<u64>,
 }
 
 /// The whole of what a supervisor knows of its pod.
@@ -103,6 +156,9 @@ pub(crate) struct AccountContainer {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) oom: bool,
     pub(crate) for_millis: u64,
+    /// Whether its present run was told to end by `stop` or `terminate`.
+    #[serde(default)]
+    pub(crate) asked: bool,
 }
 
 /// Which pod, whose, of what: fixed for the supervisor's life.
@@ -127,6 +183,9 @@ pub(crate) struct Spec {
     /// How often the containers were restarted before.
     pub(crate) restarts: u64,
     pub(crate) containers: Vec<SpecContainer>,
+    /// How they live together: for agents.
+    #[serde(default)]
+    pub(crate) plan: WirePlan,
     /// The pod's cgroup directory.
     pub(crate) cgroup: String,
     /// The pod's directory for sockets and logs.
@@ -149,6 +208,9 @@ pub(crate) struct SpecContainer {
     /// What holds it to its limits.
     #[serde(default)]
     pub(crate) share: Share,
+    /// Which signal asks it to end; SIGTERM without one.
+    #[serde(default)]
+    pub(crate) stop_signal: Option<i32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -202,28 +264,30 @@ impl Identity {
 }
 
 impl Account {
-    pub(crate) fn parse(&self) -> Result<Supervised, Malformed> {
+    /// With the plan of the pod; the default where its supervisor is too old to know it.
+    pub(crate) fn parse(&self, plan: &WirePlan) -> Result<Supervised, Malformed> {
         let identity = &self.identity;
+        let containers = self.containers.iter();
         Ok(Supervised {
             set: identity.set.parse().map_err(|_| Malformed)?,
             revision: identity.revision.parse().map_err(|_| Malformed)?,
             replace: identity.replace,
             grace: Duration::from_millis(identity.grace_millis),
-            restart: RestartBackoff::default(),
+            restart: plan.restart(),
             created_at: WallTime::from_unix_millis(identity.created_at_unix_millis),
             terminating: self.terminating,
             restarts: self.restarts,
-            containers: self.containers.iter().map(AccountContainer::parse).collect(),
+            containers: containers.map(|c| c.parse(plan.lifecycle(&c.name))).collect(),
         })
     }
 }
 
 impl AccountContainer {
-    fn parse(&self) -> SupervisedContainer {
+    fn parse(&self, lifecycle: Lifecycle) -> SupervisedContainer {
         SupervisedContainer {
             name: self.name.clone(),
-            lifecycle: Lifecycle::default(),
-            asked: false,
+            lifecycle,
+            asked: self.asked,
             pid: self.pid,
             last_exit: self.last_exit.map(Exit::from),
             oom: self.oom,
@@ -251,6 +315,7 @@ impl SpecContainer {
             group: container.security.group,
             no_new_privs: container.security.no_new_privs,
             share,
+            stop_signal: container.stop_signal,
         }
     }
 }
@@ -263,6 +328,16 @@ impl Message {
             message.push('…');
         }
         Self::Refused { code: reason.code, message }
+    }
+}
+
+impl From<WaitStatus> for WireExit {
+    fn from(status: WaitStatus) -> Self {
+        match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => Self::Code(code),
+            (None, Some(signal)) => Self::Signal(signal),
+            (None, None) => Self::Unknown,
+        }
     }
 }
 
@@ -294,7 +369,7 @@ mod tests {
     fn a_refusal_fits_in_a_line_whatever_it_quotes() {
         for letter in ["\u{1}", "é", "€", "x"] {
             let refused = Message::refused(Reason::new("Bad", letter.repeat(100_000)));
-            assert!(line(&refused).len() < MAX_LINE / 2);
+            assert!(line(&refused).len() < FIRST_MAX_LINE / 2);
             let Message::Refused { message, .. } = refused else { panic!() };
             assert!(message.ends_with('…') && message.len() > 4000);
         }
@@ -324,6 +399,13 @@ mod tests {
                 }),
                 r#"{"exited":{"container":"a","exit":{"signal":9},"oom":true}}"#,
             ),
+            (line(&Request::Close {}), r#"{"close":{}}"#),
+            (line(&Request::Plan {}), r#"{"plan":{}}"#),
+            (line(&Message::Plan(WirePlan::default())), r#"{"plan":{}}"#),
+            (
+                line(&Message::Executed { id: 1, exit: WireExit::Code(0), timed_out: false }),
+                r#"{"executed":{"id":1,"exit":{"code":0},"timed_out":false}}"#,
+            ),
         ];
         for (line, expected) in said {
             assert_eq!(String::from_utf8(line).unwrap().trim_end(), expected);
@@ -339,7 +421,7 @@ mod tests {
         for letter in ["\u{1}", "\"", "\\", "\t", "€"] {
             let tail = LogTail::of(&letter.repeat(1000).repeat(20).replace("", "\n"));
             let exited = exited(&"x".repeat(63), WireExit::Signal(9), tail.as_str());
-            assert!(line(&exited).len() < MAX_LINE / 2);
+            assert!(line(&exited).len() < FIRST_MAX_LINE / 2);
         }
     }
 }

@@ -9,8 +9,8 @@ use everynode_agent_core::{
 };
 use everynode_model::{ClusterId, Exit, PodKey};
 use everynode_runtime::{
-    CreateError, CreateRequest, KillError, ListError, RemoveError, Runtime, RuntimeEvent,
-    StartError, TerminateError,
+    CreateError, CreateRequest, ExecError, ExecRequest, Executed, KillError, ListError,
+    RemoveError, Runtime, RuntimeEvent, StartError, TerminateError,
 };
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -35,6 +35,7 @@ struct State {
 struct Pod {
     request: CreateRequest,
     running: BTreeSet<String>,
+    closed: bool,
 }
 
 impl Machine {
@@ -75,7 +76,7 @@ impl Machine {
     fn end(&self, key: &PodKey) {
         let mut state = self.0.lock().unwrap();
         let mut events = Vec::new();
-        if let Some(Pod { request, running }) = state.pods.remove(key) {
+        if let Some(Pod { request, running, .. }) = state.pods.remove(key) {
             events.extend(running.into_iter().map(|container| RuntimeEvent::Exited {
                 pod: request.pod.clone(),
                 container,
@@ -88,6 +89,24 @@ impl Machine {
 }
 
 impl State {
+    /// One container ends, and its pod with it, if that was closed and this was the last.
+    fn end_one(&mut self, pod: &PodRef, container: &str, signal: i32) {
+        let Some(found) = self.pods.get_mut(&pod.key) else { return };
+        if found.running.remove(container) {
+            let (pod, container) = (pod.clone(), container.to_owned());
+            self.say([RuntimeEvent::Exited { pod, container, exit: Exit::Signal(signal) }]);
+        }
+        self.end_if_over(pod);
+    }
+
+    fn end_if_over(&mut self, pod: &PodRef) {
+        let over = |pod: &Pod| pod.closed && pod.running.is_empty();
+        if self.pods.get(&pod.key).is_some_and(over) {
+            self.pods.remove(&pod.key);
+            self.say([RuntimeEvent::PlaceEmpty(pod.key.clone())]);
+        }
+    }
+
     fn say(&self, events: impl IntoIterator<Item = RuntimeEvent>) {
         for event in events {
             self.events.as_ref().unwrap().try_send(event).unwrap();
@@ -112,7 +131,9 @@ impl Runtime for Machine {
         assert!(!state.pods.contains_key(&pod.key), "two pods in one place");
         assert!(!state.killing.contains(&pod.key), "what is created now would be killed");
         state.created.push(request.clone());
-        state.pods.insert(pod.key.clone(), Pod { request, running: BTreeSet::new() });
+        state
+            .pods
+            .insert(pod.key.clone(), Pod { request, running: BTreeSet::new(), closed: false });
         state.say([RuntimeEvent::Created(pod)]);
         async { Ok(()) }.boxed()
     }
@@ -135,6 +156,43 @@ impl Runtime for Machine {
     fn terminate<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Result<(), TerminateError>> {
         self.end(&pod.key);
         async { Ok(()) }.boxed()
+    }
+
+    fn close<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Result<(), TerminateError>> {
+        let mut state = self.0.lock().unwrap();
+        if let Some(found) = state.pods.get_mut(&pod.key) {
+            found.closed = true;
+        }
+        state.end_if_over(pod);
+        async { Ok(()) }.boxed()
+    }
+
+    fn stop<'a>(
+        &'a self,
+        pod: &'a PodRef,
+        container: &'a str,
+    ) -> BoxFuture<'a, Result<(), TerminateError>> {
+        self.0.lock().unwrap().end_one(pod, container, 15);
+        async { Ok(()) }.boxed()
+    }
+
+    fn kill_container<'a>(
+        &'a self,
+        pod: &'a PodRef,
+        container: &'a str,
+    ) -> BoxFuture<'a, Result<(), KillError>> {
+        self.0.lock().unwrap().end_one(pod, container, 9);
+        async { Ok(()) }.boxed()
+    }
+
+    /// Every program succeeds.
+    fn exec<'a>(
+        &'a self,
+        _pod: &'a PodRef,
+        _container: &'a str,
+        _request: ExecRequest,
+    ) -> BoxFuture<'a, Result<Executed, ExecError>> {
+        async { Ok(Executed { exit: Exit::Code(0), timed_out: false }) }.boxed()
     }
 
     fn kill<'a>(
