@@ -47,7 +47,8 @@ pub use node::Node;
 pub use order::Refusal;
 pub use ports::HostPort;
 pub use spec::{
-    ContainerSpec, Handler, Hooks, Lifecycle, Plan, Planned, PodRef, PodSpec, Probe, Probes,
-    Resources, RestartBackoff, Role, Security,
+    ContainerSpec, Handler, Hooks, HostPathKind, Lifecycle, Plan, Planned, PodRef, PodSpec, Probe,
+    Probes, Propagation, ReadOnly, Resources, RestartBackoff, Role, Security, Volume, VolumeFile,
+    VolumeMount, VolumeSource,
 };
 pub use status::rfc3339;

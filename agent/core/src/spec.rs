@@ -3,6 +3,7 @@
 mod lifecycle;
 mod plan;
 mod resources;
+mod volumes;
 
 use std::fmt;
 use std::time::Duration;
@@ -12,6 +13,9 @@ use everynode_model::{PodKey, PodUid};
 pub use lifecycle::{Handler, Hooks, Lifecycle, Probe, Probes, Role};
 pub use plan::{Plan, Planned, RestartBackoff};
 pub use resources::Resources;
+pub use volumes::{
+    HostPathKind, Propagation, ReadOnly, Volume, VolumeFile, VolumeMount, VolumeSource,
+};
 
 /// One pod on this machine: its place, and which of the pods that ever held it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +39,8 @@ pub struct PodSpec {
     pub resources: Resources,
     /// Whether it must not run where a limit of it can't be enforced.
     pub limits_required: bool,
+    /// What its containers mount; names are unique.
+    pub volumes: Vec<Volume>,
 }
 
 /// One process of the host, as the template wants it.
@@ -57,6 +63,8 @@ pub struct ContainerSpec {
     pub security: Security,
     /// What it may use of the machine (`resources`).
     pub resources: Resources,
+    /// What it sees of the pod's volumes; paths are unique.
+    pub mounts: Vec<VolumeMount>,
 }
 
 /// What confines a container.

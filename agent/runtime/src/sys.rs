@@ -1,7 +1,7 @@
 //! The system calls that no safe crate offers: starting a process inside a cgroup, and signals as
 //! a file descriptor.
 //!
-//! The only file with unsafe code. A process is started without a moment outside its cgroup:
+//! The only place with unsafe code, with what is under `sys/`. A process is started without a moment outside its cgroup:
 //!
 //! ```text
 //!   prepare ── clone3 into the cgroup ──────────────┐
@@ -17,6 +17,8 @@
 
 #![allow(unsafe_code)]
 
+mod mount;
+
 use std::ffi::{CStr, CString, c_char, c_int, c_long};
 use std::fmt;
 use std::io;
@@ -28,6 +30,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+pub(crate) use mount::{new_mount_namespace, set_propagation, set_read_only};
 
 /// How a process gets into its cgroup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -31,7 +31,9 @@ use crate::limits::{LimitError, Share};
 use crate::logs::POD;
 use crate::place::{self, Mark};
 use crate::shim::plan::WirePlan;
-use crate::shim::protocol::{self, Identity, LOGS, MAX_CONTAINERS, SOCKET, Spec, SpecContainer};
+use crate::shim::protocol::{
+    self, Identity, LOGS, MAX_CONTAINERS, SOCKET, Spec, SpecContainer, SpecVolume,
+};
 use crate::sys::{self, Launch};
 use crate::watch::Spot;
 
@@ -257,6 +259,7 @@ impl Inner {
             restarts: request.restarts,
             containers: SpecContainer::all(&request.spec, shares),
             plan: WirePlan::of(&request.spec),
+            volumes: SpecVolume::all(&request.spec),
             cgroup: text(pod.path())?,
             directory: text(directory)?,
             old_kernel: self.old_kernel,

@@ -25,8 +25,9 @@ use rustix::process::{Pid, Signal, WaitStatus};
 use super::clock;
 use super::log::{Log, Stream};
 use super::output::Output;
-use super::program::{self, Problem, Program};
+use super::program::{self, Problem};
 use super::protocol::{AccountContainer, SpecContainer, WireExit, millis};
+use super::volumes::{Seen, Volumes};
 use crate::cgroup::{Cgroup, Events, Force};
 use crate::place;
 use crate::sys::{self, Launch, Way};
@@ -61,6 +62,8 @@ pub(super) struct Container {
     last_tail: LogTail,
     outputs: Vec<Output>,
     log: Log,
+    /// What its present run sees, if that is not what the machine sees.
+    seen: Option<Seen>,
 }
 
 enum State {
@@ -103,6 +106,7 @@ impl Container {
             last_tail: LogTail::default(),
             outputs: Vec::new(),
             log,
+            seen: None,
         }
     }
 
@@ -111,7 +115,7 @@ impl Container {
     }
 
     /// Starts it; answers its process id.
-    pub(super) fn start(&mut self) -> Result<u32, Reason> {
+    pub(super) fn start(&mut self, volumes: &mut Volumes) -> Result<u32, Reason> {
         match self.state {
             State::Idle | State::Ended => {}
             State::Running(_) | State::Emptying { .. } => {
@@ -125,9 +129,10 @@ impl Container {
         self.renew_leaf().map_err(|error| self.refusal("RunContainerError", &error.to_string()))?;
         self.oom_kills = self.spec.share.oom_kills(&self.leaf);
         self.log.begin_run();
-        let pid = self.launch().map_err(|problem| {
+        let pid = self.launch(volumes).map_err(|problem| {
             self.outputs.clear();
-            self.refusal("RunContainerError", &problem.to_string())
+            self.seen = None;
+            self.refusal(problem.code(), &problem.to_string())
         })?;
         self.state = State::Running(pid);
         self.since = clock::boot();
@@ -162,13 +167,12 @@ impl Container {
         };
         let leaf = self.leaf.child(leaf);
         let failed = |problem: Problem| self.refusal("ExecError", &problem.to_string());
-        let program = program::find_words(argv, &self.spec).map_err(failed)?;
         leaf.make().map_err(|error| failed(Problem::Plumbing(error)))?;
         for fd in fds {
             self.lend(fd);
         }
         let fds = fds.iter().map(AsFd::as_fd).collect();
-        match self.launch_in(&leaf, program, fds, terminal) {
+        match self.launch_in(&leaf, argv, fds, terminal) {
             Ok(pid) => Ok((pid, leaf, self.force)),
             Err(problem) => {
                 let _ = leaf.remove_tree();
@@ -226,6 +230,7 @@ impl Container {
         };
         if !populated {
             self.finish_outputs();
+            self.seen = None;
         }
         if told.is_some() {
             self.since = now;
@@ -324,15 +329,15 @@ impl Container {
         }
     }
 
-    fn launch(&mut self) -> Result<Pid, Problem> {
-        let program = program::find(&self.spec)?;
+    fn launch(&mut self, volumes: &mut Volumes) -> Result<Pid, Problem> {
+        self.seen = volumes.seen(&self.spec.mounts)?;
         let plumbing = |source: io::Error| Problem::Plumbing(source);
         let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, 0.into())
             .map_err(|errno| plumbing(errno.into()))?;
         let stdout = self.output(Stream::Stdout).map_err(plumbing)?;
         let stderr = self.output(Stream::Stderr).map_err(plumbing)?;
         let fds = vec![null.as_fd(), stdout.as_fd(), stderr.as_fd()];
-        self.launch_in(&self.leaf, program, fds, false)
+        self.launch_in(&self.leaf, &self.spec.argv, fds, false)
     }
 
     /// Starts a program as this container's confinement wants it: its own, and each that is run
@@ -340,13 +345,16 @@ impl Container {
     fn launch_in(
         &self,
         leaf: &Cgroup,
-        program: Program,
+        argv: &[String],
         fds: Vec<BorrowedFd<'_>>,
         terminal: bool,
     ) -> Result<Pid, Problem> {
-        let name = program.name();
         let leaf = leaf.open().map_err(Problem::Plumbing)?;
         let doors = self.spec.share.doors().map_err(Problem::Plumbing)?;
+        // From here on all paths are as the container sees them.
+        let _inside = self.seen.as_ref().map(Seen::enter).transpose()?;
+        let program = program::find(argv, &self.spec)?;
+        let name = program.name();
         let launch = Launch {
             program: program.file,
             argv: program.argv,

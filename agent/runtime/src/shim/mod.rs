@@ -23,6 +23,7 @@ mod output;
 pub(crate) mod plan;
 mod program;
 pub(crate) mod protocol;
+mod volumes;
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -42,6 +43,7 @@ use container::Container;
 use exec::Execs;
 use plan::WirePlan;
 use protocol::{Account, ExecWanted, Identity, MAX_SPEC, Message, Request, Spec};
+use volumes::Volumes;
 
 /// Where the agent put what the supervisor needs.
 pub(crate) const SPEC_FD: i32 = 3;
@@ -59,6 +61,7 @@ struct Shim {
     restarts_before: u64,
     containers: Vec<Container>,
     execs: Execs,
+    volumes: Volumes,
     terminating: bool,
     signals: OwnedFd,
     listener: OwnedFd,
@@ -102,6 +105,7 @@ impl Shim {
             restarts_before: spec.restarts,
             containers: spec.containers.into_iter().map(new).collect(),
             execs: Execs::default(),
+            volumes: Volumes::new(spec.volumes, directory.to_owned()),
             terminating: false,
             signals,
             listener,
@@ -267,7 +271,7 @@ impl Shim {
         }
         let known = self.containers.iter_mut().find(|container| container.name() == name);
         match known {
-            Some(container) => container.start(),
+            Some(container) => container.start(&mut self.volumes),
             None => Err(Reason::new("NoSuchContainer", format!("no container {name:?}"))),
         }
     }

@@ -37,6 +37,9 @@ pub(super) enum Problem {
     /// The process could not be made or set up.
     #[error("cannot run {program:?}: {}", detail(.error))]
     Launch { program: String, error: LaunchError },
+    /// It can't see what it is to see.
+    #[error(transparent)]
+    View(#[from] super::volumes::Problem),
     /// Descriptors are short.
     #[error("cannot run: {0}")]
     Plumbing(io::Error),
@@ -49,13 +52,19 @@ impl Program {
     }
 }
 
-/// The container's own words and environment, ready for execve.
-pub(super) fn find(spec: &SpecContainer) -> Result<Program, Problem> {
-    find_words(&spec.argv, spec)
+impl Problem {
+    /// As one word, as a kubelet and a runtime say it.
+    pub(super) const fn code(&self) -> &'static str {
+        match self {
+            Self::View(problem) => problem.code(),
+            _ => "RunContainerError",
+        }
+    }
 }
 
-/// Other words, with the container's environment.
-pub(super) fn find_words(argv: &[String], spec: &SpecContainer) -> Result<Program, Problem> {
+/// A container's own words or others, ready for execve, with the container's environment. Files are
+/// looked for as this process sees them.
+pub(super) fn find(argv: &[String], spec: &SpecContainer) -> Result<Program, Problem> {
     let name = argv.first().filter(|name| !name.is_empty()).ok_or(Problem::Empty)?;
     let env = without_doubles(&spec.env);
     let file = match name.contains('/') {
@@ -119,24 +128,29 @@ mod tests {
             no_new_privs: false,
             share: crate::limits::Share::default(),
             stop_signal: None,
+            mounts: Vec::new(),
         }
+    }
+
+    fn look_up(spec: &SpecContainer) -> Result<Program, Problem> {
+        find(&spec.argv, spec)
     }
 
     #[test]
     fn programs_are_found_by_the_containers_path() {
-        let found = find(&spec(&["sh"], &[])).unwrap();
+        let found = look_up(&spec(&["sh"], &[])).unwrap();
         assert!(found.file.to_str().unwrap().ends_with("/sh"));
         assert_eq!(found.argv, [c"sh".to_owned()]);
-        let error = find(&spec(&["sh"], &[("PATH", "/nowhere:relative")])).err().unwrap();
+        let error = look_up(&spec(&["sh"], &[("PATH", "/nowhere:relative")])).err().unwrap();
         let line = "cannot run \"sh\": not found in PATH (/nowhere:relative)";
         assert_eq!(error.to_string(), line);
-        assert!(matches!(find(&spec(&[""], &[])), Err(Problem::Empty)));
-        assert!(matches!(find(&spec(&["sh", "a\0b"], &[])), Err(Problem::Nul(_))));
+        assert!(matches!(look_up(&spec(&[""], &[])), Err(Problem::Empty)));
+        assert!(matches!(look_up(&spec(&["sh", "a\0b"], &[])), Err(Problem::Nul(_))));
     }
 
     #[test]
     fn a_later_variable_outdoes_an_earlier_one() {
-        let found = find(&spec(&["/x"], &[("A", "1"), ("B", "2"), ("A", "3")])).unwrap();
+        let found = look_up(&spec(&["/x"], &[("A", "1"), ("B", "2"), ("A", "3")])).unwrap();
         assert_eq!(found.env, [c"A=3".to_owned(), c"B=2".to_owned()]);
     }
 }

@@ -25,6 +25,8 @@ use rustix::process::WaitStatus;
 use serde::{Deserialize, Serialize};
 
 use super::plan::WirePlan;
+use super::volumes::wire::SpecMount;
+pub(crate) use super::volumes::wire::SpecVolume;
 use crate::CreateRequest;
 use crate::limits::Share;
 
@@ -186,6 +188,8 @@ pub(crate) struct Spec {
     /// How they live together: for agents.
     #[serde(default)]
     pub(crate) plan: WirePlan,
+    #[serde(default)]
+    pub(crate) volumes: Vec<SpecVolume>,
     /// The pod's cgroup directory.
     pub(crate) cgroup: String,
     /// The pod's directory for sockets and logs.
@@ -211,6 +215,8 @@ pub(crate) struct SpecContainer {
     /// Which signal asks it to end; SIGTERM without one.
     #[serde(default)]
     pub(crate) stop_signal: Option<i32>,
+    #[serde(default)]
+    pub(crate) mounts: Vec<SpecMount>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -316,6 +322,7 @@ impl SpecContainer {
             no_new_privs: container.security.no_new_privs,
             share,
             stop_signal: container.stop_signal,
+            mounts: container.mounts.iter().map(SpecMount::of).collect(),
         }
     }
 }

@@ -1,0 +1,308 @@
+//! The volumes of a pod, and what each run of a container sees of them.
+//!
+//! Every run of a container that mounts something has a mount namespace of its own, a copy of the
+//! machine's: it sees the machine's files, also what is mounted on the machine later, and over them
+//! its mounts. One for each run, and not one for the pod, because two containers may mount different
+//! things at the same path; anew for each, so that none finds what the run before mounted.
+//!
+//! ```text
+//!   the machine's namespace ──── copy ───▶ a container's: its mounts, attached from descriptors
+//!     │    host paths, directories ──────────▲
+//!     └─ copy ─▶ the pod's: what is in memory┘
+//! ```
+//!
+//! The supervisor itself stays in the machine's. It holds the pod's namespace open: in there is what
+//! is in memory and outlives a container, and nobody runs. So all mounts end with the processes of
+//! the pod and its supervisor, however these end; what is in memory has never been on the machine's.
+//!
+//! - [`tree`]: mounts by descriptor. [`namespace`]: going in and out.
+//! - [`host_path`], [`files`]: what is in a volume. [`beneath`]: a part of one.
+//! - [`target`]: where it is seen.
+
+mod beneath;
+mod files;
+mod host_path;
+mod namespace;
+mod target;
+mod tree;
+pub(super) mod wire;
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::MountPropagationFlags;
+
+use namespace::Namespace;
+use tree::Tree;
+use wire::{SpecMount, SpecPropagation, SpecReadOnly, SpecSource, SpecVolume};
+
+/// The directory of the volumes on disk in the pod's.
+const VOLUMES: &str = "volumes";
+
+/// The volumes of a pod.
+pub(super) struct Volumes {
+    volumes: Vec<Volume>,
+    /// Where those on disk are.
+    directory: PathBuf,
+    group: files::Group,
+    /// The machine's; none where it could not be opened.
+    home: Option<Rc<Namespace>>,
+    /// The pod's, made when it is needed.
+    pod: Option<Namespace>,
+}
+
+struct Volume {
+    name: String,
+    state: State,
+}
+
+enum State {
+    /// Not made yet, or it failed: then it is tried again with the next start.
+    Wanted(SpecSource),
+    /// By its path, looked up anew for each run.
+    HostPath(String),
+    /// Made for the pod: on disk.
+    Disk(OwnedFd),
+    /// Made for the pod: in its namespace.
+    InMemory(OwnedFd),
+}
+
+/// Why a container can't see what it is to see.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Problem {
+    /// The volume can't be made.
+    #[error("volume {volume:?}: {why}")]
+    Volume { volume: String, why: String },
+    /// There is no such part of it.
+    #[error("subPath {path:?} of volume {volume:?}: {why}")]
+    SubPath { volume: String, path: String, why: String },
+    /// It can't be seen where it is to be.
+    #[error("mountPath {path}: {why}")]
+    Target { path: String, why: String },
+    /// The kernel gives no namespace.
+    #[error("its mounts need a mount namespace: {0}")]
+    Namespace(io::Error),
+}
+
+/// What one run of a container sees, for as long as this is kept or anything of the run is alive.
+pub(super) struct Seen {
+    own: Namespace,
+    home: Rc<Namespace>,
+}
+
+/// The supervisor inside what a container sees; until it is dropped.
+pub(super) struct Inside<'a> {
+    home: &'a Namespace,
+}
+
+/// A mount that is to be attached.
+struct Source<'a> {
+    mount: &'a SpecMount,
+    tree: Tree,
+}
+
+impl Volumes {
+    /// Makes nothing yet.
+    pub(super) fn new(volumes: Vec<SpecVolume>, directory: PathBuf) -> Self {
+        let home = if volumes.is_empty() { None } else { Namespace::current().ok().map(Rc::new) };
+        let wanted = |SpecVolume { name, source }| Volume { name, state: State::Wanted(source) };
+        let volumes = volumes.into_iter().map(wanted).collect();
+        Self { volumes, directory: directory.join(VOLUMES), group: None, home, pod: None }
+    }
+
+    /// Makes what a run of a container sees; `None` where it mounts nothing.
+    ///
+    /// All volumes of the pod are made first, as in Kubernetes: none of its containers starts while
+    /// one is lacking.
+    pub(super) fn seen(&mut self, mounts: &[SpecMount]) -> Result<Option<Seen>, Problem> {
+        if self.volumes.is_empty() && mounts.is_empty() {
+            return Ok(None);
+        }
+        self.go_home()?;
+        for number in 0..self.volumes.len() {
+            let made = self.make(number);
+            self.go_home()?;
+            made?;
+        }
+        if mounts.is_empty() {
+            return Ok(None);
+        }
+        // What is mounted inside of another mount comes after it.
+        let mut mounts: Vec<&SpecMount> = mounts.iter().collect();
+        mounts.sort_by_key(|mount| mount.path.split('/').filter(|part| !part.is_empty()).count());
+        let sources =
+            mounts.iter().map(|mount| self.source(mount)).collect::<Result<Vec<_>, _>>()?;
+        self.go_home()?;
+        let home = Rc::clone(self.home()?);
+        let _inside = Inside { home: &home };
+        let own = Namespace::copy().map_err(Problem::Namespace)?;
+        for source in &sources {
+            source.attach()?;
+        }
+        Ok(Some(Seen { own, home: Rc::clone(&home) }))
+    }
+
+    fn home(&self) -> Result<&Rc<Namespace>, Problem> {
+        let none = || Problem::Namespace(io::Error::other("/proc/self/ns/mnt can't be opened"));
+        self.home.as_ref().ok_or_else(none)
+    }
+
+    /// Also where a former return has failed.
+    fn go_home(&self) -> Result<(), Problem> {
+        self.home()?.enter().map_err(Problem::Namespace)
+    }
+
+    /// Makes a volume; may leave the pod's namespace entered.
+    fn make(&mut self, number: usize) -> Result<(), Problem> {
+        let Volume { name, state } = &self.volumes[number];
+        let State::Wanted(source) = state else { return Ok(()) };
+        let failed = |why: String| Problem::Volume { volume: name.clone(), why };
+        let io = |error: io::Error| failed(error.to_string());
+        let made = match source {
+            SpecSource::HostPath { path, kind } => {
+                host_path::check(path, *kind).map_err(failed)?;
+                State::HostPath(path.clone())
+            }
+            SpecSource::Disk {} => State::Disk(self.on_disk(name).map_err(io)?),
+            SpecSource::Memory { size } => {
+                let made = keep(&mut self.pod, *size).map_err(io)?;
+                files::give(made.as_fd(), 0o777, self.group).map_err(io)?;
+                State::InMemory(made)
+            }
+            SpecSource::Files { files } => {
+                let made = keep(&mut self.pod, None).map_err(io)?;
+                files::write(made.as_fd(), files, self.group).map_err(io)?;
+                State::InMemory(made)
+            }
+        };
+        self.volumes[number].state = made;
+        Ok(())
+    }
+
+    /// A directory beside the pod's logs; one that is there is gone on with.
+    fn on_disk(&self, name: &str) -> io::Result<OwnedFd> {
+        let directory = self.directory.join(name);
+        std::fs::create_dir_all(&directory)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = rustix::fs::open(&directory, flags, Mode::empty())?;
+        files::give(made.as_fd(), 0o777, self.group)?;
+        Ok(made)
+    }
+
+    /// A copy of what a mount shows.
+    fn source<'a>(&self, mount: &'a SpecMount) -> Result<Source<'a>, Problem> {
+        let failed = |why: String| Problem::Volume { volume: mount.volume.clone(), why };
+        let known = self.volumes.iter().find(|volume| volume.name == mount.volume);
+        let volume = known.ok_or_else(|| failed("the pod has no such volume".to_owned()))?;
+        let io = |error: io::Error| failed(error.to_string());
+        let looked_up;
+        let root = match &volume.state {
+            State::Wanted(_) => return Err(failed("it is not made yet".to_owned())),
+            State::HostPath(path) => {
+                let flags = OFlags::PATH | OFlags::CLOEXEC;
+                let found = rustix::fs::openat(CWD, path.as_str(), flags, Mode::empty());
+                looked_up = found.map_err(|errno| failed(format!("{path}: {errno}")))?;
+                looked_up.as_fd()
+            }
+            State::Disk(made) => made.as_fd(),
+            State::InMemory(made) => {
+                self.enter_pod().map_err(io)?;
+                made.as_fd()
+            }
+        };
+        let tree = match &mount.sub_path {
+            None => Tree::of(root).map_err(io),
+            Some(path) => beneath::open(root, path)
+                .and_then(|part| Tree::of(part.as_fd()))
+                .map_err(|error| sub_path_problem(mount, path, &error)),
+        };
+        self.go_home()?;
+        Ok(Source { mount, tree: tree? })
+    }
+
+    fn enter_pod(&self) -> io::Result<()> {
+        self.pod.as_ref().map_or(Ok(()), Namespace::enter)
+    }
+}
+
+impl Source<'_> {
+    fn attach(&self) -> Result<(), Problem> {
+        let SpecMount { path, read_only, propagation, .. } = self.mount;
+        let failed = |why: String| Problem::Target { path: path.clone(), why };
+        let io = |error: io::Error| failed(error.to_string());
+        let target = target::open(path, self.tree.as_fd()).map_err(failed)?;
+        self.tree.attach(target.as_fd()).map_err(io)?;
+        match propagation {
+            SpecPropagation::None => self.tree.set_propagation(MountPropagationFlags::PRIVATE),
+            SpecPropagation::HostToContainer => {
+                self.tree.set_propagation(MountPropagationFlags::DOWNSTREAM)
+            }
+            // It was copied from the machine's, and shares with that.
+            SpecPropagation::Bidirectional => Ok(()),
+        }
+        .map_err(io)?;
+        match read_only {
+            SpecReadOnly::No => Ok(()),
+            SpecReadOnly::Top => self.tree.make_read_only(false),
+            SpecReadOnly::Recursive => self.tree.make_read_only(true),
+            SpecReadOnly::RecursiveIfPossible => match self.tree.make_read_only(true) {
+                Err(error) if tree::is_unknown(&error) => self.tree.make_read_only(false),
+                outcome => outcome,
+            },
+        }
+        .map_err(|error| failed(format!("can't be made read-only: {error}")))
+    }
+}
+
+impl Seen {
+    /// Goes inside.
+    pub(super) fn enter(&self) -> Result<Inside<'_>, Problem> {
+        self.own.enter().map_err(Problem::Namespace)?;
+        Ok(Inside { home: &self.home })
+    }
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        // Where this fails, the next start is refused until it succeeds.
+        let _ = self.home.enter();
+    }
+}
+
+impl Problem {
+    /// As one word: the kubelet's where it has one.
+    pub(super) const fn code(&self) -> &'static str {
+        match self {
+            Self::Volume { .. } => "FailedMount",
+            Self::SubPath { .. } => "CreateContainerConfigError",
+            Self::Target { .. } | Self::Namespace(_) => "RunContainerError",
+        }
+    }
+}
+
+/// Mounts a new file system in the pod's namespace, which is left entered. Where does not matter:
+/// who has the descriptor has the mount, and nobody looks for it by a path.
+fn keep(pod: &mut Option<Namespace>, size: Option<u64>) -> io::Result<OwnedFd> {
+    let tree = Tree::in_memory(size)?;
+    match pod {
+        Some(pod) => pod.enter()?,
+        None => *pod = Some(Namespace::copy()?),
+    }
+    let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    tree.attach(root.as_fd())?;
+    // Its copies in containers share what is mounted in them, where these ask for that.
+    tree.set_propagation(MountPropagationFlags::SHARED)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(&tree, ".", flags, Mode::empty())?)
+}
+
+fn sub_path_problem(mount: &SpecMount, path: &str, error: &io::Error) -> Problem {
+    let why = match error.kind() {
+        io::ErrorKind::CrossesDevices => "it leads out of the volume".to_owned(),
+        _ => error.to_string(),
+    };
+    Problem::SubPath { volume: mount.volume.clone(), path: path.to_owned(), why }
+}
