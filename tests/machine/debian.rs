@@ -42,6 +42,12 @@ const RUNTIME_TESTS_PATH: &str = "EVERYNODE_RUNTIME_TESTS";
 /// The units, beside the tests.
 const UNITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/systemd");
 
+/// Where the packages are that `tests/machine/run` made of the programs: two versions of the agent's.
+const PACKAGES_PATH: &str = "EVERYNODE_MACHINE_PACKAGES";
+
+/// And there.
+pub(crate) const PACKAGES: &str = "/root/packages";
+
 /// Where the lock witness writes there.
 const WITNESS: &str = "/var/lib/witness";
 
@@ -107,6 +113,21 @@ impl Debian {
         self.on()?.0.plug(plugged)
     }
 
+    /// Brings what looks at it and what is to run on it, and nothing of Everynode: its packages, as
+    /// files, if there are any.
+    pub(crate) fn bring_tools(&self) -> Outcome {
+        self.sh(&format!(
+            "set -e
+            systemctl is-system-running --wait >&2
+            mount -o ro /dev/vdb /mnt
+            cp /mnt/bin/everynode-witness /mnt/bin/everynode-eyes /usr/bin/
+            cp -r /mnt/packages {PACKAGES}
+            umount /mnt
+            mkdir {WITNESS}"
+        ))
+        .map(drop)
+    }
+
     /// Installs the programs and units, as a package would. Nothing is started.
     pub(crate) fn install(&self) -> Outcome {
         self.sh(&format!(
@@ -140,6 +161,11 @@ impl Debian {
     /// Joins, and runs the exporter and the lock witness.
     pub(crate) fn join_and_run(&self, fleet: &Fleet<'_>) -> Outcome<Both> {
         self.join(fleet)?;
+        self.run_both(fleet)
+    }
+
+    /// Runs the exporter and the lock witness.
+    pub(crate) fn run_both(&self, fleet: &Fleet<'_>) -> Outcome<Both> {
         fleet.apply(&manifests::exporter(""))?;
         let witness = format!("/usr/bin/{WITNESS_PROGRAM}");
         fleet.apply(&manifests::witness(witness.as_ref(), WITNESS.as_ref(), &[]))?;
@@ -259,6 +285,11 @@ impl Debian {
     }
 }
 
+/// Where packages are, if any were made.
+pub(crate) fn packages() -> Option<PathBuf> {
+    std::env::var_os(PACKAGES_PATH).map(PathBuf::from).filter(|dir| dir.is_dir())
+}
+
 /// A disk with the programs, without what only a debugger reads, and the units.
 fn make_programs(ground: &Ground, dir: &Path) -> Outcome {
     let content = dir.join("content");
@@ -275,6 +306,11 @@ fn make_programs(ground: &Ground, dir: &Path) -> Outcome {
     let mut command = Command::new("cp");
     command.arg("-r").arg(UNITS).arg(&units);
     Said::by(command)?.ok()?;
+    if let Some(packages) = packages() {
+        let mut command = Command::new("cp");
+        command.arg("-r").arg(packages).arg(content.join("packages"));
+        Said::by(command)?.ok()?;
+    }
     let disk = dir.join("programs.raw");
     fs::File::create(&disk)?.set_len(256 << 20)?;
     let mut command = Command::new("mkfs.ext4");

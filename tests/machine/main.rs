@@ -16,6 +16,7 @@ mod coordinator;
 mod debian;
 mod guest;
 mod leaving;
+mod package;
 mod power;
 mod qemu;
 mod runtime;
@@ -35,6 +36,7 @@ const SCENARIOS: &[Scenario] = &[
     ("power::going_down_ends_pods_in_order", power::going_down_ends_pods_in_order),
     ("power::a_power_cut_needs_no_coordinator", power::a_power_cut_needs_no_coordinator),
     ("service::pods_outlive_the_agent", service::pods_outlive_the_agent),
+    ("package::its_whole_life", package::its_whole_life),
     ("runtime::its_tests_pass_with_cgroup_v2_alone", runtime::its_tests_pass_with_cgroup_v2_alone),
     ("coordinator::it_is_a_service_too", coordinator::it_is_a_service_too),
 ];
@@ -48,6 +50,22 @@ fn main() -> ExitCode {
     };
     let _ = writeln!(std::io::stdout(), "{line}");
     runner::main(scenarios)
+}
+
+/// Plays a scenario on a machine that nothing is installed on, with a coordinator.
+fn play_bare(
+    ground: &Ground,
+    scenario: impl FnOnce(&mut Fleet<'_>, &mut Debian) -> Outcome,
+) -> Outcome {
+    Fleet::play(ground, 0, |fleet| {
+        let mut machine = Debian::new(ground, fleet)?;
+        let played = machine
+            .power_on(fleet)
+            .and_then(|()| machine.bring_tools())
+            .and_then(|()| scenario(fleet, &mut machine))
+            .and_then(|()| machine.bring_witness(&fleet.witness_dir()));
+        played.map_err(|failure| failure.with_report(&machine.report()))
+    })
 }
 
 /// Plays a scenario on a machine that is installed and has not joined, with a coordinator.

@@ -112,7 +112,7 @@ fn ended_in_order(fleet: &Fleet<'_>, machine: &Debian, times: usize) -> Outcome 
 }
 
 /// Waits until the coordinator has heard of this boot.
-fn known(fleet: &Fleet<'_>, boot: &str) -> Outcome {
+pub(crate) fn known(fleet: &Fleet<'_>, boot: &str) -> Outcome {
     wait::soon("the coordinator hears of the boot", || {
         let node = fleet.tool(&["get", "node", NAME, "-o", "json"])?.ok()?;
         node.contains(boot).then_some(()).ok_or_else(|| failure!("{boot} is not in {node}"))
@@ -120,7 +120,7 @@ fn known(fleet: &Fleet<'_>, boot: &str) -> Outcome {
 }
 
 /// A DaemonSet of a shell script.
-fn daemon(name: &str, grace: u32, script: &str) -> String {
+pub(crate) fn daemon(name: &str, grace: u32, script: &str) -> String {
     let script = serde_json::Value::from(script);
     format!(
         "apiVersion: apps/v1

@@ -81,7 +81,7 @@ fn check_passes(machine: &Debian) -> Outcome {
 }
 
 /// A pod is as free as the first process of the machine: no sandbox, no limit of the agent's unit.
-fn inherits_nothing(machine: &Debian, pod: &Process) -> Outcome {
+pub(crate) fn inherits_nothing(machine: &Debian, pod: &Process) -> Outcome {
     let confinement = |pid: u32| {
         machine.sh(&format!(
             "cd /proc/{pid} && readlink ns/mnt ns/net ns/pid ns/ipc ns/uts ns/cgroup &&

@@ -63,6 +63,20 @@ pub fn read<P: Parser>(
     Ok(P::try_parse_from([program].into_iter().chain(top).chain(args).chain(sub))?)
 }
 
+/// The words of a command line that say what `text`, a file's, does: an entry each.
+///
+/// # Errors
+/// The first line that is wrong.
+pub fn lines(text: &str, command: &Command) -> Result<Vec<Vec<OsString>>, FileError> {
+    let located = |(line, trouble)| FileError::at(Path::new("text"), line, trouble);
+    let entries = entries(text, |key| is_list(command, key)).map_err(located)?;
+    let said = entries.into_iter().map(|entry| {
+        let line = entry.line;
+        said(command, entry).map(|(_, words)| words).map_err(|trouble| located((line, trouble)))
+    });
+    said.collect()
+}
+
 /// What a file adds to a command line.
 struct FromFile<'a> {
     command: &'a Command,
@@ -75,9 +89,7 @@ struct FromFile<'a> {
 
 impl FromFile<'_> {
     fn take(&mut self, entry: Entry) -> Result<(), Trouble> {
-        let flag = flag(self.command, &entry.key)?;
-        let words = words(flag, entry)?;
-        self.check(flag, &words)?;
+        let (flag, words) = said(self.command, entry)?;
         if !is_said(self.command, self.matches, flag) {
             self.top.extend(words.iter().cloned());
         }
@@ -90,19 +102,27 @@ impl FromFile<'_> {
         }
         Ok(())
     }
+}
 
-    /// Whether the flag would take them, had it stood alone.
-    fn check(&self, flag: &Arg, words: &[OsString]) -> Result<(), Trouble> {
-        let program = OsString::from(self.command.get_name());
-        let alone = self.command.clone().mut_args(|arg| arg.env(Resettable::Reset));
-        match alone.try_get_matches_from([program].iter().chain(words)) {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                let text = error.to_string();
-                let said = text.lines().next().unwrap_or_default();
-                let said = said.strip_prefix("error: ").unwrap_or(said).to_owned();
-                Err(Trouble::Value { key: name_of(flag).into(), said })
-            }
+/// The flag that an entry is about, and the words that say the same on a command line.
+fn said(command: &Command, entry: Entry) -> Result<(&Arg, Vec<OsString>), Trouble> {
+    let flag = flag(command, &entry.key)?;
+    let words = words(flag, entry)?;
+    check(command, flag, &words)?;
+    Ok((flag, words))
+}
+
+/// Whether the flag would take them, had it stood alone.
+fn check(command: &Command, flag: &Arg, words: &[OsString]) -> Result<(), Trouble> {
+    let program = OsString::from(command.get_name());
+    let alone = command.clone().mut_args(|arg| arg.env(Resettable::Reset));
+    match alone.try_get_matches_from([program].iter().chain(words)) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let text = error.to_string();
+            let said = text.lines().next().unwrap_or_default();
+            let said = said.strip_prefix("error: ").unwrap_or(said).to_owned();
+            Err(Trouble::Value { key: name_of(flag).into(), said })
         }
     }
 }

@@ -1,0 +1,166 @@
+//! The agent as a package, from its installation to its purge.
+
+use std::io::Write as _;
+
+use everynode_tests::ground::Ground;
+use everynode_tests::witness::{self, What};
+use everynode_tests::{Fleet, Outcome, ensure};
+
+use crate::debian::{self, AGENT, Debian, NAME, PACKAGES};
+use crate::play_bare;
+use crate::power::{daemon, known};
+use crate::service::inherits_nothing;
+
+/// Where the package of the next version is, beside `now`.
+const NEXT: &str = "next";
+
+/// Installed, it waits to be told whom to join; upgraded and downgraded, it keeps its pods; after a
+/// power cut without its coordinator they come back; the machine goes down in order; removed, nothing
+/// of it runs; purged, nothing of it is left.
+pub(crate) fn its_whole_life(ground: &Ground) -> Outcome {
+    if debian::packages().is_none() {
+        let why = "skipped: no packages were made: tests/machine/run makes them where there is Go";
+        let _ = writeln!(std::io::stdout(), "{why}");
+        return Ok(());
+    }
+    play_bare(ground, |fleet, machine| {
+        installed_it_does_nothing(machine)?;
+        joins_by_its_file(fleet, machine)?;
+        let before = machine.run_both(fleet)?;
+        inherits_nothing(machine, &before.exporter)?;
+        fleet.apply(&limited())?;
+        is_held_to_its_limits(machine)?;
+        // systemd takes controllers from nobody who uses them.
+        machine.sh("systemctl daemon-reload && systemctl daemon-reexec")?;
+        is_held_to_its_limits(machine)?;
+
+        for version in [NEXT, "now"] {
+            let agent = machine.agent()?;
+            dpkg(machine, &format!("-i {}", deb(version)))?;
+            ensure!(machine.agent()? != agent, "{version}: the agent was not restarted");
+            ensure!(machine.both()? == before, "{version}: the package disturbed a pod");
+            fleet.ready(NAME)?;
+            is_held_to_its_limits(machine)?;
+        }
+        let file = machine.sh("cat /etc/everynode/agent.yaml")?;
+        ensure!(file.contains("rack"), "what was written to its file is lost: {file}");
+
+        fleet.coordinator_mut().kill()?;
+        machine.lose_power()?;
+        machine.power_on(fleet)?;
+        let after = machine.runs_both()?;
+        ensure!(after.boot != before.boot, "it did not boot");
+        is_held_to_its_limits(machine)?;
+        fleet.coordinator_mut().start()?;
+        fleet.ready(NAME)?;
+        known(fleet, &after.boot)?;
+
+        machine.press_power_button()?;
+        machine.power_on(fleet)?;
+        machine.runs_both()?;
+        ended_by_itself(fleet, machine, 1)?;
+
+        removed_nothing_runs(fleet, machine)?;
+        purged_nothing_is_left(machine)
+    })
+}
+
+fn deb(version: &str) -> String {
+    format!("{PACKAGES}/{version}/everynode-agent_*.deb")
+}
+
+fn dpkg(machine: &Debian, words: &str) -> Outcome {
+    machine.sh(&format!("DEBIAN_FRONTEND=noninteractive dpkg {words} 2>&1")).map(drop)
+}
+
+fn installed_it_does_nothing(machine: &Debian) -> Outcome {
+    dpkg(machine, &format!("-i {}", deb("now")))?;
+    let state =
+        machine.run(&format!("systemctl is-enabled {AGENT}; systemctl is-active {AGENT}"))?;
+    ensure!(state.out == "disabled\ninactive\n", "a package that nobody has set up: {state}");
+    machine.sh("test ! -e /var/lib/everynode-agent && everynode-agent check | grep -v FAIL")?;
+    machine.sh("test -s /usr/share/man/man8/everynode-agent.8.gz").map(drop)
+}
+
+/// By the file that the package brings, and a token that only its service sees.
+fn joins_by_its_file(fleet: &Fleet<'_>, machine: &Debian) -> Outcome {
+    let joining = fleet.joining(&[])?;
+    machine.write("/root/join-token", &joining.token)?;
+    machine.sh(&format!(
+        "set -e
+        echo \"coordinator: ['{}']\" >>/etc/everynode/agent.yaml
+        echo \"label: {{rack: '7'}}\" >>/etc/everynode/agent.yaml
+        mkdir /etc/systemd/system/{AGENT}.d
+        printf '[Service]\\nLoadCredential=join-token:/root/join-token\\n' \\
+            >/etc/systemd/system/{AGENT}.d/token.conf
+        systemctl daemon-reload
+        systemctl enable --quiet --now {AGENT}
+        sync",
+        joining.coordinator
+    ))?;
+    fleet.ready(NAME)?;
+    let node = fleet.tool(&["get", "node", NAME, "-o", "yaml"])?.ok()?;
+    ensure!(node.contains("rack: \"7\""), "{node}");
+    // It has joined: the token is not needed again.
+    machine
+        .sh(&format!(
+            "rm -r /root/join-token /etc/systemd/system/{AGENT}.d && systemctl daemon-reload"
+        ))
+        .map(drop)
+}
+
+/// A DaemonSet that may use only so much.
+fn limited() -> String {
+    let limits = "resources: {limits: {cpu: 200m, memory: 64Mi}}, command:";
+    daemon("limited", 2, "exec sleep 100000").replace("command:", limits)
+}
+
+fn is_held_to_its_limits(machine: &Debian) -> Outcome {
+    machine.soon("the limited one runs and is held to its limits", || {
+        let pid = machine.look()?.only("sleep")?.pid;
+        let said = machine.sh(&format!(
+            "cd /sys/fs/cgroup/$(sed -n s/^0:://p /proc/{pid}/cgroup) && cat cpu.max memory.max"
+        ))?;
+        ensure!(said == "20000 100000\n67108864\n", "{said}");
+        Ok(())
+    })
+}
+
+/// Sees that for the `times`-th time the witness was asked to end and had its time for it.
+fn ended_by_itself(fleet: &Fleet<'_>, machine: &Debian, times: usize) -> Outcome {
+    let dir = fleet.witness_dir();
+    machine.bring_witness(&dir)?;
+    let lines = witness::read(&dir, NAME)?;
+    let ended = lines.iter().filter(|line| line.what == What::Ended).count();
+    ensure!(ended == times, "the witness did not end by itself: {lines:#?}");
+    Ok(())
+}
+
+/// And what ran comes back when it is installed again.
+fn removed_nothing_runs(fleet: &Fleet<'_>, machine: &Debian) -> Outcome {
+    dpkg(machine, "-r everynode-agent")?;
+    machine.look()?.empty()?;
+    ensure!(machine.agent().is_err(), "an agent runs without its package");
+    ended_by_itself(fleet, machine, 2)?;
+    dpkg(machine, &format!("-i {}", deb("now")))?;
+    machine.sh(&format!("systemctl enable --quiet --now {AGENT}"))?;
+    machine.runs_both()?;
+    fleet.ready(NAME)
+}
+
+fn purged_nothing_is_left(machine: &Debian) -> Outcome {
+    dpkg(machine, "-P everynode-agent")?;
+    machine.look()?.empty()?;
+    // But for what the scenario has brought.
+    let left = machine.sh(&format!(
+        "rm -r {PACKAGES} /usr/bin/everynode-witness
+        find / -xdev -name '*everynode*' ! -name everynode-eyes
+        find /run /sys/fs/cgroup -name '*everynode*'
+        grep everynode /proc/mounts
+        systemctl list-units --all --no-legend '*everynode*'
+        :"
+    ))?;
+    ensure!(left.is_empty(), "left on the machine:\n{left}");
+    ensure!(machine.sh("systemctl is-system-running")? == "running\n", "a unit has failed");
+    Ok(())
+}
