@@ -15,6 +15,7 @@
 mod coordinator;
 mod debian;
 mod guest;
+mod guide;
 mod leaving;
 mod package;
 mod power;
@@ -37,6 +38,7 @@ const SCENARIOS: &[Scenario] = &[
     ("power::a_power_cut_needs_no_coordinator", power::a_power_cut_needs_no_coordinator),
     ("service::pods_outlive_the_agent", service::pods_outlive_the_agent),
     ("package::its_whole_life", package::its_whole_life),
+    ("guide::from_a_unit_and_back", guide::from_a_unit_and_back),
     ("runtime::its_tests_pass_with_cgroup_v2_alone", runtime::its_tests_pass_with_cgroup_v2_alone),
     ("coordinator::it_is_a_service_too", coordinator::it_is_a_service_too),
 ];
