@@ -32,6 +32,7 @@ use crate::random::Random;
 use crate::rejoin::{self, RejoinError};
 use crate::run::{Outcome, Parts, RunError, go_down, run};
 use crate::service::{Heart, tell};
+use crate::stage::HostPrograms;
 
 /// Requests of people that wait for the loop.
 const REQUESTS: usize = 8;
@@ -234,6 +235,7 @@ async fn start(config: Config, task: Task) -> Result<bool, Failure> {
         dial: Arc::new(TcpDial),
         runtime: Arc::new(runtime),
         events,
+        stage: Arc::new(HostPrograms),
         ledger: Arc::new(ledger.clone()),
         identity,
         identities: Arc::new(files.clone()),

@@ -4,7 +4,7 @@
 //! `everynode-runtime`. This crate is the shell between them, the disk, the coordinator and people.
 //! Read in this order: [`command`](main_with_args) (from arguments to the loop), [`run`](mod@run)
 //! (the loop), `session` (the line to the coordinator), [`ledger`] (what survives), [`body`] (a
-//! template at the agent's door).
+//! template at the agent's door), [`stage`] (what must be here before a pod is made).
 
 pub mod body;
 mod check;
@@ -26,6 +26,7 @@ pub mod report;
 pub mod run;
 pub mod service;
 mod session;
+pub mod stage;
 
 pub use cli::command_line;
 pub use command::main_with_args;

@@ -15,6 +15,7 @@ use everynode_agent::ledger::{LedgerStore as _, MemoryLedger};
 use everynode_agent::local::{Question, Request};
 use everynode_agent::random::Random;
 use everynode_agent::service::Heart;
+use everynode_agent::stage::AllThere;
 use everynode_agent::{Outcome, Parts, run};
 use everynode_agent_core::{Doubling, Policy};
 use everynode_model::{Labels, NodeName, NodeUid};
@@ -245,6 +246,7 @@ impl Seat {
             dial: Arc::new(self.dial.clone()),
             runtime: Arc::new(runtime),
             events,
+            stage: Arc::new(AllThere),
             ledger: Arc::new(self.ledger.clone()),
             identity,
             identities: Arc::new(self.clone()),

@@ -52,6 +52,8 @@ pub(crate) struct Book {
     runtimes: BTreeMap<PodKey, String>,
     /// What the revisions that are known here use of the machine's ports.
     ports: Ports,
+    /// Which revisions have something to be staged.
+    stages: BTreeSet<Digest>,
     failures: u32,
     retry_at: Timestamp,
     /// Why the last write failed.
@@ -88,6 +90,7 @@ impl Book {
             moves: BTreeMap::new(),
             runtimes: disk.places.clone(),
             ports: Ports::new(),
+            stages: BTreeSet::new(),
             failures: 0,
             retry_at: Timestamp::ZERO,
             failure: None,
@@ -206,15 +209,37 @@ impl Book {
     pub(crate) fn know_ports(
         &mut self,
         known: impl IntoIterator<Item = (Digest, Vec<HostPort>)>,
-        mut lives: BTreeSet<Digest>,
+        lives: BTreeSet<Digest>,
     ) {
+        let needed = self.needed(lives);
+        self.ports.retain(|revision, _| needed.contains(revision));
+        self.ports.extend(known.into_iter().filter(|(_, ports)| !ports.is_empty()));
+    }
+
+    /// Takes note of revisions that have something to be staged; forgets as [`Self::know_ports`] does.
+    pub(crate) fn know_stages(
+        &mut self,
+        known: impl IntoIterator<Item = Digest>,
+        lives: BTreeSet<Digest>,
+    ) {
+        let needed = self.needed(lives);
+        self.stages.retain(|revision| needed.contains(revision));
+        self.stages.extend(known);
+    }
+
+    /// Whether a revision has something to be staged.
+    pub(crate) fn stages(&self, revision: Digest) -> bool {
+        self.stages.contains(&revision)
+    }
+
+    /// The revisions that an order names or what `lives` here was made from.
+    fn needed(&self, mut lives: BTreeSet<Digest>) -> BTreeSet<Digest> {
         let writing = self.writing.as_ref().map(|writing| &writing.ledger.assignment);
         let coming = self.order.as_ref().map(|order| &order.assignment);
         let orders = [Some(&self.disk.assignment), writing, coming].into_iter().flatten();
         let items = orders.flat_map(Assignment::items).chain(self.disk.holds.kept.values());
         lives.extend(items.map(|item| item.revision));
-        self.ports.retain(|revision, _| lives.contains(revision));
-        self.ports.extend(known.into_iter().filter(|(_, ports)| !ports.is_empty()));
+        lives
     }
 
     /// Whether the disk names, and goes on naming, the runtime in which `key` is to be made.

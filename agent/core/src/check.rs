@@ -23,6 +23,10 @@ use crate::status;
 pub enum Violation {
     /// P1: a pod is made in a place that was not seen empty.
     CreatedInUnprovenPlace(PodRef),
+    /// A pod is stopped for a revision of which what it needs is not here.
+    StoppedForUnstaged(PodRef),
+    /// A pod is made of a revision of which what it needs is not here.
+    MadeUnstaged(PodRef),
     /// P1: more than one pod is made in one step in one place.
     CreatedTwice(PodKey),
     /// P1: a pod is made beside others than the one that it takes over from, or without an order for it.
@@ -89,6 +93,10 @@ pub struct Checker {
     made_from: BTreeMap<PodUid, (SetUid, Digest, u64)>,
     /// Pods that end, or of which several were found in one place: no hold saves those.
     ending: BTreeSet<PodUid>,
+    /// The revisions that have something to be staged.
+    stages: BTreeSet<Digest>,
+    /// What was asked to be staged in each place, and whether it is there; absent where that failed.
+    staged: BTreeMap<PodKey, (Digest, bool)>,
     /// Wishes about holds: whether a write that has them is done.
     asked: BTreeMap<u64, bool>,
 }
@@ -121,8 +129,15 @@ impl Checker {
             starting: BTreeSet::new(),
             made_from: BTreeMap::new(),
             ending: BTreeSet::new(),
+            stages: BTreeSet::new(),
+            staged: BTreeMap::new(),
             asked: BTreeMap::new(),
         }
+    }
+
+    /// What [`Node::know_stages`] is told.
+    pub fn know_stages(&mut self, revisions: impl IntoIterator<Item = Digest>) {
+        self.stages.extend(revisions);
     }
 
     /// Every promise that was broken by answering `event` with `actions`, after which the node is
@@ -300,6 +315,14 @@ impl Checker {
                     self.unproven.remove(&pod.key);
                 }
             }
+            Event::Staged { key, revision, outcome } => {
+                let asked = self.staged.get(key) == Some(&(*revision, false));
+                match outcome {
+                    Ok(()) if asked => _ = self.staged.insert(key.clone(), (*revision, true)),
+                    Err(_) if asked => _ = self.staged.remove(key),
+                    _ => {}
+                }
+            }
             Event::Answered(found) => self.note_found_down(found),
             Event::OursGone(key) => {
                 self.foreign.insert(key.clone());
@@ -375,6 +398,9 @@ impl Checker {
                 self.alive.entry(pod.key.clone()).or_default().insert(pod.uid);
                 self.making.insert(pod.key.clone(), pod.uid);
             }
+            Action::Stage { key, revision, .. } => {
+                self.staged.insert(key.clone(), (*revision, false));
+            }
             Action::Start { pod, container } => {
                 let one = (pod.clone(), container.clone());
                 self.down.remove(&one);
@@ -414,6 +440,9 @@ impl Checker {
                 }
                 let item = self.to_run(&pod.key);
                 let ordered = item.map(|item| (item.set, item.revision, item.replace));
+                if !self.is_staged(&pod.key, *revision) {
+                    broken.push(Violation::MadeUnstaged(pod.clone()));
+                }
                 if ordered != Some((*set, *revision, *replace)) {
                     broken.push(Violation::StartedUnordered(pod.key.clone()));
                 }
@@ -502,9 +531,22 @@ impl Checker {
         if hold.is_some_and(|hold| !hold.stop) && kept.is_some() && kept == made_from {
             return Some(Violation::StoppedWhileHeld(pod.clone()));
         }
+        let wanted = self.to_run(&pod.key).filter(|item| item.intent == Intent::Run);
+        let replaced = wanted.filter(|item| made_from.is_some_and(|(set, ..)| set == item.set));
+        let alone = self.alive.get(&pod.key).is_some_and(|alive| alive.len() == 1);
+        if let Some(item) = replaced.filter(|_| alone)
+            && !self.is_staged(&pod.key, item.revision)
+        {
+            return Some(Violation::StoppedForUnstaged(pod.clone()));
+        }
         let unordered = self.disk.assignment.get(&pod.key).is_none();
         let unknown = hold.is_none() && self.disk.accepted.is_none() && unordered;
         unknown.then(|| Violation::StoppedWithoutOrder(pod.clone()))
+    }
+
+    /// Whether what a revision needs is here, as far as it was asked for.
+    fn is_staged(&self, key: &PodKey, revision: Digest) -> bool {
+        !self.stages.contains(&revision) || self.staged.get(key) == Some(&(revision, true))
     }
 
     /// Whether the disk says that this machine leaves, and nothing but foreign life is left.
@@ -541,6 +583,7 @@ impl Checker {
         let others =
             ["HeldByAnotherCluster", "HeldByUnknown", "StrayPod", "SupervisorSilent", "WaitingFor"];
         self.making.contains_key(key)
+            || self.staged.get(key).is_some_and(|(_, there)| !there)
             || self.starting.iter().any(|(pod, _)| pod.key == *key)
             || others.contains(&code)
             || (code == "LedgerNotWritten"

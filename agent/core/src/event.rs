@@ -53,6 +53,15 @@ pub enum Event {
     Persisted,
     /// It is not, and the former one is still there.
     PersistFailed(Reason),
+    /// What a revision needs is here, or not: the answer to [`Action::Stage`].
+    Staged {
+        /// For a pod in which place.
+        key: PodKey,
+        /// Which revision.
+        revision: Digest,
+        /// Else why, and when to try again.
+        outcome: Result<(), Unstaged>,
+    },
     /// The pod's supervisor is there; none of its containers runs yet.
     Created {
         /// Which pod.
@@ -191,6 +200,16 @@ pub enum Action {
         /// `None`: it counts, and is on disk. Else why it was refused.
         refused: Option<Reason>,
     },
+    /// Bring here and check what a pod of this revision needs, and say [`Event::Staged`]. Of another
+    /// revision asked for in the same place nobody waits to hear any more.
+    Stage {
+        /// For a pod in which place.
+        key: PodKey,
+        /// Which revision: the body's digest.
+        revision: Digest,
+        /// How often that has failed in a row.
+        tries: u32,
+    },
     /// Make the pod's supervisor, and no container yet.
     Create {
         /// The pod to make, with an id given by the shell's source (see [`crate::Node`]).
@@ -281,6 +300,16 @@ pub enum Action {
     ConfirmDeparture,
     /// The machine has left: wipe the identity and end.
     Wipe,
+}
+
+/// Why a revision could not be staged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unstaged {
+    /// Why, in the kubelet's words where it has some.
+    pub reason: Reason,
+    /// How long to wait before the next try; drawn, so that machines don't all try at once. `None`
+    /// where no further try with the same template can mend it: another order is waited for.
+    pub again: Option<Duration>,
 }
 
 /// One of a container's probes.

@@ -7,7 +7,8 @@
 //! Read in this order: `node` (one event, start to end), `order` (which orders count), `book` (the
 //! ledger on disk and the one write in flight), `hold` (what somebody at the machine keeps as it is),
 //! `place` (one place's life, drawn), `pod`, `container` and `trial` (what is in it), `ending` (in which
-//! order that ends), `ports` (who holds which of the machine's), `reconcile` (what is wanted against what is there), `check` (the
+//! order that ends), `ports` (who holds which of the machine's), `staging` (what must be here before a
+//! pod is made), `reconcile` (what is wanted against what is there), `check` (the
 //! promises as functions).
 
 #[macro_use]
@@ -31,6 +32,7 @@ mod place;
 mod pod;
 mod ports;
 mod reconcile;
+mod staging;
 mod status;
 mod stop;
 mod surge;
@@ -39,7 +41,7 @@ mod words;
 
 pub use backoff::{Doubling, Policy};
 pub use event::{
-    Action, Event, Found, HookKind, Marks, ProbeKind, Supervised, SupervisedContainer,
+    Action, Event, Found, HookKind, Marks, ProbeKind, Supervised, SupervisedContainer, Unstaged,
 };
 pub use hold::{Hold, HoldChange, Holds, Scope};
 pub use ledger::{Departure, Ledger, Standing};

@@ -43,6 +43,10 @@ mod on {
         TakeLostForDead,
         /// A pod is made beside another although nobody has ordered that.
         SurgeUnordered,
+        /// A pod is stopped for a revision that is not staged.
+        StopUnstaged,
+        /// A pod is made of a revision that is not staged.
+        MakeUnstaged,
         /// A pod is made twice.
         CreateTwice,
         /// A container that starts is started again.

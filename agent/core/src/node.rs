@@ -65,10 +65,18 @@ impl Node {
         self.book.know_ports(ports, lives);
     }
 
+    /// Says which revisions have something to be brought here and checked before a pod of them is made
+    /// or takes another's place. To be called as [`Self::know_ports`] is.
+    pub fn know_stages(&mut self, revisions: impl IntoIterator<Item = Digest>) {
+        let lives = self.places.values().flat_map(Place::made_from).collect();
+        self.book.know_stages(revisions, lives);
+    }
+
     /// Takes in one event and says what to do, in order. `ids` gives ids never used before.
     ///
     /// Before [`Event::Looked`] orders are accepted and nothing is started or stopped. Each
     /// [`Action::Create`] must be answered by `Created`, `CreateFailed` or `SupervisorLost`, each
+    /// [`Action::Stage`] by `Staged` unless another follows in its place, each
     /// [`Action::Start`] by `Started`, `StartFailed` or `SupervisorLost`, each [`Action::Persist`]
     /// by `Persisted` or `PersistFailed`; each [`Event::HoldRequested`] is answered by one
     /// [`Action::Answer`]; words about one place must come in the order in which
@@ -263,6 +271,9 @@ impl Node {
         let Some(place) = place_of(&event).and_then(|key| self.places.get_mut(key)) else { return };
         let mut turn = turn(&self.policy, &self.book, now, ids, out);
         match event {
+            Event::Staged { revision, outcome, .. } => {
+                place.staged(revision, outcome, &turn);
+            }
             Event::Created { pod, plan } => place.created(pod.uid, plan, now),
             Event::CreateFailed { pod, reason, retry, in_doubt } => {
                 place.create_failed(pod.uid, reason, (retry, in_doubt), &mut turn);
@@ -537,7 +548,7 @@ pub(crate) fn rank(action: &Action) -> u8 {
         Action::Terminate(_) | Action::Close(_) | Action::Stop { .. } => 2,
         Action::Kill(_) | Action::KillPod(_) | Action::KillContainer { .. } => 2,
         Action::Remove(_) => 3,
-        Action::Create { .. } => 4,
+        Action::Stage { .. } | Action::Create { .. } => 4,
         Action::Start { .. } => 5,
         Action::Hook { hook: HookKind::PostStart, .. } | Action::Probe { .. } => 6,
         Action::ConfirmDeparture => 7,
@@ -562,7 +573,8 @@ pub(crate) fn place_of(event: &Event) -> Option<&PodKey> {
         | Event::SupervisorSilent(pod)
         | Event::SupervisorHeard(pod) => Some(key_of(pod)),
         Event::Answered(found) => Some(&found.key),
-        Event::PlaceEmpty(key) | Event::OursGone(key) | Event::KillFailed { key, .. } => Some(key),
+        Event::PlaceEmpty(key) | Event::OursGone(key) => Some(key),
+        Event::KillFailed { key, .. } | Event::Staged { key, .. } => Some(key),
         _ => None,
     }
 }

@@ -39,6 +39,7 @@ use crate::found;
 use crate::ledger::Ledger;
 use crate::pod::{Identity, Pod};
 use crate::spec::{Plan, PodRef};
+use crate::staging::Staging;
 use crate::stop::{Held, Holder, Stop};
 use crate::surge::successor;
 use crate::words::next_try;
@@ -56,6 +57,8 @@ pub(crate) struct Place {
     pub(crate) next: Option<PodUid>,
     /// Why that pod is not being made yet.
     pub(crate) waits: Option<Wait>,
+    /// Whether what its revision needs is here.
+    pub(crate) staging: Staging,
 }
 
 /// See the drawing.
@@ -93,14 +96,21 @@ pub(crate) struct Wait {
 
 /// What a place is for, by the ledger on disk.
 pub(crate) enum Want<'a> {
-    /// A pod of this item; `gate` is why it must not be made yet, if it is not there, and `surge`
-    /// whether it is made beside another. Where it is `held`, what runs already is that pod,
-    /// whatever it was made from.
-    Pod { item: &'a Item, gate: Option<Reason>, surge: Option<Surge>, held: bool },
+    /// A pod of this item; `gate` is why it must not be made yet, if it is not there, `stages` whether
+    /// its revision has something to be staged, and `surge` whether it is made beside another. Where it
+    /// is `held`, what runs already is that pod, whatever it was made from.
+    Pod { item: &'a Item, gate: Option<Reason>, stages: bool, surge: Option<Surge>, held: bool },
     /// Nothing, and why; `item` is what would run here if nobody kept it down.
     Nothing { item: Option<&'a Item>, reason: Reason },
     /// What lives here, whatever it is; nothing is made, and why. `item` is what is ordered.
     AsItIs { item: Option<&'a Item>, reason: Reason },
+}
+
+/// The pod that is to be made: see [`Want::Pod`].
+pub(crate) struct Next<'a> {
+    pub(crate) item: &'a Item,
+    pub(crate) gate: Option<&'a Reason>,
+    pub(crate) stages: bool,
 }
 
 /// What a step may use.
@@ -127,7 +137,14 @@ impl<'a> Want<'a> {
 
 impl Place {
     pub(crate) fn new(life: Life) -> Self {
-        Self { life, beside: None, memory: Memory::default(), next: None, waits: None }
+        Self {
+            life,
+            beside: None,
+            memory: Memory::default(),
+            next: None,
+            waits: None,
+            staging: Staging::Unknown,
+        }
     }
 
     /// What the pods that may live here were made from, as far as this agent knows them.
@@ -151,8 +168,8 @@ impl Place {
             return self.step_two(key, want, turn);
         }
         self.life = match (std::mem::replace(&mut self.life, Life::Empty), want) {
-            (Life::Empty, Want::Pod { item, gate, .. }) => {
-                self.make(item, gate.as_ref(), None, turn)
+            (Life::Empty, Want::Pod { item, gate, stages, .. }) => {
+                self.make(Next { item, gate: gate.as_ref(), stages: *stages }, None, turn)
             }
             (Life::Empty, Want::Nothing { item, reason } | Want::AsItIs { item, reason }) => {
                 self.stay_empty(*item, reason, turn);
@@ -169,6 +186,7 @@ impl Place {
                         self.make_beside(next, pod.at.uid, turn);
                         tend(pod, turn)
                     }
+                    None if self.keeps(&pod, want, turn) => tend(pod, turn),
                     None => self.take_down(pod, cause, turn),
                 },
             },
@@ -257,6 +275,7 @@ impl Place {
         let life = std::mem::replace(self.at(beside), Life::Empty);
         *self.at(beside) = match life {
             Life::Creating(mut pod) => {
+                self.staging.forget();
                 pod.note_failure("", None, why.clone(), turn.now);
                 self.memory.failed(&pod, &why, retry, turn);
                 if in_doubt {
@@ -401,14 +420,15 @@ impl Place {
     /// is one.
     pub(crate) fn make(
         &mut self,
-        item: &Item,
-        gate: Option<&Reason>,
+        Next { item, gate, stages }: Next<'_>,
         beside: Option<PodUid>,
         turn: &mut Turn<'_>,
     ) -> Life {
         let uid = self.expect(item, turn);
         let gate = gate.map(|reason| Wait { reason: reason.clone(), until: None });
-        self.waits = self.memory.hindrance(turn.now.steady).or(gate);
+        // Also of one that waits for something else: it need not wait for this afterwards.
+        let unstaged = stages.then(|| self.staging.hindrance(item, turn)).flatten();
+        self.waits = self.memory.hindrance(turn.now.steady).or(gate).or(unstaged);
         if self.waits.is_some() {
             return Life::Empty;
         }
@@ -441,7 +461,7 @@ impl Place {
 
     /// The id of the pod that `item` will have here. Every attempt has its own, so that a late word
     /// about one can't be taken for a word about the next.
-    fn expect(&mut self, item: &Item, turn: &mut Turn<'_>) -> PodUid {
+    pub(crate) fn expect(&mut self, item: &Item, turn: &mut Turn<'_>) -> PodUid {
         let identity = Identity::of(item);
         if self.memory.identity != Some(identity) {
             self.memory = self.memory.anew(Some(identity), None);

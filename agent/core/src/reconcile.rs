@@ -30,7 +30,8 @@ pub(crate) fn reconcile(
     let mut moves = BTreeSet::new();
     for (key, place) in &mut *places {
         let mut want = wanted(book, key);
-        if let Want::Pod { item, gate, surge, .. } = &mut want {
+        if let Want::Pod { item, gate, stages, surge, .. } = &mut want {
+            *stages = book.stages(item.revision);
             // A place with something in it has one runtime: a pod of another can't be beside it.
             *surge = surge.filter(|_| names_runtime(book, key));
             if matches!(place.life, Life::Empty) && !names_runtime(book, key) {
@@ -88,7 +89,9 @@ pub(crate) fn told(book: &Book) -> impl Iterator<Item = &PodKey> {
 fn held<'a>(book: &'a Book, key: &PodKey, hold: &Hold) -> Want<'a> {
     let ordered = || book.disk().assignment.get(key).filter(|item| item.intent != Intent::Stop);
     match book.holds().kept.get(key) {
-        Some(item) if !hold.stop => Want::Pod { item, gate: None, surge: None, held: true },
+        Some(item) if !hold.stop => {
+            Want::Pod { item, gate: None, stages: false, surge: None, held: true }
+        }
         kept if hold.stop => Want::Nothing { item: kept.or_else(ordered), reason: hold.why() },
         _ => Want::AsItIs { item: ordered(), reason: hold.why() },
     }
@@ -106,7 +109,7 @@ fn ordered<'a>(book: &'a Book, key: &PodKey) -> Want<'a> {
         }
         Some(item) => {
             let surge = item.surge.filter(|_| item.intent == Intent::Run);
-            Want::Pod { item, gate: None, surge, held: false }
+            Want::Pod { item, gate: None, stages: false, surge, held: false }
         }
         None if book.disk().accepted.is_none() && !mutated!(StopUnordered) => {
             let line = "no order is known here; what runs is left until one comes";

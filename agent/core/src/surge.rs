@@ -20,7 +20,7 @@
 use everynode_model::{Intent, Item, PodKey, PodUid, Reason, Surge};
 
 use crate::event::Action;
-use crate::place::{Life, Place, Turn, Wait, Want, misfit, tend, terminate};
+use crate::place::{Life, Next, Place, Turn, Wait, Want, misfit, tend, terminate};
 use crate::pod::Pod;
 use crate::spec::PodRef;
 
@@ -123,13 +123,8 @@ impl Place {
     }
 
     /// Makes the pod that is to take over from `old`, or says why not yet.
-    pub(crate) fn make_beside(
-        &mut self,
-        (item, gate): (&Item, Option<&Reason>),
-        old: PodUid,
-        turn: &mut Turn<'_>,
-    ) {
-        let new = self.make(item, gate, Some(old), turn);
+    pub(crate) fn make_beside(&mut self, next: Next<'_>, old: PodUid, turn: &mut Turn<'_>) {
+        let new = self.make(next, Some(old), turn);
         self.beside = Some(new).filter(|new| !matches!(new, Life::Empty));
     }
 
@@ -192,18 +187,15 @@ impl Place {
 
 /// The item of which a pod is to be made beside this one that does not fit, and why it must wait:
 /// one that is not ready is replaced without waiting for another.
-pub(crate) fn successor<'a>(
-    pod: &Pod,
-    want: &'a Want<'_>,
-) -> Option<(&'a Item, Option<&'a Reason>)> {
+pub(crate) fn successor<'a>(pod: &Pod, want: &'a Want<'_>) -> Option<Next<'a>> {
     match want {
         // What was deleted ends, also where another of the same name comes after it.
-        Want::Pod { item, gate, surge, held: false }
+        Want::Pod { item, gate, stages, surge, held: false }
             if (surge.is_some() || mutated!(SurgeUnordered))
                 && pod.ready_since.is_some()
                 && pod.identity.set == item.set =>
         {
-            Some((item, gate.as_ref()))
+            Some(Next { item, gate: gate.as_ref(), stages: *stages })
         }
         _ => None,
     }

@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use everynode_agent_core::{Action, Event, Marks, Plan, PodRef};
+use everynode_agent_core::{Action, Event, Marks, Plan, PodRef, PodSpec};
 use everynode_model::{ClusterId, Digest, Now, PodKey, PodUid, Reason, SetUid};
 use everynode_runtime::{CreateError, CreateRequest, Runtime};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::stage::Stager;
 use super::{Agent, Parts};
 use crate::body::{self, Contents, Surroundings};
 use crate::identity::Identity;
@@ -29,6 +30,7 @@ pub(super) struct Doer {
     plans: Arc<Mutex<BTreeMap<PodRef, Plan>>>,
     /// Those under way, by place; each ends within seconds.
     kills: Arc<Mutex<BTreeMap<PodKey, Vec<JoinHandle<()>>>>>,
+    pub(super) stager: Stager,
 }
 
 /// What all pods here have around them.
@@ -74,6 +76,7 @@ impl Agent {
                 tracing::info!(%pod, revision = revision.short(), "creating");
                 self.doer.create(Wanted { pod, set, revision, replace, restarts, beside, now });
             }
+            Action::Stage { key, revision, tries } => self.doer.stage(key, revision, tries),
             Action::Start { pod, container } => self.doer.start(pod, container),
             Action::Terminate(pod) => {
                 tracing::info!(%pod, "stopping");
@@ -111,7 +114,7 @@ impl Agent {
 }
 
 impl Doer {
-    pub(super) fn new(parts: &Parts, answers: mpsc::Sender<Event>) -> Self {
+    pub(super) fn new(parts: &Parts, answers: mpsc::Sender<Event>, stager: Stager) -> Self {
         Self {
             runtime: Arc::clone(&parts.runtime),
             store: Arc::clone(&parts.ledger),
@@ -126,6 +129,7 @@ impl Doer {
             }),
             plans: Arc::default(),
             kills: Arc::default(),
+            stager,
         }
     }
 
@@ -170,12 +174,15 @@ impl Doer {
         contents
     }
 
-    /// On failure: why, whether to try again, and whether anything may be alive.
-    async fn try_create(&self, wanted: Wanted) -> Result<(), (Reason, bool, bool)> {
-        let Wanted { pod, set, revision, replace, restarts, beside, now } = wanted;
+    /// The pod as its template wants it here. On failure: why, and whether another try may help.
+    pub(super) async fn spec(
+        &self,
+        pod: &PodRef,
+        revision: Digest,
+    ) -> Result<PodSpec, (Reason, bool)> {
         let Some(content) = self.store.body(revision).await else {
             let line = format!("the template {revision} is not on this machine");
-            return Err((Reason::new("BodyMissing", line), true, false));
+            return Err((Reason::new("BodyMissing", line), true));
         };
         let around = Surroundings {
             key: pod.key.clone(),
@@ -189,9 +196,16 @@ impl Doer {
         // Content that is lost comes again with the next order; nothing else mends a template.
         let refused = |reason: Reason| {
             let retry = reason.code == "BodyMissing";
-            (reason, retry, false)
+            (reason, retry)
         };
-        let spec = body::pod_spec(&content, &around).map_err(refused)?;
+        body::pod_spec(&content, &around).map_err(refused)
+    }
+
+    /// On failure: why, whether to try again, and whether anything may be alive.
+    async fn try_create(&self, wanted: Wanted) -> Result<(), (Reason, bool, bool)> {
+        let Wanted { pod, set, revision, replace, restarts, beside, now } = wanted;
+        let refused = |(reason, retry)| (reason, retry, false);
+        let spec = self.spec(&pod, revision).await.map_err(refused)?;
         // Before the call: the runtime may tell of the pod before the call returns.
         let plan = spec.plan();
         self.plans.lock().unwrap_or_else(PoisonError::into_inner).insert(pod.clone(), plan);
@@ -307,7 +321,7 @@ impl Doer {
         kills.entry(place).or_default().push(kill);
     }
 
-    async fn say(&self, event: Event) {
+    pub(super) async fn say(&self, event: Event) {
         // The loop has ended: nobody is left to be told.
         let _ = self.answers.send(event).await;
     }

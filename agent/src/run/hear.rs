@@ -96,6 +96,7 @@ impl Agent {
             Done::Order(order, Ok(Told { runtimes, ports, contents, missing: None })) => {
                 self.held.extend(order.bodies.keys());
                 self.contents.extend(contents);
+                self.node.know_stages(ports.iter().map(|(revision, _)| *revision));
                 self.node.know_ports(ports);
                 self.apply(Event::Ordered {
                     stamp: order.stamp,

@@ -20,6 +20,7 @@ mod hold;
 mod leave;
 mod rejoin;
 mod show;
+mod stage;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -42,6 +43,7 @@ use crate::report;
 use crate::service::Heart;
 use crate::session::inbox::Link;
 use crate::session::{self, Line, Shared};
+use crate::stage::Stage;
 use act::Doer;
 use begin::{ledger_of, look};
 use disk::Disk;
@@ -49,6 +51,7 @@ use down::Waiters;
 use hold::Holders;
 use leave::Leavers;
 use rejoin::Rejoining;
+use stage::Stager;
 
 /// Everything that the loop needs of the world.
 pub struct Parts {
@@ -60,6 +63,8 @@ pub struct Parts {
     pub events: mpsc::Receiver<RuntimeEvent>,
     /// What survives.
     pub ledger: Arc<dyn LedgerStore>,
+    /// What brings here and checks what pods need.
+    pub stage: Arc<dyn Stage>,
     /// Who this machine is.
     pub identity: Identity,
     /// Where that is kept.
@@ -199,7 +204,8 @@ struct Agent {
 impl Agent {
     fn begin(mut parts: Parts, ledger: Ledger, held: BTreeSet<Digest>) -> (Self, Sources) {
         let (answer, answers) = mpsc::channel(ANSWERS);
-        let doer = Doer::new(&parts, answer);
+        let stager = Stager::new(Arc::clone(&parts.stage), parts.random.fork());
+        let doer = Doer::new(&parts, answer, stager);
         let sources = Sources { events: parts.events, answers, requests: parts.requests };
         let agent = Self {
             node: Node::new(ledger, parts.policy),
@@ -267,6 +273,7 @@ impl Agent {
                 self.contents.insert(revision, body::blobs_of(&body));
             }
         }
+        self.node.know_stages(ports.iter().map(|(revision, _)| *revision));
         self.node.know_ports(ports);
     }
 

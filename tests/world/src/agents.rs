@@ -340,7 +340,7 @@ impl World {
                 let key = pod.key.clone();
                 one.machine.order(&key, marks, action);
             }
-            Action::Kill(ref key) => {
+            Action::Kill(ref key) | Action::Stage { ref key, .. } => {
                 let key = key.clone();
                 one.machine.order(&key, marks, action);
             }
@@ -437,13 +437,15 @@ impl World {
 }
 
 /// The agent core's own invariants: `check.rs` there.
-pub(crate) const CHECKED: [&str; 20] = [
+pub(crate) const CHECKED: [&str; 22] = [
     "AnsweredUnwritten",
     "StoppedThoughOrdered",
     "StoppedWhileHeld",
     "StoppedWithoutOrder",
     "CreatedInUnprovenPlace",
     "MadeBesideOthers",
+    "StoppedForUnstaged",
+    "MadeUnstaged",
     "CreatedTwice",
     "StartedWhatIsNotDown",
     "StartedWhileLeaving",

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use everynode_agent_core::{
     Action, Event, Found, Lifecycle, Marks, Plan, PodRef, RestartBackoff, Supervised,
-    SupervisedContainer,
+    SupervisedContainer, Unstaged,
 };
 use everynode_model::{
     ClusterId, Digest, Exit, Now, PodKey, PodUid, Reason, SetUid, Timestamp, WallTime,
@@ -266,6 +266,12 @@ impl Machine {
                     procs: BTreeMap::new(),
                 };
                 self.create(pod, body, fault, dice);
+            }
+            Action::Stage { key, revision, .. } => {
+                let reason = Reason::new("ErrImagePull", "pretended");
+                let again = Some(Duration::from_secs(10));
+                let outcome = if fault { Err(Unstaged { reason, again }) } else { Ok(()) };
+                self.say(&key.clone(), Event::Staged { key, revision, outcome });
             }
             Action::Start { pod, container } => self.start(&pod, container, fault, now),
             Action::Terminate(pod) => {

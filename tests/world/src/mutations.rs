@@ -68,6 +68,8 @@ pub const TABLE: &[(Mutation, &str)] = &[
     (A(Agent::TakeLostForDead), "CreatedInUnprovenPlace"),
     (A(Agent::SurgeUnordered), "MadeBesideOthers"),
     (A(Agent::SurgeUnordered), "p5_acts_only_on_what_is_written"),
+    (A(Agent::StopUnstaged), "StoppedForUnstaged"),
+    (A(Agent::MakeUnstaged), "MadeUnstaged"),
     (A(Agent::CreateTwice), "CreatedTwice"),
     (A(Agent::StartTwice), "StartedWhatIsNotDown"),
     (A(Agent::StartWhileLeaving), "StartedWhileLeaving"),

@@ -36,6 +36,11 @@ pub(crate) fn revision(body: &str) -> Digest {
     Digest::of(body.as_bytes())
 }
 
+/// What has something to be staged before a pod of it is made.
+pub(crate) fn staged_bodies() -> [Digest; 3] {
+    [revision(BODIES[1]), revision(BODIES[2]), revision(UNFIT)]
+}
+
 /// Whether machines here can honour this revision.
 pub(crate) fn can_be_honoured(digest: Digest) -> bool {
     digest != revision(UNFIT)

@@ -14,7 +14,7 @@ use everynode_model::{
 
 use crate::invariants::Identity;
 use crate::machine::{Body, Machine};
-use crate::names::{CLUSTER, policy, runtime_of};
+use crate::names::{CLUSTER, policy, runtime_of, staged_bodies};
 use crate::wire::Up;
 
 /// See the module.
@@ -222,10 +222,12 @@ impl Seat {
 
 impl Agent {
     pub(crate) fn new(ledger: Ledger, at: Duration) -> Self {
-        let checker = Checker::new(&ledger);
+        let mut checker = Checker::new(&ledger);
+        checker.know_stages(staged_bodies());
         let mut node = Node::new(ledger.clone(), policy());
         let runtime = |item: &Item| (item.key.clone(), runtime_of(item.revision).to_owned());
         node.know_runtimes(ledger.assignment.items().map(runtime));
+        node.know_stages(staged_bodies());
         Self {
             node,
             checker,

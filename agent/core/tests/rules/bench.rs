@@ -125,6 +125,11 @@ impl Bench {
         bench
     }
 
+    pub fn know_stages<const N: usize>(&mut self, revisions: [Digest; N]) {
+        self.node.know_stages(revisions);
+        self.checker.know_stages(revisions);
+    }
+
     /// One on which `items` run.
     pub fn running(items: impl IntoIterator<Item = Item>) -> Self {
         let mut bench = Self::new();

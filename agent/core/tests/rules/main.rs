@@ -12,4 +12,5 @@ mod orders;
 mod places;
 mod ports;
 mod rejoin;
+mod staging;
 mod surge;

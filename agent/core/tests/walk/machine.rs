@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use everynode_agent_core::{
     Action, Event, Found, Lifecycle, Marks, Plan, PodRef, RestartBackoff, Supervised,
-    SupervisedContainer,
+    SupervisedContainer, Unstaged,
 };
 use everynode_model::{
     ClusterId, Digest, Exit, Now, PodKey, PodUid, Reason, SetUid, Timestamp, WallTime,
@@ -187,6 +187,12 @@ impl Machine {
                     procs: BTreeMap::new(),
                 };
                 self.create(pod, body, fault, rng);
+            }
+            Action::Stage { key, revision, .. } => {
+                let reason = Reason::new("ErrImagePull", "pretended");
+                let again = Some(Duration::from_secs(rng.below(400) as u64));
+                let outcome = if fault { Err(Unstaged { reason, again }) } else { Ok(()) };
+                self.say(&key.clone(), Event::Staged { key, revision, outcome });
             }
             Action::Start { pod, container } => self.start(&pod, container, fault, now)?,
             Action::Terminate(pod) => {

@@ -88,6 +88,7 @@ impl World {
             counted: BTreeMap::new(),
             log: None,
         };
+        world.know_stages();
         world.seed_the_machine();
         world
     }
@@ -265,9 +266,15 @@ impl World {
         self.disk.formers = formers;
         self.node = Node::new(self.disk.clone(), Policy::default());
         self.checker = Checker::new(&self.disk);
+        self.know_stages();
         self.looked = false;
         self.reported.clear();
         Ok(())
+    }
+
+    fn know_stages(&mut self) {
+        self.node.know_stages([revision(1), revision(2)]);
+        self.checker.know_stages([revision(1), revision(2)]);
     }
 
     /// The machine is taken to another coordinator, which may be one that it was of before; while
@@ -419,7 +426,9 @@ impl World {
             | Action::Hook { pod, .. }
             | Action::KillPod(pod)
             | Action::Remove(pod) => self.machine.order(&pod.key.clone(), action),
-            Action::Kill(key) => self.machine.order(&key.clone(), action),
+            Action::Kill(key) | Action::Stage { key, .. } => {
+                self.machine.order(&key.clone(), action)
+            }
             Action::ConfirmDeparture => {
                 self.nothing_of_ours_lives()?;
                 if !self.machine.faulty || self.rng.one_in(2) {

@@ -35,6 +35,7 @@ use crate::identity::IdentityError;
 use crate::join::{JoinError, Wish, join};
 use crate::ledger::MemoryLedger;
 use crate::local::{Answer, Question, Request, Target};
+use crate::stage::AllThere;
 use coordinator::{Coordinator, Switch};
 use runtime::Machine as TestMachine;
 
@@ -125,6 +126,7 @@ impl World {
             dial: Arc::new(self.dial.clone()),
             runtime,
             events,
+            stage: Arc::new(AllThere),
             ledger: Arc::new(self.disk.clone()),
             identity: self.identity.clone(),
             identities: Arc::new(self.kept.clone()),

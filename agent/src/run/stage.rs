@@ -1,0 +1,67 @@
+//! One try at a time for each place: another asked for in the same place ends the one before.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use everynode_agent_core::{Event, PodRef, Unstaged};
+use everynode_model::{Digest, PodKey, PodUid, Reason};
+use tokio::task::AbortHandle;
+use uuid::Uuid;
+
+use super::act::Doer;
+use crate::random::Random;
+use crate::stage::{self, Stage};
+
+/// What brings here and checks what pods need, and what of that is under way.
+#[derive(Clone)]
+pub(super) struct Stager {
+    stage: Arc<dyn Stage>,
+    random: Arc<Mutex<Random>>,
+    /// As many as there are places.
+    under_way: Arc<Mutex<BTreeMap<PodKey, AbortHandle>>>,
+}
+
+impl Stager {
+    pub(super) fn new(stage: Arc<dyn Stage>, random: Random) -> Self {
+        let random = Arc::new(Mutex::new(random));
+        Self { stage, random, under_way: Arc::default() }
+    }
+
+    fn failed(&self, (reason, retry): (Reason, bool), tries: u32) -> Unstaged {
+        let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = stage::failed(reason, tries, &mut random);
+        Unstaged { again: failed.again.filter(|_| retry), ..failed }
+    }
+
+    fn keep(&self, key: PodKey, task: AbortHandle) {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        under_way.retain(|_, task| !task.is_finished());
+        if let Some(overtaken) = under_way.insert(key, task) {
+            overtaken.abort();
+        }
+    }
+}
+
+impl Doer {
+    /// Has what a pod of this revision needs brought here and checked.
+    pub(super) fn stage(&self, key: PodKey, revision: Digest, tries: u32) {
+        let (this, place) = (self.clone(), key.clone());
+        let task = tokio::spawn(async move {
+            let tried = this.try_stage(&key, revision).await;
+            let outcome = tried.map_err(|why| {
+                tracing::warn!(place = %key, revision = revision.short(), "not staged: {}", why.0);
+                this.stager.failed(why, tries)
+            });
+            this.say(Event::Staged { key, revision, outcome }).await;
+        });
+        self.stager.keep(place, task.abort_handle());
+    }
+
+    /// On failure: why, and whether another try may help.
+    async fn try_stage(&self, key: &PodKey, revision: Digest) -> Result<(), (Reason, bool)> {
+        // Of no pod yet; what its id is does not matter for what it needs.
+        let pod = PodRef { key: key.clone(), uid: PodUid::new(Uuid::nil()) };
+        let spec = self.spec(&pod, revision).await?;
+        self.stager.stage.stage(spec).await.map_err(|reason| (reason, true))
+    }
+}
