@@ -124,6 +124,10 @@ pub(crate) struct Start {
     )]
     pub(crate) taint: Vec<String>,
 
+    /// Where the seccomp profiles are that pods name [default: seccomp in the data directory]
+    #[arg(long, value_name = "DIR", env = "EVERYNODE_AGENT_SECCOMP_PROFILE_ROOT")]
+    pub(crate) seccomp_profile_root: Option<PathBuf>,
+
     /// How log lines look
     #[arg(long, value_enum, default_value = "text", env = "EVERYNODE_AGENT_LOG_FORMAT")]
     pub(crate) log_format: LogFormat,

@@ -211,6 +211,7 @@ async fn start(config: Config, task: Task) -> Result<bool, Failure> {
         cgroup_root: config.cgroup_root.clone(),
         run_dir: run_dir.clone(),
         spare_dir: Some(spare_dir.clone()),
+        seccomp_dir: config.seccomp_profile_root.clone(),
         shim_command: vec!["/proc/self/exe".into(), "shim".into()],
         old_kernel: false,
     })

@@ -31,6 +31,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Under which cgroup pods live.
     pub cgroup_root: PathBuf,
+    /// Where `localhostProfile` of a `seccompProfile` is looked for.
+    pub seccomp_profile_root: PathBuf,
     /// Where coordinators are; empty: as remembered.
     pub coordinators: Vec<String>,
     /// Where the token to join with comes from.
@@ -94,7 +96,9 @@ impl Config {
             }
             (None, file) => file.or_else(credential).map(TokenSource::File),
         };
+        let seccomp = start.seccomp_profile_root;
         Ok(Self {
+            seccomp_profile_root: seccomp.unwrap_or_else(|| common.data_dir.join("seccomp")),
             data_dir: common.data_dir,
             cgroup_root: common.cgroup_root,
             coordinators: start.coordinator,

@@ -33,6 +33,15 @@ fn fields() -> Vec<(&'static str, Value)> {
         ("/spec/containers/0/securityContext", json!({"allowPrivilegeEscalation": false})),
         ("/spec/containers/0/securityContext", json!({"capabilities": {"drop": ["ALL"]}})),
         ("/spec/containers/0/securityContext", json!({"readOnlyRootFilesystem": true})),
+        (
+            "/spec/securityContext",
+            json!({"supplementalGroups": [5], "supplementalGroupsPolicy": "Strict"}),
+        ),
+        (
+            "/spec/containers/0/securityContext",
+            json!({"seccompProfile": {"type": "Localhost", "localhostProfile": "a.json"}}),
+        ),
+        ("/metadata/annotations", json!({"everynode.dev/rlimits": "nofile=1024"})),
         ("/spec/containers/0/securityContext", json!({"privileged": true})),
         (
             "/spec/containers/0/securityContext",

@@ -49,8 +49,8 @@ pub use node::Node;
 pub use order::Refusal;
 pub use ports::HostPort;
 pub use spec::{
-    ContainerSpec, Handler, Hooks, HostPathKind, Lifecycle, Plan, Planned, PodRef, PodSpec, Probe,
-    Probes, Propagation, ReadOnly, Resources, RestartBackoff, Role, Security, Volume, VolumeFile,
-    VolumeMount, VolumeSource,
+    Capabilities, CapabilitySet, ContainerSpec, Handler, Hooks, HostPathKind, Lifecycle, Plan,
+    Planned, PodRef, PodSpec, Probe, Probes, Propagation, ReadOnly, Resources, RestartBackoff,
+    Role, Seccomp, Security, Volume, VolumeFile, VolumeMount, VolumeSource,
 };
 pub use status::rfc3339;

@@ -3,6 +3,7 @@
 mod lifecycle;
 mod plan;
 mod resources;
+mod security;
 mod volumes;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use everynode_model::{PodKey, PodUid};
 pub use lifecycle::{Handler, Hooks, Lifecycle, Probe, Probes, Role};
 pub use plan::{Plan, Planned, RestartBackoff};
 pub use resources::Resources;
+pub use security::{Capabilities, CapabilitySet, Seccomp, Security};
 pub use volumes::{
     HostPathKind, Propagation, ReadOnly, Volume, VolumeFile, VolumeMount, VolumeSource,
 };
@@ -65,17 +67,6 @@ pub struct ContainerSpec {
     pub resources: Resources,
     /// What it sees of the pod's volumes; paths are unique.
     pub mounts: Vec<VolumeMount>,
-}
-
-/// What confines a container.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Security {
-    /// `runAsUser`; root, or the agent's user, without one.
-    pub user: Option<u32>,
-    /// `runAsGroup`; with a user but no group, group 0 as in Kubernetes.
-    pub group: Option<u32>,
-    /// `allowPrivilegeEscalation: false`: set the kernel's no_new_privs.
-    pub no_new_privs: bool,
 }
 
 impl PodSpec {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use everynode_agent_core::PodRef;
 use everynode_model::{PodKey, Reason};
 
+use crate::seccomp::SeccompError;
 use crate::sys::LaunchError;
 
 /// What this machine lacks for running host processes.
@@ -101,6 +102,9 @@ pub enum CreateError {
     /// The template wants its limits enforced, and this machine can't.
     #[error("{0}")]
     NotEnforced(String),
+    /// A container's seccomp profile is not there, or can't be followed.
+    #[error(transparent)]
+    Seccomp(#[from] SeccompError),
     /// The supervisor can't be started.
     #[error("cannot start the pod's supervisor: {0}")]
     Launch(#[source] io::Error),

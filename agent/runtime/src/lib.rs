@@ -18,6 +18,7 @@ mod machine;
 mod mounts;
 mod place;
 pub mod process;
+mod seccomp;
 pub mod shim;
 mod sys;
 mod watch;
@@ -38,6 +39,7 @@ pub use limits::Controller;
 pub use log_date::LogDate;
 pub use logs::{PodLogs, Run, log_file, logs, newest_run_since};
 pub use machine::{Capabilities, probe};
+pub use seccomp::SeccompError;
 
 /// Runs pods, each in its place: at most one pod alive per namespace and name, or two where one is
 /// made to take over from the other; never three.

@@ -1,7 +1,8 @@
 //! The system calls that no safe crate offers: starting a process inside a cgroup, and signals as
 //! a file descriptor.
 //!
-//! The only place with unsafe code, with what is under `sys/`. A process is started without a moment outside its cgroup:
+//! The only place with unsafe code, with what is under `sys/`. A process is started without a moment
+//! outside its cgroup:
 //!
 //! ```text
 //!   prepare ── clone3 into the cgroup ──────────────┐
@@ -17,6 +18,7 @@
 
 #![allow(unsafe_code)]
 
+mod confine;
 mod mount;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_long};
@@ -31,6 +33,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+pub(crate) use confine::{Confinement, bounding_set, rlimit};
 pub(crate) use mount::{new_mount_namespace, set_propagation, set_read_only};
 
 /// How a process gets into its cgroup.
@@ -61,12 +64,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) enter: &'a [OwnedFd],
     /// Its working directory.
     pub(crate) dir: CString,
-    /// Its user; unchanged without one.
-    pub(crate) user: Option<u32>,
-    /// Its group; unchanged without one. With either, it has no supplementary groups.
-    pub(crate) group: Option<u32>,
-    /// Whether exec may never again gain privileges.
-    pub(crate) no_new_privs: bool,
+    /// What it gives up of what this process has.
+    pub(crate) confinement: &'a Confinement,
     /// How it gets into its cgroup.
     pub(crate) way: Way,
 }
@@ -90,16 +89,19 @@ pub(crate) enum Stage {
     Session,
     Descriptors,
     Terminal,
+    Limits,
     Groups,
     Group,
     User,
+    Capabilities,
     NoNewPrivs,
     Directory,
+    Seccomp,
     Exec,
 }
 
 /// What the child reads: everything points into memory that outlives it.
-struct Prepared {
+struct Prepared<'a> {
     program: *const c_char,
     argv: Vec<*const c_char>,
     env: Vec<*const c_char>,
@@ -112,9 +114,7 @@ struct Prepared {
     parent: c_int,
     terminal: bool,
     dir: *const c_char,
-    user: Option<u32>,
-    group: Option<u32>,
-    no_new_privs: bool,
+    confinement: &'a Confinement,
     report: OwnedFd,
 }
 
@@ -168,7 +168,7 @@ impl Launch<'_> {
         }
     }
 
-    fn prepare(&self, fork: bool) -> io::Result<(OwnedFd, Prepared)> {
+    fn prepare(&self, fork: bool) -> io::Result<(OwnedFd, Prepared<'_>)> {
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let aside = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, ABOVE_TARGETS);
         let enter = match fork {
@@ -190,24 +190,21 @@ impl Launch<'_> {
             parent: rustix::process::getpid().as_raw_nonzero().get(),
             terminal: self.terminal,
             dir: self.dir.as_ptr(),
-            user: self.user,
-            group: self.group,
-            no_new_privs: self.no_new_privs,
+            confinement: self.confinement,
             report: aside(write.as_fd())?,
         };
         Ok((read, prepared))
     }
 }
 
-impl Prepared {
+impl Prepared<'_> {
     /// The child's part, in the order of [`Stage`].
     ///
     /// # Safety
     /// Only in a freshly cloned child with all signals blocked; every pointer must be valid. Makes
     /// raw system calls only: another thread of the parent may have held any lock.
     unsafe fn become_program(&self) -> ! {
-        // SAFETY: plain system calls on valid descriptors and NUL-ended strings. The raw ones
-        // replace wrappers that would signal the parent's other threads (setuid and its like).
+        // SAFETY: plain system calls on valid descriptors and NUL-ended strings.
         unsafe {
             if let Some(procs) = &self.enter {
                 self.enter_cgroup(procs.as_raw_fd());
@@ -227,22 +224,10 @@ impl Prepared {
                 self.must(Stage::Terminal, done);
             }
             libc::umask(0o022);
-            if self.user.is_some() || self.group.is_some() {
-                let none = ptr::null::<libc::gid_t>();
-                self.must(Stage::Groups, libc::syscall(libc::SYS_setgroups, 0, none));
-            }
-            if let Some(group) = self.group {
-                self.must(Stage::Group, libc::syscall(libc::SYS_setgid, group));
-            }
-            if let Some(user) = self.user {
-                self.must(Stage::User, libc::syscall(libc::SYS_setuid, user));
-            }
-            if self.no_new_privs {
-                let done = libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-                self.must(Stage::NoNewPrivs, c_long::from(done));
-            }
-            self.must(Stage::Directory, c_long::from(libc::chdir(self.dir)));
             default_signals();
+            self.give_up();
+            self.must(Stage::Directory, c_long::from(libc::chdir(self.dir)));
+            self.give_up_last();
             libc::execve(self.program, self.argv.as_ptr(), self.env.as_ptr());
             self.fail(Stage::Exec)
         }
@@ -492,18 +477,21 @@ fn null_ended(strings: &[CString]) -> Vec<*const c_char> {
 }
 
 impl Stage {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 15] = [
         Self::Prepare,
         Self::Clone,
         Self::EnterCgroup,
         Self::Session,
         Self::Descriptors,
         Self::Terminal,
+        Self::Limits,
         Self::Groups,
         Self::Group,
         Self::User,
+        Self::Capabilities,
         Self::NoNewPrivs,
         Self::Directory,
+        Self::Seccomp,
         Self::Exec,
     ];
 
@@ -521,11 +509,14 @@ impl fmt::Display for Stage {
             Self::Session => "make a session",
             Self::Descriptors => "set up descriptors",
             Self::Terminal => "take the terminal",
-            Self::Groups => "drop supplementary groups",
+            Self::Limits => "set resource limits",
+            Self::Groups => "set supplementary groups",
             Self::Group => "set the group",
             Self::User => "set the user",
+            Self::Capabilities => "drop capabilities",
             Self::NoNewPrivs => "set no_new_privs",
             Self::Directory => "enter the working directory",
+            Self::Seccomp => "filter system calls",
             Self::Exec => "execute the program",
         })
     }
@@ -585,9 +576,7 @@ mod tests {
             cgroup: directory.as_fd(),
             enter: &[],
             dir: dir.to_owned(),
-            user: None,
-            group: None,
-            no_new_privs: false,
+            confinement: &Confinement::default(),
             way,
         };
         launch.start()

@@ -3,6 +3,7 @@
 //! without one.
 
 mod bed;
+mod confine;
 mod limits;
 mod lives;
 
@@ -52,7 +53,7 @@ async fn environment_directory_user_and_output_are_as_asked() {
         if name == "who" && bed::ordinary_user() {
             // Less confined than asked is not run at all.
             let error = machine.runtime.start(&pod, name).await.unwrap_err();
-            assert!(error.to_string().contains("drop supplementary groups"), "{error}");
+            assert!(error.to_string().contains("set supplementary groups"), "{error}");
             return;
         }
         machine.start(&pod, name).await;

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::content::Named;
 use super::resources::Wanted;
+use super::security::{ContainerSecurity, PodSecurity};
 use super::{is_empty, unsupported};
 
 type Rest = Map<String, Value>;
@@ -47,16 +48,6 @@ pub(super) struct Spec {
     rest: Rest,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct PodSecurity {
-    pub(super) run_as_user: Option<i64>,
-    pub(super) run_as_group: Option<i64>,
-    pub(super) run_as_non_root: Option<bool>,
-    #[serde(flatten)]
-    rest: Rest,
-}
-
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Container {
@@ -73,17 +64,6 @@ pub(super) struct Container {
     pub(super) security_context: Option<ContainerSecurity>,
     #[serde(default)]
     pub(super) resources: Wanted,
-    #[serde(flatten)]
-    rest: Rest,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct ContainerSecurity {
-    pub(super) run_as_user: Option<i64>,
-    pub(super) run_as_group: Option<i64>,
-    pub(super) run_as_non_root: Option<bool>,
-    pub(super) allow_privilege_escalation: Option<bool>,
     #[serde(flatten)]
     rest: Rest,
 }
@@ -215,37 +195,12 @@ impl Container {
     }
 }
 
-impl PodSecurity {
-    pub(super) fn check(&self) -> Result<(), Reason> {
-        refuse_confining(&self.rest, "spec.securityContext")
-    }
-}
-
-impl ContainerSecurity {
-    pub(super) fn check(&self, path: &str) -> Result<(), Reason> {
-        refuse_confining(&self.rest, path)
-    }
-}
-
-/// Refuses what is left of a security context, except where it asks for no confinement.
-fn refuse_confining(rest: &Rest, path: &str) -> Result<(), Reason> {
-    let confines = |(name, value): &(&String, &Value)| match name.as_str() {
-        // Host processes are; unprivileged is what no field says.
-        "privileged" => false,
-        "readOnlyRootFilesystem" => *value != &Value::Bool(false),
-        "procMount" => *value != "Default",
-        "seccompProfile" | "appArmorProfile" => value.get("type") != Some(&"Unconfined".into()),
-        _ => true,
-    };
-    refuse(rest.iter().filter(confines), path, &[])
-}
-
 /// Refuses the first of `rest` that says anything and is not passed over.
 pub(super) fn refuse_rest(rest: &Rest, path: &str, passed_over: &[&str]) -> Result<(), Reason> {
     refuse(rest.iter(), path, passed_over)
 }
 
-fn refuse<'a>(
+pub(super) fn refuse<'a>(
     mut rest: impl Iterator<Item = (&'a String, &'a Value)>,
     path: &str,
     passed_over: &[&str],

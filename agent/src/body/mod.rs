@@ -10,10 +10,11 @@ mod env;
 mod fields;
 mod ports;
 mod resources;
+mod security;
 
 use std::time::Duration;
 
-use everynode_agent_core::{ContainerSpec, PodSpec, Resources, Security};
+use everynode_agent_core::{ContainerSpec, PodSpec, Resources};
 use everynode_model::{NodeName, PodKey, PodUid, Reason};
 use serde_json::Value;
 
@@ -22,8 +23,9 @@ pub use ports::host_ports;
 
 use content::Config;
 use env::Sources;
-use fields::{Container, ContainerSecurity, PodSecurity, Spec, Template};
+use fields::{Container, Spec, Template};
 use resources::Said;
+use security::PodSecurity;
 
 /// What this agent can honour, as it announces it: what needs more is never sent here.
 pub use everynode_model::PROCESS_FEATURES as FEATURES;
@@ -121,7 +123,6 @@ fn container_spec(
 ) -> Result<ContainerSpec, Reason> {
     container.check(path)?;
     let security = container.security_context.clone().unwrap_or_default();
-    let (user, group) = who(&security, pod, path, from.around)?;
     let env = env::environment(container, path, from)?;
     if container.command.is_empty() {
         let line = format!("{path}.command: required: {PROCESS} pods run a program of the host");
@@ -133,40 +134,17 @@ fn container_spec(
         argv: words.map(|word| env::expand(word, &env)).collect(),
         env,
         working_dir: container.working_dir.clone().filter(|directory| !directory.is_empty()),
-        security: Security {
-            user,
-            group,
-            no_new_privs: security.allow_privilege_escalation == Some(false),
-        },
+        security: security::security(
+            &security,
+            pod,
+            &container.name,
+            path,
+            from.metadata,
+            from.around.agent_user,
+        )?,
         resources: container.resources.resources(&format!("{path}.resources"), said)?,
         ..ContainerSpec::default()
     })
-}
-
-/// Under which user and group; a container's word outdoes the pod's.
-fn who(
-    container: &ContainerSecurity,
-    pod: &PodSecurity,
-    path: &str,
-    around: &Surroundings,
-) -> Result<(Option<u32>, Option<u32>), Reason> {
-    container.check(&format!("{path}.securityContext"))?;
-    let id = |field: &str, value: Option<i64>| match value.map(u32::try_from) {
-        None => Ok(None),
-        Some(Ok(id)) => Ok(Some(id)),
-        Some(Err(_)) => {
-            let line = format!("{path}.securityContext.{field}: not a user or group id");
-            Err(Reason::new("InvalidTemplate", line))
-        }
-    };
-    let user = id("runAsUser", container.run_as_user.or(pod.run_as_user))?;
-    let group = id("runAsGroup", container.run_as_group.or(pod.run_as_group))?;
-    let must_not_be_root = container.run_as_non_root.or(pod.run_as_non_root) == Some(true);
-    if must_not_be_root && user.unwrap_or(around.agent_user) == 0 {
-        let line = format!("{path} has runAsNonRoot and would run as root: set runAsUser");
-        return Err(Reason::new("CreateContainerConfigError", line));
-    }
-    Ok((user, group))
 }
 
 /// A field that asks for something this agent does not do.

@@ -1,4 +1,5 @@
 use super::*;
+use everynode_agent_core::{Capabilities, CapabilitySet, Seccomp, Security};
 use serde_json::json;
 
 fn around() -> Surroundings {
@@ -62,9 +63,65 @@ fn a_container_outdoes_its_pod() {
     )
     .unwrap();
     let container = &spec.containers[0];
-    assert_eq!(container.security, Security { user: Some(7), group: Some(6), no_new_privs: true });
+    let expected =
+        Security { user: Some(7), group: Some(6), no_new_privs: true, ..Security::default() };
+    assert_eq!(container.security, expected);
     assert_eq!(container.working_dir.as_deref(), Some("/srv"));
     assert_eq!(spec.grace, Duration::ZERO);
+}
+
+fn security(pod: Value, container: Value) -> Security {
+    let context = |security: Value| json!({"securityContext": security});
+    parse(context(pod), context(container)).unwrap().containers[0].security.clone()
+}
+
+#[test]
+fn groups_and_capabilities_are_read_to_the_letter() {
+    let pod = json!({"supplementalGroups": [9, 5], "fsGroup": 7});
+    assert_eq!(security(pod.clone(), json!({})).groups, [5, 7, 9]);
+    let strict = json!({"supplementalGroupsPolicy": "Strict"});
+    assert!(security(strict, json!({})).strict_groups && !security(pod, json!({})).strict_groups);
+    let of = |lists: Value| security(json!({}), json!({"capabilities": lists})).capabilities;
+    let (none, chown) = (CapabilitySet::default(), CapabilitySet(1));
+    assert_eq!(of(json!(null)), None);
+    assert_eq!(
+        of(json!({"drop": ["all"], "add": ["chown"]})),
+        Some(Capabilities { from_none: true, add: chown, drop: none })
+    );
+    assert_eq!(
+        of(json!({"add": ["ALL"], "drop": ["ALL", "CAP_CHOWN"]})),
+        Some(Capabilities { from_none: false, add: none, drop: chown })
+    );
+}
+
+#[test]
+fn a_profile_goes_by_the_capabilities_of_a_container() {
+    let default = json!({"seccompProfile": {"type": "RuntimeDefault"}});
+    let of = |container: Value| security(default.clone(), container).seccomp;
+    assert_eq!(of(json!({})), Seccomp::RuntimeDefault(CapabilitySet::CONTAINER));
+    assert_eq!(of(json!({"privileged": true})), Seccomp::RuntimeDefault(CapabilitySet::ALL));
+    let one = json!({"capabilities": {"drop": ["ALL"], "add": ["CHOWN"]}});
+    assert_eq!(of(one), Seccomp::RuntimeDefault(CapabilitySet(1)));
+    assert_eq!(of(json!({"seccompProfile": {"type": "Unconfined"}})), Seccomp::Unconfined);
+    let own = json!({"seccompProfile": {"type": "Localhost", "localhostProfile": "a/b.json"}});
+    let Seccomp::Localhost { profile, .. } = of(own) else { panic!() };
+    assert_eq!(profile, "a/b.json");
+}
+
+#[test]
+fn a_container_s_limits_outdo_those_of_all() {
+    let mut body: Value = serde_json::from_slice(&template(json!({}), json!({}))).unwrap();
+    let mut limits = |annotations: Value| {
+        body["metadata"]["annotations"] = annotations;
+        let spec = pod_spec(body.to_string().as_bytes(), &around());
+        spec.map(|spec| spec.containers[0].security.rlimits.clone())
+    };
+    let all = "everynode.dev/rlimits";
+    let found = limits(json!({all: "core=0", "rlimits.everynode.dev/c": "nofile=1:2,core=1"}));
+    assert_eq!(found.unwrap().len(), 2);
+    let found = limits(json!({all: "core=0", "rlimits.everynode.dev/other": "nofile=1"})).unwrap();
+    assert_eq!((found[0].soft, found.len()), (Some(0), 1));
+    assert_eq!(limits(json!({all: "cores=0"})).unwrap_err().code, "InvalidTemplate");
 }
 
 #[test]
@@ -86,7 +143,7 @@ fn what_confines_and_can_not_be_honoured_is_refused_by_path() {
         (json!({"restartPolicy": "Never"}), "spec.restartPolicy"),
         (json!({"os": {"name": "windows"}}), "spec.os"),
         (json!({"initContainers": [{"name": "i"}]}), "spec.initContainers"),
-        (json!({"securityContext": {"fsGroup": 1}}), "spec.securityContext.fsGroup"),
+        (json!({"securityContext": {"sysctls": [{"name": "a"}]}}), "spec.securityContext.sysctls"),
         (json!({"fieldOfTheFuture": 1}), "spec.fieldOfTheFuture"),
     ] {
         let reason = refusal(pod, json!({}));
@@ -94,9 +151,14 @@ fn what_confines_and_can_not_be_honoured_is_refused_by_path() {
         assert!(reason.message.starts_with(&format!("{path}: ")), "{reason}");
     }
     for (security, field) in [
-        (json!({"capabilities": {"drop": ["ALL"]}}), "capabilities"),
+        (json!({"capabilities": {"drop": ["ROOT"]}}), "capabilities.drop"),
         (json!({"readOnlyRootFilesystem": true}), "readOnlyRootFilesystem"),
-        (json!({"seccompProfile": {"type": "RuntimeDefault"}}), "seccompProfile"),
+        (json!({"seccompProfile": {"type": "Strict"}}), "seccompProfile"),
+        (
+            json!({"seccompProfile": {"type": "Localhost", "localhostProfile": "../x"}}),
+            "seccompProfile",
+        ),
+        (json!({"appArmorProfile": {"type": "RuntimeDefault"}}), "appArmorProfile"),
         (json!({"seLinuxOptions": {"level": "s0"}}), "seLinuxOptions"),
     ] {
         let reason = refusal(json!({}), json!({"securityContext": security}));

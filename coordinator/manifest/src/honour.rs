@@ -6,7 +6,7 @@
 
 mod limits;
 
-use everynode_model::Features;
+use everynode_model::{Features, RLIMITS_ANNOTATION, RLIMITS_PREFIX};
 use serde_json::Value;
 
 use crate::check::Check;
@@ -84,6 +84,8 @@ const PROCESS: &[(&str, Honour)] = &[
     ("spec.resourceClaims", Needs("resources.claims")),
     ("spec.runtimeClassName", Honoured),
     ("spec.shareProcessNamespace", Ignored("not honoured: processes see all of the host's")),
+    // Of volumes; either way all of one is the group's in the end.
+    ("spec.securityContext.fsGroupChangePolicy", Honoured),
     ("spec.subdomain", Ignored(HOSTS_NAMES)),
     ("spec.terminationGracePeriodSeconds", Honoured),
     ("spec.tolerations", Honoured),
@@ -113,12 +115,22 @@ pub fn needed_features(template: &Value) -> Features {
     if process {
         features.extend(limits::needed(&normal));
     }
+    if has_rlimits(&normal) {
+        features.insert(if process { "rlimits".into() } else { "cri/rlimits".into() });
+    }
     features.insert(if process { RUNTIME_PROCESS.into() } else { RUNTIME_CRI.into() });
     if let Some(class) = class.filter(|_| !process) {
         // A runtime class is asked for to be sandboxed: another one is no substitute.
         features.insert(format!("cri/runtimeClass/{class}"));
     }
     features
+}
+
+/// Whether an annotation asks for resource limits.
+fn has_rlimits(template: &Value) -> bool {
+    let annotations = template.pointer("/metadata/annotations").and_then(Value::as_object);
+    let asks = |key: &String| key == RLIMITS_ANNOTATION || key.starts_with(RLIMITS_PREFIX);
+    annotations.is_some_and(|annotations| annotations.keys().any(asks))
 }
 
 /// Warns of the fields of a process pod that have no effect.
@@ -250,6 +262,7 @@ mod tests {
             (json!({"capabilities": {"drop": ["ALL"]}}), "capabilities"),
             (json!({"seccompProfile": {"type": "RuntimeDefault"}}), "seccompProfile"),
             (json!({"allowPrivilegeEscalation": false}), "allowPrivilegeEscalation"),
+            (json!({"supplementalGroupsPolicy": "Strict"}), "supplementalGroupsPolicy"),
             (json!({"inventedNextYear": {"deep": 1}}), "inventedNextYear"),
         ] {
             let wanted = [feature.to_owned()];
@@ -292,6 +305,17 @@ mod tests {
         let mut check = Check::default();
         warn_of_ignored(&mut check, &process(plain));
         assert_eq!(check.warnings, []);
+    }
+
+    #[test]
+    fn resource_limits_are_a_feature() {
+        for key in ["everynode.dev/rlimits", "rlimits.everynode.dev/a"] {
+            let mut template = process(json!({}));
+            template["metadata"] = json!({"annotations": {key: "nofile=1"}});
+            assert!(needed_features(&template).contains("rlimits"), "{key}");
+            template["spec"]["runtimeClassName"] = Value::Null;
+            assert!(needed_features(&template).contains("cri/rlimits"), "{key}");
+        }
     }
 
     #[test]

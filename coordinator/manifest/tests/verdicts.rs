@@ -185,8 +185,8 @@ fn host_processes_by_what_agents_honour() {
         ["runs without: Feature: containers[0].stdin"],
     );
     assert_eq!(
-        process(json!({"securityContext": {"capabilities": {"drop": ["ALL"]}}})),
-        ["cannot run here: Feature: containers[0].securityContext.capabilities"],
+        process(json!({"securityContext": {"seLinuxOptions": {"level": "s0"}}})),
+        ["cannot run here: Feature: containers[0].securityContext.seLinuxOptions"],
     );
 }
 

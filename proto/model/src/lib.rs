@@ -17,6 +17,7 @@ mod log_tail;
 mod object;
 mod pod;
 mod quantity;
+mod rlimit;
 mod rollout;
 mod selector;
 mod set;
@@ -36,6 +37,7 @@ pub use pod::{
     PodStatus, Reason, pod_name,
 };
 pub use quantity::{IntOrPercent, InvalidIntOrPercent};
+pub use rlimit::{InvalidRlimits, RLIMITS_ANNOTATION, RLIMITS_PREFIX, Resource, Rlimit, Rlimits};
 pub use rollout::{Canary, CanaryWait, OnFailure, RolloutPolicy};
 pub use selector::{
     InvalidSelector, Labels, Operator, Requirement, Selector, valid_label_value,

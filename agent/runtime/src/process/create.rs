@@ -21,6 +21,7 @@ use everynode_agent_core::{ContainerSpec, PodRef, PodSpec};
 use everynode_model::{PodKey, PodUid};
 use rustix::fs::{MemfdFlags, Mode, OFlags};
 use rustix::process::{PidfdFlags, WaitId, WaitIdOptions};
+use seccompiler::BpfProgram;
 
 use super::link::Link;
 use super::{Inner, blocking, joined};
@@ -30,11 +31,12 @@ use crate::error::CreateError;
 use crate::limits::{LimitError, Share};
 use crate::logs::POD;
 use crate::place::{self, Mark};
+use crate::seccomp;
 use crate::shim::plan::WirePlan;
 use crate::shim::protocol::{
     self, Identity, LOGS, MAX_CONTAINERS, SOCKET, Spec, SpecContainer, SpecVolume,
 };
-use crate::sys::{self, Launch};
+use crate::sys::{self, Confinement, Launch};
 use crate::watch::Spot;
 
 /// How long a new supervisor may take to answer: an exec and a look at its specification, on a
@@ -183,12 +185,15 @@ impl Inner {
         mark: &Mark,
         shares: &Shares,
     ) -> Result<(), CreateError> {
+        let filters =
+            |one: &ContainerSpec| seccomp::filters(&one.security.seccomp, &self.seccomp_dir);
+        let seccomp = request.spec.containers.iter().map(filters).collect::<Result<Vec<_>, _>>()?;
         let (listener, stderr) = self.make_files(&request.pod)?;
         // Where there was no room for logs now, there may be later.
         let directory = self.usual_directory(request.pod.uid);
         let at = |source: io::Error| CreateError::io(&directory, source);
         let pod = self.root.pod(&request.pod.key, mark);
-        let spec = self.spec_file(request, &pod, &directory, shares).map_err(at)?;
+        let spec = self.spec_file(request, &pod, &directory, shares, &seccomp).map_err(at)?;
         let leaf = pod.child(place::SHIM).open().map_err(|e| CreateError::io(pod.path(), e))?;
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .map_err(|errno| CreateError::io("/dev/null", errno))?;
@@ -208,9 +213,7 @@ impl Inner {
             // What it uses itself is not its containers'.
             enter: &[],
             dir: c"/".to_owned(),
-            user: None,
-            group: None,
-            no_new_privs: false,
+            confinement: &Confinement::default(),
             way: self.way,
         }
         .start()
@@ -249,6 +252,7 @@ impl Inner {
         pod: &Cgroup,
         directory: &Path,
         shares: &Shares,
+        seccomp: &[Vec<BpfProgram>],
     ) -> io::Result<OwnedFd> {
         let text = |path: &Path| {
             let text = path.to_str().map(str::to_owned);
@@ -257,7 +261,7 @@ impl Inner {
         let spec = Spec {
             identity: Identity::of(request),
             restarts: request.restarts,
-            containers: SpecContainer::all(&request.spec, shares),
+            containers: SpecContainer::all(&request.spec, shares, seccomp),
             plan: WirePlan::of(&request.spec),
             volumes: SpecVolume::all(&request.spec),
             cgroup: text(pod.path())?,

@@ -59,6 +59,8 @@ pub struct Config {
     /// In memory: for a pod's socket where the disk of `run_dir` takes nothing. `None`: such a pod
     /// waits for the disk. Made when it is needed.
     pub spare_dir: Option<PathBuf>,
+    /// Where `localhostProfile` of a `seccompProfile` is looked for.
+    pub seccomp_dir: PathBuf,
     /// The program that calls [`crate::shim::main`], and its arguments: for an agent
     /// `/proc/self/exe` and `shim`.
     pub shim_command: Vec<OsString>,
@@ -78,6 +80,7 @@ struct Inner {
     controllers: Controllers,
     run_dir: PathBuf,
     spare_dir: Option<PathBuf>,
+    seccomp_dir: PathBuf,
     shim_command: Vec<CString>,
     old_kernel: bool,
     force: Force,
@@ -125,6 +128,7 @@ impl ProcessRuntime {
             root,
             run_dir,
             spare_dir: config.spare_dir,
+            seccomp_dir: config.seccomp_dir,
             shim_command: words(&config.shim_command),
             old_kernel: config.old_kernel,
             watch: Arc::clone(&watch),

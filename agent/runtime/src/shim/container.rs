@@ -23,6 +23,7 @@ use rustix::fs::{FileType, Gid, OFlags, Uid};
 use rustix::process::{Pid, Signal, WaitStatus};
 
 use super::clock;
+use super::confine::Who;
 use super::log::{Log, Stream};
 use super::output::Output;
 use super::program::{self, Problem};
@@ -349,6 +350,8 @@ impl Container {
         fds: Vec<BorrowedFd<'_>>,
         terminal: bool,
     ) -> Result<Pid, Problem> {
+        let who = Who { user: self.spec.user, group: self.group() };
+        let confinement = self.spec.confinement.prepare(who, self.spec.no_new_privs)?;
         let leaf = leaf.open().map_err(Problem::Plumbing)?;
         let doors = self.spec.share.doors().map_err(Problem::Plumbing)?;
         // From here on all paths are as the container sees them.
@@ -364,9 +367,7 @@ impl Container {
             cgroup: leaf.as_fd(),
             enter: &doors,
             dir: program.dir,
-            user: self.spec.user,
-            group: self.group(),
-            no_new_privs: self.spec.no_new_privs,
+            confinement: &confinement,
             way: self.way,
         };
         launch.start().map_err(|error| Problem::Launch { program: name, error })

@@ -16,6 +16,7 @@
 
 mod agent;
 mod clock;
+pub(crate) mod confine;
 mod container;
 mod exec;
 mod log;

@@ -40,6 +40,9 @@ pub(super) enum Problem {
     /// It can't see what it is to see.
     #[error(transparent)]
     View(#[from] super::volumes::Problem),
+    /// It asks for what this process does not have itself.
+    #[error("cannot run: {0}")]
+    Beyond(String),
     /// Descriptors are short.
     #[error("cannot run: {0}")]
     Plumbing(io::Error),
@@ -129,6 +132,7 @@ mod tests {
             share: crate::limits::Share::default(),
             stop_signal: None,
             mounts: Vec::new(),
+            confinement: super::super::confine::Confinement::default(),
         }
     }
 

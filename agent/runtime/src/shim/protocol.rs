@@ -22,8 +22,10 @@ use everynode_agent_core::{
 };
 use everynode_model::{Exit, PodKey, Reason, WallTime};
 use rustix::process::WaitStatus;
+use seccompiler::BpfProgram;
 use serde::{Deserialize, Serialize};
 
+use super::confine::Confinement;
 use super::plan::WirePlan;
 use super::volumes::wire::SpecMount;
 pub(crate) use super::volumes::wire::SpecVolume;
@@ -217,6 +219,8 @@ pub(crate) struct SpecContainer {
     pub(crate) stop_signal: Option<i32>,
     #[serde(default)]
     pub(crate) mounts: Vec<SpecMount>,
+    #[serde(default)]
+    pub(crate) confinement: Confinement,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -303,15 +307,19 @@ impl AccountContainer {
 }
 
 impl SpecContainer {
-    pub(crate) fn all(spec: &PodSpec, shares: &BTreeMap<String, Share>) -> Vec<Self> {
+    /// `seccomp` are the filters of each container, in the same order.
+    pub(crate) fn all(
+        spec: &PodSpec,
+        shares: &BTreeMap<String, Share>,
+        seccomp: &[Vec<BpfProgram>],
+    ) -> Vec<Self> {
         let share = |name: &str| shares.get(name).cloned().unwrap_or_default();
-        spec.containers
-            .iter()
-            .map(|container| Self::of(container, share(&container.name)))
-            .collect()
+        let of =
+            |(one, filters): (&ContainerSpec, &Vec<_>)| Self::of(one, share(&one.name), filters);
+        spec.containers.iter().zip(seccomp).map(of).collect()
     }
 
-    fn of(container: &ContainerSpec, share: Share) -> Self {
+    fn of(container: &ContainerSpec, share: Share, seccomp: &[BpfProgram]) -> Self {
         Self {
             name: container.name.clone(),
             argv: container.argv.clone(),
@@ -323,6 +331,7 @@ impl SpecContainer {
             share,
             stop_signal: container.stop_signal,
             mounts: container.mounts.iter().map(SpecMount::of).collect(),
+            confinement: Confinement::of(&container.security, seccomp),
         }
     }
 }

@@ -57,6 +57,7 @@ impl Bed {
             cgroup_root: self.root_name.clone(),
             run_dir: self.run_dir(),
             spare_dir: Some(self.spare_dir()),
+            seccomp_dir: self.seccomp_dir(),
             shim_command: [SHIM, "shim"].map(OsString::from).to_vec(),
             old_kernel: self.old_kernel,
         }
@@ -70,6 +71,11 @@ impl Bed {
     /// Where what limits pods would be in hierarchies of v1.
     fn legacy_roots(&self) -> Vec<PathBuf> {
         mounts("cgroup").into_iter().map(|(mount, _)| mount.join(&self.root_name)).collect()
+    }
+
+    /// For profiles that a test writes.
+    pub(crate) fn seccomp_dir(&self) -> PathBuf {
+        self.directory.path().join("seccomp")
     }
 
     fn spare_dir(&self) -> PathBuf {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use everynode_model::{RLIMITS_ANNOTATION, RLIMITS_PREFIX, Rlimits};
 use k8s_openapi::api::core::v1::{
     AppArmorProfile, PodSecurityContext, PodSpec, SeccompProfile, SecurityContext,
 };
@@ -232,6 +233,15 @@ pub(super) fn check_annotations(
                 }
                 None if plain.contains(&value.as_str()) => {}
                 None => wrong(path.field(key), value, "must be a valid seccomp profile"),
+            }
+        } else if key == RLIMITS_ANNOTATION || key.starts_with(RLIMITS_PREFIX) {
+            let name = key.strip_prefix(RLIMITS_PREFIX);
+            let named = |name: &str| containers().any(|container| container.name == name);
+            if name.is_some_and(|name| !named(name)) {
+                wrong(path.key(key), name.unwrap_or_default(), "container not found");
+            }
+            if let Err(error) = value.parse::<Rlimits>() {
+                wrong(path.key(key), value, &error.to_string());
             }
         } else if let Some(name) = key.strip_prefix(APP_ARMOR) {
             if !containers().any(|container| container.name == name) {
