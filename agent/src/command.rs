@@ -30,7 +30,7 @@ use crate::local::{self, client::AskError};
 use crate::people::{self, PeopleError, run_dir};
 use crate::random::Random;
 use crate::rejoin::{self, RejoinError};
-use crate::run::{Outcome, Parts, RunError, go_down, run};
+use crate::run::{Outcome, Parts, RunError, Vitals, go_down, run};
 use crate::service::{Heart, tell};
 use crate::stage::HostPrograms;
 
@@ -158,7 +158,7 @@ async fn dispatch(cli: Cli) -> Result<bool, Failure> {
 async fn rejoin(config: &Config, out: &mut io::Stdout) -> Result<bool, Failure> {
     start_logging(config);
     let present = IdentityFiles::new(&config.data_dir).load()?.ok_or(Failure::NotJoined)?;
-    let machine = Machine::look(&config.ids);
+    let machine = Machine::look(&config.ids, None);
     let token = config.token.as_ref().ok_or(Failure::NoToken)?;
     let name = config.node_name.clone().unwrap_or_else(|| present.name.clone());
     let wish = wish(config, token, &machine, name)?;
@@ -217,7 +217,7 @@ async fn start(config: Config, task: Task) -> Result<bool, Failure> {
     })
     .await?;
     let files = IdentityFiles::new(directory.path());
-    let machine = Machine::look(&config.ids);
+    let machine = Machine::look(&config.ids, Some(directory.path()));
     let mut random = Random::from_system()?;
     let identity = tokio::select! {
         () = &mut shutdown => return Ok(true),
@@ -232,6 +232,8 @@ async fn start(config: Config, task: Task) -> Result<bool, Failure> {
         runtime = runtime.name(), "agent {} running", env!("CARGO_PKG_VERSION"),
     );
     tell(&[NotifyState::Ready, NotifyState::Status(&format!("node {}", identity.name))]);
+    let readings = Some(crate::facts::readings(directory.path().to_owned()));
+    let vitals = Vitals { readings, limits: runtime.limits() };
     let parts = Parts {
         dial: Arc::new(TcpDial),
         runtime: Arc::new(runtime),
@@ -246,6 +248,7 @@ async fn start(config: Config, task: Task) -> Result<bool, Failure> {
         clock: Arc::new(BootClock),
         requests: Some(requests),
         heart: Heart::of_service(),
+        vitals,
     };
     let outcome = match task {
         Task::Serve => run(parts, shutdown).await,

@@ -1,10 +1,14 @@
 //! What people are shown of this machine, and what it is told apart by.
 
+mod measure;
+
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use everynode_model::{Labels, NodeName};
+
+pub use measure::readings;
 
 /// A machine, as far as a coordinator wants to know it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,7 +19,8 @@ pub struct Machine {
     pub boot_id: String,
     /// Its name, as it calls itself.
     pub hostname: String,
-    /// For showing: os, arch, kernel, cpu, memory, addresses.
+    /// For showing: os, arch, kernel, addresses; and what there is of it, by Kubernetes' names: cpu,
+    /// memory, ephemeral-storage, pids, hugepages-SIZE.
     pub facts: BTreeMap<String, String>,
 }
 
@@ -35,8 +40,9 @@ impl Default for IdFiles {
 }
 
 impl Machine {
-    /// Looks at this machine. What can't be found out is left out.
-    pub fn look(ids: &IdFiles) -> Self {
+    /// Looks at this machine, with the disk on which the agent keeps its own. What can't be found out
+    /// is left out.
+    pub fn look(ids: &IdFiles, disk: Option<&Path>) -> Self {
         let id = |path| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
         let system = rustix::system::uname();
         let text = |part: &std::ffi::CStr| part.to_string_lossy().into_owned();
@@ -57,6 +63,7 @@ impl Machine {
         let v6 = read("/proc/net/if_inet6").map(|text| global_v6(&text)).unwrap_or_default();
         let addresses: Vec<String> = v4.into_iter().chain(v6).take(MAX_ADDRESSES).collect();
         put("addresses", Some(addresses.join(",")).filter(|list| !list.is_empty()));
+        facts.extend(measure::capacity(disk));
         Self {
             machine_id: id(&ids.machine),
             boot_id: id(&ids.boot),
@@ -102,9 +109,7 @@ fn read(path: &str) -> Option<String> {
 
 /// As a quantity of Kubernetes: `16384Ki`.
 fn memory(meminfo: &str) -> Option<String> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(format!("{kib}Ki"))
+    measure::kib(meminfo, "MemTotal:").map(|kib| format!("{kib}Ki"))
 }
 
 fn os_image(os_release: &str) -> Option<String> {
@@ -162,7 +167,7 @@ mod tests {
 
     #[test]
     fn this_machine_has_the_facts_that_every_machine_has() {
-        let machine = Machine::look(&IdFiles::default());
+        let machine = Machine::look(&IdFiles::default(), None);
         assert!(
             ["os", "arch", "kernel", "cpu", "memory"]
                 .iter()

@@ -8,6 +8,9 @@ use serde_json::{Map, Value, json};
 use crate::age::rfc3339_millis;
 use crate::kinds::put;
 
+/// Kubernetes' word for an end by want of memory.
+const OOM_KILLED: &str = "OOMKilled";
+
 /// How an end is called in a line.
 pub(crate) fn exit_words(exit: &Exit) -> String {
     match exit.how {
@@ -34,7 +37,7 @@ pub(crate) fn in_a_line(failure: &Failure) -> String {
 
 /// `exit code 3: the last line`, for one line among others.
 pub(crate) fn in_short(failure: &Failure) -> String {
-    let exit = failure.exit.as_ref().map(exit_words);
+    let exit = failure.exit.as_ref().filter(|_| !ran_out_of_memory(failure)).map(exit_words);
     let what = exit.unwrap_or_else(|| in_words(&failure.reason.clone().unwrap_or_default()));
     match failure.log_tail.trim() {
         "" => what,
@@ -86,12 +89,20 @@ pub(crate) fn terminated(failure: &Failure) -> Value {
         _ => Map::new(),
     };
     let reason = failure.reason.clone().unwrap_or_default();
-    state.entry("reason").or_insert(reason.code.into());
+    match ran_out_of_memory(failure) {
+        true => drop(state.insert("reason".into(), OOM_KILLED.into())),
+        false => drop(state.entry("reason").or_insert(reason.code.into())),
+    }
     state.insert("finishedAt".into(), rfc3339_millis(failure.at_millis).into());
     let message =
         if failure.log_tail.is_empty() { reason.message } else { failure.log_tail.clone() };
     put(&mut state, "message", message);
     Value::Object(state)
+}
+
+/// Whether the kernel killed it for want of memory: no exit says so.
+fn ran_out_of_memory(failure: &Failure) -> bool {
+    failure.reason.as_ref().is_some_and(|reason| reason.code == OOM_KILLED)
 }
 
 #[cfg(test)]
@@ -121,6 +132,11 @@ mod tests {
             "finishedAt": "1970-01-01T00:00:00Z",
         });
         assert_eq!(terminated(&failure()), expected);
+        let reason = Reason { code: "OOMKilled".into(), message: "it ended".into() };
+        let oom = Failure { reason: Some(reason), ..failure() };
+        assert_eq!(terminated(&oom)["reason"], "OOMKilled");
+        assert_eq!(terminated(&oom)["exitCode"], 137);
+        assert_eq!(in_short(&oom), "OOMKilled: it ended: one\n\ttwo");
         let silent = Failure { log_tail: String::new(), ..failure() };
         assert_eq!(terminated(&silent)["message"], "it ended");
     }

@@ -66,6 +66,10 @@ fn fields() -> Vec<(&'static str, Value)> {
             "/spec/containers/0/env",
             json!([{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]),
         ),
+        (
+            "/spec/containers/0/env",
+            json!([{"name": "A", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu", "divisor": "1m"}}}]),
+        ),
         ("/spec/containers/0/envFrom", json!([{"configMapRef": {"name": "c"}}])),
         ("/spec/containers/0/tty", json!(true)),
     ]
@@ -203,6 +207,7 @@ fn around() -> Surroundings {
         address: Some("192.0.2.1".into()),
         // Not root, so that `runAsNonRoot` alone can be met.
         agent_user: 1000,
+        capacity: std::collections::BTreeMap::new(),
         contents: everynode_agent::body::Contents::new(),
     }
 }

@@ -261,6 +261,7 @@ impl Seat {
             clock: Arc::new(clock),
             requests: Some(requests),
             heart: Heart::none(),
+            vitals: everynode_agent::run::Vitals::default(),
         }
     }
 }

@@ -31,6 +31,7 @@ mod order;
 mod place;
 mod pod;
 mod ports;
+mod pressure;
 mod reconcile;
 mod staging;
 mod status;
@@ -48,6 +49,7 @@ pub use ledger::{Departure, Ledger, Standing};
 pub use node::Node;
 pub use order::Refusal;
 pub use ports::HostPort;
+pub use pressure::{Pressure, Readings, Room};
 pub use spec::{
     Capabilities, CapabilitySet, ContainerSpec, Handler, Hooks, HostPathKind, Lifecycle, Plan,
     Planned, PodRef, PodSpec, Probe, Probes, Propagation, ReadOnly, Resources, RestartBackoff,

@@ -4,7 +4,8 @@ use everynode_model::{ObjectKind, Reason, pod_name};
 
 use super::content::{Config, Content, Variable};
 use super::fields::{
-    Container, EnvFrom, EnvVar, FieldRef, KeyRef, Metadata, ObjectRef, ValueFrom, refuse_rest,
+    Container, EnvFrom, EnvVar, FieldRef, KeyRef, Metadata, ObjectRef, ResourceRef, ValueFrom,
+    refuse_rest,
 };
 use super::{Surroundings, unsupported};
 
@@ -16,6 +17,8 @@ pub(super) struct Sources<'a> {
     pub(super) metadata: &'a Metadata,
     pub(super) config: &'a Config,
     pub(super) around: &'a Surroundings,
+    /// All containers of the pod: one may ask for what another may use.
+    pub(super) containers: &'a [Container],
 }
 
 type Env = Vec<(String, String)>;
@@ -35,7 +38,7 @@ pub(super) fn environment(
     }
     for (number, variable) in container.env.iter().enumerate() {
         let path = format!("{path}.env[{number}]");
-        if let Some(value) = from.value(variable, &path, &env)? {
+        if let Some(value) = from.value(variable, container, &path, &env)? {
             set(&mut env, variable.name.clone(), value);
         }
     }
@@ -82,6 +85,7 @@ impl Sources<'_> {
     fn value(
         &self,
         variable: &EnvVar,
+        container: &Container,
         path: &str,
         env: &[(String, String)],
     ) -> Result<Option<String>, Reason> {
@@ -89,18 +93,33 @@ impl Sources<'_> {
             return Ok(Some(expand(&variable.value, env)));
         };
         let path = format!("{path}.valueFrom");
-        let ValueFrom { field_ref, config_map_key_ref, secret_key_ref, rest } = from;
+        let ValueFrom { field_ref, config_map_key_ref, secret_key_ref, resource_field_ref, rest } =
+            from;
         refuse_rest(rest, &path, &[])?;
-        match (field_ref, config_map_key_ref, secret_key_ref) {
-            (Some(FieldRef { field_path }), None, None) => {
+        match (field_ref, config_map_key_ref, secret_key_ref, resource_field_ref) {
+            (Some(FieldRef { field_path }), None, None, None) => {
                 let value = field(field_path, self.metadata, self.around);
                 let path = format!("{path}.fieldRef");
                 value.map(Some).ok_or_else(|| unsupported(&path, &format!("{field_path:?}")))
             }
-            (None, Some(key), None) => self.key(ObjectKind::ConfigMap, key),
-            (None, None, Some(key)) => self.key(ObjectKind::Secret, key),
+            (None, Some(key), None, None) => self.key(ObjectKind::ConfigMap, key),
+            (None, None, Some(key), None) => self.key(ObjectKind::Secret, key),
+            (None, None, None, Some(of)) => {
+                self.amount(of, container, &format!("{path}.resourceFieldRef")).map(Some)
+            }
             _ => Err(unsupported(&path, "one source is needed, and no more")),
         }
+    }
+
+    fn amount(&self, of: &ResourceRef, own: &Container, path: &str) -> Result<String, Reason> {
+        let container = match &of.container_name {
+            Some(name) => self.containers.iter().find(|container| container.name == *name),
+            None => Some(own),
+        };
+        let container = container.ok_or_else(|| {
+            unsupported(&format!("{path}.containerName"), "the pod has no such container")
+        })?;
+        container.resources.told(of, &self.around.capacity, path)
     }
 
     fn key(&self, kind: ObjectKind, from: &KeyRef) -> Result<Option<String>, Reason> {

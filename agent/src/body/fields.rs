@@ -83,6 +83,7 @@ pub(super) struct ValueFrom {
     pub(super) field_ref: Option<FieldRef>,
     pub(super) config_map_key_ref: Option<KeyRef>,
     pub(super) secret_key_ref: Option<KeyRef>,
+    pub(super) resource_field_ref: Option<ResourceRef>,
     #[serde(flatten)]
     pub(super) rest: Rest,
 }
@@ -117,6 +118,16 @@ pub(super) struct ObjectRef {
     pub(super) name: String,
     #[serde(default)]
     pub(super) optional: bool,
+}
+
+/// An amount of a container's resources.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ResourceRef {
+    /// The container itself without one.
+    pub(super) container_name: Option<String>,
+    pub(super) resource: String,
+    pub(super) divisor: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

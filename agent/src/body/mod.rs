@@ -12,6 +12,7 @@ mod ports;
 mod resources;
 mod security;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use everynode_agent_core::{ContainerSpec, PodSpec, Resources};
@@ -52,6 +53,9 @@ pub struct Surroundings {
     pub address: Option<String>,
     /// The agent's user: what a process is that names none.
     pub agent_user: u32,
+    /// What the machine has (`cpu`, `memory`, …), as Kubernetes writes amounts: what a container may
+    /// use that has no limit.
+    pub capacity: BTreeMap<String, String>,
     /// The content that the template names.
     pub contents: Contents,
 }
@@ -87,7 +91,8 @@ pub fn pod_spec(content: &[u8], around: &Surroundings) -> Result<PodSpec, Reason
     }
     let said = Said::read(&metadata)?;
     let config = Config::read(&config, &around.contents)?;
-    let from = Sources { metadata: &metadata, config: &config, around };
+    let from =
+        Sources { metadata: &metadata, config: &config, around, containers: &spec.containers };
     let containers = spec.containers.iter().enumerate().map(|(number, container)| {
         let path = format!("spec.containers[{number}]");
         container_spec(container, &path, &pod, said, &from)

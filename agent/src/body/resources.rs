@@ -11,7 +11,7 @@ use everynode_model::{PIDS_LIMIT, REQUIRE_LIMITS, Reason};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::fields::{Metadata, refuse_rest};
+use super::fields::{Metadata, ResourceRef, refuse_rest};
 use super::unsupported;
 
 /// `resources`, as it is written.
@@ -80,6 +80,48 @@ impl Wanted {
     }
 }
 
+impl Wanted {
+    /// An amount for the container's own eyes, in units of a divisor and rounded up, as the kubelet
+    /// tells it: of a limit that is not there, what the machine has; of a request, the limit, or none.
+    pub(super) fn told(
+        &self,
+        of: &ResourceRef,
+        capacity: &BTreeMap<String, String>,
+        path: &str,
+    ) -> Result<String, Reason> {
+        let unknown = || unsupported(&format!("{path}.resource"), &format!("{:?}", of.resource));
+        let (list, name) = of.resource.split_once('.').ok_or_else(unknown)?;
+        let is_given = |text: &&String| amount(text, NANOS).is_some_and(|amount| amount > 0);
+        let limit = self.limits.get(name).filter(is_given);
+        let text = match list {
+            "limits" => limit.or_else(|| capacity.get(name)),
+            "requests" => self.requests.get(name).or(limit),
+            _ => return Err(unknown()),
+        };
+        let amount = match text {
+            Some(text) => nanos(text).ok_or_else(|| invalid(path, text))?,
+            None => 0,
+        };
+        let divisor = of.divisor.as_deref().map_or(Some(NANOS), nanos);
+        let divisor = divisor.ok_or_else(|| {
+            invalid(&format!("{path}.divisor"), of.divisor.as_deref().unwrap_or_default())
+        })?;
+        Ok(amount.div_ceil(if divisor == 0 { NANOS } else { divisor }).to_string())
+    }
+}
+
+/// Of which the finest amount is one.
+const NANOS: u128 = 1_000_000_000;
+
+/// Billionths of an amount, of the normal form or with the suffix of a fact (`16Ki`).
+fn nanos(text: &str) -> Option<u128> {
+    let (number, factor) = match text.strip_suffix("Ki") {
+        Some(number) => (number, NANOS << 10),
+        None => (text, NANOS),
+    };
+    scaled(number, factor)
+}
+
 /// A limit of zero is none, as in Kubernetes.
 fn some(amount: u64) -> Option<u64> {
     Some(amount).filter(|amount| *amount > 0)
@@ -87,6 +129,10 @@ fn some(amount: u64) -> Option<u64> {
 
 /// `factor` times a plain decimal number, rounded up as Kubernetes rounds.
 fn amount(text: &str, factor: u128) -> Option<u64> {
+    scaled(text, factor).map(|amount| u64::try_from(amount).unwrap_or(u64::MAX))
+}
+
+fn scaled(text: &str, factor: u128) -> Option<u128> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     // What the normal form has at most: nanos, of 63 bits.
     let digits = |part: &str, most| {
@@ -95,7 +141,7 @@ fn amount(text: &str, factor: u128) -> Option<u64> {
     };
     let scale = 10_u128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
     let parts = (digits(fraction, 9)? * factor).div_ceil(scale);
-    u64::try_from(digits(whole, 19)? * factor + parts).ok()
+    Some(digits(whole, 19)? * factor + parts)
 }
 
 /// The size of a page, as it is part of a resource's name: `2Mi`.
@@ -137,6 +183,38 @@ mod tests {
         assert_eq!(
             read(json!({"limits": {"cpu": "0", "memory": "0"}}), true),
             Ok(Resources::default())
+        );
+    }
+
+    #[test]
+    fn a_container_is_told_what_it_may_use() {
+        let resources =
+            json!({"limits": {"cpu": "0.25", "memory": "1000"}, "requests": {"cpu": "0.1"}});
+        let wanted: Wanted = serde_json::from_value(resources).unwrap();
+        let capacity = [("cpu", "2"), ("memory", "16Ki"), ("ephemeral-storage", "4Ki")];
+        let capacity = capacity.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let told = |wanted: &Wanted, resource: &str, divisor: &str| {
+            let divisor = (!divisor.is_empty()).then(|| divisor.to_owned());
+            let of = ResourceRef { container_name: None, resource: resource.into(), divisor };
+            wanted.told(&of, &capacity, "ref").map_err(|reason| reason.message)
+        };
+        for (resource, divisor, limited, free) in [
+            ("limits.cpu", "", "1", "2"),
+            ("limits.cpu", "0.001", "250", "2000"),
+            ("limits.memory", "", "1000", "16384"),
+            ("limits.memory", "1024", "1", "16"),
+            ("limits.memory", "0", "1000", "16384"),
+            ("limits.ephemeral-storage", "1", "4096", "4096"),
+            ("requests.cpu", "0.001", "100", "0"),
+            ("requests.memory", "1", "1000", "0"),
+        ] {
+            assert_eq!(told(&wanted, resource, divisor).as_deref(), Ok(limited), "{resource}");
+            assert_eq!(told(&Wanted::default(), resource, divisor).as_deref(), Ok(free));
+        }
+        assert_eq!(told(&wanted, "cpu", ""), Err("ref.resource: \"cpu\"".into()));
+        assert_eq!(
+            told(&wanted, "limits.cpu", "x"),
+            Err("ref.divisor: \"x\" can't be read".into())
         );
     }
 

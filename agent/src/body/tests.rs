@@ -10,6 +10,7 @@ fn around() -> Surroundings {
         hostname: "edge-1.example".into(),
         address: Some("10.0.0.5".into()),
         agent_user: 0,
+        capacity: BTreeMap::new(),
         contents: Contents::new(),
     }
 }
@@ -244,7 +245,7 @@ fn the_environment_is_the_kubelets() {
 fn values_from_elsewhere_are_refused_by_path() {
     for from in [
         json!({"fieldRef": {"fieldPath": "status.podIPs"}}),
-        json!({"resourceFieldRef": {"resource": "limits.cpu"}}),
+        json!({"fileKeyRef": {"resource": "limits.cpu"}}),
     ] {
         let reason = refusal(json!({}), json!({"env": [{"name": "A", "valueFrom": from}]}));
         assert_eq!(reason.code, "UnsupportedField");

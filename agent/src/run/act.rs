@@ -40,6 +40,7 @@ struct Around {
     hostname: String,
     address: Option<String>,
     agent_user: u32,
+    capacity: BTreeMap<String, String>,
 }
 
 /// A pod to be created, as the core wants it.
@@ -126,6 +127,7 @@ impl Doer {
                 hostname: parts.machine.hostname.clone(),
                 address: parts.machine.address().map(str::to_owned),
                 agent_user: rustix::process::geteuid().as_raw(),
+                capacity: parts.machine.facts.clone(),
             }),
             plans: Arc::default(),
             kills: Arc::default(),
@@ -191,6 +193,7 @@ impl Doer {
             hostname: self.around.hostname.clone(),
             address: self.around.address.clone(),
             agent_user: self.around.agent_user,
+            capacity: self.around.capacity.clone(),
             contents: self.contents(&content).await,
         };
         // Content that is lost comes again with the next order; nothing else mends a template.

@@ -133,7 +133,9 @@ impl Agent {
     fn opening(&mut self) -> Opening {
         self.drop_unneeded_bodies();
         let now = self.clock.now();
-        let hello = show::hello(&self.node, &self.machine, &self.held, &self.untold, now);
+        let conditions = self.conditions.all();
+        let said = (self.untold.as_slice(), conditions.as_slice());
+        let hello = show::hello(&self.node, &self.machine, &self.held, said, now);
         Opening { hello, accepted: self.node.ledger().assignment.clone() }
     }
 

@@ -21,12 +21,13 @@ mod leave;
 mod rejoin;
 mod show;
 mod stage;
+mod vitals;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use everynode_agent_core::{Event, Ledger, Node, Policy};
+use everynode_agent_core::{Event, Ledger, Node, Policy, Readings};
 use everynode_model::{Digest, Now, PodKey, Reason};
 use everynode_runtime::{Runtime, RuntimeEvent};
 use everynode_transport::Dial;
@@ -52,6 +53,8 @@ use hold::Holders;
 use leave::Leavers;
 use rejoin::Rejoining;
 use stage::Stager;
+use vitals::Conditions;
+pub use vitals::Vitals;
 
 /// Everything that the loop needs of the world.
 pub struct Parts {
@@ -81,6 +84,8 @@ pub struct Parts {
     pub requests: Option<mpsc::Receiver<local::Request>>,
     /// What the service manager's watchdog hears of the loop.
     pub heart: Heart,
+    /// How the machine is doing.
+    pub vitals: Vitals,
 }
 
 /// How it ended.
@@ -164,6 +169,7 @@ struct Sources {
     events: mpsc::Receiver<RuntimeEvent>,
     answers: mpsc::Receiver<Event>,
     requests: Option<mpsc::Receiver<local::Request>>,
+    readings: Option<mpsc::Receiver<Readings>>,
 }
 
 struct Agent {
@@ -192,6 +198,7 @@ struct Agent {
     /// The task that holds the session.
     line: Option<tokio::task::AbortHandle>,
     holders: Holders,
+    conditions: Conditions,
     /// What is wrong with this agent's own memory, for people.
     troubles: Vec<Reason>,
     /// Those of them that the coordinator has not heard of.
@@ -206,7 +213,9 @@ impl Agent {
         let (answer, answers) = mpsc::channel(ANSWERS);
         let stager = Stager::new(Arc::clone(&parts.stage), parts.random.fork());
         let doer = Doer::new(&parts, answer, stager);
-        let sources = Sources { events: parts.events, answers, requests: parts.requests };
+        let conditions = Conditions::new(&parts.vitals, parts.clock.now());
+        let (requests, readings) = (parts.requests, parts.vitals.readings);
+        let sources = Sources { events: parts.events, answers, requests, readings };
         let agent = Self {
             node: Node::new(ledger, parts.policy),
             doer,
@@ -228,6 +237,7 @@ impl Agent {
             rejoining: Rejoining::default(),
             line: None,
             holders: Holders::default(),
+            conditions,
             troubles: Vec::new(),
             untold: Vec::new(),
             unwritten: 0,
@@ -318,6 +328,7 @@ impl Agent {
                 () = shared.inbox.arrived() => self.hear(shared.inbox.take()),
                 Some(request) = ask(&mut sources.requests) => self.answer(request),
                 Some(event) = sources.events.recv() => self.saw(event),
+                Some(readings) = vitals::next(&mut sources.readings) => self.measured(&readings),
                 () = tokio::time::sleep(sleep.unwrap_or_default()), if sleep.is_some() => {
                     self.apply(Event::Woke);
                 }
@@ -326,6 +337,13 @@ impl Agent {
             self.leavers.look(&self.node, &self.link);
             self.waiters.look(&self.node);
             self.holders.look(&self.node);
+        }
+    }
+
+    /// Told when it is news; what a session begins with is in its Hello.
+    fn measured(&mut self, readings: &Readings) {
+        if self.conditions.take(readings, self.clock.now()) {
+            self.shared.outbox.tell_conditions(&self.conditions.all());
         }
     }
 

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use everynode_agent_core::Node;
-use everynode_model::{Digest, LogTail, Now, PodKey, PodStatus, Reason, SURGE_FEATURE};
+use everynode_model::{
+    Digest, LogTail, NodeCondition, Now, PodKey, PodStatus, Reason, SURGE_FEATURE,
+};
 use everynode_proto::convert::status;
 use everynode_proto::v1;
 
@@ -15,7 +17,7 @@ pub(super) fn hello(
     node: &Node,
     machine: &Machine,
     held: &BTreeSet<Digest>,
-    troubles: &[Reason],
+    (troubles, conditions): (&[Reason], &[NodeCondition]),
     now: Now,
 ) -> v1::Hello {
     let ledger = node.ledger();
@@ -30,6 +32,7 @@ pub(super) fn hello(
         places: places(node, now).into_iter().map(place).collect(),
         bodies: held.iter().map(|digest| digest.as_bytes().to_vec()).collect(),
         troubles: troubles.iter().map(Into::into).collect(),
+        conditions: conditions.iter().map(Into::into).collect(),
         last_session: ledger.session.map(|session| session.to_string()).unwrap_or_default(),
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use everynode_model::{PodKey, PodStatus, Reason, Stamp};
+use everynode_model::{NodeCondition, PodKey, PodStatus, Reason, Stamp};
 use everynode_proto::convert::status;
 use everynode_proto::v1;
 use everynode_proto::v1::agent_message::Message;
@@ -36,6 +36,7 @@ struct Waiting {
     places: BTreeMap<PodKey, v1::Place>,
     /// What of the places' was said in this session, by the ids of the texts: no more than each has.
     said: BTreeMap<PodKey, BTreeSet<u64>>,
+    conditions: Option<v1::Conditions>,
     leave: Option<bool>,
     heartbeat: bool,
 }
@@ -73,6 +74,12 @@ impl Outbox {
         });
     }
 
+    /// Tells how the machine is doing, all of it.
+    pub(crate) fn tell_conditions(&self, conditions: &[NodeCondition]) {
+        let conditions = conditions.iter().map(Into::into).collect();
+        self.put(|waiting| waiting.conditions = Some(v1::Conditions { conditions }));
+    }
+
     /// Asks to leave, or says that the machine is empty.
     pub(crate) fn leave(&self, empty: bool) {
         self.put(|waiting| waiting.leave = Some(empty));
@@ -96,6 +103,7 @@ impl Outbox {
             && waiting.refusal.is_none()
             && waiting.resend.is_none()
             && waiting.places.is_empty()
+            && waiting.conditions.is_none()
             && waiting.leave.is_none()
             && !waiting.heartbeat
     }
@@ -115,8 +123,9 @@ impl Outbox {
             Message::Ack(ack)
         } else if let Some(reason) = waiting.resend.take() {
             Message::Resend(v1::Resend { reason: Some(reason) })
-        } else if !waiting.places.is_empty() {
-            Message::Status(v1::Status { places: waiting.some_places() })
+        } else if !waiting.places.is_empty() || waiting.conditions.is_some() {
+            let conditions = waiting.conditions.take();
+            Message::Status(v1::Status { places: waiting.some_places(), conditions })
         } else if let Some(empty) = waiting.leave.take() {
             Message::Leave(v1::Leave { empty })
         } else if std::mem::take(&mut waiting.heartbeat) {

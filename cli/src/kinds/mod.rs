@@ -1,6 +1,7 @@
 //! The kinds of objects: how each is named, listed, watched, shown in a row and written as a
 //! manifest. One file per kind.
 
+mod conditions;
 mod daemon_sets;
 mod events;
 mod manifest;
@@ -20,6 +21,7 @@ use tonic::Streaming;
 use crate::connect::Client;
 use crate::error::Error;
 
+pub(crate) use conditions::{addresses, capacity, conditions};
 pub(crate) use daemon_sets::{DaemonSets, selector};
 pub(crate) use events::Events;
 pub(crate) use manifest::{metadata_from, put, spec_json};

@@ -6,6 +6,7 @@ use everynode_proto::v1::{
 use serde_json::{Map, Value, json};
 use tonic::Streaming;
 
+use super::conditions::{Condition, addresses, capacity, conditions};
 use super::manifest::{head, map_json, put};
 use super::{Column, Kind, Listed, Names, column, wide};
 use crate::age::{age, rfc3339};
@@ -33,6 +34,7 @@ impl Kind for Nodes {
         wide("OS-IMAGE"),
         wide("KERNEL-VERSION"),
         wide("LAST HEARD"),
+        wide("CONDITIONS"),
     ];
 
     fn metadata(object: &Node) -> Option<&ObjectMeta> {
@@ -60,6 +62,7 @@ impl Kind for Nodes {
             fact("osImage"),
             fact("kernel"),
             object.last_heard.as_ref().map_or_else(|| "<never>".into(), |at| age(Some(at), now)),
+            bad_conditions(object),
         ]
     }
 
@@ -133,25 +136,45 @@ pub(crate) fn roles(node: &Node) -> String {
     if roles.is_empty() { "<none>".into() } else { roles.join(",") }
 }
 
+/// What is not as it should be, by the node's own word; `<none>` where all is well.
+fn bad_conditions(node: &Node) -> String {
+    let shown = conditions(node).into_iter().skip(1).filter(|one| one.is_bad);
+    let shown: Vec<String> = shown.map(|one| one.kind).collect();
+    if shown.is_empty() { "<none>".into() } else { shown.join(",") }
+}
+
 fn status_json(node: &Node) -> Value {
-    let mut ready = Map::new();
-    ready.insert("type".into(), "Ready".into());
-    let status = match node.state.as_str() {
-        "Ready" => "True",
-        "NotReady" | "Leaving" => "False",
-        _ => "Unknown",
+    let condition = |one: Condition| {
+        let mut entry = Map::new();
+        entry.insert("type".into(), one.kind.into());
+        entry.insert("status".into(), one.status.into());
+        put(&mut entry, "reason", one.reason.as_str());
+        put(&mut entry, "message", one.message.as_str());
+        put(&mut entry, "lastHeartbeatTime", node.last_heard.as_ref().map(rfc3339));
+        put(&mut entry, "lastTransitionTime", one.since);
+        Value::Object(entry)
     };
-    ready.insert("status".into(), status.into());
-    put(&mut ready, "reason", node.reason.as_ref().map(|reason| reason.code.as_str()));
-    put(&mut ready, "message", node.reason.as_ref().map(|reason| reason.message.as_str()));
-    put(&mut ready, "lastHeartbeatTime", node.last_heard.as_ref().map(rfc3339));
     let mut status = Map::new();
     status.insert("phase".into(), node.state.as_str().into());
     status.insert("connected".into(), node.connected.into());
-    status.insert("conditions".into(), json!([ready]));
+    let conditions: Vec<_> = conditions(node).into_iter().map(condition).collect();
+    status.insert("conditions".into(), conditions.into());
+    let addresses = addresses(node).into_iter();
+    let addresses = addresses.map(|(kind, address)| json!({"type": kind, "address": address}));
+    put(&mut status, "addresses", addresses.collect::<Vec<_>>());
+    let capacity = capacity(node).into_iter();
+    put(&mut status, "capacity", capacity.map(|(k, v)| (k, v.into())).collect::<Map<_, _>>());
     let mut info = Map::new();
     put(&mut info, "machineID", node.machine_id.as_str());
     put(&mut info, "bootID", node.boot_id.as_str());
+    for (name, fact) in [
+        ("kernelVersion", "kernel"),
+        ("osImage", "osImage"),
+        ("operatingSystem", "os"),
+        ("architecture", "arch"),
+    ] {
+        put(&mut info, name, node.facts.get(fact).map(String::as_str));
+    }
     put(&mut info, "agentVersion", node.agent_version.as_str());
     put(&mut status, "nodeInfo", info);
     put(&mut status, "facts", map_json(&node.facts));

@@ -46,6 +46,7 @@ mod tails;
 mod tolerance;
 pub mod view;
 mod views;
+mod vitals;
 mod why;
 
 pub use command::{Command, Content, Decision, NodeChange, Outcome, PutMode, Refusal};

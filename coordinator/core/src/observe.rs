@@ -1,6 +1,8 @@
 //! What agents say. None of it is stored; all of it is said again on the next connection.
 
-use everynode_model::{Features, NodeUid, PodKey, PodStatus, Reason, SessionNonce, Stamp};
+use everynode_model::{
+    Features, NodeCondition, NodeUid, PodKey, PodStatus, Reason, SessionNonce, Stamp,
+};
 
 use crate::record::{EventType, InvolvedObject};
 
@@ -41,6 +43,15 @@ pub enum Observation {
         /// By place; no pods: the place is empty and nothing is wanted there.
         places: Vec<(PodKey, Vec<PodStatus>)>,
     },
+    /// How the node's machine is doing, all of it, as something of that has changed.
+    Conditions {
+        /// Which node.
+        node: NodeUid,
+        /// Which session.
+        session: SessionNonce,
+        /// All that it knows of.
+        conditions: Vec<NodeCondition>,
+    },
     /// The node has an order on disk, or refused it.
     Acknowledged {
         /// Which node.
@@ -74,8 +85,10 @@ pub struct Hello {
     pub agent_version: String,
     /// What it can honour.
     pub features: Features,
-    /// Facts to show: `os`, `arch`, `kernel`, `addresses`, `cpu`, `memory`; by name.
+    /// Facts to show: `os`, `arch`, `kernel`, `addresses`, and what there is (`cpu`, `memory`); by name.
     pub facts: std::collections::BTreeMap<String, String>,
+    /// How it is doing.
+    pub conditions: Vec<NodeCondition>,
     /// The newest order it has on disk.
     pub accepted: Option<Stamp>,
     /// The mark of the newest session that it has on disk.

@@ -126,6 +126,11 @@ impl Fleet {
                     self.report(node, places, true);
                 }
             }
+            Observation::Conditions { node, session, conditions } => {
+                if self.hear(node, session) {
+                    self.take_conditions(node, conditions);
+                }
+            }
             Observation::Acknowledged { node, stamp, refused } => {
                 self.acknowledged(node, stamp, refused);
             }
@@ -142,12 +147,14 @@ impl Fleet {
         }
         self.look_for_copies(node, session, hello.last_session, &hello.machine_id);
         let places = std::mem::take(&mut hello.places);
+        let conditions = hello.conditions.clone();
         let version = self.next_version();
         let Some(seen) = self.seen.get_mut(&node) else { return };
         seen.session = Some(session);
         seen.acknowledged = hello.accepted;
         seen.refused = None;
-        seen.hello = Some(Arc::new(hello));
+        let former = seen.hello.replace(Arc::new(hello));
+        let former = former.map(|hello| hello.conditions.clone()).unwrap_or_default();
         seen.version = version;
         let silent: Vec<PodKey> = seen
             .places
@@ -162,6 +169,7 @@ impl Fleet {
         self.heard(node);
         self.report(node, cleared.chain(places).collect(), false);
         self.tell_if_ahead(node);
+        self.tell_conditions(node, &former, &conditions);
     }
 
     fn disconnected(&mut self, node: NodeUid, session: SessionNonce) {

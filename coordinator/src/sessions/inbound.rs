@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use everynode_coordinator_core::Observation;
-use everynode_model::{NodeUid, PodKey, PodStatus, Reason, Stamp, carry_log_tails};
+use everynode_model::{NodeCondition, NodeUid, PodKey, PodStatus, Reason, Stamp, carry_log_tails};
 use everynode_proto::convert::{required, status};
 use everynode_proto::error::Invalid;
 use everynode_proto::v1;
@@ -17,6 +17,7 @@ use tonic::Streaming;
 
 use super::Registration;
 use super::farewell;
+use super::service::conditions;
 use super::session::Session;
 use crate::clock::Clock;
 use crate::driver::Handle;
@@ -39,6 +40,7 @@ struct Gathered {
     /// The first message after Hello has come, and was not told yet.
     answered: bool,
     places: BTreeMap<PodKey, Vec<PodStatus>>,
+    conditions: Option<Vec<NodeCondition>>,
     accepted: Option<Stamp>,
     /// Apart: an old order that is refused says nothing of a newer one that was accepted.
     refused: Option<(Stamp, Reason)>,
@@ -143,10 +145,14 @@ impl Inbound {
 impl Gathered {
     fn is_empty(&self) -> bool {
         let acknowledged = self.accepted.is_some() || self.refused.is_some();
-        self.places.is_empty() && !acknowledged && !self.answered
+        let silent = self.places.is_empty() && self.conditions.is_none();
+        silent && !acknowledged && !self.answered
     }
 
     fn report(&mut self, report: &v1::Status) -> Result<(), Invalid> {
+        if let Some(said) = &report.conditions {
+            self.conditions = Some(conditions(&said.conditions)?);
+        }
         for place in &report.places {
             let (key, mut pods) = status::try_place(place)?;
             // What is said once may be in the report that this one replaces.
@@ -180,6 +186,10 @@ impl Gathered {
         }
         if let Some((stamp, reason)) = self.refused.take() {
             return Some(Observation::Acknowledged { node, stamp, refused: Some(reason) });
+        }
+        if let Some(conditions) = self.conditions.take() {
+            let session = session.nonce();
+            return Some(Observation::Conditions { node, session, conditions });
         }
         if self.places.is_empty() {
             return None;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everynode_coordinator_core::{Hello, NodeRecord, NodeStanding, Observation};
-use everynode_model::{ClusterId, Digest, NodeUid, Reason, SessionNonce, Stamp};
+use everynode_model::{ClusterId, Digest, NodeCondition, NodeUid, Reason, SessionNonce, Stamp};
 use everynode_proto::convert::{digest, status as report};
 use everynode_proto::error::Invalid;
 use everynode_proto::v1;
@@ -43,6 +43,9 @@ const CLAIMS: usize = 3;
 /// The longest text that a Hello may have in any one place, and the most features and facts.
 const MAX_TEXT: usize = 1024;
 const MAX_WORDS: usize = 256;
+
+/// How many conditions a node may have, by the contract.
+const MAX_CONDITIONS: usize = 16;
 
 /// How many troubles of its own an agent may tell, by the contract.
 const MAX_TROUBLES: usize = 8;
@@ -245,11 +248,22 @@ fn parse(hello: &v1::Hello) -> Result<Hello, Invalid> {
         agent_version: hello.agent_version.clone(),
         features: hello.features.iter().cloned().collect(),
         facts: hello.facts.clone().into_iter().collect(),
+        conditions: conditions(&hello.conditions)?,
         accepted: hello.accepted.as_ref().map(Stamp::try_from).transpose()?,
         // Empty before the first; what is none tells nothing.
         last_session: hello.last_session.parse().ok(),
         places: hello.places.iter().map(report::try_place).collect::<Result<_, _>>()?,
     })
+}
+
+/// How a machine is doing, of texts that people can read.
+pub(super) fn conditions(said: &[v1::NodeCondition]) -> Result<Vec<NodeCondition>, Invalid> {
+    let too_long = |text: &String| text.len() > MAX_TEXT;
+    let texts = said.iter().flat_map(|one| [&one.r#type, &one.reason, &one.message]);
+    match said.len() > MAX_CONDITIONS || texts.into_iter().any(too_long) {
+        true => Err(Invalid::new("conditions", "too many, or too long")),
+        false => Ok(said.iter().map(Into::into).collect()),
+    }
 }
 
 fn check_texts(hello: &v1::Hello) -> Result<(), Invalid> {

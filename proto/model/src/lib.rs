@@ -11,6 +11,7 @@
 //! Nothing here waits, reads a clock, draws a number or knows how it looks on the wire.
 
 mod assignment;
+mod condition;
 mod digest;
 mod id;
 mod log_tail;
@@ -25,6 +26,7 @@ mod taint;
 mod time;
 
 pub use assignment::{Assignment, Change, ChangeError, Intent, Item, Stamp, Surge};
+pub use condition::{LIMITS_ENFORCED, NodeCondition, PRESSURES};
 pub use digest::{Digest, InvalidDigest};
 pub use id::{
     ClusterId, Generation, InvalidName, NodeName, NodeUid, ObjectUid, PodKey, PodUid, ReignId,

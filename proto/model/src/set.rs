@@ -117,6 +117,7 @@ pub const PROCESS_FEATURES: &[&str] = &[
     "supplementalGroupsPolicy",
     "env.configMapKeyRef",
     "env.fieldRef",
+    "env.resourceFieldRef",
     "env.secretKeyRef",
     "envFrom",
     "limits.pids",

@@ -5,7 +5,7 @@ pub mod assignment;
 pub mod json;
 pub mod status;
 
-use everynode_model::{Digest, PodKey};
+use everynode_model::{Digest, NodeCondition, PodKey, WallTime};
 
 use crate::error::Invalid;
 use crate::v1;
@@ -35,6 +35,30 @@ pub fn digest(field: &str, bytes: &[u8]) -> Result<Digest, Invalid> {
 /// When it is not.
 pub fn required<T>(field: &str, value: Option<T>) -> Result<T, Invalid> {
     value.ok_or_else(|| Invalid::new(field, "required"))
+}
+
+impl From<&NodeCondition> for v1::NodeCondition {
+    fn from(condition: &NodeCondition) -> Self {
+        Self {
+            r#type: condition.kind.clone(),
+            status: condition.holds,
+            reason: condition.reason.clone(),
+            message: condition.message.clone(),
+            since_millis: condition.since.unix_millis,
+        }
+    }
+}
+
+impl From<&v1::NodeCondition> for NodeCondition {
+    fn from(condition: &v1::NodeCondition) -> Self {
+        Self {
+            kind: condition.r#type.clone(),
+            holds: condition.status,
+            reason: condition.reason.clone(),
+            message: condition.message.clone(),
+            since: WallTime::from_unix_millis(condition.since_millis),
+        }
+    }
 }
 
 impl From<&PodKey> for v1::PodKey {

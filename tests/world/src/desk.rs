@@ -476,6 +476,7 @@ fn told_by(observation: &Observation) -> Option<NodeUid> {
         Observation::Connected { node, .. }
         | Observation::Answered { node, .. }
         | Observation::Disconnected { node, .. }
+        | Observation::Conditions { node, .. }
         | Observation::Status { node, .. } => Some(*node),
         _ => None,
     }

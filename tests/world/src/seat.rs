@@ -253,6 +253,7 @@ impl Agent {
             agent_version: String::new(),
             features: BTreeSet::from([SURGE_FEATURE.to_owned()]),
             facts: BTreeMap::new(),
+            conditions: Vec::new(),
             accepted: self.node.ledger().accepted,
             last_session: self.node.ledger().session,
             places: self.node.keys().map(place).collect(),

@@ -34,7 +34,7 @@ use crate::error::{
     CreateError, ExecError, KillError, ListError, MachineError, OpenError, RemoveError, StartError,
     TerminateError,
 };
-use crate::limits::Controllers;
+use crate::limits::{Controller, Controllers};
 use crate::lock::RootLock;
 use crate::place::{self, Mark, Root};
 use crate::shim::protocol::{Message, Request};
@@ -142,6 +142,13 @@ impl ProcessRuntime {
         inner.sweep_places();
         let watching = tokio::spawn(async move { watch.run().await }).abort_handle();
         Ok((Self { inner, watching }, receiver))
+    }
+}
+
+impl ProcessRuntime {
+    /// Where what enforces limits is, or why it can't be used.
+    pub fn limits(&self) -> BTreeMap<Controller, Result<PathBuf, String>> {
+        self.inner.controllers.homes()
     }
 }
 

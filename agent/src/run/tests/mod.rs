@@ -136,6 +136,7 @@ impl World {
             clock: Arc::new(self.clock.clone()),
             requests: Some(requests),
             heart: Heart::none(),
+            vitals: Vitals::default(),
         };
         (parts, ask)
     }

@@ -9,7 +9,9 @@ use super::{events, push_lines};
 use crate::age::{age, rfc3339, unix_now};
 use crate::connect::Client;
 use crate::error::Error;
-use crate::kinds::{Kind as _, Nodes, Pods, ready_of, restarts, roles, standing};
+use crate::kinds::{
+    Kind as _, Nodes, Pods, addresses, capacity, conditions, ready_of, restarts, roles, standing,
+};
 
 pub(super) async fn describe(client: &Client, name: &str) -> Result<String, Error> {
     let node = Nodes::get(client, "", name).await?;
@@ -62,23 +64,53 @@ fn text(node: &Node, pods: &[Pod], now: i64) -> String {
         |at| format!("{} ago ({})", age(Some(at), now), rfc3339(at)),
     );
     let _ = writeln!(text, "Last Heard:\t{heard}");
+    push_conditions(&mut text, node);
+    push_machine(&mut text, node);
+    push_lines(&mut text, "Can Honour", &node.features);
+    push_pods(&mut text, pods, now);
+    text
+}
+
+/// kubectl's table.
+fn push_conditions(text: &mut String, node: &Node) {
+    text.push_str("Conditions:\n");
+    text.push_str("  Type\tStatus\tLastHeartbeatTime\tLastTransitionTime\tReason\tMessage\n");
+    text.push_str("  ----\t------\t-----------------\t------------------\t------\t-------\n");
+    let heard = node.last_heard.as_ref().map_or_else(|| "<never>".into(), rfc3339);
+    for one in conditions(node) {
+        let since = one.since.unwrap_or_else(|| "<unknown>".into());
+        let _ = writeln!(
+            text,
+            "  {}\t{}\t{heard}\t{since}\t{}\t{}",
+            one.kind, one.status, one.reason, one.message
+        );
+    }
+}
+
+/// What it is, and what there is of it.
+fn push_machine(text: &mut String, node: &Node) {
+    text.push_str("Addresses:\n");
+    for (kind, address) in addresses(node) {
+        let _ = writeln!(text, "  {kind}:\t{address}");
+    }
+    text.push_str("Capacity:\n");
+    for (name, amount) in capacity(node) {
+        let _ = writeln!(text, "  {name}:\t{amount}");
+    }
     text.push_str("System Info:\n");
+    let fact = |name: &str| node.facts.get(name).map_or("", String::as_str);
     for (title, value) in [
-        ("UID", &metadata.uid),
+        ("UID", node.metadata.as_ref().map_or("", |metadata| &metadata.uid)),
         ("Machine ID", &node.machine_id),
         ("Boot ID", &node.boot_id),
+        ("Kernel Version", fact("kernel")),
+        ("OS Image", fact("osImage")),
+        ("Operating System", fact("os")),
+        ("Architecture", fact("arch")),
         ("Agent Version", &node.agent_version),
     ] {
         let _ = writeln!(text, "  {title}:\t{value}");
     }
-    let mut facts: Vec<_> = node.facts.iter().collect();
-    facts.sort_unstable();
-    for (key, value) in facts {
-        let _ = writeln!(text, "  {key}:\t{value}");
-    }
-    push_lines(&mut text, "Can Honour", &node.features);
-    push_pods(&mut text, pods, now);
-    text
 }
 
 /// `Hold since … until …: what for (everynode node release ends it)`.
@@ -132,7 +164,7 @@ fn push_pods(text: &mut String, pods: &[Pod], now: i64) {
 
 #[cfg(test)]
 mod tests {
-    use everynode_proto::v1::{ObjectMeta, Reason, Taint};
+    use everynode_proto::v1::{NodeCondition, ObjectMeta, Reason, Taint};
 
     use super::*;
     use crate::table::align_tabs;
@@ -152,6 +184,13 @@ mod tests {
             taints: vec![Taint { key: "k".into(), value: "v".into(), effect: "NoExecute".into() }],
             state: "NotReady".into(),
             reason: Some(Reason { code: "NodeLost".into(), message: "silent".into() }),
+            conditions: vec![NodeCondition {
+                r#type: "DiskPressure".into(),
+                reason: "HasNoDiskPressure".into(),
+                message: "enough disk is left".into(),
+                ..NodeCondition::default()
+            }],
+            facts: map(&[("arch", "arm64"), ("cpu", "4"), ("addresses", "192.0.2.1")]),
             ..Node::default()
         };
         let shown = align_tabs(&text(&node, &[Pod::default()], 0));
@@ -161,6 +200,11 @@ mod tests {
             "Reason:             NodeLost: silent\n",
             "Last Heard:         <never>\n",
             "(1 in total)\n",
+            "  Ready         False    <never>            <unknown>             NodeLost           silent\n",
+            "  DiskPressure  Unknown  <never>            1970-01-01T00:00:00Z  HasNoDiskPressure  enough disk is left\n",
+            "  InternalIP:  192.0.2.1\n",
+            "Capacity:\n  cpu:  4\n",
+            "  Architecture:      arm64\n",
         ] {
             assert!(shown.contains(line), "{line}\nnot in\n{shown}");
         }

@@ -118,6 +118,7 @@ pub fn hello() -> Hello {
         agent_version: String::new(),
         features: BTreeSet::from([SURGE_FEATURE.to_owned()]),
         facts: BTreeMap::new(),
+        conditions: Vec::new(),
         accepted: None,
         last_session: None,
         places: Vec::new(),

@@ -42,6 +42,7 @@ pub(in crate::services) fn message(
         ahead: view.ahead.as_ref().map(Into::into),
         order: order(&record.order),
         effect: None,
+        conditions: hello.into_iter().flat_map(|hello| &hello.conditions).map(Into::into).collect(),
     }
 }
 

@@ -1,0 +1,119 @@
+//! What there is of memory, disk and processes, and what is left of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use everynode_agent_core::{Readings, Room};
+use tokio::sync::mpsc;
+
+/// How often it is measured: as the kubelet does.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// Measures for as long as anybody reads. A disk that hangs keeps only this from going on.
+pub fn readings(disk: PathBuf) -> mpsc::Receiver<Readings> {
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let mut every = tokio::time::interval(EVERY);
+        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            every.tick().await;
+            let disk = disk.clone();
+            let Ok(readings) = tokio::task::spawn_blocking(move || measure(&disk)).await else {
+                return;
+            };
+            if sender.send(readings).await.is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// What the whole machine has, beside its processors and memory: names and amounts as of Kubernetes.
+pub(super) fn capacity(disk: Option<&Path>) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    if let Some(space) = disk.and_then(space) {
+        found.push(("ephemeral-storage".to_owned(), format!("{}Ki", space.total >> 10)));
+    }
+    found.extend(pids().map(|pids| ("pids".to_owned(), pids.total.to_string())));
+    let sizes = fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten();
+    for size in sizes {
+        let name = size.file_name();
+        // hugepages-2048kB
+        let kib =
+            name.to_str().and_then(|name| name.strip_prefix("hugepages-")?.strip_suffix("kB"));
+        let pages = number(&size.path().join("nr_hugepages"));
+        if let (Some(kib), Some(pages)) = (kib.and_then(|kib| kib.parse::<u64>().ok()), pages) {
+            let size = match kib {
+                0x10_0000.. => format!("{}Gi", kib >> 20),
+                0x400.. => format!("{}Mi", kib >> 10),
+                _ => format!("{kib}Ki"),
+            };
+            let all = pages.saturating_mul(kib);
+            let all = if all == 0 { "0".to_owned() } else { format!("{all}Ki") };
+            found.push((format!("hugepages-{size}"), all));
+        }
+    }
+    found
+}
+
+fn measure(disk: &Path) -> Readings {
+    Readings { memory: memory(), disk: space(disk), files: files(disk), pids: pids() }
+}
+
+/// What the kernel could give without swapping.
+fn memory() -> Option<Room> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    Some(Room { total: kib(&text, "MemTotal:")? << 10, left: kib(&text, "MemAvailable:")? << 10 })
+}
+
+pub(super) fn kib(meminfo: &str, key: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix(key))?;
+    line.trim().strip_suffix("kB")?.trim().parse().ok()
+}
+
+/// What others than root may take: as `df` shows.
+fn space(disk: &Path) -> Option<Room> {
+    let found = rustix::fs::statvfs(disk).ok()?;
+    let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+    Some(Room { total: bytes(found.f_blocks), left: bytes(found.f_bavail) })
+}
+
+fn files(disk: &Path) -> Option<Room> {
+    let found = rustix::fs::statvfs(disk).ok()?;
+    Some(Room { total: found.f_files, left: found.f_favail })
+}
+
+/// Threads count as processes.
+fn pids() -> Option<Room> {
+    let most = |file: &str| number(Path::new(file)).unwrap_or(u64::MAX);
+    let total = most("/proc/sys/kernel/pid_max").min(most("/proc/sys/kernel/threads-max"));
+    let load = fs::read_to_string("/proc/loadavg").ok()?;
+    let used: u64 = load.split(' ').nth(3)?.split_once('/')?.1.parse().ok()?;
+    Some(Room { total, left: total.saturating_sub(used) })
+}
+
+fn number(file: &Path) -> Option<u64> {
+    fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_can_be_measured() {
+        let readings = measure(Path::new("/"));
+        for room in [readings.memory, readings.disk, readings.pids] {
+            let room = room.unwrap();
+            assert!(room.left > 0 && room.left <= room.total, "{readings:?}");
+        }
+        let capacity = capacity(Some(Path::new("/")));
+        assert!(
+            capacity
+                .iter()
+                .any(|(name, amount)| name == "ephemeral-storage" && amount.ends_with("Ki"))
+        );
+    }
+}

@@ -1,0 +1,82 @@
+//! How the machine is doing, told when that changes and never otherwise.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use everynode_agent_core::{Pressure, Readings};
+use everynode_model::{LIMITS_ENFORCED, NodeCondition, Now};
+use everynode_runtime::Controller;
+use tokio::sync::mpsc;
+
+/// What is known of the machine's state from elsewhere.
+#[derive(Debug, Default)]
+pub struct Vitals {
+    /// What is measured, from time to time; `None`: nothing.
+    pub readings: Option<mpsc::Receiver<Readings>>,
+    /// Where what enforces limits is, or why it can't be used; empty: not known.
+    pub limits: BTreeMap<Controller, Result<PathBuf, String>>,
+}
+
+/// The node's conditions.
+#[derive(Debug)]
+pub(super) struct Conditions {
+    pressure: Pressure,
+    limits: Option<NodeCondition>,
+}
+
+impl Conditions {
+    pub(super) fn new(vitals: &Vitals, now: Now) -> Self {
+        let limits = (!vitals.limits.is_empty()).then(|| enforced(&vitals.limits, now));
+        Self { pressure: Pressure::default(), limits }
+    }
+
+    /// Takes in what was measured; whether that is news.
+    pub(super) fn take(&mut self, readings: &Readings, now: Now) -> bool {
+        self.pressure.take(readings, now)
+    }
+
+    pub(super) fn all(&self) -> Vec<NodeCondition> {
+        self.pressure.conditions().into_iter().chain(self.limits.clone()).collect()
+    }
+}
+
+/// The next of what is measured; for ever where nothing is.
+pub(super) async fn next(readings: &mut Option<mpsc::Receiver<Readings>>) -> Option<Readings> {
+    match readings {
+        Some(readings) => readings.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn enforced(homes: &BTreeMap<Controller, Result<PathBuf, String>>, now: Now) -> NodeCondition {
+    let missing =
+        homes.iter().filter_map(|(one, home)| Some(format!("{one}: {}", home.as_ref().err()?)));
+    let missing: Vec<String> = missing.collect();
+    let (holds, reason, message) = match missing.is_empty() {
+        true => (true, "ControllersFound", "the kernel holds pods to all limits".to_owned()),
+        false => (false, "ControllerMissing", format!("not enforced: {}", missing.join("; "))),
+    };
+    let (kind, reason) = (LIMITS_ENFORCED.to_owned(), reason.to_owned());
+    NodeCondition { kind, holds, reason, message, since: now.wall }
+}
+
+#[cfg(test)]
+mod tests {
+    use everynode_model::{Timestamp, WallTime};
+
+    use super::*;
+
+    #[test]
+    fn a_limit_that_nothing_enforces_is_named() {
+        let now = Now { steady: Timestamp::default(), wall: WallTime::default() };
+        let of = |memory| {
+            let limits = [(Controller::Cpu, Ok(PathBuf::new())), (Controller::Memory, memory)];
+            Conditions::new(&Vitals { readings: None, limits: limits.into() }, now).all()
+        };
+        assert!(of(Ok(PathBuf::new()))[0].is_fine());
+        let lacking = of(Err("nowhere".into()));
+        assert_eq!((lacking[0].holds, lacking[0].is_fine()), (false, false));
+        assert_eq!(lacking[0].message, "not enforced: memory: nowhere");
+        assert!(Conditions::new(&Vitals::default(), now).all().is_empty());
+    }
+}
