@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use prost::Message as _;
 
-const FILES: [&str; 3] = [
+const FILES: [&str; 4] = [
     "everynode/v1/agent.proto",
+    "everynode/v1/streams.proto",
     "everynode/v1/operator.proto",
     "everynode/storage/v1/storage.proto",
 ];

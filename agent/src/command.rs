@@ -33,6 +33,7 @@ use crate::rejoin::{self, RejoinError};
 use crate::run::{Outcome, Parts, RunError, Vitals, go_down, run};
 use crate::service::{Heart, tell};
 use crate::stage::HostPrograms;
+use crate::streams;
 
 /// Requests of people that wait for the loop.
 const REQUESTS: usize = 8;
@@ -247,6 +248,10 @@ async fn start(config: Config, task: Task) -> Result<bool, Failure> {
         random,
         clock: Arc::new(BootClock),
         requests: Some(requests),
+        streams: Some(streams::Places {
+            run_dir: run_dir.clone(),
+            cgroup_root: config.cgroup_root.clone(),
+        }),
         heart: Heart::of_service(),
         vitals,
     };

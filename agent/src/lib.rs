@@ -27,6 +27,7 @@ pub mod run;
 pub mod service;
 mod session;
 pub mod stage;
+pub mod streams;
 
 pub use cli::command_line;
 pub use command::main_with_args;

@@ -1,6 +1,7 @@
 //! The command line: kubectl's words, flags and defaults.
 
 mod get;
+mod logs;
 mod node;
 mod rollout;
 mod wait;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use get::{GetArgs, Output, Template};
+pub(crate) use logs::LogsArgs;
 pub(crate) use node::{DrainArgs, NodeVerb};
 pub(crate) use rollout::{HistoryArgs, RolloutArgs, RolloutVerb, StatusArgs, UndoArgs};
 pub(crate) use wait::WaitArgs;
@@ -75,6 +77,8 @@ pub(crate) enum Verb {
     Get(GetArgs),
     /// Show all about some objects
     Describe(DescribeArgs),
+    /// Show what containers print
+    Logs(LogsArgs),
     /// Change labels of objects: KEY=VALUE sets one, KEY- removes it
     Label(ChangeArgs),
     /// Change annotations of objects: KEY=VALUE sets one, KEY- removes it

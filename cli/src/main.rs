@@ -21,6 +21,7 @@ mod jsonpath;
 mod kinds;
 mod out;
 mod placed;
+mod stdio;
 mod table;
 mod targets;
 mod verbs;

@@ -72,7 +72,7 @@ pub enum Denial {
 }
 
 /// Every method, and what its caller must be. What is not listed is nobody's.
-const METHODS: [(&str, Required); 40] = [
+const METHODS: [(&str, Required); 42] = [
     ("/everynode.v1.Agent/Join", Required::Nobody),
     ("/everynode.v1.Agent/Renew", Required::Node),
     ("/everynode.v1.Agent/Session", Required::Node),
@@ -105,7 +105,10 @@ const METHODS: [(&str, Required); 40] = [
     ("/everynode.v1.Pods/Delete", Required::Admin),
     ("/everynode.v1.Pods/Get", Required::Viewer),
     ("/everynode.v1.Pods/List", Required::Viewer),
+    // As in Kubernetes' role `view`; the last lines of what failed are in `Get`, too.
+    ("/everynode.v1.Pods/Logs", Required::Viewer),
     ("/everynode.v1.Pods/Watch", Required::Viewer),
+    ("/everynode.v1.Streams/Attach", Required::Node),
     ("/everynode.v1.Tokens/Create", Required::Admin),
     // Ids and names of tokens are no secrets, but of use to nobody who can't make one.
     ("/everynode.v1.Tokens/List", Required::Admin),
@@ -319,6 +322,8 @@ mod tests {
 
     const SESSION: &str = "/everynode.v1.Agent/Session";
     const RENEW: &str = "/everynode.v1.Agent/Renew";
+    const ATTACH: &str = "/everynode.v1.Streams/Attach";
+    const LOGS: &str = "/everynode.v1.Pods/Logs";
     const LIST: &str = "/everynode.v1.Nodes/List";
     const DELETE: &str = "/everynode.v1.Nodes/Delete";
 
@@ -362,7 +367,9 @@ mod tests {
     fn each_role_reaches_its_own_and_no_more() {
         let (admin, viewer) = (user(Role::Admin), user(Role::Viewer));
         let nodes = [false, false, true];
-        for (method, may) in [(SESSION, nodes), (RENEW, nodes), (LIST, [true, true, false])] {
+        let users = [true, true, false];
+        let who = [(SESSION, nodes), (RENEW, nodes), (ATTACH, nodes), (LIST, users), (LOGS, users)];
+        for (method, may) in who {
             let asked = [&viewer, &admin, &node()].map(|who| reason(method, Some(who)).is_none());
             assert_eq!(asked, may, "{method}");
         }

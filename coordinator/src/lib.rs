@@ -24,6 +24,7 @@ pub mod sessions;
 mod start;
 mod status;
 pub mod store;
+mod streams;
 pub mod tls;
 
 pub use start::main_with_args;

@@ -20,6 +20,7 @@ use everynode_proto::v1::events_server::EventsServer;
 use everynode_proto::v1::nodes_server::NodesServer;
 use everynode_proto::v1::objects_server::ObjectsServer;
 use everynode_proto::v1::pods_server::PodsServer;
+use everynode_proto::v1::streams_server::StreamsServer;
 use everynode_proto::v1::tokens_server::TokensServer;
 use everynode_store::Store;
 use tokio_util::sync::CancellationToken;
@@ -41,9 +42,10 @@ use crate::pki::{Pki, PkiError};
 use crate::service;
 use crate::services::{Api, MAX_LIST_BYTES, Parts};
 use crate::sessions::{AgentService, Sessions};
+use crate::streams::{StreamService, Streams};
 use crate::tls::Tls;
 
-/// Streams on one connection: an agent needs one; an operator's program may watch every kind for
+/// Streams on one connection: an agent needs one, or 32 on its second one; an operator's program may watch every kind for
 /// dozens of its own users.
 const MAX_STREAMS: u32 = 128;
 
@@ -162,6 +164,7 @@ pub async fn run<L: Listen>(
     let parts = Parts {
         handle,
         sessions: sessions.clone(),
+        streams: Streams::default(),
         pki: pki.clone(),
         cluster,
         clock: Arc::clone(&clock),
@@ -213,6 +216,7 @@ fn routes(
         Arc::clone(&parts.clock),
         Arc::clone(&parts.entropy),
     );
+    let streams = StreamService::new(parts.streams.clone());
     let api = Api::new(parts);
     let (health, health_service) = tonic_health::server::health_reporter();
     let reflection = || {
@@ -230,6 +234,7 @@ fn routes(
     let mut routes = Routes::builder();
     routes
         .add_service(AgentServer::new(agents).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(StreamsServer::new(streams).max_decoding_message_size(MAX_MESSAGE))
         .add_service(operators!(DaemonSetsServer))
         .add_service(operators!(NodesServer))
         .add_service(operators!(ObjectsServer))

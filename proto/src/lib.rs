@@ -1,8 +1,9 @@
 //! The contract, as code: what prost and tonic make of the `.proto` files, and the doors through
-//! which messages become model types ([`convert`]).
+//! which messages become model types ([`convert`]); and the accounts of streams ([`credit`]).
 
 pub mod codec;
 pub mod convert;
+pub mod credit;
 pub mod error;
 
 /// `everynode.v1`: the agent's stream and the operators' services.

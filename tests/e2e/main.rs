@@ -26,6 +26,7 @@ mod kills;
 mod kubectl;
 mod leaving;
 mod limits;
+mod logs;
 mod main_job;
 mod operations;
 mod orphans;
@@ -70,6 +71,10 @@ const SCENARIOS: &[Scenario] = &[
     ("frozen::a_shim_gets_no_rival", frozen::a_shim_gets_no_rival),
     ("frozen::a_coordinator_loses_nobody", frozen::a_coordinator_loses_nobody),
     ("frozen::an_agent_is_lost_and_found", frozen::an_agent_is_lost_and_found),
+    ("logs::no_line_is_lost_and_nobody_waits", logs::no_line_is_lost_and_nobody_waits),
+    ("logs::they_are_shown_as_kubectl_shows_them", logs::they_are_shown_as_kubectl_shows_them),
+    ("logs::a_run_ends_and_the_one_before_is_kept", logs::a_run_ends_and_the_one_before_is_kept),
+    ("logs::whoever_goes_leaves_nothing_open", logs::whoever_goes_leaves_nothing_open),
     ("main_job::one_on_every_machine", main_job::one_on_every_machine),
     ("islands::a_cut_off_node_looks_after_itself", islands::a_cut_off_node_looks_after_itself),
     ("islands::a_reboot_needs_no_coordinator", islands::a_reboot_needs_no_coordinator),

@@ -259,6 +259,7 @@ impl Seat {
             policy: policy(),
             random,
             clock: Arc::new(clock),
+            streams: None,
             requests: Some(requests),
             heart: Heart::none(),
             vitals: everynode_agent::run::Vitals::default(),

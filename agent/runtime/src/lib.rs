@@ -37,7 +37,7 @@ pub use error::{
 pub use exec::{Captured, ExecRequest, Executed, MAX_OUTPUT, capture};
 pub use limits::Controller;
 pub use log_date::LogDate;
-pub use logs::{PodLogs, Run, log_file, logs, newest_run_since};
+pub use logs::{PodLogs, Run, log_file, logs, logs_of, newest_run_since};
 pub use machine::{Capabilities, probe};
 pub use seccomp::SeccompError;
 

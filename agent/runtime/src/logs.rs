@@ -46,6 +46,11 @@ pub fn log_file(directory: &Path, container: &str, run: Run, number: usize) -> P
     directory.join(name)
 }
 
+/// The directory of a pod's logs.
+pub fn logs_of(run_dir: &Path, pod: PodUid) -> PathBuf {
+    run_dir.join(pod.to_string()).join(LOGS)
+}
+
 /// When a container's newest run began, where its supervisor keeps all runs in one file.
 pub fn newest_run_since(directory: &Path, container: &str) -> Option<String> {
     fs::read_to_string(directory.join(format!("{container}.{STARTED}"))).ok()

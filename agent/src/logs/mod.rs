@@ -1,7 +1,8 @@
 //! What a pod's containers have printed, from their files.
 //!
 //! Read in this order: [`files`] (one text out of files that rotate), [`reader`] (lines out of
-//! records), and here `everynode-agent logs`, for people at the machine.
+//! records), and here `everynode-agent logs`, for people at the machine
+//! ([`crate::streams`] is for people elsewhere).
 
 mod files;
 mod reader;
@@ -16,14 +17,15 @@ use everynode_runtime::{Alive, PodLogs, Run};
 
 use crate::cli::LogsArgs;
 use crate::people::run_dir;
-use reader::{Ahead, Reader, Wish};
+pub(crate) use reader::{Ahead, Reader, Wish};
 
 /// Between two looks at files that are followed.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
+pub(crate) const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 /// What is printed at once.
 const AT_ONCE: usize = 64 * 1024;
 /// Said where lines were removed before they were read.
-const GAP: &str = "everynode: lines are missing here: they were removed before they were read";
+pub(crate) const GAP: &str =
+    "everynode: lines are missing here: they were removed before they were read";
 
 /// Why there is nothing to print.
 #[derive(Debug, thiserror::Error)]

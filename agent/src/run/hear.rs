@@ -136,6 +136,10 @@ impl Agent {
         let conditions = self.conditions.all();
         let said = (self.untold.as_slice(), conditions.as_slice());
         let hello = show::hello(&self.node, &self.machine, &self.held, said, now);
+        let hello = match &self.streams {
+            Some(_) => show::with_streams(hello),
+            None => hello,
+        };
         Opening { hello, accepted: self.node.ledger().assignment.clone() }
     }
 

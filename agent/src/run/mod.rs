@@ -45,6 +45,7 @@ use crate::service::Heart;
 use crate::session::inbox::Link;
 use crate::session::{self, Line, Shared};
 use crate::stage::Stage;
+use crate::streams;
 use act::Doer;
 use begin::{ledger_of, look};
 use disk::Disk;
@@ -82,6 +83,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// People at this machine.
     pub requests: Option<mpsc::Receiver<local::Request>>,
+    /// What people elsewhere may look at; nothing without.
+    pub streams: Option<streams::Places>,
     /// What the service manager's watchdog hears of the loop.
     pub heart: Heart,
     /// How the machine is doing.
@@ -185,6 +188,7 @@ struct Agent {
     shared: Arc<Shared>,
     link: Link,
     dial: Arc<dyn Dial>,
+    streams: Option<streams::Places>,
     /// The bodies on disk.
     held: BTreeSet<Digest>,
     /// Those that the newest order named: it may not be in the ledger yet.
@@ -229,6 +233,7 @@ impl Agent {
             shared: Arc::default(),
             link: Link::Down("not dialled yet".into()),
             dial: parts.dial,
+            streams: parts.streams,
             held,
             named: BTreeSet::new(),
             contents: BTreeMap::new(),
@@ -288,11 +293,15 @@ impl Agent {
     }
 
     fn dial(&mut self) {
+        let (dial, clock) = (Arc::clone(&self.dial), Arc::clone(&self.clock));
+        let places = self.streams.clone();
+        let streams = places.map(|places| streams::begin(places, dial, clock));
         let line = Line {
             dial: Arc::clone(&self.dial),
             identity: self.identity.clone(),
             store: Arc::clone(&self.identities),
             clock: Arc::clone(&self.clock),
+            streams,
         };
         let random = self.random.fork();
         let session = session::keep(line, Arc::clone(&self.shared), random);

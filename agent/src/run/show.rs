@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use everynode_agent_core::Node;
 use everynode_model::{
-    Digest, LogTail, NodeCondition, Now, PodKey, PodStatus, Reason, SURGE_FEATURE,
+    Digest, LOGS_FEATURE, LogTail, NodeCondition, Now, PodKey, PodStatus, Reason, SURGE_FEATURE,
 };
 use everynode_proto::convert::status;
 use everynode_proto::v1;
@@ -35,6 +35,12 @@ pub(super) fn hello(
         conditions: conditions.iter().map(Into::into).collect(),
         last_session: ledger.session.map(|session| session.to_string()).unwrap_or_default(),
     }
+}
+
+/// Says that this machine hands on what its pods print.
+pub(super) fn with_streams(mut hello: v1::Hello) -> v1::Hello {
+    hello.features.push(LOGS_FEATURE.into());
+    hello
 }
 
 /// What was printed comes after the Hello, in reports: all of it together may be too much for one

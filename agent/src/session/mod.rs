@@ -18,6 +18,7 @@ use everynode_transport::Dial;
 use crate::clock::Clock;
 use crate::identity::{Identity, IdentityStore};
 use crate::random::Random;
+use crate::streams::Door;
 use backoff::{Backoff, LONG};
 use inbox::{Inbox, Link};
 use outbox::Outbox;
@@ -36,6 +37,8 @@ pub(crate) struct Line {
     pub(crate) store: Arc<dyn IdentityStore>,
     /// For the dates of the coordinator's certificate.
     pub(crate) clock: Arc<dyn Clock>,
+    /// For what people elsewhere want to see, where that is served.
+    pub(crate) streams: Option<Door>,
 }
 
 /// What the line and the loop share.

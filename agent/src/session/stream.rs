@@ -25,6 +25,7 @@ use super::renew::{Outcome, Renewals, renew};
 use super::{Line, Shared};
 use crate::identity::Identity;
 use crate::random::Random;
+use crate::streams::Ask;
 
 /// The contract's time for Hello, and for what must follow it.
 const OPENING: Duration = Duration::from_secs(10);
@@ -132,6 +133,8 @@ struct Session {
     incoming: Streaming<v1::CoordinatorMessage>,
     outgoing: mpsc::Sender<v1::AgentMessage>,
     assembler: Assembler,
+    /// Its mark, once it was welcomed.
+    nonce: Option<SessionNonce>,
     /// When it was welcomed.
     welcomed: Option<Instant>,
     /// The interval told then.
@@ -147,6 +150,7 @@ async fn open(connected: Connected, shared: &Shared) -> Result<Session, (Connect
             incoming,
             outgoing,
             assembler,
+            nonce: None,
             welcomed: None,
             heartbeat: None,
             renewals: Renewals::default(),
@@ -197,7 +201,7 @@ impl Session {
                 biased;
                 message = self.incoming.message() => {
                     let taken = match message {
-                        Ok(Some(message)) => self.take(message, shared),
+                        Ok(Some(message)) => self.take(message, line, shared),
                         Ok(None) => Err(Ended::Closed),
                         Err(status) => Err(Ended::Refused(status)),
                     };
@@ -243,7 +247,12 @@ impl Session {
         }
     }
 
-    fn take(&mut self, message: v1::CoordinatorMessage, shared: &Shared) -> Result<(), Ended> {
+    fn take(
+        &mut self,
+        message: v1::CoordinatorMessage,
+        line: &Line,
+        shared: &Shared,
+    ) -> Result<(), Ended> {
         // A kind of message that this version does not know is passed over.
         let Some(message) = message.message else { return Ok(()) };
         match message {
@@ -258,6 +267,7 @@ impl Session {
                     shared.outbox.ask_for_whole(&reason);
                 }
             },
+            Message::OpenStream(stream) => self.open_stream(stream, line),
             Message::Deregister(_) => shared.inbox.put(|news| news.deregistered = true),
             Message::Farewell(_) => {
                 shared.inbox.put(|news| news.farewell = true);
@@ -276,12 +286,20 @@ impl Session {
         Ok(())
     }
 
+    fn open_stream(&self, stream: v1::OpenStream, line: &Line) {
+        if let (Some(door), Some(session)) = (&line.streams, self.nonce) {
+            let (address, identity) = (self.connected.address.clone(), line.identity.clone());
+            door.ask(Ask { stream, session, address, identity });
+        }
+    }
+
     fn welcome(&mut self, welcome: &v1::Welcome, shared: &Shared) -> Result<(), Ended> {
         let Ok(session) = welcome.session.parse::<SessionNonce>() else {
             let why = "the coordinator's Welcome has no valid session".to_owned();
             return Err(Ended::Said(why, Next::Dial));
         };
         let interval = Duration::from_millis(welcome.heartbeat_millis.into());
+        self.nonce = Some(session);
         self.welcomed = Some(Instant::now());
         self.heartbeat = Some(interval.clamp(HEARTBEATS.0, HEARTBEATS.1));
         self.renewals.told(welcome.renew_in_millis.map(Duration::from_millis));

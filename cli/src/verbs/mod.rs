@@ -16,6 +16,7 @@ mod edit;
 mod effect;
 mod get;
 mod label;
+mod logs;
 mod node;
 mod patch;
 mod printed;
@@ -50,6 +51,7 @@ pub(crate) async fn run(verb: Verb, context: &Context, out: &mut Out) -> Result<
         Verb::Delete(args) => delete::run(&args, context, out).await,
         Verb::Get(args) => get::run(&args, context, out).await,
         Verb::Describe(args) => describe::run(&args, context, out).await,
+        Verb::Logs(args) => logs::run(&args, context, out).await,
         Verb::Label(args) => label::run(&args, context, out).await,
         Verb::Annotate(args) => {
             annotate::run(annotate::Map::Annotations, &args, context, out).await

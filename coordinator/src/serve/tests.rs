@@ -3,6 +3,7 @@
 mod held;
 mod identity;
 mod objects;
+mod streams;
 
 use std::io;
 use std::net::SocketAddr;

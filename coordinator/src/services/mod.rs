@@ -10,6 +10,7 @@ mod convert;
 mod daemonsets;
 mod events;
 mod filter;
+mod logs;
 mod nodes;
 mod objects;
 mod pods;
@@ -35,6 +36,7 @@ use crate::entropy::{Entropy, NoEntropy};
 use crate::pki::Pki;
 use crate::sessions::Sessions;
 use crate::status;
+use crate::streams::Streams;
 
 /// The most that one list may have, in bytes: the pods of some 100,000 nodes. Clients that list
 /// large fleets must be ready to take as much; theirs is usually 4 MiB.
@@ -57,6 +59,8 @@ pub struct Parts {
     pub handle: Handle,
     /// When connected nodes were heard last.
     pub sessions: Sessions,
+    /// Who waits for something from a node.
+    pub(crate) streams: Streams,
     /// The authorities that join tokens pin.
     pub pki: Pki,
     /// Which cluster this is.

@@ -6,17 +6,18 @@ use everynode_coordinator_core::{Changed, Command, Fleet, Outcome, PodFilter, Po
 use everynode_model::{NodeName, NodeUid, Now, PodKey};
 use everynode_proto::v1::pods_server::Pods;
 use everynode_proto::v1::{self, EventKind};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::convert::pod::{self, PodLabels};
 use super::filter::{DEFAULT_NAMESPACE, Filter, given};
 use super::watch::{self, Gone, Watched};
-use super::{Api, list, unexpected};
+use super::{Api, list, logs, unexpected};
 use crate::status;
 
 #[tonic::async_trait]
 impl Pods for Api {
     type WatchStream = watch::Events<v1::PodEvent>;
+    type LogsStream = logs::Output;
 
     async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::Pod>, Status> {
         let v1::GetRequest { namespace, name } = request.into_inner();
@@ -49,6 +50,13 @@ impl Pods for Api {
         request: Request<v1::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         watch::watch(self, AllPods, request.get_ref()).await.map(Response::new)
+    }
+
+    async fn logs(
+        &self,
+        request: Request<Streaming<v1::LogsInput>>,
+    ) -> Result<Response<Self::LogsStream>, Status> {
+        logs::logs(self, request.into_inner()).await.map(Response::new)
     }
 
     async fn delete(

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use everynode_coordinator_core::Order;
 use everynode_model::{NodeUid, SessionNonce, Timestamp};
+use everynode_proto::v1::OpenStream;
 use tonic::Status;
 
 pub use service::AgentService;
@@ -70,6 +71,22 @@ impl Sessions {
         if let Some(session) = self.get(node) {
             session.publish(order);
         }
+    }
+
+    /// The mark of a node's session, if it has one.
+    pub(crate) fn nonce(&self, node: NodeUid) -> Option<SessionNonce> {
+        self.get(node).map(|session| session.nonce())
+    }
+
+    /// Asks a node for a stream in that session; whether it is still there, and reads.
+    pub(crate) fn open_stream(
+        &self,
+        node: NodeUid,
+        nonce: SessionNonce,
+        stream: OpenStream,
+    ) -> bool {
+        let session = self.get(node).filter(|session| session.nonce() == nonce);
+        session.is_some_and(|session| session.open_stream(stream))
     }
 
     /// Tells a node that it was removed, if it has a session.

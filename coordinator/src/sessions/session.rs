@@ -8,10 +8,12 @@ use std::time::Duration;
 use everynode_coordinator_core::Order;
 use everynode_model::{SessionNonce, Timestamp};
 use everynode_proto::v1::coordinator_message::Message;
-use everynode_proto::v1::{Deregister, Probe};
+use everynode_proto::v1::{Deregister, OpenStream, Probe};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
+
+use crate::streams::PER_NODE;
 
 /// How many short messages may wait: a probe, Welcome, Deregister and Farewell are all there are
 /// at a time. More means that the peer does not read, and the session is ended.
@@ -35,6 +37,8 @@ pub(super) struct Session {
 struct Outbox {
     control: VecDeque<Message>,
     order: Option<Arc<Order>>,
+    /// No more than there may be of a node.
+    streams: VecDeque<OpenStream>,
     resend: bool,
     deregistered: bool,
     end: Option<Status>,
@@ -135,6 +139,18 @@ impl Session {
         }
     }
 
+    /// Asks for a stream; whether there is room for that.
+    pub(super) fn open_stream(&self, stream: OpenStream) -> bool {
+        let mut outbox = self.outbox();
+        let room = outbox.streams.len() < PER_NODE;
+        if room {
+            outbox.streams.push_back(stream);
+            drop(outbox);
+            self.news.notify_one();
+        }
+        room
+    }
+
     /// Whether a Leave is being followed, of one that wants to leave, or of one that is empty.
     pub(super) const fn following(&self, empty: bool) -> &AtomicBool {
         if empty { &self.confirming } else { &self.leaving }
@@ -182,6 +198,9 @@ impl Session {
         }
         if let Some(status) = outbox.end.take() {
             return Next::End(status);
+        }
+        if let Some(stream) = outbox.streams.pop_front() {
+            return Next::Control(Message::OpenStream(stream));
         }
         if ready_for_order && let Some(order) = outbox.order.take() {
             return Next::Order(order, std::mem::take(&mut outbox.resend));

@@ -136,6 +136,9 @@ pub const PIDS_LIMIT: &str = "everynode.dev/pids-limit";
 /// template may need: without it a node's pods are replaced one after the other.
 pub const SURGE_FEATURE: &str = "surge";
 
+/// What an agent announces that hands on what its pods print.
+pub const LOGS_FEATURE: &str = "logs";
+
 impl Strategy {
     /// Node by node, an old pod ending before the new one starts.
     pub const fn rolling(max_unavailable: IntOrPercent) -> Self {

@@ -135,6 +135,7 @@ impl World {
             random: Random::seeded([1, 2]),
             clock: Arc::new(self.clock.clone()),
             requests: Some(requests),
+            streams: None,
             heart: Heart::none(),
             vitals: Vitals::default(),
         };

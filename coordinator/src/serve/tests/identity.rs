@@ -24,7 +24,7 @@ pub(super) struct Session {
 }
 
 impl Node {
-    fn identity(&self) -> ClientIdentity {
+    pub(super) fn identity(&self) -> ClientIdentity {
         let chain = self.chain.iter().cloned().map(CertificateDer::from).collect();
         let key = PrivateKeyDer::try_from(self.key.serialize_der()).unwrap();
         ClientIdentity { chain, key }
@@ -86,7 +86,7 @@ impl Coordinator {
         self.open_with(node, v1::Hello::default()).await
     }
 
-    async fn open_with(&self, node: &Node, hello: v1::Hello) -> Result<Session, Status> {
+    pub(super) async fn open_with(&self, node: &Node, hello: v1::Hello) -> Result<Session, Status> {
         let mut agent = AgentClient::new(self.channel(Some(node.identity())).await);
         let (say, said) = mpsc::channel(8);
         let hello = v1::Hello { protocol_versions: vec![1], ..hello };

@@ -1,0 +1,228 @@
+//! What a container has printed, and goes on printing, for a stream.
+//!
+//! Files are read on the threads that wait for disks, a piece at a time, and only when there is
+//! room for it: who reads slowly holds up nothing but this.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use everynode_agent_core::PodRef;
+use everynode_model::{PodKey, PodUid, Reason, WallTime};
+use everynode_proto::v1;
+use everynode_runtime::{LogDate, Run, logs_of, runs};
+use tokio::sync::{Semaphore, mpsc};
+
+use super::Places;
+use super::wire::Piece;
+use crate::logs::{Ahead, BETWEEN_LOOKS, GAP, Reader, Wish};
+
+/// What is read at once: as much as goes into one message.
+const AT_ONCE: usize = everynode_proto::credit::MAX_PIECE;
+
+/// So many looks in which nothing came are between two looks at whether the container runs.
+const LOOKS: u32 = 5;
+
+/// What was asked for, checked.
+pub(super) struct Job {
+    pod: PodRef,
+    container: String,
+    directory: PathBuf,
+    cgroup_root: PathBuf,
+    wish: Wish,
+    follow: bool,
+    /// So many bytes may still be said.
+    left: Option<u64>,
+}
+
+impl Job {
+    /// # Errors
+    /// When what was named is nothing that could be here.
+    pub(super) fn new(
+        places: &Places,
+        (namespace, name): (String, String),
+        (pod, container): (String, String),
+        options: &v1::LogOptions,
+        now: WallTime,
+    ) -> Result<Self, Reason> {
+        let bad = |what: &str| Reason::new("BadRequest", format!("{what} is not valid"));
+        let key = PodKey::new(&namespace, &name).map_err(|_| bad("the DaemonSet's name"))?;
+        let uid: PodUid = pod.parse().map_err(|_| bad("the pod's uid"))?;
+        // It becomes part of a path.
+        let is_label = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        if container.is_empty() || !container.bytes().all(is_label) {
+            return Err(bad("the container's name"));
+        }
+        let wish = Wish {
+            run: if options.previous { Run::Previous } else { Run::Present },
+            tail: options.tail_lines,
+            since: since(options, now),
+            timestamps: options.timestamps,
+        };
+        Ok(Self {
+            directory: logs_of(&places.run_dir, uid),
+            pod: PodRef { key, uid },
+            container,
+            cgroup_root: places.cgroup_root.clone(),
+            wish,
+            follow: options.follow && !options.previous,
+            left: options.limit_bytes,
+        })
+    }
+
+    /// Whether more may be printed in this run. What can't be seen may run.
+    fn may_go_on(&self) -> bool {
+        runs(&self.cgroup_root, &self.pod, &self.container).unwrap_or(true)
+    }
+}
+
+/// Says all of it, and that it was all; ends when nobody listens.
+pub(super) async fn tell(
+    job: Result<Job, Reason>,
+    readers: Arc<Semaphore>,
+    say: mpsc::Sender<Piece>,
+) {
+    let told = match job {
+        Ok(job) => read(job, &readers, &say).await,
+        Err(reason) => Err(reason),
+    };
+    let end = match told {
+        Ok(()) => Piece::complete(),
+        Err(reason) => Piece::refused(&reason.code, reason.message),
+    };
+    // Nobody may be there any more.
+    let _ = say.send(end).await;
+}
+
+/// What one look at the files has brought.
+struct Look {
+    reader: Reader,
+    text: Vec<u8>,
+    ahead: Ahead,
+}
+
+async fn read(mut job: Job, readers: &Semaphore, say: &mpsc::Sender<Piece>) -> Result<(), Reason> {
+    let mut reader = open(&job, readers).await?;
+    let (mut quiet, mut runs) = (0, job.follow);
+    loop {
+        if runs && u32::is_multiple_of(quiet, LOOKS) {
+            runs = job.may_go_on();
+        }
+        let last = !runs;
+        let look = look(reader, last, readers).await?;
+        reader = look.reader;
+        quiet = if look.text.is_empty() { quiet + 1 } else { 1 };
+        let full = cut(look.text, &mut job.left);
+        if say.send(Piece::Stdout(full.0)).await.is_err() || full.1 {
+            return Ok(());
+        }
+        match look.ahead {
+            Ahead::More => {}
+            Ahead::Gap => {
+                let _ = say.send(Piece::Stderr(format!("{GAP}\n").into())).await;
+            }
+            Ahead::Over => return Ok(()),
+            Ahead::Nothing if last => return Ok(()),
+            Ahead::Nothing => tokio::select! {
+                () = say.closed() => return Ok(()),
+                () = tokio::time::sleep(BETWEEN_LOOKS) => {}
+            },
+        }
+    }
+}
+
+async fn open(job: &Job, readers: &Semaphore) -> Result<Reader, Reason> {
+    let (directory, container) = (job.directory.clone(), job.container.clone());
+    let wish = job.wish.clone();
+    let opened = block(readers, move || Reader::open(directory, &container, wish)).await?;
+    let reader = opened.map_err(unreadable)?;
+    if job.wish.run == Run::Previous && !reader.exists() {
+        let Job { container, pod, .. } = job;
+        let pod = everynode_model::pod_name(&pod.key, pod.uid.uuid().as_bytes());
+        let text = format!("previous terminated container {container:?} in pod {pod:?} not found");
+        return Err(Reason::new("BadRequest", text));
+    }
+    Ok(reader)
+}
+
+/// Reads a piece; with `last`, also what was begun and is at its end.
+async fn look(mut reader: Reader, last: bool, readers: &Semaphore) -> Result<Look, Reason> {
+    let look = block(readers, move || {
+        let mut text = Vec::new();
+        let ahead = reader.read(&mut text, AT_ONCE)?;
+        if ahead == Ahead::Over || (ahead == Ahead::Nothing && last) {
+            reader.finish(&mut text);
+        }
+        Ok(Look { reader, text, ahead })
+    });
+    look.await?.map_err(unreadable)
+}
+
+async fn block<T: Send + 'static>(
+    readers: &Semaphore,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Reason> {
+    let ended = |_| Reason::new("AgentStopping", "the agent is ending");
+    let _turn = readers.acquire().await.map_err(|_| ended(()))?;
+    tokio::task::spawn_blocking(work).await.map_err(|_| ended(()))
+}
+
+/// As much of `text` as may be said, and whether that was all that may be.
+fn cut(mut text: Vec<u8>, left: &mut Option<u64>) -> (Vec<u8>, bool) {
+    let Some(left) = left else { return (text, false) };
+    text.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+    *left -= u64::try_from(text.len()).unwrap_or(*left);
+    (text, *left == 0)
+}
+
+/// The first date that is wanted, as logs have it.
+fn since(options: &v1::LogOptions, now: WallTime) -> Option<String> {
+    let date = match (&options.since_time, options.since_seconds) {
+        (Some(time), _) => Duration::new(
+            u64::try_from(time.seconds).unwrap_or(0),
+            u32::try_from(time.nanos).unwrap_or(0).min(999_999_999),
+        ),
+        (None, Some(seconds)) => {
+            let now = Duration::from_millis(u64::try_from(now.unix_millis).unwrap_or(0));
+            now.saturating_sub(Duration::from_secs(seconds))
+        }
+        (None, None) => return None,
+    };
+    Some(LogDate(date).to_string())
+}
+
+fn unreadable(error: std::io::Error) -> Reason {
+    Reason::new("LogsUnreadable", format!("the logs can't be read: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(container: &str, pod: &str, options: &v1::LogOptions) -> Result<Job, Reason> {
+        let places = Places { run_dir: "/run".into(), cgroup_root: "x".into() };
+        let now = WallTime::from_unix_millis(10_000);
+        let key = ("default".into(), "a".into());
+        Job::new(&places, key, (pod.into(), container.into()), options, now)
+    }
+
+    #[test]
+    fn what_is_asked_for_is_in_the_directory_of_its_pod() {
+        let pod = "00000000-0000-0000-0000-000000000007";
+        let options = v1::LogOptions { since_seconds: Some(3), ..Default::default() };
+        let good = job("main", pod, &options).unwrap();
+        assert_eq!(good.directory, PathBuf::from(format!("/run/{pod}/logs")));
+        assert_eq!(good.wish.since.as_deref(), Some("1970-01-01T00:00:07.000000000Z"));
+        for (container, pod) in [("../x", pod), ("", pod), ("main", ".."), ("a.b", pod)] {
+            assert_eq!(job(container, pod, &options).err().unwrap().code, "BadRequest");
+        }
+    }
+
+    #[test]
+    fn no_more_is_said_than_was_asked_for() {
+        let mut left = Some(5);
+        assert_eq!(cut(b"abc".to_vec(), &mut left), (b"abc".to_vec(), false));
+        assert_eq!(cut(b"def".to_vec(), &mut left), (b"de".to_vec(), true));
+        assert_eq!(cut(b"x".to_vec(), &mut None), (b"x".to_vec(), false));
+    }
+}

@@ -1,0 +1,197 @@
+//! Streams between people and what runs here, over a connection of their own (`streams.proto`).
+//!
+//! ```text
+//!   session ── OpenStream ──▶ [`Door`] ──▶ host ──▶ dial once ──▶ Attach ──▶ one task per stream
+//!                                            └──── none for a minute: the connection is closed
+//! ```
+//!
+//! Nothing here knows or changes what ought to run: files are read, and that is all. Read in this
+//! order: [`logs`] (what is said), [`wire`] (how it is sent, as far as there is credit).
+
+mod logs;
+mod wire;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use everynode_model::SessionNonce;
+use everynode_proto::v1;
+use everynode_proto::v1::node_output::Message;
+use everynode_proto::v1::open_stream::What;
+use everynode_proto::v1::streams_client::StreamsClient;
+use everynode_transport::{Connected, Dial, Options, connect};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use crate::clock::Clock;
+use crate::identity::Identity;
+use wire::{Piece, Wire};
+
+/// Streams at a time, by the contract.
+const MAX_STREAMS: usize = 32;
+
+/// The contract's time for attaching.
+const ATTACH: Duration = Duration::from_secs(10);
+
+/// For how long an unused connection is kept: whoever looks at logs looks again.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Of the threads that wait for disks, those that may read logs at a time: a disk that hangs leaves
+/// the others to the ledger.
+const READERS: usize = 2;
+
+/// Pieces that wait to be sent, beside the one that is being sent.
+const PIECES: usize = 1;
+
+/// Where what is asked for is on this machine.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The directories of pods, with their logs.
+    pub run_dir: PathBuf,
+    /// Under which cgroup they live.
+    pub cgroup_root: PathBuf,
+}
+
+/// What a session was asked for.
+pub(crate) struct Ask {
+    pub(crate) stream: v1::OpenStream,
+    pub(crate) session: SessionNonce,
+    /// Where the coordinator is that asks.
+    pub(crate) address: String,
+    pub(crate) identity: Identity,
+}
+
+/// Where sessions hand in what they were asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Door(mpsc::Sender<Ask>);
+
+struct Host {
+    places: Places,
+    dial: Arc<dyn Dial>,
+    clock: Arc<dyn Clock>,
+    connection: Option<Connected>,
+    running: JoinSet<()>,
+    readers: Arc<Semaphore>,
+}
+
+type Attached = (mpsc::Sender<v1::NodeOutput>, Streaming<v1::NodeInput>);
+
+/// Serves streams until the last door is dropped.
+pub(crate) fn begin(places: Places, dial: Arc<dyn Dial>, clock: Arc<dyn Clock>) -> Door {
+    let (door, asks) = mpsc::channel(MAX_STREAMS);
+    let host = Host {
+        places,
+        dial,
+        clock,
+        connection: None,
+        running: JoinSet::new(),
+        readers: Arc::new(Semaphore::new(READERS)),
+    };
+    tokio::spawn(host.serve(asks));
+    Door(door)
+}
+
+impl Door {
+    /// Hands in. Where too much waits already it is passed over: whoever asked hears of it when the
+    /// time for attaching is over.
+    pub(crate) fn ask(&self, ask: Ask) {
+        let number = ask.stream.number;
+        if self.0.try_send(ask).is_err() {
+            tracing::warn!(number, "too many streams are asked for at once: not opened");
+        }
+    }
+}
+
+impl Host {
+    async fn serve(mut self, mut asks: mpsc::Receiver<Ask>) {
+        loop {
+            let idle = self.running.is_empty() && self.connection.is_some();
+            tokio::select! {
+                ask = asks.recv() => match ask {
+                    Some(ask) => self.open(ask).await,
+                    None => return,
+                },
+                Some(_) = self.running.join_next(), if !self.running.is_empty() => {}
+                () = tokio::time::sleep(IDLE), if idle => self.connection = None,
+            }
+        }
+    }
+
+    async fn open(&mut self, ask: Ask) {
+        let number = ask.stream.number;
+        if self.running.len() >= MAX_STREAMS {
+            tracing::warn!(number, "too many streams are open: not opened");
+            return;
+        }
+        match tokio::time::timeout(ATTACH, self.attach(&ask)).await {
+            Ok(Ok(attached)) => self.begin(ask.stream, attached),
+            Ok(Err(why)) => tracing::warn!(number, "a stream could not be opened: {why}"),
+            Err(_) => tracing::warn!(number, "a stream could not be opened: no answer"),
+        }
+    }
+
+    fn begin(&mut self, stream: v1::OpenStream, (output, input): Attached) {
+        let (say, pieces) = mpsc::channel(PIECES);
+        let wire = Wire::new(output, input, pieces);
+        match stream.what {
+            Some(What::Logs(options)) => {
+                let target = (stream.pod_uid, stream.container);
+                let key = (stream.namespace, stream.name);
+                let now = self.clock.now().wall;
+                let job = logs::Job::new(&self.places, key, target, &options, now);
+                let readers = Arc::clone(&self.readers);
+                self.running.spawn(async move {
+                    // Dropped together: when nobody wants to hear any more, nothing is read.
+                    tokio::join!(wire.run(), logs::tell(job, readers, say));
+                });
+            }
+            None => {
+                let refused = "this agent knows no stream of that kind";
+                let end = Piece::refused("NotSupported", refused.into());
+                self.running.spawn(async move {
+                    let _ = say.send(end).await;
+                    wire.run().await;
+                });
+            }
+        }
+    }
+
+    /// Attaches over the connection that there is, or, where that has ended, over a new one.
+    async fn attach(&mut self, ask: &Ask) -> Result<Attached, String> {
+        let present = self.connection.take().filter(|present| present.address == ask.address);
+        if let Some(present) = present {
+            match attach(&present, ask).await {
+                Ok(attached) => {
+                    self.connection = Some(present);
+                    return Ok(attached);
+                }
+                Err(status) if std::error::Error::source(&status).is_none() => {
+                    self.connection = Some(present);
+                    return Err(status.message().to_owned());
+                }
+                Err(_) => {}
+            }
+        }
+        let options = Options { date: Some(self.clock.now().wall), ..Options::default() };
+        let (trust, client) = (ask.identity.trust(), Some(&ask.identity.client));
+        let addresses = std::slice::from_ref(&ask.address);
+        let connected = connect(&*self.dial, addresses, &trust, client, options).await;
+        let connected = connected.map_err(|error| error.to_string())?;
+        let attached = attach(&connected, ask).await;
+        self.connection = Some(connected);
+        attached.map_err(|status| status.message().to_owned())
+    }
+}
+
+async fn attach(connected: &Connected, ask: &Ask) -> Result<Attached, Status> {
+    let (output, messages) = mpsc::channel(PIECES);
+    let attach = v1::Attach { session: ask.session.to_string(), number: ask.stream.number };
+    let first = v1::NodeOutput { message: Some(Message::Attach(attach)) };
+    output.send(first).await.map_err(|_| Status::cancelled("the call has ended"))?;
+    let mut client = StreamsClient::new(connected.channel.clone());
+    let answer = client.attach(ReceiverStream::new(messages)).await?;
+    Ok((output, answer.into_inner()))
+}

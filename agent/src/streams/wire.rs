@@ -1,0 +1,124 @@
+//! The agent's end of a stream: sends what there is to say as far as there is credit.
+
+use std::time::Duration;
+
+use everynode_proto::credit::Room;
+use everynode_proto::v1;
+use everynode_proto::v1::node_input::Message as Heard;
+use everynode_proto::v1::node_output::Message;
+use everynode_proto::v1::stream_end::{Complete, How, Refused};
+use tokio::sync::mpsc;
+use tonic::Streaming;
+
+/// How long the coordinator may take to end its call after the last message.
+const LAST: Duration = Duration::from_secs(10);
+
+/// Something to say. Data may have any length.
+#[derive(Debug)]
+pub(super) enum Piece {
+    Stdout(Vec<u8>),
+    Stderr(Vec<u8>),
+    End(How),
+}
+
+/// See the module.
+pub(super) struct Wire {
+    output: mpsc::Sender<v1::NodeOutput>,
+    input: Streaming<v1::NodeInput>,
+    pieces: mpsc::Receiver<Piece>,
+    room: Room,
+}
+
+impl Piece {
+    /// All has been said.
+    pub(super) const fn complete() -> Self {
+        Self::End(How::Complete(Complete {}))
+    }
+
+    /// It can't be, or not any further.
+    pub(super) fn refused(code: &str, message: String) -> Self {
+        Self::End(How::Refused(Refused { code: code.into(), message }))
+    }
+
+    const fn is_empty(&self) -> bool {
+        match self {
+            Self::Stdout(data) | Self::Stderr(data) => data.is_empty(),
+            Self::End(_) => false,
+        }
+    }
+
+    /// Takes off as much as there is room for, which there must be.
+    fn take(&mut self, most: usize) -> Message {
+        let first = |data: &mut Vec<u8>| {
+            let rest = data.split_off(most.min(data.len()));
+            std::mem::replace(data, rest)
+        };
+        match self {
+            Self::Stdout(data) => Message::Stdout(first(data)),
+            Self::Stderr(data) => Message::Stderr(first(data)),
+            Self::End(how) => Message::End(v1::StreamEnd { how: Some(how.clone()) }),
+        }
+    }
+}
+
+impl Wire {
+    pub(super) fn new(
+        output: mpsc::Sender<v1::NodeOutput>,
+        input: Streaming<v1::NodeInput>,
+        pieces: mpsc::Receiver<Piece>,
+    ) -> Self {
+        Self { output, input, pieces, room: Room::default() }
+    }
+
+    /// Sends until all is said, or nobody wants to hear it.
+    pub(super) async fn run(self) {
+        let Self { output, mut input, mut pieces, mut room } = self;
+        let mut piece: Option<Piece> = None;
+        loop {
+            let most = match &piece {
+                Some(Piece::End(_)) => usize::MAX,
+                Some(_) => room.piece(),
+                None => 0,
+            };
+            tokio::select! {
+                biased;
+                heard = input.message() => match heard {
+                    Ok(Some(heard)) if hear(&heard, &mut room) => {}
+                    _ => return,
+                },
+                permit = output.reserve(), if most > 0 => {
+                    let (Ok(permit), Some(saying)) = (permit, &mut piece) else { return };
+                    let message = saying.take(most);
+                    if let Message::Stdout(data) | Message::Stderr(data) = &message
+                        && room.spend(data.len()).is_err()
+                    {
+                        return;
+                    }
+                    let is_last = matches!(message, Message::End(_));
+                    permit.send(v1::NodeOutput { message: Some(message) });
+                    if is_last {
+                        break;
+                    }
+                    piece.take_if(|piece| piece.is_empty());
+                }
+                next = pieces.recv(), if piece.is_none() => match next {
+                    Some(next) => piece = Some(next).filter(|next| !next.is_empty()),
+                    None => return,
+                },
+            }
+        }
+        // This call's sending half ends, and the other is waited for: to drop it at once could
+        // overtake what was sent last.
+        drop(output);
+        let ended = async { while let Ok(Some(_)) = input.message().await {} };
+        let _ = tokio::time::timeout(LAST, ended).await;
+    }
+}
+
+/// Whether the other side keeps to the rules. What this version does not know is passed over.
+fn hear(heard: &v1::NodeInput, room: &mut Room) -> bool {
+    match heard.message {
+        Some(Heard::Credit(bytes)) => room.grant(bytes).is_ok(),
+        None => true,
+    }
+}

@@ -1,0 +1,223 @@
+//! Which containers of which pods are meant.
+
+use everynode_proto::v1::{ListRequest, Pod, PodPhase};
+
+use crate::args::LogsArgs;
+use crate::connect::Client;
+use crate::error::Error;
+use crate::kinds::{DaemonSets, Kind as _, Pods, Resource, name_of};
+use crate::out::Out;
+
+/// A container of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Chosen {
+    pub(super) pod: String,
+    pub(super) container: String,
+}
+
+/// What the arguments name.
+#[derive(Debug, PartialEq, Eq)]
+enum Target {
+    Pod(String),
+    DaemonSet(String),
+    Selector(String),
+}
+
+/// The containers that are meant, in order of pods.
+pub(super) async fn choose(
+    args: &LogsArgs,
+    client: &Client,
+    namespace: &str,
+    out: &mut Out,
+) -> Result<Vec<Chosen>, Error> {
+    let (target, container) = target(args)?;
+    let mut pods = match &target {
+        Target::Pod(name) => vec![Pods::get(client, namespace, name).await?],
+        Target::DaemonSet(name) => {
+            DaemonSets::get(client, namespace, name).await?;
+            let of_it = |pod: &Pod| pod.daemon_set.as_ref().is_some_and(|set| set.name == *name);
+            let mut pods = list(client, namespace, "", args.node.as_deref()).await?;
+            pods.retain(of_it);
+            if pods.is_empty() {
+                let on = args.node.as_ref().map(|node| format!(" on node {node}"));
+                let on = on.unwrap_or_default();
+                return Err(Error::Failed(format!("daemonset/{name} has no pods{on}")));
+            }
+            pods
+        }
+        Target::Selector(labels) => list(client, namespace, labels, args.node.as_deref()).await?,
+    };
+    if pods.is_empty() {
+        out.note(format!("No resources found in {namespace} namespace."));
+    }
+    if matches!(target, Target::DaemonSet(_)) && !args.all_pods {
+        pods = vec![best(pods, out)];
+    }
+    let mut chosen = Vec::new();
+    for pod in &pods {
+        chosen.extend(containers(pod, container.as_deref(), args.all_containers, out));
+    }
+    Ok(chosen)
+}
+
+fn target(args: &LogsArgs) -> Result<(Target, Option<String>), Error> {
+    let usage = |text: &str| Err(Error::Usage(format!("logs: {text}")));
+    let container = match (&args.container, args.what.get(1)) {
+        (Some(_), Some(_)) => {
+            return usage("name the container once: POD CONTAINER or -c CONTAINER");
+        }
+        (flag, word) => flag.clone().or_else(|| word.cloned()),
+    };
+    if args.all_containers && container.is_some() {
+        return usage("--all-containers should not be specified with a container's name");
+    }
+    let target = match (args.what.first(), &args.selector) {
+        (Some(what), _) => match what.split_once('/') {
+            None => Target::Pod(what.clone()),
+            Some((kind, name)) => match Resource::named(kind)? {
+                Resource::Pods => Target::Pod(name.into()),
+                Resource::DaemonSets => Target::DaemonSet(name.into()),
+                _ => return usage("only pods and DaemonSets have logs"),
+            },
+        },
+        (None, Some(labels)) => Target::Selector(labels.clone()),
+        (None, None) => return usage("name a pod, daemonset/NAME or -l SELECTOR"),
+    };
+    match &target {
+        Target::Pod(_) if args.node.is_some() => {
+            usage("--node goes with daemonset/NAME or -l: a pod is on one node only")
+        }
+        Target::Pod(_) | Target::Selector(_) if args.all_pods => {
+            usage("--all-pods goes with daemonset/NAME")
+        }
+        _ => Ok((target, container)),
+    }
+}
+
+async fn list(
+    client: &Client,
+    namespace: &str,
+    labels: &str,
+    node: Option<&str>,
+) -> Result<Vec<Pod>, Error> {
+    let request = ListRequest {
+        namespace: namespace.into(),
+        label_selector: labels.into(),
+        field: node.unwrap_or_default().into(),
+        ..ListRequest::default()
+    };
+    Ok(Pods::list(client, request).await?.items)
+}
+
+/// The one that kubectl would take: one that runs, is ready, has been for long, was restarted often.
+fn best(mut pods: Vec<Pod>, out: &mut Out) -> Pod {
+    let count = pods.len();
+    pods.sort_by_key(|pod| {
+        let status = pod.status.clone().unwrap_or_default();
+        let runs = status.phase() == PodPhase::Running;
+        std::cmp::Reverse((
+            !pod.stale,
+            runs,
+            status.ready,
+            status.ready_for_millis,
+            status.restarts,
+        ))
+    });
+    let pod = pods.swap_remove(0);
+    if count > 1 {
+        out.note(format!("Found {count} pods, using pod/{}", name_of(pod.metadata.as_ref())));
+    }
+    pod
+}
+
+/// Those of a pod that are meant. Of one that has said nothing the coordinator says why.
+fn containers(pod: &Pod, wanted: Option<&str>, all: bool, out: &mut Out) -> Vec<Chosen> {
+    let name = name_of(pod.metadata.as_ref());
+    let there: Vec<&str> = pod
+        .status
+        .iter()
+        .flat_map(|status| &status.containers)
+        .map(|container| container.name.as_str())
+        .collect();
+    let chosen = match (wanted, there.as_slice()) {
+        (Some(wanted), _) => vec![wanted],
+        (None, []) => vec![""],
+        (None, there) if all => there.to_vec(),
+        (None, [only]) => vec![*only],
+        (None, [first, ..]) => {
+            let there = there.join(", ");
+            out.note(format!("Defaulted container {first:?} out of: {there}"));
+            vec![*first]
+        }
+    };
+    let of_pod = |container: &str| Chosen { pod: name.to_owned(), container: container.to_owned() };
+    chosen.into_iter().map(of_pod).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use everynode_proto::v1::{ContainerStatus, ObjectMeta, PodStatus};
+
+    use super::*;
+    use crate::args::{Cli, Verb};
+    use crate::out::testing::captured;
+
+    fn parsed(line: &str) -> Result<(Target, Option<String>), Error> {
+        let words = ["everynode", "logs"].into_iter().chain(line.split_whitespace());
+        let Verb::Logs(args) = Cli::try_parse_from(words).unwrap().verb else { panic!() };
+        target(&args)
+    }
+
+    fn pod(name: &str, ready_for: u64, containers: &[&str]) -> Pod {
+        let container =
+            |name: &&str| ContainerStatus { name: (*name).into(), ..ContainerStatus::default() };
+        let mut status = PodStatus {
+            ready: ready_for > 0,
+            ready_for_millis: ready_for,
+            containers: containers.iter().map(container).collect(),
+            ..PodStatus::default()
+        };
+        status.set_phase(PodPhase::Running);
+        let metadata = ObjectMeta { name: name.into(), ..ObjectMeta::default() };
+        Pod { metadata: Some(metadata), status: Some(status), ..Pod::default() }
+    }
+
+    #[test]
+    fn what_is_named_is_told_from_how() {
+        let pod = |name: &str| Target::Pod(name.into());
+        assert_eq!(parsed("x").unwrap(), (pod("x"), None));
+        assert_eq!(parsed("x main -f").unwrap(), (pod("x"), Some("main".into())));
+        assert_eq!(parsed("pod/x -c main").unwrap(), (pod("x"), Some("main".into())));
+        assert_eq!(parsed("ds/x --node n").unwrap().0, Target::DaemonSet("x".into()));
+        assert_eq!(parsed("-l a=b --node n").unwrap().0, Target::Selector("a=b".into()));
+        for line in
+            ["x main -c main", "x --node n", "node/x", "x --all-pods", "x main --all-containers"]
+        {
+            assert!(matches!(parsed(line), Err(Error::Usage(_))), "{line}");
+        }
+    }
+
+    #[test]
+    fn of_several_pods_the_one_that_has_been_ready_for_longest_is_taken() {
+        let (mut out, _, err) = captured();
+        let lost = Pod { stale: true, ..pod("lost", 99, &[]) };
+        let pods = vec![pod("new", 0, &[]), pod("b", 5, &[]), lost, pod("a", 7, &[])];
+        assert_eq!(name_of(best(pods, &mut out).metadata.as_ref()), "a");
+        assert_eq!(err.text(), "Found 4 pods, using pod/a\n");
+    }
+
+    #[test]
+    fn containers_are_chosen_as_in_kubectl() {
+        let (mut out, _, err) = captured();
+        let two = pod("p", 1, &["a", "b"]);
+        let mut names = |wanted, all| {
+            let chosen = containers(&two, wanted, all, &mut out);
+            chosen.into_iter().map(|chosen| chosen.container).collect::<Vec<_>>()
+        };
+        assert_eq!(names(None, true), ["a", "b"]);
+        assert_eq!(names(Some("b"), false), ["b"]);
+        assert_eq!(names(None, false), ["a"]);
+        assert_eq!(err.text(), "Defaulted container \"a\" out of: a, b\n");
+    }
+}

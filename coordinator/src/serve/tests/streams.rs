@@ -1,0 +1,291 @@
+//! Streams from nodes, with agents that are played here.
+
+use everynode_proto::credit::{MAX_PIECE, SMALLEST, WINDOW};
+use everynode_proto::v1::coordinator_message::Message;
+use everynode_proto::v1::logs_input::Message as Asked;
+use everynode_proto::v1::node_input::Message as Heard;
+use everynode_proto::v1::node_output::Message as Said;
+use everynode_proto::v1::pod_output::Message as Shown;
+use everynode_proto::v1::streams_client::StreamsClient;
+use everynode_proto::v1::{LogOptions, LogsInput, LogsRequest, NodeInput, NodeOutput, PodOutput};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use super::identity::{Node, Session, reason};
+use super::*;
+
+const POD: &str = "00000000-0000-0000-0000-0000000000aa";
+
+/// A machine with a session, on which a pod runs; and a person.
+struct World {
+    coordinator: Coordinator,
+    node: Node,
+    session: Session,
+    mark: String,
+    pods: PodsClient<Channel>,
+    pod: String,
+}
+
+/// The agent's end of a stream.
+struct NodeEnd {
+    say: mpsc::Sender<NodeOutput>,
+    hears: Streaming<NodeInput>,
+}
+
+/// The person's.
+struct CallerEnd {
+    say: mpsc::Sender<LogsInput>,
+    sees: Streaming<PodOutput>,
+}
+
+impl World {
+    async fn new(features: &[&str]) -> Self {
+        let coordinator = coordinator(&MemoryStore::new()).await;
+        let channel = coordinator.user(Role::Viewer).await;
+        let mut sets = DaemonSetsClient::new(coordinator.user(Role::Admin).await);
+        let set = meta(sets.create(put("x", "1")).await.unwrap().into_inner().daemon_set);
+        let node = coordinator.join("a").await;
+        let hello = v1::Hello {
+            features: features.iter().map(|&feature| feature.to_owned()).collect(),
+            places: vec![place(&set.uid)],
+            ..v1::Hello::default()
+        };
+        let mut session = coordinator.open_with(&node, hello).await.unwrap();
+        let mark = session.welcome().await.session;
+        assert!(matches!(session.next().await, Message::Assignment(_)));
+        let mut pods = PodsClient::new(channel);
+        let all = pods.list(v1::ListRequest::default()).await.unwrap().into_inner().items;
+        let pod = all[0].metadata.as_ref().unwrap().name.clone();
+        Self { coordinator, node, session, mark, pods, pod }
+    }
+
+    /// Asks for the logs of a container; the answer comes when the agent has attached.
+    fn ask(&self, container: &str) -> impl Future<Output = Result<CallerEnd, Status>> + use<> {
+        let mut pods = self.pods.clone();
+        let request = LogsRequest {
+            name: self.pod.clone(),
+            container: container.into(),
+            options: Some(LogOptions { follow: true, ..LogOptions::default() }),
+            ..LogsRequest::default()
+        };
+        async move {
+            let (say, said) = mpsc::channel(8);
+            say.send(LogsInput { message: Some(Asked::Open(request)) }).await.unwrap();
+            let sees = pods.logs(ReceiverStream::new(said)).await?.into_inner();
+            Ok(CallerEnd { say, sees })
+        }
+    }
+
+    async fn asked(&mut self) -> v1::OpenStream {
+        match self.session.next().await {
+            Message::OpenStream(stream) => stream,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn attach_as(&self, node: &Node, mark: &str, number: u64) -> Result<NodeEnd, Status> {
+        let channel = self.coordinator.channel(Some(node.identity())).await;
+        let (say, said) = mpsc::channel(64);
+        let attach = v1::Attach { session: mark.into(), number };
+        say.send(NodeOutput { message: Some(Said::Attach(attach)) }).await.unwrap();
+        let hears = StreamsClient::new(channel).attach(ReceiverStream::new(said)).await?;
+        Ok(NodeEnd { say, hears: hears.into_inner() })
+    }
+
+    /// Both ends of a new stream.
+    async fn stream(&mut self) -> (CallerEnd, NodeEnd) {
+        let asking = tokio::spawn(self.ask(""));
+        let asked = self.asked().await;
+        let node = self.attach_as(&self.node, &self.mark, asked.number).await.unwrap();
+        (asking.await.unwrap().unwrap(), node)
+    }
+}
+
+impl NodeEnd {
+    async fn say(&self, message: Said) {
+        self.say.send(NodeOutput { message: Some(message) }).await.unwrap();
+    }
+
+    async fn granted(&mut self) -> u32 {
+        let heard = self.hears.message().await.unwrap().unwrap().message;
+        let Some(Heard::Credit(bytes)) = heard else { panic!("{heard:?}") };
+        bytes
+    }
+}
+
+impl CallerEnd {
+    async fn grant(&self, bytes: u32) {
+        self.say.send(LogsInput { message: Some(Asked::Credit(bytes)) }).await.unwrap();
+    }
+
+    async fn sees(&mut self) -> Option<Shown> {
+        self.sees.message().await.unwrap().map(|shown| shown.message.unwrap())
+    }
+
+    async fn refused(&mut self) -> String {
+        reason(loop {
+            match self.sees.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => break Ok(()),
+                Err(status) => break Err(status),
+            }
+        })
+    }
+}
+
+/// A pod that runs, of this DaemonSet.
+fn place(set: &str) -> v1::Place {
+    let container = |name: &str| v1::ContainerStatus {
+        name: name.into(),
+        state: Some(v1::container_status::State::Running(v1::container_status::Running::default())),
+        ..Default::default()
+    };
+    let mut pod = v1::PodStatus {
+        uid: POD.into(),
+        set_uid: set.into(),
+        revision: vec![7; 32],
+        containers: vec![container("main"), container("side")],
+        ..Default::default()
+    };
+    pod.set_phase(v1::PodPhase::Running);
+    let key = v1::PodKey { namespace: "default".into(), name: "x".into() };
+    v1::Place { key: Some(key), pods: vec![pod] }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_node_says_is_handed_on_as_far_as_it_was_granted() {
+    let mut world = World::new(&["logs"]).await;
+    let asking = tokio::spawn(world.ask("side"));
+    let asked = world.asked().await;
+    assert_eq!((asked.pod_uid.as_str(), asked.container.as_str()), (POD, "side"));
+    assert_eq!((asked.namespace.as_str(), asked.name.as_str()), ("default", "x"));
+    let mut node = world.attach_as(&world.node, &world.mark, asked.number).await.unwrap();
+    let mut caller = asking.await.unwrap().unwrap();
+
+    caller.grant(SMALLEST).await;
+    assert_eq!(node.granted().await, SMALLEST);
+    node.say(Said::Stdout(b"one\n".to_vec())).await;
+    assert_eq!(caller.sees().await, Some(Shown::Stdout(b"one\n".to_vec())));
+    caller.grant(WINDOW).await;
+    assert_eq!(node.granted().await, WINDOW);
+    node.say(Said::Stderr(vec![b'x'; MAX_PIECE])).await;
+    node.say(Said::End(v1::StreamEnd {
+        how: Some(v1::stream_end::How::Complete(v1::stream_end::Complete {})),
+    }))
+    .await;
+    assert_eq!(caller.sees().await, Some(Shown::Stderr(vec![b'x'; MAX_PIECE])));
+    assert_eq!(caller.sees().await, None);
+    assert!(node.hears.message().await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_breaks_the_rules_of_credit_is_ended() {
+    let mut world = World::new(&["logs"]).await;
+    let (mut caller, mut node) = world.stream().await;
+    node.say(Said::Stdout(b"x".to_vec())).await;
+    assert_eq!(caller.refused().await, "OverCredit");
+    assert!(node.hears.message().await.unwrap().is_none());
+    for grant in [SMALLEST - 1, WINDOW + 1] {
+        let (mut caller, mut node) = world.stream().await;
+        caller.grant(grant).await;
+        assert_eq!(caller.refused().await, "OverCredit");
+        assert!(node.hears.message().await.unwrap().is_none());
+    }
+}
+
+/// All that was granted waits for a caller who reads nothing, and nobody waits for them.
+#[tokio::test(start_paused = true)]
+async fn one_who_does_not_read_holds_up_nobody() {
+    let mut world = World::new(&["logs"]).await;
+    let (slow, mut full) = world.stream().await;
+    slow.grant(WINDOW).await;
+    full.granted().await;
+    for _ in 0..WINDOW / SMALLEST {
+        full.say(Said::Stdout(b"x".to_vec())).await;
+    }
+    let (mut caller, mut node) = world.stream().await;
+    caller.grant(SMALLEST).await;
+    node.granted().await;
+    node.say(Said::Stdout(b"quick".to_vec())).await;
+    assert_eq!(caller.sees().await, Some(Shown::Stdout(b"quick".to_vec())));
+    let mut slow = slow;
+    for _ in 0..WINDOW / SMALLEST {
+        assert_eq!(slow.sees().await, Some(Shown::Stdout(b"x".to_vec())));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_one_end_is_gone_the_other_ends_and_the_place_is_free() {
+    let mut world = World::new(&["logs"]).await;
+    for _ in 0..40 {
+        let (caller, mut node) = world.stream().await;
+        drop(caller);
+        assert!(node.hears.message().await.unwrap().is_none());
+        let (mut caller, node) = world.stream().await;
+        drop(node);
+        assert_eq!(caller.refused().await, "NodeGone");
+        // One that gives up before the agent has attached.
+        let asking = tokio::spawn(world.ask(""));
+        let asked = world.asked().await;
+        asking.abort();
+        let _ = asking.await;
+        let late = loop {
+            // Until the coordinator has heard of it.
+            match world.attach_as(&world.node, &world.mark, asked.number).await {
+                Err(status) => break status,
+                Ok(mut node) => drop(node.hears.message().await),
+            }
+        };
+        assert_eq!(reason_of(&late).as_deref(), Some("NoSuchStream"));
+    }
+    let mut held = Vec::new();
+    for _ in 0..crate::streams::PER_NODE {
+        held.push(world.stream().await);
+    }
+    assert_eq!(reason(world.ask("").await.map(drop)), "TooManyStreams");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_not_be_shown_is_refused_with_the_reason() {
+    let mut world = World::new(&["logs"]).await;
+    assert_eq!(reason(world.ask("third").await.map(drop)), "BadRequest");
+    let refused = tokio::spawn(world.ask(""));
+    let asked = world.asked().await;
+    // Neither another node, nor in another session, nor after its time.
+    let other = world.coordinator.join("b").await;
+    let mut marks = vec![(&other, world.mark.clone()), (&world.node, POD.to_owned())];
+    marks.push((&world.node, String::new()));
+    for (node, mark) in marks {
+        let attached = world.attach_as(node, &mark, asked.number).await;
+        assert_eq!(reason(attached.map(drop)), "NoSuchStream");
+    }
+    assert_eq!(reason(refused.await.unwrap().map(drop)), "NotAttached");
+    let late = world.attach_as(&world.node, &world.mark, asked.number).await;
+    assert_eq!(reason(late.map(drop)), "NoSuchStream");
+
+    let old = World::new(&[]).await;
+    assert_eq!(reason(old.ask("").await.map(drop)), "NotSupported");
+    let World { session, .. } = old;
+    drop(session);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_not_connected_is_said_to_be() {
+    let world = World::new(&["logs"]).await;
+    let asking = world.ask("");
+    let World { session, coordinator, .. } = world;
+    drop(session);
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    let refused = asking.await.err().unwrap();
+    assert_eq!(reason_of(&refused).as_deref(), Some("NodeNotConnected"));
+    assert!(refused.message().contains("\"a\" is not connected (last seen "), "{refused}");
+    coordinator.shutdown.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_shutdown_a_stream_says_so() {
+    let mut world = World::new(&["logs"]).await;
+    let (mut caller, _node) = world.stream().await;
+    world.coordinator.shutdown.cancel();
+    assert_eq!(caller.refused().await, "ShuttingDown");
+}
