@@ -6,7 +6,7 @@ use everynode_tests::ground::Ground;
 use everynode_tests::witness::{self, What};
 use everynode_tests::{Fleet, Outcome, ensure};
 
-use crate::debian::{self, AGENT, Debian, NAME, PACKAGES};
+use crate::debian::{self, AGENT, Both, Debian, NAME, PACKAGES};
 use crate::play_bare;
 use crate::power::{daemon, known};
 use crate::service::inherits_nothing;
@@ -15,8 +15,8 @@ use crate::service::inherits_nothing;
 const NEXT: &str = "next";
 
 /// Installed, it waits to be told whom to join; upgraded and downgraded, it keeps its pods; after a
-/// power cut without its coordinator they come back; the machine goes down in order; removed, nothing
-/// of it runs; purged, nothing of it is left.
+/// power cut without its coordinator they come back; the machine goes down in order; it is not removed
+/// where pods can't be stopped; removed, nothing of it runs; purged, nothing of it is left.
 pub(crate) fn its_whole_life(ground: &Ground) -> Outcome {
     if debian::packages().is_none() {
         let why = "skipped: no packages were made: tests/machine/run makes them where there is Go";
@@ -42,6 +42,7 @@ pub(crate) fn its_whole_life(ground: &Ground) -> Outcome {
             fleet.ready(NAME)?;
             is_held_to_its_limits(machine)?;
         }
+        as_an_rpm(machine, &before)?;
         let file = machine.sh("cat /etc/everynode/agent.yaml")?;
         ensure!(file.contains("rack"), "what was written to its file is lost: {file}");
 
@@ -60,6 +61,7 @@ pub(crate) fn its_whole_life(ground: &Ground) -> Outcome {
         machine.runs_both()?;
         ended_by_itself(fleet, machine, 1)?;
 
+        stays_where_pods_cant_be_stopped(machine)?;
         removed_nothing_runs(fleet, machine)?;
         purged_nothing_is_left(machine)
     })
@@ -134,6 +136,33 @@ fn ended_by_itself(fleet: &Fleet<'_>, machine: &Debian, times: usize) -> Outcome
     let ended = lines.iter().filter(|line| line.what == What::Ended).count();
     ensure!(ended == times, "the witness did not end by itself: {lines:#?}");
     Ok(())
+}
+
+/// The same scripts, with the words by which RPM says that the package is upgraded.
+fn as_an_rpm(machine: &Debian, before: &Both) -> Outcome {
+    let agent = machine.agent()?;
+    let script = "/var/lib/dpkg/info/everynode-agent";
+    machine
+        .sh(&format!("sh {script}.postinst 2 && sh {script}.prerm 1 && sh {script}.postrm 1"))?;
+    ensure!(machine.agent()? != agent, "the agent was not restarted");
+    ensure!(machine.both()? == *before, "the package disturbed a pod");
+    Ok(())
+}
+
+/// Where pods can't be stopped, nothing is taken away.
+fn stays_where_pods_cant_be_stopped(machine: &Debian) -> Outcome {
+    let (before, agent) = (machine.both()?, machine.agent()?);
+    let dir = "/run/systemd/system/everynode-pods.service.d";
+    machine.sh(&format!(
+        "mkdir -p {dir} && printf '[Service]\\nExecStop=\\nExecStop=/bin/false\\n' >{dir}/fails.conf &&
+         systemctl daemon-reload"
+    ))?;
+    let said = machine.run("dpkg -r everynode-agent 2>&1")?;
+    ensure!(said.out.contains("pods could not be stopped"), "{said}");
+    ensure!((machine.both()?, machine.agent()?) == (before, agent), "something was disturbed");
+    let state = machine.sh(&format!("dpkg -V everynode-agent; systemctl is-enabled {AGENT}"))?;
+    ensure!(state.ends_with("enabled\n"), "{state}");
+    machine.sh(&format!("rm -r {dir} && systemctl daemon-reload")).map(drop)
 }
 
 /// And what ran comes back when it is installed again.
