@@ -107,14 +107,50 @@ fn on_limits_that_are_required() {
 }
 
 #[test]
-fn on_a_mounted_volume() {
-    let mut object = plain();
-    let spec = &mut object["spec"]["template"]["spec"];
-    spec["volumes"] = json!([{"name": "v", "hostPath": {"path": "/"}}]);
-    agree(&object, "a volume that nobody mounts");
-    let spec = &mut object["spec"]["template"]["spec"];
-    spec["containers"][0]["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}]);
-    agree(&object, "a mounted volume");
+fn on_volumes_and_mounts() {
+    let labels = json!({"path": "l", "fieldRef": {"fieldPath": "metadata.labels"}});
+    let cpu =
+        json!({"path": "c", "resourceFieldRef": {"resource": "limits.cpu", "containerName": "c"}});
+    let keys = json!([{"key": "k", "path": "p/q", "mode": 256}]);
+    let token = json!({"path": "t"});
+    for source in [
+        json!({"hostPath": {"path": "/", "type": "Directory"}}),
+        json!({"emptyDir": {}}),
+        json!({"emptyDir": {"sizeLimit": "1Mi"}}),
+        json!({"emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}),
+        json!({"emptyDir": {"medium": "HugePages"}}),
+        json!({"configMap": {"name": "c", "defaultMode": 256}}),
+        json!({"configMap": {"name": "c", "items": keys, "optional": true}}),
+        json!({"secret": {"secretName": "s", "items": keys}}),
+        json!({"downwardAPI": {"items": [labels]}}),
+        json!({"downwardAPI": {"items": [cpu]}}),
+        json!({"projected": {"sources": [{"configMap": {"name": "c"}}, {"secret": {"name": "s"}}]}}),
+        json!({"projected": {"sources": [{"downwardAPI": {"items": [labels]}}]}}),
+        json!({"projected": {"sources": [{"serviceAccountToken": token}]}}),
+        json!({"nfs": {"server": "s", "path": "/"}}),
+        json!({"persistentVolumeClaim": {"claimName": "c"}}),
+    ] {
+        let mut object = plain();
+        let mut volume = source.clone();
+        volume["name"] = json!("v");
+        object["spec"]["template"]["spec"]["volumes"] = json!([volume]);
+        agree(&object, &source.to_string());
+    }
+    for more in [
+        json!({}),
+        json!({"readOnly": true, "recursiveReadOnly": "IfPossible", "mountPropagation": "None"}),
+        json!({"subPath": "a/b", "mountPropagation": "HostToContainer"}),
+        json!({"mountPropagation": "Bidirectional"}),
+    ] {
+        let mut object = plain();
+        let spec = &mut object["spec"]["template"]["spec"];
+        spec["volumes"] = json!([{"name": "v", "hostPath": {"path": "/"}}]);
+        let mut mount = json!({"name": "v", "mountPath": "/v"});
+        mount.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        spec["containers"][0]["volumeMounts"] = json!([mount]);
+        spec["containers"][0]["securityContext"] = json!({"privileged": true});
+        agree(&object, &format!("a mount with {more}"));
+    }
 }
 
 /// What people really write, as host processes.

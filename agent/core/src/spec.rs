@@ -43,6 +43,8 @@ pub struct PodSpec {
     pub limits_required: bool,
     /// What its containers mount; names are unique.
     pub volumes: Vec<Volume>,
+    /// The group of what is made for the pod in its volumes (`fsGroup`).
+    pub fs_group: Option<u32>,
 }
 
 /// One process of the host, as the template wants it.

@@ -40,6 +40,7 @@ pub use log_date::LogDate;
 pub use logs::{PodLogs, Run, log_file, logs, logs_of, newest_run_since};
 pub use machine::{Capabilities, probe};
 pub use seccomp::SeccompError;
+pub use shim::host_path_problem;
 
 /// Runs pods, each in its place: at most one pod alive per namespace and name, or two where one is
 /// made to take over from the other; never three.

@@ -2,7 +2,7 @@
 //! kept a controller.
 
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::error::MachineError;
 
@@ -33,6 +33,16 @@ pub(crate) fn legacy(mountinfo: &[u8], controller: &str) -> Option<PathBuf> {
 
 fn find(mountinfo: &[u8]) -> Option<PathBuf> {
     find_mount(mountinfo, b"cgroup2", |_| true)
+}
+
+/// What is mounted below a directory, of this process' mount namespace, in the order of mounting.
+pub(crate) fn below(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let text = std::fs::read("/proc/self/mountinfo")?;
+    let mounts = text.split(|byte| *byte == b'\n').filter_map(|line| {
+        let field = line.split(|byte| *byte == b' ').nth(4)?;
+        Some(PathBuf::from(std::ffi::OsString::from_vec(unescape(field))))
+    });
+    Ok(mounts.filter(|path| path != directory && path.starts_with(directory)).collect())
 }
 
 /// proc_pid_mountinfo(5): what is mounted is the fourth field, where the fifth, the type the one

@@ -11,10 +11,11 @@ use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use everynode_agent_core::{
-    ContainerSpec, HostPathKind, PodRef, PodSpec, ReadOnly, Volume, VolumeFile, VolumeMount,
-    VolumeSource,
+    ContainerSpec, HostPathKind, PodRef, PodSpec, Propagation, ReadOnly, Volume, VolumeFile,
+    VolumeMount, VolumeSource,
 };
 use everynode_model::Exit;
+use everynode_runtime::RuntimeEvent;
 use everynode_runtime::contract::{Machine, exited, request};
 
 use bed::{Bed, shell, spec_of};
@@ -23,7 +24,6 @@ use bed::{Bed, shell, spec_of};
 struct Place {
     bed: Bed,
     directory: tempfile::TempDir,
-    mounts_before: String,
 }
 
 impl Place {
@@ -36,7 +36,7 @@ impl Place {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("seen")).unwrap();
         fs::create_dir(directory.path().join("host")).unwrap();
-        Some(Self { bed, directory, mounts_before: mounts() })
+        Some(Self { bed, directory })
     }
 
     /// Where containers see what is mounted.
@@ -49,17 +49,16 @@ impl Place {
         self.directory.path().join("host")
     }
 
-    /// Nothing is mounted here that was not before, and nothing is left.
+    /// Nothing of this test is mounted on the machine, and nothing is left.
     fn is_clean(&self) {
-        assert_eq!(mounts(), self.mounts_before);
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let here = self.directory.path().to_str().unwrap();
+        let pods = self.bed.run_dir();
+        let ours = [here, pods.to_str().unwrap(), " - tmpfs everynode "];
+        let left = mounts.lines().filter(|line| ours.iter().any(|own| line.contains(own)));
+        assert_eq!(left.collect::<Vec<_>>(), [""; 0]);
         self.bed.is_clean();
     }
-}
-
-/// Of this process' namespace, of this test alone.
-fn mounts() -> String {
-    let all = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    all.lines().filter(|line| line.contains("everynode")).collect::<Vec<_>>().join("\n")
 }
 
 fn volume(name: &str, source: VolumeSource) -> Volume {
@@ -323,5 +322,223 @@ async fn a_part_of_a_volume_never_leads_out_of_it() {
         machine.end(&pod).await;
     }
     assert_eq!(fs::metadata(host.join("made/new")).unwrap().permissions().mode() & 0o777, 0o755);
+    place.is_clean();
+}
+
+#[tokio::test]
+async fn a_path_that_the_machine_has_not_is_made_for_the_container_alone() {
+    let Some(place) = Place::new() else { return };
+    let (bed, host) = (&place.bed, place.host());
+    fs::create_dir(host.join("sub")).unwrap();
+    fs::write(host.join("file"), "the machine's").unwrap();
+    symlink("file", host.join("link")).unwrap();
+    let files = || VolumeSource::Files(vec![file("conf", "port 80")]);
+    let mut machine = Machine::open(bed).await;
+    let (deep, beside) = (host.join("not/there"), host.join("one.conf"));
+    let at = host.display();
+    let script = format!(
+        "cat {at}/not/there/conf {at}/one.conf; echo; cat {at}/link; echo; ls {at}; \
+         echo new > {at}/sub/new; touch {at}/new 2>&1 | grep -o 'Read-only.*'; \
+         cat /everynode-test-of-volumes/deep/conf; echo; test -d /proc/1 && ls -d /etc /tmp"
+    );
+    let mut one = mount("v", &beside);
+    one.sub_path = Some("conf".into());
+    let root = mount("v", Path::new("/everynode-test-of-volumes/deep"));
+    let a = with_mounts(shell("a", &script), [mount("v", &deep), one, root]);
+    let pod = machine.create(request("absent", pod_of(vec![volume("v", files())], [a]))).await;
+    for _ in 0..2 {
+        let said = run(&mut machine, bed, &pod, "a").await;
+        let listed = ["file", "link", "not", "one.conf", "sub"];
+        let expected = [
+            &["port 80port 80", "the machine's"][..],
+            &listed,
+            &["Read-only file system", "port 80", "/etc", "/tmp"],
+        ];
+        assert_eq!(said, expected.concat());
+    }
+    assert_eq!(fs::read_to_string(host.join("sub/new")).unwrap(), "new\n");
+    assert!(!deep.exists() && !beside.exists() && !host.join("not").exists());
+    assert!(!Path::new("/everynode-test-of-volumes").exists());
+    machine.end(&pod).await;
+    place.is_clean();
+}
+
+#[tokio::test]
+async fn a_mount_within_a_volume_is_made_in_the_volume() {
+    let Some(place) = Place::new() else { return };
+    let (bed, seen) = (&place.bed, place.seen());
+    let mut machine = Machine::open(bed).await;
+    let inner = seen.join("in/side");
+    let script = format!("cat {}/conf; echo; ls {}", inner.display(), seen.display());
+    let files = VolumeSource::Files(vec![file("conf", "port 80")]);
+    let volumes = vec![volume("outer", VolumeSource::Disk), volume("inner", files)];
+    // Whatever order they are written in.
+    let a = with_mounts(shell("a", &script), [mount("inner", &inner), mount("outer", &seen)]);
+    let pod = machine.create(request("nested", pod_of(volumes, [a]))).await;
+    for _ in 0..2 {
+        assert_eq!(run(&mut machine, bed, &pod, "a").await, ["port 80", "in"]);
+    }
+    machine.end(&pod).await;
+    place.is_clean();
+}
+
+#[tokio::test]
+async fn what_is_mounted_later_goes_where_it_is_asked_to_go() {
+    let Some(place) = Place::new() else { return };
+    let (bed, host) = (&place.bed, place.host());
+    let Some(later) = Mounted::shared(&host) else { return };
+    for name in ["from-host", "from-pod"] {
+        fs::create_dir(host.join(name)).unwrap();
+    }
+    let mut machine = Machine::open(bed).await;
+    for (propagation, sees_host, sees_pod) in [
+        (Propagation::None, false, false),
+        (Propagation::HostToContainer, true, false),
+        (Propagation::Bidirectional, true, true),
+    ] {
+        let at = place.seen();
+        let script = format!(
+            "mount -t tmpfs everynode-pod {0}/from-pod && echo mounted; until [ -e {1}/go ]; do sleep 0.01; done; \
+             grep -c ' {0}/from-host ' /proc/self/mountinfo; umount {0}/from-pod",
+            at.display(),
+            place.directory.path().display(),
+        );
+        let mut seen = mount("v", &at);
+        seen.propagation = propagation;
+        let mut a = with_mounts(shell("a", &script), [seen]);
+        a.argv[2].push_str("; true");
+        let volumes = vec![volume("v", host_path(&host, HostPathKind::Directory))];
+        let pod = machine.create(request("later", pod_of(volumes, [a]))).await;
+        machine.start(&pod, "a").await;
+        bed::until(|| bed.log(&pod, "a") == ["stdout F mounted"]).await;
+        let inner = Mounted::tmpfs(&host.join("from-host"));
+        let of_pod = format!(" {}/from-pod ", host.display());
+        let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert_eq!(mountinfo.contains(&of_pod), sees_pod, "{propagation:?}");
+        let go = place.directory.path().join("go");
+        fs::write(&go, "").unwrap();
+        machine.expect(exited(&pod, "a", Exit::Code(0))).await;
+        let count = if sees_host { "stdout F 1" } else { "stdout F 0" };
+        assert_eq!(bed.log(&pod, "a"), ["stdout F mounted", count], "{propagation:?}");
+        fs::remove_file(go).unwrap();
+        drop(inner);
+        machine.end(&pod).await;
+    }
+    drop(later);
+    place.is_clean();
+}
+
+#[tokio::test]
+async fn read_only_is_as_deep_as_asked() {
+    let Some(place) = Place::new() else { return };
+    let (bed, host, seen) = (&place.bed, place.host(), place.seen());
+    fs::create_dir(host.join("below")).unwrap();
+    let Some(inner) = Mounted::tmpfs(&host.join("below")) else { return };
+    let mut machine = Machine::open(bed).await;
+    for (read_only, top, below) in [
+        (ReadOnly::No, "w", "w"),
+        (ReadOnly::Top, "r", "w"),
+        (ReadOnly::RecursiveIfPossible, "r", "r"),
+        (ReadOnly::Recursive, "r", "r"),
+    ] {
+        let test = "if touch $1/x 2>/dev/null; then echo w; else echo r; fi";
+        let script = format!("t() {{ {test}; }}; t {0}; t {0}/below", seen.display());
+        let mut of_host = mount("v", &seen);
+        of_host.read_only = read_only;
+        let a = with_mounts(shell("a", &script), [of_host]);
+        let volumes = vec![volume("v", host_path(&host, HostPathKind::Directory))];
+        let pod = machine.create(request("read-only", pod_of(volumes, [a]))).await;
+        assert_eq!(run(&mut machine, bed, &pod, "a").await, [top, below], "{read_only:?}");
+        machine.end(&pod).await;
+    }
+    // The machine itself may still write there.
+    fs::write(host.join("x"), "").unwrap();
+    drop(inner);
+    place.is_clean();
+}
+
+#[tokio::test]
+async fn nothing_is_left_when_everybody_is_killed() {
+    let Some(place) = Place::new() else { return };
+    let (bed, seen) = (&place.bed, place.seen());
+    let absent = place.host().join("not/there");
+    for round in 0..5 {
+        let mut machine = Machine::open(bed).await;
+        let volumes = vec![
+            volume("disk", VolumeSource::Disk),
+            volume("memory", VolumeSource::Memory(None)),
+            volume("files", VolumeSource::Files(vec![file("a", "b")])),
+        ];
+        let script =
+            format!("mount -t tmpfs everynode-pod {0}; echo x > {0}/x; sleep 1000", seen.display());
+        let mounts =
+            [mount("disk", &seen), mount("memory", &place.host()), mount("files", &absent)];
+        let a = with_mounts(shell("a", &script), mounts);
+        let pod = machine.create(request("killed", pod_of(volumes, [a]))).await;
+        let shim = bed.shim_of(&pod);
+        let runtime = std::sync::Arc::clone(&machine.runtime);
+        let of_pod = pod.clone();
+        // The supervisor dies while it mounts, or before, or after.
+        let starting = tokio::spawn(async move { runtime.start(&of_pod, "a").await.map(drop) });
+        for _ in 0..round * 200 {
+            tokio::task::yield_now().await;
+        }
+        bed::kill(shim, "KILL");
+        let _ = starting.await.unwrap();
+        let clusters = [everynode_runtime::contract::marks().cluster].into();
+        machine.runtime.kill(&pod.key, &clusters).await.unwrap();
+        while machine.next_of_all().await != RuntimeEvent::PlaceEmpty(pod.key.clone()) {}
+        machine.runtime.remove(&pod).await.unwrap();
+        place.is_clean();
+    }
+}
+
+/// Something mounted on this machine, until it is dropped.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn tmpfs(at: &Path) -> Option<Self> {
+        let mut command = std::process::Command::new("mount");
+        command.args(["-t", "tmpfs", "everynode-test"]).arg(at);
+        let mounted = command.status().is_ok_and(|status| status.success());
+        if !mounted {
+            eprintln!("skipped: nothing can be mounted here");
+        }
+        mounted.then(|| Self(at.to_owned()))
+    }
+
+    /// One whose mounts are told to others.
+    fn shared(at: &Path) -> Option<Self> {
+        let mounted = Self::tmpfs(at)?;
+        let mut command = std::process::Command::new("mount");
+        assert!(command.arg("--make-shared").arg(at).status().unwrap().success());
+        Some(mounted)
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[tokio::test]
+async fn what_is_made_for_a_pod_is_its_groups() {
+    let Some(place) = Place::new() else { return };
+    let (bed, seen, host) = (&place.bed, place.seen(), place.host());
+    let mut machine = Machine::open(bed).await;
+    let script = format!(
+        "stat -L -c '%a %g' {0} {1} {1}/d {1}/d/conf; touch {0}/x; stat -c %g {0}/x",
+        seen.display(),
+        host.display()
+    );
+    let a = with_mounts(shell("a", &script), [mount("disk", &seen), mount("files", &host)]);
+    let files = VolumeSource::Files(vec![VolumeFile { mode: 0o400, ..file("d/conf", "") }]);
+    let volumes = vec![volume("disk", VolumeSource::Disk), volume("files", files)];
+    let spec = PodSpec { fs_group: Some(4711), ..pod_of(volumes, [a]) };
+    let pod = machine.create(request("group", spec)).await;
+    let expected = ["2777 4711", "2777 4711", "2755 4711", "440 4711", "4711"];
+    assert_eq!(run(&mut machine, bed, &pod, "a").await, expected);
+    machine.end(&pod).await;
     place.is_clean();
 }

@@ -54,6 +54,13 @@ fn set(env: &mut Env, name: String, value: String) {
 /// Replaces `$(NAME)` by a variable's value, as Kubernetes does in `command`, `args` and values of
 /// `env`: `$$` stands for `$`, and a name that is not known stays as it is written.
 pub(super) fn expand(text: &str, env: &[(String, String)]) -> String {
+    expand_by(text, |name| {
+        env.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    })
+}
+
+/// The same, by whatever knows the values.
+pub(super) fn expand_by<'a>(text: &str, mut value: impl FnMut(&str) -> Option<&'a str>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('$') {
@@ -63,8 +70,8 @@ pub(super) fn expand(text: &str, env: &[(String, String)]) -> String {
             out.push('$');
             rest = after;
         } else if let Some((name, after)) = reference(rest) {
-            match env.iter().find(|(known, _)| known == name) {
-                Some((_, value)) => out.push_str(value),
+            match value(name) {
+                Some(value) => out.push_str(value),
                 None => out.extend(["$(", name, ")"]),
             }
             rest = after;
@@ -82,6 +89,11 @@ fn reference(rest: &str) -> Option<(&str, &str)> {
 }
 
 impl Sources<'_> {
+    /// A field of the pod; `None` for one that is not known.
+    pub(super) fn field(&self, path: &str) -> Option<String> {
+        field(path, self.metadata, self.around)
+    }
+
     fn value(
         &self,
         variable: &EnvVar,
@@ -98,7 +110,7 @@ impl Sources<'_> {
         refuse_rest(rest, &path, &[])?;
         match (field_ref, config_map_key_ref, secret_key_ref, resource_field_ref) {
             (Some(FieldRef { field_path }), None, None, None) => {
-                let value = field(field_path, self.metadata, self.around);
+                let value = self.field(field_path);
                 let path = format!("{path}.fieldRef");
                 value.map(Some).ok_or_else(|| unsupported(&path, &format!("{field_path:?}")))
             }

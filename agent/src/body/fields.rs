@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::content::Named;
 use super::resources::Wanted;
 use super::security::{ContainerSecurity, PodSecurity};
-use super::{is_empty, unsupported};
+use super::{is_empty, unsupported, volumes};
 
 type Rest = Map<String, Value>;
 
@@ -43,6 +43,8 @@ pub(super) struct Spec {
     pub(super) termination_grace_period_seconds: Option<i64>,
     pub(super) security_context: Option<PodSecurity>,
     #[serde(default)]
+    pub(super) volumes: Vec<volumes::Written>,
+    #[serde(default)]
     pub(super) resources: Wanted,
     #[serde(flatten)]
     rest: Rest,
@@ -62,6 +64,8 @@ pub(super) struct Container {
     pub(super) env_from: Vec<EnvFrom>,
     pub(super) working_dir: Option<String>,
     pub(super) security_context: Option<ContainerSecurity>,
+    #[serde(default)]
+    pub(super) volume_mounts: Vec<volumes::Mount>,
     #[serde(default)]
     pub(super) resources: Wanted,
     #[serde(flatten)]
@@ -137,8 +141,8 @@ pub(super) struct FieldRef {
 }
 
 /// Of a pod spec: what places it, names it or orders it among others; what a process of the host
-/// has anyhow (the host's network, processes and IPC); volumes, which do nothing until they are
-/// mounted. The coordinator warns of those that have no effect.
+/// has anyhow (the host's network, processes and IPC). The coordinator warns of those that have no
+/// effect.
 const PASSED_OVER_IN_SPEC: &[&str] = &[
     "affinity",
     "automountServiceAccountToken",
@@ -167,7 +171,6 @@ const PASSED_OVER_IN_SPEC: &[&str] = &[
     "subdomain",
     "tolerations",
     "topologySpreadConstraints",
-    "volumes",
 ];
 
 /// Of a container: its image is not used; ports inform; probes and hooks confine nothing.

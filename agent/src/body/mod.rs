@@ -11,6 +11,7 @@ mod fields;
 mod ports;
 mod resources;
 mod security;
+mod volumes;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -105,6 +106,8 @@ pub fn pod_spec(content: &[u8], around: &Surroundings) -> Result<PodSpec, Reason
             ..spec.resources.resources("spec.resources", said)?
         },
         limits_required: said.required,
+        volumes: volumes::volumes(&spec.volumes, &from)?,
+        fs_group: pod.fs_group()?,
         ..PodSpec::default()
     })
 }
@@ -129,6 +132,7 @@ fn container_spec(
     container.check(path)?;
     let security = container.security_context.clone().unwrap_or_default();
     let env = env::environment(container, path, from)?;
+    let mounts = volumes::mounts(&container.volume_mounts, path, &env, security.privileged())?;
     if container.command.is_empty() {
         let line = format!("{path}.command: required: {PROCESS} pods run a program of the host");
         return Err(Reason::new("CommandRequired", line));
@@ -147,6 +151,7 @@ fn container_spec(
             from.metadata,
             from.around.agent_user,
         )?,
+        mounts,
         resources: container.resources.resources(&format!("{path}.resources"), said)?,
         ..ContainerSpec::default()
     })

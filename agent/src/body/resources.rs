@@ -128,7 +128,7 @@ fn some(amount: u64) -> Option<u64> {
 }
 
 /// `factor` times a plain decimal number, rounded up as Kubernetes rounds.
-fn amount(text: &str, factor: u128) -> Option<u64> {
+pub(super) fn amount(text: &str, factor: u128) -> Option<u64> {
     scaled(text, factor).map(|amount| u64::try_from(amount).unwrap_or(u64::MAX))
 }
 

@@ -46,6 +46,19 @@ pub(super) struct ContainerSecurity {
     rest: Rest,
 }
 
+impl PodSecurity {
+    /// The group of what is made for the pod.
+    pub(super) fn fs_group(&self) -> Result<Option<u32>, Reason> {
+        self.fs_group.map(|group| id(group, "spec.securityContext.fsGroup")).transpose()
+    }
+}
+
+impl ContainerSecurity {
+    pub(super) fn privileged(&self) -> bool {
+        self.privileged == Some(true)
+    }
+}
+
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CapabilityLists {
@@ -120,8 +133,7 @@ fn groups(pod: &PodSecurity) -> Result<Vec<u32>, Reason> {
     let path = "spec.securityContext.supplementalGroups";
     let mut groups: Vec<u32> =
         pod.supplemental_groups.iter().map(|group| id(*group, path)).collect::<Result<_, _>>()?;
-    let fs_group = pod.fs_group.map(|group| id(group, "spec.securityContext.fsGroup"));
-    groups.extend(fs_group.transpose()?);
+    groups.extend(pod.fs_group()?);
     groups.sort_unstable();
     groups.dedup();
     Ok(groups)

@@ -1,5 +1,6 @@
 use super::*;
 use everynode_agent_core::{Capabilities, CapabilitySet, Seccomp, Security};
+use everynode_agent_core::{HostPathKind, Propagation, ReadOnly, Volume, VolumeFile, VolumeSource};
 use serde_json::json;
 
 fn around() -> Surroundings {
@@ -168,9 +169,8 @@ fn what_confines_and_can_not_be_honoured_is_refused_by_path() {
     }
     let claims = json!({"resources": {"claims": [{"name": "gpu"}]}});
     assert_eq!(refusal(json!({}), claims).code, "UnsupportedField");
-    for field in ["volumeMounts", "volumeDevices"] {
-        assert_eq!(refusal(json!({}), json!({field: [{"x": 1}]})).code, "UnsupportedField");
-    }
+    let devices = json!({"volumeDevices": [{"x": 1}]});
+    assert_eq!(refusal(json!({}), devices).code, "UnsupportedField");
 }
 
 #[test]
@@ -258,7 +258,15 @@ fn with_config(
     container: Value,
     objects: &[(&str, &str, Option<Value>)],
 ) -> Result<PodSpec, Reason> {
-    let mut body: Value = serde_json::from_slice(&template(json!({}), container)).unwrap();
+    with_config_of(json!({}), container, objects)
+}
+
+fn with_config_of(
+    pod: Value,
+    container: Value,
+    objects: &[(&str, &str, Option<Value>)],
+) -> Result<PodSpec, Reason> {
+    let mut body: Value = serde_json::from_slice(&template(pod, container)).unwrap();
     let mut around = around();
     let mut named = Vec::new();
     for (kind, name, content) in objects {
@@ -273,7 +281,8 @@ fn with_config(
     }
     body["config"] = named.into();
     let body = body.to_string().into_bytes();
-    assert_eq!(blobs_of(&body), around.contents.keys().copied().collect::<Vec<_>>());
+    let named: std::collections::BTreeSet<_> = blobs_of(&body).into_iter().collect();
+    assert!(named.iter().eq(around.contents.keys()), "what is named is what is asked for");
     pod_spec(&body, &around)
 }
 
@@ -339,4 +348,118 @@ fn content_that_is_not_held_is_asked_for_again() {
     body["config"] = json!([{"kind": "Secret", "name": "s", "blob": "ab".repeat(32)}]);
     let reason = pod_spec(body.to_string().as_bytes(), &around()).unwrap_err();
     assert_eq!(reason.code, "BodyMissing");
+}
+
+/// The files of the one volume of a template that reads these objects, as `path (mode): content`.
+fn files_of(source: Value, objects: &[(&str, &str, Option<Value>)]) -> Result<Vec<String>, Reason> {
+    let mut volume = json!({"name": "v"});
+    merge(&mut volume, source);
+    let spec = with_config_of(json!({"volumes": [volume]}), json!({}), objects)?;
+    let [Volume { source: VolumeSource::Files(files), .. }] = spec.volumes.as_slice() else {
+        panic!("a volume of files")
+    };
+    let line = |file: &VolumeFile| {
+        format!("{} {:o} {}", file.path, file.mode, String::from_utf8_lossy(&file.content))
+    };
+    Ok(files.iter().map(line).collect())
+}
+
+#[test]
+fn volumes_are_filled_with_what_the_revision_reads() {
+    let map = json!({"data": {"k": "$(B)", "l": "2"}, "binaryData": {"raw": "AEE="}});
+    let secret = json!({"binaryData": {"k": "aHVudGVyMg=="}});
+    let objects =
+        [("ConfigMap", "m", Some(map)), ("Secret", "s", Some(secret)), ("ConfigMap", "o", None)];
+    let files = |source: Value| files_of(source, &objects).unwrap();
+    let all = files(json!({"configMap": {"name": "m"}}));
+    assert_eq!(all, ["k 644 $(B)", "l 644 2", "raw 644 \0A"]);
+    let items = json!([{"key": "k", "path": "a/b", "mode": 256}, {"key": "raw", "path": "r"}]);
+    let some = files(json!({"configMap": {"name": "m", "items": items, "defaultMode": 0o600}}));
+    assert_eq!(some, ["a/b 400 $(B)", "r 600 \0A"]);
+    assert_eq!(files(json!({"secret": {"secretName": "s"}})), ["k 644 hunter2"]);
+    assert_eq!(files(json!({"configMap": {"name": "o", "optional": true}})), [""; 0]);
+    let missing = json!([{"key": "z", "path": "z"}]);
+    let optional = json!({"configMap": {"name": "m", "items": missing, "optional": true}});
+    assert_eq!(files(optional), [""; 0]);
+    let label = |path: &str| json!({"path": path, "fieldRef": {"fieldPath": "metadata.labels"}});
+    let name = json!({"path": "n", "fieldRef": {"fieldPath": "metadata.name"}, "mode": 0});
+    let projected = json!({"projected": {"defaultMode": 0o440, "sources": [
+        {"configMap": {"name": "m", "items": [{"key": "l", "path": "x"}]}},
+        {"secret": {"name": "s"}}, {"downwardAPI": {"items": [label("labels"), name]}}]}});
+    let expected = ["k 440 hunter2", "labels 440 app=\"x\"", "n 0 exporter-lwkkg", "x 440 2"];
+    assert_eq!(files(projected), expected);
+    for (source, said) in [
+        (json!({"configMap": {"name": "o"}}), "configmap \"o\" not found"),
+        (json!({"secret": {"secretName": "t"}}), "secret \"t\" not found"),
+        (
+            json!({"configMap": {"name": "m", "items": missing}}),
+            "references non-existent config key: z",
+        ),
+        (
+            json!({"secret": {"secretName": "s", "items": missing}}),
+            "references non-existent secret key: z",
+        ),
+    ] {
+        let reason = files_of(source, &objects).unwrap_err();
+        assert_eq!(reason.to_string(), format!("FailedMount: volume \"v\": {said}"));
+    }
+}
+
+#[test]
+fn no_file_of_a_volume_is_outside_of_it() {
+    let map = [("ConfigMap", "m", Some(json!({"data": {"k": "1"}})))];
+    for path in ["../x", "a/../b", "/x", "", "..x", "a//b", "."] {
+        let items = json!([{"key": "k", "path": path}]);
+        let reason = files_of(json!({"configMap": {"name": "m", "items": items}}), &map);
+        assert_eq!(reason.unwrap_err().code, "FailedMount", "{path:?}");
+    }
+}
+
+#[test]
+fn mounts_are_read_and_hosts_paths_too() {
+    let pod = json!({"volumes": [
+        {"name": "h", "hostPath": {"path": "/srv", "type": "DirectoryOrCreate"}},
+        {"name": "m", "emptyDir": {"medium": "Memory", "sizeLimit": "1048576"}}, {"name": "e"}]});
+    let container = json!({
+        "env": [{"name": "A", "value": "x"}],
+        "volumeMounts": [
+            {"name": "h", "mountPath": "/h", "readOnly": true, "mountPropagation": "HostToContainer"},
+            {"name": "m", "mountPath": "/m", "subPathExpr": "p/$(A)"},
+            {"name": "e", "mountPath": "/e", "readOnly": true, "recursiveReadOnly": "Enabled",
+                "subPath": "."},
+        ],
+    });
+    let spec = parse(pod, container).unwrap();
+    let sources: Vec<_> = spec.volumes.into_iter().map(|volume| volume.source).collect();
+    let host = VolumeSource::HostPath("/srv".into(), HostPathKind::DirectoryOrCreate);
+    assert_eq!(sources, [host, VolumeSource::Memory(Some(1 << 20)), VolumeSource::Disk]);
+    let [h, m, e] = spec.containers[0].mounts.as_slice() else { panic!("three mounts") };
+    assert_eq!((h.read_only, h.propagation), (ReadOnly::Top, Propagation::HostToContainer));
+    assert_eq!((m.read_only, m.sub_path.as_deref()), (ReadOnly::No, Some("p/x")));
+    assert_eq!((e.read_only, e.sub_path.as_deref()), (ReadOnly::Recursive, None));
+}
+
+#[test]
+fn mounts_that_can_not_be_are_refused() {
+    let said = |mount: Value| {
+        let mut whole = json!({"name": "v", "mountPath": "/v"});
+        merge(&mut whole, mount);
+        let pod = json!({"volumes": [{"name": "v"}]});
+        refusal(pod, json!({"volumeMounts": [whole]})).to_string()
+    };
+    for (mount, words) in [
+        (json!({"mountPath": "/"}), "has the host's root"),
+        (json!({"mountPath": "v"}), "must be absolute"),
+        (json!({"mountPath": "/a/../b"}), "without '..'"),
+        (json!({"subPath": "../b"}), "must be relative"),
+        (json!({"subPathExpr": "$(NONE)"}), "missing value for \"NONE\""),
+        (json!({"mountPropagation": "Bidirectional"}), "only to privileged"),
+        (json!({"inventedNextYear": true}), "volumeMounts[0].inventedNextYear: "),
+    ] {
+        assert!(said(mount.clone()).contains(words), "{mount}");
+    }
+    let token = json!({"projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}});
+    let reason = files_of(token, &[]).unwrap_err();
+    let path = "spec.volumes[0].projected.sources[0].serviceAccountToken: ";
+    assert!(reason.message.starts_with(path), "{reason}");
 }

@@ -1,10 +1,11 @@
 //! Staging: what a pod needs is brought here and checked before anything makes room for it.
 //!
 //! When the core asks is decided there (`agent/core/src/staging.rs`); here is one try of it: the
-//! template is one that this agent honours, and the program of each container is there and is one that
-//! this machine runs. What a container is told by others to make only when it runs can't be checked.
+//! template is one that this agent honours, its host paths are what they have to be, and the program of
+//! each container is there and is one that this machine runs. What a container is told by others to make only when it runs can't be checked.
 
 mod program;
+mod volumes;
 
 use std::time::Duration;
 
@@ -40,7 +41,11 @@ pub struct AllThere;
 impl Stage for HostPrograms {
     fn stage(&self, spec: PodSpec) -> BoxFuture<'static, Result<(), Reason>> {
         async move {
-            let checked = tokio::task::spawn_blocking(move || program::check(&spec)).await;
+            let checked = tokio::task::spawn_blocking(move || {
+                volumes::check(&spec)?;
+                program::check(&spec)
+            })
+            .await;
             checked.unwrap_or_else(|error| Err(Reason::new("StagingFailed", error.to_string())))
         }
         .boxed()

@@ -10,6 +10,8 @@ use everynode_agent_core::{ContainerSpec, PodSpec, Role};
 use everynode_model::Reason;
 use rustix::fs::Access;
 
+use super::volumes::covers;
+
 /// Where programs are looked for when the container's environment has no `PATH`: as the supervisor
 /// does.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -40,25 +42,27 @@ fn check_container(container: &ContainerSpec) -> Result<(), String> {
     let Some(name) = container.argv.first().filter(|name| !name.is_empty()) else {
         return Err("no command".into());
     };
-    let file = find(name, container)?;
+    let Some(file) = find(name, container)? else { return Ok(()) };
     check_file(&file).map_err(|line| format!("{}: {line}", file.display()))
 }
 
-/// The file that the supervisor would run.
-fn find(name: &str, container: &ContainerSpec) -> Result<PathBuf, String> {
+/// The file that the supervisor would run; `None` where that may be in a volume.
+fn find(name: &str, container: &ContainerSpec) -> Result<Option<PathBuf>, String> {
     let directory = Path::new(container.working_dir.as_deref().unwrap_or("/"));
-    if !directory.is_dir() {
+    let in_volume = |path: &Path| covers(container, path);
+    if !directory.is_dir() && !in_volume(directory) {
         return Err(format!("workingDir {} is no directory", directory.display()));
     }
     if name.contains('/') {
-        return Ok(directory.join(name));
+        return Ok(Some(directory.join(name)).filter(|file| !in_volume(file)));
     }
     let path = container.env.iter().rev().find(|(key, _)| key == "PATH");
     let path = path.map_or(DEFAULT_PATH, |(_, path)| path);
     let files = path.split(':').filter(|directory| directory.starts_with('/'));
     let mut files = files.map(|directory| Path::new(directory).join(name));
-    let can_run = |file: &PathBuf| file.is_file() && is_executable(file);
-    files.find(can_run).ok_or_else(|| format!("{name:?} not found in PATH ({path})"))
+    let can_run = |file: &PathBuf| in_volume(file) || file.is_file() && is_executable(file);
+    let found = files.find(can_run).map(|file| Some(file).filter(|file| !in_volume(file)));
+    found.ok_or_else(|| format!("{name:?} not found in PATH ({path})"))
 }
 
 /// Whether this machine runs a file, by what the kernel looks at.

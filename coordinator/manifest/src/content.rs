@@ -38,7 +38,7 @@ pub(crate) fn check(
     let rule = match told {
         None | Some("rollout") => return,
         Some("live" | "reload") => {
-            "files of ConfigMaps and Secrets are not mounted yet, and variables of a running program \
+            "files in a running pod are not changed yet, and variables of a running program \
              can't be changed: \"rollout\" replaces the pods, by steps"
         }
         Some(_) => "must be \"rollout\"",

@@ -5,6 +5,7 @@
 //! asked. A field that only helps is passed over, and the writer is told.
 
 mod limits;
+mod volumes;
 
 use everynode_model::{Features, RLIMITS_ANNOTATION, RLIMITS_PREFIX};
 use serde_json::Value;
@@ -64,8 +65,8 @@ const PROCESS: &[(&str, Honour)] = &[
     // Processes of the host's root have what this gives.
     ("spec.containers[*].securityContext.privileged", Honoured),
     ("spec.containers[*].startupProbe", Ignored(NO_PROBES)),
-    ("spec.containers[*].volumeDevices", Needs("volumes")),
-    ("spec.containers[*].volumeMounts", Needs("volumes")),
+    ("spec.containers[*].volumeDevices", Needs("volumeDevices")),
+    ("spec.containers[*].volumeMounts", Needs("volumeMounts")),
     ("spec.containers[*].workingDir", Honoured),
     ("spec.dnsConfig", Ignored(HOSTS_NAMES)),
     ("spec.dnsPolicy", Ignored(HOSTS_NAMES)),
@@ -89,8 +90,6 @@ const PROCESS: &[(&str, Honour)] = &[
     ("spec.subdomain", Ignored(HOSTS_NAMES)),
     ("spec.terminationGracePeriodSeconds", Honoured),
     ("spec.tolerations", Honoured),
-    // A volume that nobody mounts does nothing.
-    ("spec.volumes", Honoured),
 ];
 
 const NOT_HONOURED: &str = "not honoured by `runtimeClassName: process`";
@@ -98,7 +97,7 @@ const NOT_HONOURED: &str = "not honoured by `runtimeClassName: process`";
 /// What a node must be able to do to run `template` (`spec.template` of a canonical object).
 ///
 /// For `runtimeClassName: process` that is `runtime/process` and the plain name of each further
-/// feature (`runAsUser`, `volumes`, `env.fieldRef`, …). For pods with images it is `runtime/cri`
+/// feature (`runAsUser`, `volumes.secret`, `env.fieldRef`, …). For pods with images it is `runtime/cri`
 /// and the same names with `cri/` in front, so that what an agent can do for the one runtime is
 /// never taken for what it can do for the other.
 pub fn needed_features(template: &Value) -> Features {
@@ -160,6 +159,9 @@ fn walk(value: &Value, path: &mut FieldPath, note: &mut impl FnMut(&FieldPath, W
     let pattern = pattern(path);
     if pattern == "spec.containers" && *path == FieldPath::fields("spec.initContainers") {
         note(path, Word::Needs("initContainers"));
+    }
+    if pattern == "spec.volumes[*]" {
+        return volumes::each_word(value, path, note);
     }
     let known = PROCESS.iter().find(|(at, _)| *at == pattern).map(|(_, honour)| *honour);
     let known = known.or_else(|| limits::word(&pattern));
@@ -278,7 +280,8 @@ mod tests {
     #[test]
     fn what_the_program_can_not_do_without_is_a_feature() {
         for (fields, feature) in [
-            (json!({"volumeMounts": [{"name": "a", "mountPath": "/a"}]}), "volumes"),
+            (json!({"volumeMounts": [{"name": "a", "mountPath": "/a"}]}), "volumeMounts"),
+            (json!({"volumeDevices": [{"name": "a", "devicePath": "/a"}]}), "volumeDevices"),
             (json!({"envFrom": [{"secretRef": {"name": "a"}}]}), "envFrom"),
             (
                 json!({"env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]}),
@@ -290,6 +293,41 @@ mod tests {
             ),
         ] {
             assert_eq!(in_container(fields), [feature]);
+        }
+    }
+
+    #[test]
+    fn each_kind_of_volume_is_a_feature() {
+        let labels =
+            json!({"items": [{"path": "l", "fieldRef": {"fieldPath": "metadata.labels"}}]});
+        let cpu = json!({"items": [{"path": "c", "resourceFieldRef": {"resource": "limits.cpu"}}]});
+        let with_cpu = |feature: &'static str| vec![feature, "volumes.resourceFieldRef"];
+        for (volume, wanted) in [
+            (json!({}), vec!["volumes.emptyDir"]),
+            (json!({"emptyDir": {"medium": "Memory"}}), vec!["volumes.emptyDir"]),
+            (
+                json!({"emptyDir": {"medium": "HugePages"}}),
+                vec!["volumes.emptyDir", "volumes.emptyDir.medium"],
+            ),
+            (json!({"hostPath": {"path": "/"}}), vec!["volumes.hostPath"]),
+            (json!({"configMap": {"name": "c", "defaultMode": 256}}), vec!["volumes.configMap"]),
+            (json!({"secret": {"secretName": "s"}}), vec!["volumes.secret"]),
+            (json!({"downwardAPI": labels}), vec!["volumes.downwardAPI"]),
+            (json!({"downwardAPI": cpu}), with_cpu("volumes.downwardAPI")),
+            (json!({"nfs": {"server": "a", "path": "/"}}), vec!["volumes.nfs"]),
+            (json!({"inventedNextYear": {"deep": 1}}), vec!["volumes.inventedNextYear"]),
+            (
+                json!({"projected": {"sources": [{"secret": {"name": "s"}}, {"downwardAPI": cpu}]}}),
+                with_cpu("volumes.projected"),
+            ),
+            (
+                json!({"projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}),
+                vec!["volumes.projected", "volumes.serviceAccountToken"],
+            ),
+        ] {
+            let mut named = json!({"name": "v"});
+            named.as_object_mut().unwrap().extend(volume.as_object().unwrap().clone());
+            assert_eq!(features(json!({"volumes": [named]})), wanted, "{volume}");
         }
     }
 
@@ -332,6 +370,8 @@ mod tests {
         let mut check = Check::default();
         let template = process(json!({
             "hostname": "x", "priorityClassName": "p",
+            "volumes": [{"name": "v", "emptyDir": {"sizeLimit": "1Mi"}},
+                {"name": "m", "emptyDir": {"sizeLimit": "1Mi", "medium": "Memory"}}],
             "containers": [{"name": "a"}, {"name": "b", "stdin": true,
                 "livenessProbe": {"exec": {"command": ["x"]}},
                 "resources": {
@@ -351,6 +391,7 @@ mod tests {
                 "spec.template.spec.containers[1].stdin",
                 "spec.template.spec.hostname",
                 "spec.template.spec.priorityClassName",
+                "spec.template.spec.volumes[0].emptyDir.sizeLimit",
             ]
         );
     }

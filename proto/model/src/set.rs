@@ -122,6 +122,13 @@ pub const PROCESS_FEATURES: &[&str] = &[
     "envFrom",
     "limits.pids",
     "limits.required",
+    "volumeMounts",
+    "volumes.configMap",
+    "volumes.downwardAPI",
+    "volumes.emptyDir",
+    "volumes.hostPath",
+    "volumes.projected",
+    "volumes.secret",
 ];
 
 /// The annotation of a template whose pods must not run where a limit of theirs is not enforced:

@@ -264,6 +264,7 @@ impl Inner {
             containers: SpecContainer::all(&request.spec, shares, seccomp),
             plan: WirePlan::of(&request.spec),
             volumes: SpecVolume::all(&request.spec),
+            fs_group: request.spec.fs_group,
             cgroup: text(pod.path())?,
             directory: text(directory)?,
             old_kernel: self.old_kernel,

@@ -13,6 +13,7 @@ mod link;
 mod list;
 mod remove;
 mod sweep;
+mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsString};
@@ -302,7 +303,7 @@ impl Inner {
     /// Removes all that a pod has there.
     fn remove_directories(&self, pod: PodUid) -> Result<(), (PathBuf, io::Error)> {
         for directory in self.spare_directory(pod).into_iter().chain([self.usual_directory(pod)]) {
-            match std::fs::remove_dir_all(&directory) {
+            match tree::remove(&directory) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err((directory, error));
                 }

@@ -10,7 +10,7 @@ use everynode_agent_core::Found;
 use everynode_model::PodUid;
 
 use super::connect::connect;
-use super::{Inner, blocking};
+use super::{Inner, blocking, tree};
 
 /// Removes, once, the directories of pods that are not on this machine any more: after a reboot no
 /// cgroup is left to speak of them. To be called with all that was found, before anything is made.
@@ -27,7 +27,7 @@ pub(super) async fn pods(inner: &Arc<Inner>, found: &[Found]) {
         if is_abandoned(&directory).await {
             tracing::info!(directory = %directory.display(), "removing what a pod left behind");
             let path = directory.clone();
-            if let Err(error) = blocking(move || std::fs::remove_dir_all(path)).await {
+            if let Err(error) = blocking(move || tree::remove(&path)).await {
                 tracing::warn!(directory = %directory.display(), %error, "it was left there");
             }
         }

@@ -26,6 +26,8 @@ mod program;
 pub(crate) mod protocol;
 mod volumes;
 
+pub use volumes::host_path::problem as host_path_problem;
+
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
@@ -106,7 +108,7 @@ impl Shim {
             restarts_before: spec.restarts,
             containers: spec.containers.into_iter().map(new).collect(),
             execs: Execs::default(),
-            volumes: Volumes::new(spec.volumes, directory.to_owned()),
+            volumes: Volumes::new(spec.volumes, spec.fs_group, directory.to_owned()),
             terminating: false,
             signals,
             listener,

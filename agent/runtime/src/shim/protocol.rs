@@ -192,6 +192,8 @@ pub(crate) struct Spec {
     pub(crate) plan: WirePlan,
     #[serde(default)]
     pub(crate) volumes: Vec<SpecVolume>,
+    #[serde(default)]
+    pub(crate) fs_group: Option<u32>,
     /// The pod's cgroup directory.
     pub(crate) cgroup: String,
     /// The pod's directory for sockets and logs.

@@ -50,7 +50,7 @@ pub(super) fn write(volume: BorrowedFd<'_>, files: &[SpecFile], group: Group) ->
 /// Gives a directory that was made for the pod to its group.
 pub(super) fn give(directory: BorrowedFd<'_>, mode: u32, group: Group) -> io::Result<()> {
     // What is made there later is the group's, too.
-    let mode = if group.is_some() { mode | 0o2000 | 0o070 } else { mode };
+    let mode = if group.is_some() { mode | 0o2050 } else { mode };
     if group.is_some() {
         rustix::fs::fchown(directory, None, group)?;
     }

@@ -17,12 +17,13 @@
 //!
 //! - [`tree`]: mounts by descriptor. [`namespace`]: going in and out.
 //! - [`host_path`], [`files`]: what is in a volume. [`beneath`]: a part of one.
-//! - [`target`]: where it is seen.
+//! - [`target`]: where it is seen; [`stand_in`]: where the machine has no such place.
 
 mod beneath;
 mod files;
-mod host_path;
+pub(crate) mod host_path;
 mod namespace;
+mod stand_in;
 mod target;
 mod tree;
 pub(super) mod wire;
@@ -32,10 +33,11 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, Gid, Mode, OFlags};
 use rustix::mount::MountPropagationFlags;
 
 use namespace::Namespace;
+use target::Targets;
 use tree::Tree;
 use wire::{SpecMount, SpecPropagation, SpecReadOnly, SpecSource, SpecVolume};
 
@@ -106,11 +108,17 @@ struct Source<'a> {
 
 impl Volumes {
     /// Makes nothing yet.
-    pub(super) fn new(volumes: Vec<SpecVolume>, directory: PathBuf) -> Self {
+    pub(super) fn new(volumes: Vec<SpecVolume>, group: Option<u32>, directory: PathBuf) -> Self {
         let home = if volumes.is_empty() { None } else { Namespace::current().ok().map(Rc::new) };
         let wanted = |SpecVolume { name, source }| Volume { name, state: State::Wanted(source) };
         let volumes = volumes.into_iter().map(wanted).collect();
-        Self { volumes, directory: directory.join(VOLUMES), group: None, home, pod: None }
+        Self {
+            volumes,
+            directory: directory.join(VOLUMES),
+            group: group.map(Gid::from_raw),
+            home,
+            pod: None,
+        }
     }
 
     /// Makes what a run of a container sees; `None` where it mounts nothing.
@@ -139,9 +147,11 @@ impl Volumes {
         let home = Rc::clone(self.home()?);
         let _inside = Inside { home: &home };
         let own = Namespace::copy().map_err(Problem::Namespace)?;
+        let mut targets = Targets::new(&own);
         for source in &sources {
-            source.attach()?;
+            source.attach(&mut targets)?;
         }
+        targets.finish().map_err(Problem::Namespace)?;
         Ok(Some(Seen { own, home: Rc::clone(&home) }))
     }
 
@@ -163,7 +173,7 @@ impl Volumes {
         let io = |error: io::Error| failed(error.to_string());
         let made = match source {
             SpecSource::HostPath { path, kind } => {
-                host_path::check(path, *kind).map_err(failed)?;
+                host_path::make(path, (*kind).into()).map_err(failed)?;
                 State::HostPath(path.clone())
             }
             SpecSource::Disk {} => State::Disk(self.on_disk(name).map_err(io)?),
@@ -174,6 +184,7 @@ impl Volumes {
             }
             SpecSource::Files { files } => {
                 let made = keep(&mut self.pod, None).map_err(io)?;
+                files::give(made.as_fd(), 0o777, self.group).map_err(io)?;
                 files::write(made.as_fd(), files, self.group).map_err(io)?;
                 State::InMemory(made)
             }
@@ -229,11 +240,11 @@ impl Volumes {
 }
 
 impl Source<'_> {
-    fn attach(&self) -> Result<(), Problem> {
+    fn attach(&self, targets: &mut Targets<'_>) -> Result<(), Problem> {
         let SpecMount { path, read_only, propagation, .. } = self.mount;
         let failed = |why: String| Problem::Target { path: path.clone(), why };
         let io = |error: io::Error| failed(error.to_string());
-        let target = target::open(path, self.tree.as_fd()).map_err(failed)?;
+        let target = targets.open(path, self.tree.as_fd()).map_err(failed)?;
         self.tree.attach(target.as_fd()).map_err(io)?;
         match propagation {
             SpecPropagation::None => self.tree.set_propagation(MountPropagationFlags::PRIVATE),

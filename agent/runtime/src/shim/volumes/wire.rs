@@ -138,3 +138,18 @@ impl From<HostPathKind> for SpecKind {
         }
     }
 }
+
+impl From<SpecKind> for HostPathKind {
+    fn from(kind: SpecKind) -> Self {
+        match kind {
+            SpecKind::Any => Self::Any,
+            SpecKind::DirectoryOrCreate => Self::DirectoryOrCreate,
+            SpecKind::Directory => Self::Directory,
+            SpecKind::FileOrCreate => Self::FileOrCreate,
+            SpecKind::File => Self::File,
+            SpecKind::Socket => Self::Socket,
+            SpecKind::CharDevice => Self::CharDevice,
+            SpecKind::BlockDevice => Self::BlockDevice,
+        }
+    }
+}
