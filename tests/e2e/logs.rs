@@ -93,7 +93,8 @@ pub(crate) fn no_line_is_lost_and_nobody_waits(ground: &Ground) -> Outcome {
     Fleet::play(ground, 1, |fleet| {
         let gate = fleet.path("gate");
         let script = format!(
-            "echo 0; while [ ! -e {gate} ]; do sleep 0.1; done; seq 1 1000000; exec sleep 100000",
+            "echo 0; while [ ! -e {gate} ]; do sleep 0.1; done; seq 1 1000000; \
+             while [ ! -e {gate}2 ]; do sleep 0.1; done; echo alone; exec sleep 100000",
             gate = gate.display()
         );
         fleet.apply(&daemon("counter", &[("main", &script)]))?;
@@ -134,18 +135,25 @@ pub(crate) fn no_line_is_lost_and_nobody_waits(ground: &Ground) -> Outcome {
 
 /// The stream ends with its agent, and says so; the pod and its files know nothing of it.
 fn ends_with_the_agent(fleet: &mut Fleet<'_>, mut follower: Daemon, all: &str) -> Outcome {
-    let shim = fleet.machine("n1")?.running("sleep");
     fleet.machine_mut("n1")?.take_agent()?.kill()?;
     let ended = follower.ended()?;
     ensure!(ended.code() == Some(1), "{ended}");
     let said = follower.said();
     ensure!(said.contains("node \"n1\" ended the stream"), "{}", &said[all.len()..]);
+    // A daemon that prints while there is no agent neither waits nor ends.
+    fs::write(fleet.path("gate2"), "")?;
+    let daemon = wait::soon("it goes on", || {
+        let waits = fleet.machine("n1")?.only("sleep")?;
+        ensure!(waits.command == ["sleep", "100000"], "{waits:?}");
+        Ok(waits)
+    })?;
     fleet.machine_mut("n1")?.start_agent(None)?;
     wait::soon("all of it is there again", || {
-        ensure!(logs(fleet, &["ds/counter"])? == all, "lines are missing");
+        let said = fleet.tool(&["logs", "ds/counter"])?.ok()?;
+        ensure!(said == format!("{all}alone\n"), "lines are missing");
         Ok(())
     })?;
-    ensure!(fleet.machine("n1")?.running("sleep") == shim, "the daemon was restarted");
+    ensure!(fleet.machine("n1")?.only("sleep")? == daemon, "the daemon was restarted");
     Ok(())
 }
 

@@ -158,8 +158,13 @@ impl Files {
         match name {
             Name::Of(_, 0) => Ok(Some(Next::Over)),
             Name::Of(run, number) => {
-                let next = log_file(&self.directory, &self.container, run, number - 1);
-                match File::open(next) {
+                let file = |number| log_file(&self.directory, &self.container, run, number);
+                let next = File::open(file(number - 1));
+                // The older ones are renamed first: while this one has its name, that was the next.
+                if !file(number).metadata().is_ok_and(|about| is_same(&about, &own)) {
+                    return Ok(None);
+                }
+                match next {
                     // Not made yet, or just getting an older name.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {
                         Ok(Some(Next::Nothing))

@@ -79,7 +79,7 @@ impl Relay {
                             return End::Failed(status);
                         }
                     }
-                    Some(Err(_)) => return End::CallerGone,
+                    Some(Err(status)) => return End::Failed(status),
                     None => caller_speaks = false,
                 },
                 said = self.node.input.message() => {

@@ -185,6 +185,10 @@ async fn who_breaks_the_rules_of_credit_is_ended() {
     node.say(Said::Stdout(b"x".to_vec())).await;
     assert_eq!(caller.refused().await, "OverCredit");
     assert!(node.hears.message().await.unwrap().is_none());
+    let (mut caller, _node) = world.stream().await;
+    let again = LogsInput { message: Some(Asked::Open(LogsRequest::default())) };
+    caller.say.send(again).await.unwrap();
+    assert_eq!(caller.refused().await, "InvalidField");
     for grant in [SMALLEST - 1, WINDOW + 1] {
         let (mut caller, mut node) = world.stream().await;
         caller.grant(grant).await;
