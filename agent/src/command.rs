@@ -234,7 +234,7 @@ async fn start(config: Config, task: Task) -> Result<bool, Failure> {
     );
     tell(&[NotifyState::Ready, NotifyState::Status(&format!("node {}", identity.name))]);
     let readings = Some(crate::facts::readings(directory.path().to_owned()));
-    let vitals = Vitals { readings, limits: runtime.limits() };
+    let vitals = Vitals { readings, limits: runtime.limits(), proc: true };
     let parts = Parts {
         dial: Arc::new(TcpDial),
         runtime: Arc::new(runtime),

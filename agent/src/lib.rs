@@ -14,6 +14,7 @@ mod command;
 pub mod config;
 pub mod data_dir;
 pub mod facts;
+mod holder;
 pub mod identity;
 pub mod join;
 pub mod ledger;

@@ -259,6 +259,15 @@ impl Container {
         }
     }
 
+    /// What people are told beside why it waits.
+    pub(crate) fn note_while_waiting(&mut self, line: &str) {
+        if let Doing::Due { reason, .. } = &mut self.doing
+            && !reason.message.ends_with(line)
+        {
+            reason.message = format!("{}; {line}", reason.message);
+        }
+    }
+
     /// Begins a start if it is time to.
     pub(crate) fn start_if_due(&mut self, means: &mut Means<'_>) {
         if let Doing::Due { at, reason } = &self.doing

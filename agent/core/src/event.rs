@@ -144,6 +144,15 @@ pub enum Event {
         /// Which of its containers.
         container: String,
     },
+    /// A container that failed declares a port of the machine that somebody else holds.
+    PortHeld {
+        /// Which pod.
+        pod: PodRef,
+        /// Which of its containers.
+        container: String,
+        /// Who, in a line.
+        line: String,
+    },
     /// What a container printed last in the run that ended last.
     Printed {
         /// Which pod.

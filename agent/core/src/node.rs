@@ -65,6 +65,15 @@ impl Node {
         self.book.know_ports(ports, lives);
     }
 
+    /// Which of the machine's ports a pod that lives here declares.
+    pub fn host_ports(&self, pod: &PodRef) -> Vec<HostPort> {
+        let place = self.places.get(&pod.key);
+        let pods = place.into_iter().flat_map(Place::lives).filter_map(|life| life.pod());
+        let revision = pods.into_iter().find(|one| one.at == *pod).map(|one| one.identity.revision);
+        let ports = revision.and_then(|revision| self.book.ports().get(&revision));
+        ports.cloned().unwrap_or_default()
+    }
+
     /// Says which revisions have something to be brought here and checked before a pod of them is made
     /// or takes another's place. To be called as [`Self::know_ports`] is.
     pub fn know_stages(&mut self, revisions: impl IntoIterator<Item = Digest>) {
@@ -307,6 +316,11 @@ impl Node {
             }
             Event::Exited { pod, container, exit } => {
                 place.exited(pod.uid, &container, exit, &turn);
+            }
+            Event::PortHeld { pod, container, line } => {
+                if let Some(pod) = place.pod_mut(pod.uid) {
+                    pod.port_held(&container, &line);
+                }
             }
             Event::OutOfMemory { pod, container } => {
                 if let Some(pod) = place.pod_mut(pod.uid) {
@@ -567,6 +581,7 @@ pub(crate) fn place_of(event: &Event) -> Option<&PodKey> {
         | Event::Probed { pod, .. }
         | Event::HookDone { pod, .. }
         | Event::OutOfMemory { pod, .. }
+        | Event::PortHeld { pod, .. }
         | Event::Printed { pod, .. }
         | Event::SupervisorLost(pod)
         | Event::PodEmpty(pod)

@@ -284,6 +284,22 @@ impl Pod {
         }
     }
 
+    /// Somebody else holds a port that it declares: where a container of it failed just now, that may
+    /// be why.
+    pub(crate) fn port_held(&mut self, name: &str, line: &str) {
+        if let Some(failure) = &mut self.last_failure
+            && failure.container == name
+            && failure.exit.is_some()
+            // Of two ends in a row, both looks are told after the second.
+            && !failure.reason.message.ends_with(line)
+        {
+            failure.reason.message = format!("{}; {line}", failure.reason.message);
+        }
+        if let Some(container) = self.container(name) {
+            container.note_while_waiting(line);
+        }
+    }
+
     /// What went wrong with it, for those who come after it.
     pub(crate) fn as_former(&self) -> Option<FormerFailure> {
         let revision = self.identity.revision;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use everynode_agent_core::{Action, Event, Marks, Plan, PodRef, PodSpec};
+use everynode_agent_core::{Action, Event, HostPort, Marks, Plan, PodRef, PodSpec};
 use everynode_model::{ClusterId, Digest, Now, PodKey, PodUid, Reason, SetUid};
 use everynode_runtime::{CreateError, CreateRequest, Runtime};
 use tokio::sync::mpsc;
@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use super::stage::Stager;
 use super::{Agent, Parts};
 use crate::body::{self, Contents, Surroundings};
+use crate::holder;
 use crate::identity::Identity;
 use crate::ledger::LedgerStore;
 
@@ -41,6 +42,7 @@ struct Around {
     address: Option<String>,
     agent_user: u32,
     capacity: BTreeMap<String, String>,
+    proc: bool,
 }
 
 /// A pod to be created, as the core wants it.
@@ -128,6 +130,7 @@ impl Doer {
                 address: parts.machine.address().map(str::to_owned),
                 agent_user: rustix::process::geteuid().as_raw(),
                 capacity: parts.machine.facts.clone(),
+                proc: parts.vitals.proc,
             }),
             plans: Arc::default(),
             kills: Arc::default(),
@@ -312,6 +315,23 @@ impl Doer {
         tokio::spawn(async move {
             if let Err(error) = this.runtime.remove(&pod).await {
                 tracing::warn!(%pod, "remains were left: {error}");
+            }
+        });
+    }
+
+    /// A container has failed that declares ports: whether somebody else holds one is told to the core
+    /// after its end. The back-off spaces these looks.
+    pub(super) fn look_for_holder(&self, pod: &PodRef, container: &str, ports: Vec<HostPort>) {
+        if ports.is_empty() || !self.around.proc {
+            return;
+        }
+        let (this, pod, container) = (self.clone(), pod.clone(), container.to_owned());
+        tokio::spawn(async move {
+            let uid = pod.uid;
+            let look = tokio::task::spawn_blocking(move || holder::holder(&ports, uid));
+            if let Ok(Some(line)) = look.await {
+                tracing::warn!(%pod, container, "{line}");
+                this.say(Event::PortHeld { pod, container, line }).await;
             }
         });
     }

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everynode_agent_core::{Event, Ledger, Node, Policy, Readings};
-use everynode_model::{Digest, Now, PodKey, Reason};
+use everynode_model::{Digest, Exit, Now, PodKey, Reason};
 use everynode_runtime::{Runtime, RuntimeEvent};
 use everynode_transport::Dial;
 use tokio::sync::mpsc;
@@ -390,6 +390,9 @@ impl Agent {
             }
             RuntimeEvent::Exited { pod, container, exit } => {
                 tracing::info!(%pod, container, "ended: {exit}");
+                if exit != Exit::Code(0) {
+                    self.doer.look_for_holder(&pod, &container, self.node.host_ports(&pod));
+                }
                 Event::Exited { pod, container, exit }
             }
             RuntimeEvent::OutOfMemory { pod, container } => {

@@ -15,6 +15,8 @@ pub struct Vitals {
     pub readings: Option<mpsc::Receiver<Readings>>,
     /// Where what enforces limits is, or why it can't be used; empty: not known.
     pub limits: BTreeMap<Controller, Result<PathBuf, String>>,
+    /// Whether `/proc` tells of this machine, so that who holds a port can be looked up.
+    pub proc: bool,
 }
 
 /// The node's conditions.
@@ -71,7 +73,7 @@ mod tests {
         let now = Now { steady: Timestamp::default(), wall: WallTime::default() };
         let of = |memory| {
             let limits = [(Controller::Cpu, Ok(PathBuf::new())), (Controller::Memory, memory)];
-            Conditions::new(&Vitals { readings: None, limits: limits.into() }, now).all()
+            Conditions::new(&Vitals { limits: limits.into(), ..Vitals::default() }, now).all()
         };
         assert!(of(Ok(PathBuf::new()))[0].is_fine());
         let lacking = of(Err("nowhere".into()));

@@ -1,7 +1,7 @@
 //! Two pods that say they use the same port of the machine.
 
 use everynode_agent_core::{Action, Event, HostPort, Ledger};
-use everynode_model::Intent;
+use everynode_model::{Exit, Intent};
 
 use crate::bench::{Bench, CLUSTER, NODE, OURS, found, item, key, revision};
 
@@ -76,4 +76,20 @@ fn a_pod_of_a_former_revision_that_was_found_holds_its_ports() {
     let actions = bench.accept([keep("2"), item("a", "3")]);
     assert_eq!(created(&actions), [""; 0]);
     assert!(waits(&bench, "a").contains("held by default/z"), "{}", waits(&bench, "a"));
+}
+
+#[test]
+fn who_else_holds_a_port_is_told_with_the_failure_and_once() {
+    let mut bench = Bench::running([item("a", "1")]);
+    bench.node.know_ports([(revision("1"), port(80))]);
+    let pod = bench.pod("a");
+    assert_eq!(bench.node.host_ports(&pod), port(80));
+    bench.exit("a", Exit::Code(1));
+    let line = "port 80/TCP is held by pid 812 (nginx)".to_owned();
+    for _ in 0..2 {
+        let (pod, container, line) = (pod.clone(), "main".to_owned(), line.clone());
+        bench.apply(Event::PortHeld { pod, container, line });
+    }
+    let told = bench.status("a").last_failure.unwrap().reason.message;
+    assert_eq!(told, format!("container main ended: exit code 1; {line}"));
 }
