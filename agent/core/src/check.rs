@@ -5,12 +5,15 @@
 //! keeps its own account of which places were seen empty, what is on disk and which answers are
 //! awaited, from the events that went in and the actions that came out.
 
+mod life;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use everynode_model::{
     Digest, Generation, HELD_ON_NODE, Intent, Item, PodKey, PodUid, SetUid, Term,
 };
 
+use self::life::Lives;
 use crate::event::{Action, Event, Found, Supervised};
 use crate::ledger::{Ledger, Standing};
 use crate::node::{Node, rank};
@@ -33,6 +36,16 @@ pub enum Violation {
     MadeBesideOthers(PodRef),
     /// A container is started that was started already, or in a pod that is not there.
     StartedWhatIsNotDown(PodRef, String),
+    /// A container is started before its turn, or one that has done its part.
+    StartedOutOfTurn(PodRef, String),
+    /// A container is started in a pod that was told to end.
+    StartedWhileEnding(PodRef, String),
+    /// A container is told to end before its turn or twice, or killed untold.
+    EndedOutOfTurn(PodRef, String),
+    /// A probe or a hook of a container that does not run, that ends, or in which the same is under way.
+    TriedInVain(PodRef, String),
+    /// A pod counts as ready that is not, or the reverse.
+    ReadyOrNot(PodRef),
     /// Something starts although this machine leaves or has left.
     StartedWhileLeaving(PodKey),
     /// Something starts although this machine is about to go down.
@@ -99,6 +112,7 @@ pub struct Checker {
     staged: BTreeMap<PodKey, (Digest, bool)>,
     /// Wishes about holds: whether a write that has them is done.
     asked: BTreeMap<u64, bool>,
+    lives: Lives,
 }
 
 /// A pod, and what it was made from.
@@ -132,6 +146,7 @@ impl Checker {
             stages: BTreeSet::new(),
             staged: BTreeMap::new(),
             asked: BTreeMap::new(),
+            lives: Lives::default(),
         }
     }
 
@@ -145,6 +160,7 @@ impl Checker {
     pub fn check(&mut self, event: &Event, actions: &[Action], node: &Node) -> Vec<Violation> {
         let (whose, accepted) = (self.disk.marks(), accepted(&self.disk));
         self.note_event(event);
+        self.lives.note_event(event);
         let mut broken = Vec::new();
         if whose == self.disk.marks() && accepted > self::accepted(&self.disk) {
             broken.push(Violation::OrderWentBack);
@@ -154,9 +170,12 @@ impl Checker {
         }
         for action in actions {
             broken.extend(self.check_action(action, node));
+            broken.extend(self.lives.check(action));
             self.note_action(action);
+            self.lives.note_action(action);
         }
         broken.extend(created_twice(actions));
+        broken.extend(self.lives.check_ready(node));
         if self.looked {
             let keys: Vec<&PodKey> = if self.stays(node) { self.wanted() } else { Vec::new() };
             broken.extend(keys.into_iter().flat_map(|key| match self.to_run(key) {
@@ -585,13 +604,12 @@ impl Checker {
         self.making.contains_key(key)
             || self.staged.get(key).is_some_and(|(_, there)| !there)
             || self.starting.iter().any(|(pod, _)| pod.key == *key)
+            || self.lives.goes_on(key)
             || others.contains(&code)
             || (code == "LedgerNotWritten"
                 && (self.in_flight.is_some() || node.wake_at().is_some()))
             || node.place(key).is_some_and(|place| {
-                place.due().is_some()
-                    || place.goes_on()
-                    || place.waits.as_ref().is_some_and(|it| it.until.is_none())
+                place.due().is_some() || place.waits.as_ref().is_some_and(|it| it.until.is_none())
             })
     }
 }

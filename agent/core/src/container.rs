@@ -504,11 +504,6 @@ impl Container {
         }
     }
 
-    /// Whether an answer of the shell is awaited.
-    pub(crate) fn awaits(&self) -> bool {
-        matches!(&self.doing, Doing::Runs(run) if run.awaits())
-    }
-
     /// Why it is not ready, although it is to be; `None` where it is, or has done its part.
     pub(crate) fn why_not_ready(&self) -> Option<Reason> {
         let run = match &self.doing {
@@ -571,9 +566,8 @@ impl Run {
         pod: PodUid,
     ) -> Self {
         let probes = &of.lifecycle.probes;
-        let ran = now.steady.since(since.steady);
-        let startup = probes.startup.as_ref();
-        let startup = startup.filter(|probe| !started && ran < Trial::budget(probe));
+        // Whether it has passed under an agent that is dead nobody knows; trying it again harms nothing.
+        let startup = probes.startup.as_ref().filter(|_| !started);
         let trial = |probe, kind| Trial::resumed(probe, kind, (since.steady, now), (pod, &of.name));
         let mut run = Self {
             pid,
@@ -592,7 +586,7 @@ impl Run {
 
     /// Whether it has come as far as [`Stage::Up`].
     fn is_started(&self) -> bool {
-        self.post_start.is_none() && self.startup.is_none()
+        self.post_start.is_none() && self.startup.is_none() && self.end.is_none()
     }
 
     /// It is ready from now on if nothing else is waited for.
@@ -671,12 +665,6 @@ impl Run {
                 .filter_map(|trial| trial.as_ref()?.due())
                 .min(),
         }
-    }
-
-    fn awaits(&self) -> bool {
-        let tried = [&self.startup, &self.liveness, &self.readiness];
-        matches!(self.post_start, Some(PostStart::Asked(_)))
-            || tried.into_iter().flatten().any(Trial::is_in_flight)
     }
 }
 

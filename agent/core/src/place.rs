@@ -217,11 +217,6 @@ impl Place {
         self.lives().filter_map(Life::due).chain(waits).min()
     }
 
-    /// Whether something goes on here of which the end will be told.
-    pub(crate) fn goes_on(&self) -> bool {
-        self.lives().any(|life| matches!(life, Life::Running(pod) if pod.goes_on()))
-    }
-
     /// The pod `uid` here, in whatever part of its life.
     pub(crate) fn pod_mut(&mut self, uid: PodUid) -> Option<&mut Pod> {
         let beside = self.is_beside(uid)?;

@@ -102,8 +102,8 @@ impl Pod {
     /// A pod found alive with a supervisor that answers.
     ///
     /// How often it was unready is not among what a supervisor knows. Every restart was a time
-    /// unready, so their number is right for one container and never too low for several: the
-    /// count must not fall within a pod's life.
+    /// unready, so their number is right where nothing is probed. What probes said under a former
+    /// agent is lost with it: that count begins anew, and that of restarts never does.
     pub(crate) fn adopted(at: PodRef, found: &Supervised, policy: &Policy, now: Now) -> Self {
         let restarted = found.restarts > 0;
         let policy = policy.with(found.restart);
@@ -331,12 +331,6 @@ impl Pod {
     pub(crate) fn due(&self) -> Option<Timestamp> {
         let due = |(n, one): (usize, &Container)| one.due(self.is_next(n), self.silent);
         self.containers.iter().enumerate().filter_map(due).min()
-    }
-
-    /// Whether something goes on in it of which the end will be told: an init container, a try, a hook.
-    pub(crate) fn goes_on(&self) -> bool {
-        let goes_on = |one: &Container| one.awaits() || (one.role() == Role::Init && one.is_up());
-        self.containers.iter().any(goes_on)
     }
 
     /// It is no longer ready, and nobody wanted that.

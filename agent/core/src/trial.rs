@@ -93,11 +93,6 @@ impl Trial {
         mine
     }
 
-    /// Whether a try is under way.
-    pub(crate) fn is_in_flight(&self) -> bool {
-        self.in_flight.is_some()
-    }
-
     /// How it is going, for people.
     pub(crate) fn line(&self) -> String {
         match &self.last {
@@ -117,14 +112,6 @@ impl Trial {
     /// `terminationGracePeriodSeconds`, where the probe has its own.
     pub(crate) fn grace(&self) -> Option<Duration> {
         self.probe.grace
-    }
-
-    /// How long a run needs at most until this has passed or failed: longer than that, and it has
-    /// passed. Each try may take its timeout before the next begins.
-    pub(crate) fn budget(probe: &Probe) -> Duration {
-        let tries = probe.failure_threshold.saturating_add(1);
-        let each = probe.period.saturating_add(probe.timeout);
-        probe.initial_delay.saturating_add(each.saturating_mul(tries))
     }
 }
 

@@ -120,7 +120,7 @@ pub struct PodStatus {
     pub started_at: Option<WallTime>,
     /// How often any of its containers was started again.
     pub restarts: u64,
-    /// How often it stopped being ready.
+    /// How often it stopped being ready, as far as the node's present agent knows.
     pub times_unready: u64,
     /// The last thing that went wrong.
     pub last_failure: Option<Failure>,

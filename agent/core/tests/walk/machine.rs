@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use everynode_agent_core::{
-    Action, Event, Found, Lifecycle, Marks, Plan, PodRef, RestartBackoff, Supervised,
-    SupervisedContainer, Unstaged,
+    Action, Event, Found, Handler, HookKind, Hooks, Lifecycle, Marks, Plan, Planned, PodRef, Probe,
+    Probes, RestartBackoff, Role, Supervised, SupervisedContainer, Unstaged,
 };
 use everynode_model::{
     ClusterId, Digest, Exit, Now, PodKey, PodUid, Reason, SetUid, Timestamp, WallTime,
@@ -32,11 +32,15 @@ pub struct Body {
     pub stubborn: bool,
     pub restarts: u64,
     pub procs: BTreeMap<String, Proc>,
+    /// What was ordered of it, by the names of `procs`.
+    pub lives: BTreeMap<String, Lifecycle>,
 }
 
 #[derive(Clone, Debug, Default)]
 pub struct Proc {
     pub alive: bool,
+    /// It was sent SIGTERM.
+    pub asked: bool,
     pub runs: u64,
     pub last_exit: Option<Exit>,
     pub since: Timestamp,
@@ -45,6 +49,14 @@ pub struct Proc {
 impl Body {
     pub fn populated(&self) -> bool {
         self.supervisor || self.procs.values().any(|one| one.alive)
+    }
+
+    /// Whether all that is to run does, and what is to be done is.
+    pub fn is_up(&self) -> bool {
+        self.procs.iter().all(|(name, one)| match self.lives.get(name).map(|life| life.role) {
+            Some(Role::Init) => one.last_exit == Some(Exit::Code(0)),
+            _ => one.alive,
+        })
     }
 
     fn die(&mut self) {
@@ -125,12 +137,10 @@ impl Machine {
                 let word = Event::Answered(found(&key, body, now));
                 words.push(body.uid.map(|_| word));
             }
-        } else if body.terminating && body.supervisor && !body.stubborn {
-            for (name, one) in body.procs.iter().filter(|(_, one)| one.alive) {
-                _ = one;
-                words.push(exited(&key, body.uid, name, Exit::Signal(15)));
-            }
+        } else if body.terminating && body.supervisor && !body.procs.values().any(|it| it.alive) {
             body.die();
+        } else if let Some(end) = natural_end(&key, body, faulty, rng, now) {
+            words.push(Some(end));
         } else if faulty && rng.one_in(4) {
             words.extend(misfortune(&key, body, rng, now));
         }
@@ -185,6 +195,7 @@ impl Machine {
                     stubborn: rng.one_in(3),
                     restarts,
                     procs: BTreeMap::new(),
+                    lives: BTreeMap::new(),
                 };
                 self.create(pod, body, fault, rng);
             }
@@ -198,6 +209,38 @@ impl Machine {
             Action::Terminate(pod) => {
                 if let Some(body) = self.body(&pod).filter(|body| body.supervisor && !body.silent) {
                     body.terminating = true;
+                    body.procs.values_mut().for_each(|one| one.asked = true);
+                }
+            }
+            Action::Close(pod) => {
+                if let Some(body) = self.body(&pod).filter(|body| body.supervisor && !body.silent) {
+                    body.terminating = true;
+                }
+            }
+            Action::Stop { pod, container } => {
+                if let Some(body) = self.body(&pod).filter(|body| body.supervisor && !body.silent)
+                    && let Some(one) = body.procs.get_mut(&container)
+                {
+                    one.asked = true;
+                }
+            }
+            Action::KillContainer { pod, container } => {
+                if let Some(body) = self.body(&pod).filter(|body| body.supervisor && !body.silent) {
+                    let word = end(key, body, &container, Exit::Signal(9), now);
+                    word.into_iter().for_each(|word| self.say(key, word));
+                }
+            }
+            Action::Probe { pod, container, kind, number, .. } => {
+                let fails = fault || (self.faulty && rng.one_in(3));
+                let outcome = if fails { Err("pretended".to_owned()) } else { Ok(()) };
+                self.say(key, Event::Probed { pod, container, kind, number, outcome });
+            }
+            Action::Hook { pod, container, hook, number, .. } => {
+                let outcome = if fault { Err("pretended".to_owned()) } else { Ok(()) };
+                let word = Event::HookDone { pod, container, hook, number, outcome };
+                // Some preStop hooks take longer than they may; those that end are told.
+                if !(self.faulty && hook == HookKind::PreStop && rng.one_in(3)) {
+                    self.say(key, word);
                 }
             }
             Action::Kill(key) => self.kill(key, fault),
@@ -216,10 +259,10 @@ impl Machine {
     fn create(&mut self, pod: PodRef, mut body: Body, fault: bool, rng: &mut Rng) {
         let bad = body.revision == self.bad;
         let in_doubt = fault && rng.one_in(2);
-        let containers: Vec<String> =
-            ["main", "side"].iter().take(1 + rng.below(2)).map(|name| (*name).to_owned()).collect();
-        for name in &containers {
-            body.procs.insert(name.clone(), Proc::default());
+        let plan = plan(rng);
+        for one in &plan.containers {
+            body.procs.insert(one.name.clone(), Proc::default());
+            body.lives.insert(one.name.clone(), one.lifecycle.clone());
         }
         if in_doubt {
             body.supervisor = false;
@@ -233,7 +276,7 @@ impl Machine {
             let reason = Reason::new("CreateFailed", "pretended");
             Event::CreateFailed { pod, reason, retry: !bad, in_doubt }
         } else {
-            Event::Created { pod, plan: Plan::of_mains(containers, GRACE) }
+            Event::Created { pod, plan }
         };
         self.say(&key, word);
     }
@@ -253,7 +296,7 @@ impl Machine {
             let reason = Reason::new("StartError", "pretended");
             Event::StartFailed { pod: pod.clone(), container: name, reason }
         } else {
-            one.alive = true;
+            (one.alive, one.asked) = (true, false);
             one.runs += 1;
             one.since = now.steady;
             body.restarts += u64::from(one.runs > 1);
@@ -331,12 +374,81 @@ fn misfortune(key: &PodKey, body: &mut Body, rng: &mut Rng, now: Now) -> Vec<Opt
         body.procs.iter().filter(|(_, one)| one.alive).map(|(name, _)| name.clone()).collect();
     let Some(name) = rng.pick(&names) else { return Vec::new() };
     let exit = Exit::Code(i32::try_from(rng.below(3)).unwrap_or(0));
-    if let Some(one) = body.procs.get_mut(name) {
-        one.alive = false;
-        one.since = now.steady;
-        one.last_exit = Some(exit);
+    vec![end(key, body, name, exit, now)]
+}
+
+/// An init container that is done, or one that heeds SIGTERM, ends.
+fn natural_end(
+    key: &PodKey,
+    body: &mut Body,
+    faulty: bool,
+    rng: &mut Rng,
+    now: Now,
+) -> Option<Event> {
+    let role = |name: &String| body.lives.get(name).map(|life| life.role).unwrap_or_default();
+    let ends = |name: &String, one: &Proc| {
+        one.alive && (role(name) == Role::Init || (one.asked && !body.stubborn))
+    };
+    let ending = body.procs.iter().filter(|(name, one)| ends(name, one));
+    let ending: Vec<String> = ending.map(|(name, _)| name.clone()).collect();
+    let name = rng.pick(&ending)?.clone();
+    let done = role(&name) == Role::Init && !(faulty && rng.one_in(3));
+    let exit = if done { Exit::Code(0) } else { Exit::Signal(15) };
+    end(key, body, &name, exit, now)
+}
+
+/// A container ends; told where a supervisor is there.
+fn end(key: &PodKey, body: &mut Body, name: &str, exit: Exit, now: Now) -> Option<Event> {
+    let one = body.procs.get_mut(name).filter(|one| one.alive)?;
+    one.alive = false;
+    one.since = now.steady;
+    one.last_exit = Some(exit);
+    if body.supervisor { exited(key, body.uid, name, exit) } else { None }
+}
+
+/// What a template may want: often nothing but one or two main containers.
+fn plan(rng: &mut Rng) -> Plan {
+    let plain = rng.one_in(2);
+    // In the order of their names, which is that of `procs`.
+    let roles = [
+        ("a", Role::Init),
+        ("b", Role::Sidecar),
+        ("c", Role::Init),
+        ("d", Role::Sidecar),
+        ("main", Role::Main),
+        ("side", Role::Main),
+    ];
+    let mut containers = Vec::new();
+    for (name, role) in roles {
+        if name == "main" || (rng.one_in(2) && (!plain || role == Role::Main)) {
+            let lifecycle = if plain { Lifecycle::default() } else { lifecycle(role, rng) };
+            containers.push(Planned { name: name.to_owned(), lifecycle });
+        }
     }
-    if body.supervisor { vec![exited(key, body.uid, name, exit)] } else { Vec::new() }
+    Plan { containers, grace: GRACE, restart: RestartBackoff::default() }
+}
+
+fn lifecycle(role: Role, rng: &mut Rng) -> Lifecycle {
+    let mut lifecycle = Lifecycle { role, ..Lifecycle::default() };
+    if role == Role::Init {
+        return lifecycle;
+    }
+    let mut probe = |most: usize| {
+        let threshold = |rng: &mut Rng| u32::try_from(1 + rng.below(most)).unwrap_or(1);
+        rng.one_in(3).then(|| Probe {
+            handler: Handler::Tcp { host: None, port: 1 },
+            initial_delay: Duration::from_secs(rng.below(3) as u64),
+            period: Duration::from_secs(10),
+            timeout: Duration::from_secs(1),
+            success_threshold: threshold(rng),
+            failure_threshold: threshold(rng),
+            grace: rng.one_in(2).then(|| Duration::from_secs(3)),
+        })
+    };
+    lifecycle.probes = Probes { startup: probe(1), liveness: probe(1), readiness: probe(2) };
+    let mut hook = || rng.one_in(3).then(|| Handler::Exec(vec!["pretended".to_owned()]));
+    lifecycle.hooks = Hooks { post_start: hook(), pre_stop: hook() };
+    lifecycle
 }
 
 fn exited(key: &PodKey, uid: Option<PodUid>, name: &str, exit: Exit) -> Option<Event> {
@@ -347,8 +459,8 @@ fn exited(key: &PodKey, uid: Option<PodUid>, name: &str, exit: Exit) -> Option<E
 fn supervised(body: &Body, now: Now) -> Supervised {
     let container = |(name, one): (&String, &Proc)| SupervisedContainer {
         name: name.clone(),
-        lifecycle: Lifecycle::default(),
-        asked: false,
+        lifecycle: body.lives.get(name).cloned().unwrap_or_default(),
+        asked: one.asked && one.alive,
         pid: one.alive.then_some(7),
         last_exit: one.last_exit,
         oom: false,

@@ -269,6 +269,8 @@ impl World {
         self.know_stages();
         self.looked = false;
         self.reported.clear();
+        // What probes said is known to the agent that has asked.
+        self.counted.values_mut().for_each(|(_, unready)| *unready = 0);
         Ok(())
     }
 
@@ -558,7 +560,7 @@ impl World {
         (held || item.set == set)
             && (held || same || item.intent == Intent::Keep)
             && body.supervisor
-            && body.procs.values().all(|one| one.alive)
+            && body.is_up()
     }
 
     /// Why a place is not as it should be; of a held one, why it is not even as it was.
@@ -608,6 +610,7 @@ impl World {
                         Proc { alive: !rng.one_in(3), runs: 1, ..Proc::default() },
                     )]
                     .into(),
+                    lives: BTreeMap::new(),
                 };
                 self.machine.bodies.entry(key(n)).or_default().push(body);
             }
