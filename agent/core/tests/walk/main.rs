@@ -36,3 +36,26 @@ fn whatever_happens_the_promises_hold() {
         );
     }
 }
+
+/// Every rule of a pod's life can be seen broken:
+/// `cargo test -p everynode-agent-core --features mutations --test walk`.
+#[cfg(feature = "mutations")]
+#[test]
+fn each_broken_rule_of_a_pods_life_is_seen() {
+    use everynode_agent_core::mutation::{Mutation, choose};
+    for (mutation, rule) in [
+        (Mutation::StartOutOfTurn, "StartedOutOfTurn"),
+        (Mutation::RepeatInits, "StartedOutOfTurn"),
+        (Mutation::ProbeTwiceAtOnce, "TriedInVain"),
+        (Mutation::ProbeBeforeStarted, "TriedInVain"),
+        (Mutation::IgnoreThresholds, "ReadyOrNot"),
+        (Mutation::ReadyForEver, "ReadyOrNot"),
+        (Mutation::EndSidecarsFirst, "EndedOutOfTurn"),
+    ] {
+        choose(Some(mutation));
+        let red = |seed| World::new(seed).run(STEPS).is_err_and(|why| why.contains(rule));
+        let seen = (0..SEEDS).any(red);
+        choose(None);
+        assert!(seen, "{mutation:?}: {rule}");
+    }
+}
