@@ -21,6 +21,7 @@ pub mod ledger;
 pub mod local;
 mod logs;
 mod people;
+mod probes;
 pub mod random;
 mod rejoin;
 pub mod report;

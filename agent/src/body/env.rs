@@ -18,7 +18,7 @@ pub(super) struct Sources<'a> {
     pub(super) config: &'a Config,
     pub(super) around: &'a Surroundings,
     /// All containers of the pod: one may ask for what another may use.
-    pub(super) containers: &'a [Container],
+    pub(super) containers: &'a [&'a Container],
 }
 
 type Env = Vec<(String, String)>;
@@ -125,7 +125,7 @@ impl Sources<'_> {
 
     fn amount(&self, of: &ResourceRef, own: &Container, path: &str) -> Result<String, Reason> {
         let container = match &of.container_name {
-            Some(name) => self.containers.iter().find(|container| container.name == *name),
+            Some(name) => self.containers.iter().copied().find(|container| container.name == *name),
             None => Some(own),
         };
         let container = container.ok_or_else(|| {

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::content::Named;
+use super::lifecycle::{Around, Asked, Port};
 use super::resources::Wanted;
 use super::security::{ContainerSecurity, PodSecurity};
 use super::{is_empty, unsupported, volumes};
@@ -39,6 +40,8 @@ pub(super) struct Metadata {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Spec {
     pub(super) containers: Vec<Container>,
+    #[serde(default)]
+    pub(super) init_containers: Vec<Container>,
     pub(super) runtime_class_name: Option<String>,
     pub(super) termination_grace_period_seconds: Option<i64>,
     pub(super) security_context: Option<PodSecurity>,
@@ -63,6 +66,13 @@ pub(super) struct Container {
     #[serde(default)]
     pub(super) env_from: Vec<EnvFrom>,
     pub(super) working_dir: Option<String>,
+    pub(super) restart_policy: Option<String>,
+    #[serde(default)]
+    pub(super) ports: Vec<Port>,
+    pub(super) startup_probe: Option<Asked>,
+    pub(super) liveness_probe: Option<Asked>,
+    pub(super) readiness_probe: Option<Asked>,
+    pub(super) lifecycle: Option<Around>,
     pub(super) security_context: Option<ContainerSecurity>,
     #[serde(default)]
     pub(super) volume_mounts: Vec<volumes::Mount>,
@@ -173,16 +183,11 @@ const PASSED_OVER_IN_SPEC: &[&str] = &[
     "topologySpreadConstraints",
 ];
 
-/// Of a container: its image is not used; ports inform; probes and hooks confine nothing.
+/// Of a container: its image is not used; its end is told by its last lines.
 const PASSED_OVER_IN_CONTAINER: &[&str] = &[
     "image",
     "imagePullPolicy",
-    "lifecycle",
-    "livenessProbe",
-    "ports",
-    "readinessProbe",
     "resizePolicy",
-    "startupProbe",
     "stdin",
     "stdinOnce",
     "terminationMessagePath",

@@ -8,6 +8,7 @@
 mod content;
 mod env;
 mod fields;
+mod lifecycle;
 mod ports;
 mod resources;
 mod security;
@@ -36,6 +37,8 @@ pub use everynode_model::PROCESS_FEATURES as FEATURES;
 const PROCESS: &str = "process";
 /// Every other pod needs a container runtime.
 const CRI: &str = "cri";
+/// What stands before the others, and ends before or after them.
+const INIT_CONTAINERS: &str = "initContainers";
 /// Kubernetes' default of `terminationGracePeriodSeconds`.
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 
@@ -92,15 +95,20 @@ pub fn pod_spec(content: &[u8], around: &Surroundings) -> Result<PodSpec, Reason
     }
     let said = Said::read(&metadata)?;
     let config = Config::read(&config, &around.contents)?;
-    let from =
-        Sources { metadata: &metadata, config: &config, around, containers: &spec.containers };
-    let containers = spec.containers.iter().enumerate().map(|(number, container)| {
-        let path = format!("spec.containers[{number}]");
-        container_spec(container, &path, &pod, said, &from)
-    });
+    let all: Vec<&Container> = spec.init_containers.iter().chain(&spec.containers).collect();
+    let from = Sources { metadata: &metadata, config: &config, around, containers: &all };
+    let of = |list: &'static str, containers: &'_ [Container]| {
+        let specs = containers.iter().enumerate().map(|(number, container)| {
+            container_spec(container, (list, number), &pod, said, &from)
+        });
+        specs.collect::<Result<Vec<_>, _>>()
+    };
+    let mut containers = of(INIT_CONTAINERS, &spec.init_containers)?;
+    containers.extend(of("containers", &spec.containers)?);
     Ok(PodSpec {
-        containers: containers.collect::<Result<_, _>>()?,
+        containers,
         grace: grace(&spec)?,
+        restart: lifecycle::backoff(&metadata)?,
         resources: Resources {
             pids_limit: said.pids_limit,
             ..spec.resources.resources("spec.resources", said)?
@@ -108,7 +116,6 @@ pub fn pod_spec(content: &[u8], around: &Surroundings) -> Result<PodSpec, Reason
         limits_required: said.required,
         volumes: volumes::volumes(&spec.volumes, &from)?,
         fs_group: pod.fs_group()?,
-        ..PodSpec::default()
     })
 }
 
@@ -124,11 +131,12 @@ fn grace(spec: &Spec) -> Result<Duration, Reason> {
 
 fn container_spec(
     container: &Container,
-    path: &str,
+    (list, number): (&str, usize),
     pod: &PodSecurity,
     said: Said,
     from: &Sources<'_>,
 ) -> Result<ContainerSpec, Reason> {
+    let path = &format!("spec.{list}[{number}]");
     container.check(path)?;
     let security = container.security_context.clone().unwrap_or_default();
     let env = env::environment(container, path, from)?;
@@ -138,10 +146,13 @@ fn container_spec(
         return Err(Reason::new("CommandRequired", line));
     }
     let words = container.command.iter().chain(&container.args);
+    let (lifecycle, stop_signal) = lifecycle::read(container, list == INIT_CONTAINERS, path, &env)?;
     Ok(ContainerSpec {
         name: container.name.clone(),
         argv: words.map(|word| env::expand(word, &env)).collect(),
         env,
+        lifecycle,
+        stop_signal,
         working_dir: container.working_dir.clone().filter(|directory| !directory.is_empty()),
         security: security::security(
             &security,
@@ -153,7 +164,6 @@ fn container_spec(
         )?,
         mounts,
         resources: container.resources.resources(&format!("{path}.resources"), said)?,
-        ..ContainerSpec::default()
     })
 }
 

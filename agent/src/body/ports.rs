@@ -16,8 +16,13 @@ pub fn host_ports(content: &[u8]) -> Vec<HostPort> {
     let template: Value = serde_json::from_slice(content).unwrap_or_default();
     let spec = &template["spec"];
     let in_host = spec["hostNetwork"] == true || spec["runtimeClassName"] == PROCESS;
-    let containers = spec["containers"].as_array().into_iter().flatten();
-    let ports = containers.filter_map(|container| container["ports"].as_array()).flatten();
+    let listed = |list: &str| spec[list].as_array().into_iter().flatten();
+    // Sidecars stay beside the others.
+    let sidecars = listed("initContainers").filter(|init| init["restartPolicy"] == "Always");
+    let ports = listed("containers")
+        .chain(sidecars)
+        .filter_map(|container| container["ports"].as_array())
+        .flatten();
     ports.filter_map(|port| host_port(port, in_host)).collect()
 }
 
@@ -59,6 +64,8 @@ mod tests {
         assert_eq!(ports(json!({"containers": containers})), ["2/TCP"]);
         let before = json!([{"ports": [{"containerPort": 80}]}]);
         assert_eq!(ports(json!({"hostNetwork": true, "initContainers": before})), [""; 0]);
+        let beside = json!([{"restartPolicy": "Always", "ports": [{"containerPort": 80}]}]);
+        assert_eq!(ports(json!({"hostNetwork": true, "initContainers": beside})), ["80/TCP"]);
         assert_eq!(host_ports(b"{"), []);
     }
 }

@@ -144,7 +144,10 @@ fn what_confines_and_can_not_be_honoured_is_refused_by_path() {
         (json!({"hostUsers": false}), "spec.hostUsers"),
         (json!({"restartPolicy": "Never"}), "spec.restartPolicy"),
         (json!({"os": {"name": "windows"}}), "spec.os"),
-        (json!({"initContainers": [{"name": "i"}]}), "spec.initContainers"),
+        (
+            json!({"initContainers": [{"name": "i", "command": ["i"], "restartPolicy": "Never"}]}),
+            "spec.initContainers[0].restartPolicy",
+        ),
         (json!({"securityContext": {"sysctls": [{"name": "a"}]}}), "spec.securityContext.sysctls"),
         (json!({"fieldOfTheFuture": 1}), "spec.fieldOfTheFuture"),
     ] {

@@ -4,18 +4,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use everynode_agent_core::{Action, Event, HostPort, Marks, Plan, PodRef, PodSpec};
+use everynode_agent_core::{Action, Event, HostPort, Marks, Plan, PodRef, PodSpec, Probe};
 use everynode_model::{ClusterId, Digest, Now, PodKey, PodUid, Reason, SetUid};
-use everynode_runtime::{CreateError, CreateRequest, Runtime};
+use everynode_runtime::{CreateError, CreateRequest, Runtime, RuntimeEvent};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::stage::Stager;
+use super::tries::Tries;
 use super::{Agent, Parts};
 use crate::body::{self, Contents, Surroundings};
 use crate::holder;
 use crate::identity::Identity;
 use crate::ledger::LedgerStore;
+use crate::probes::{Prober, Target};
 
 /// Does what concerns the runtime.
 #[derive(Clone)]
@@ -29,6 +31,8 @@ pub(super) struct Doer {
     around: Arc<Around>,
     /// Those of pods that are being created.
     plans: Arc<Mutex<BTreeMap<PodRef, Plan>>>,
+    prober: Prober,
+    tries: Arc<Mutex<Tries>>,
     /// Those under way, by place; each ends within seconds.
     kills: Arc<Mutex<BTreeMap<PodKey, Vec<JoinHandle<()>>>>>,
     pub(super) stager: Stager,
@@ -97,9 +101,26 @@ impl Agent {
                 tracing::info!(%pod, container, "killing");
                 self.doer.kill_container(pod, container);
             }
-            // Of a pod that asks for what these are about none is made: `body` refuses it.
-            Action::Probe { pod, .. } | Action::Hook { pod, .. } => {
-                tracing::error!(%pod, "can't be done");
+            Action::Probe { pod, container, kind, number, probe } => {
+                let prober = self.doer.prober.clone();
+                self.doer.try_it(Target { pod, container }, async move |target| {
+                    let Probe { handler, timeout, .. } = *probe;
+                    let outcome = prober.probe(&target, &handler, timeout).await?;
+                    let Target { pod, container } = target;
+                    Some(Event::Probed { pod, container, kind, number, outcome })
+                });
+            }
+            Action::Hook { pod, container, hook, number, handler, within } => {
+                tracing::info!(%pod, container, ?hook, "running a hook");
+                let prober = self.doer.prober.clone();
+                self.doer.try_it(Target { pod, container }, async move |target| {
+                    let outcome = prober.hook(&target, &handler, within).await?;
+                    let Target { pod, container } = target;
+                    if let Err(why) = &outcome {
+                        tracing::warn!(%pod, container, ?hook, "a hook failed: {why}");
+                    }
+                    Some(Event::HookDone { pod, container, hook, number, outcome })
+                });
             }
             Action::Kill(key) => {
                 tracing::info!(place = %key, "killing");
@@ -133,6 +154,8 @@ impl Doer {
                 proc: parts.vitals.proc,
             }),
             plans: Arc::default(),
+            prober: Prober::new(Arc::clone(&parts.runtime), parts.machine.address()),
+            tries: Arc::default(),
             kills: Arc::default(),
             stager,
         }
@@ -253,6 +276,28 @@ impl Doer {
                 tracing::warn!(%pod, "not told to end: {error}");
             }
         });
+    }
+
+    /// A task that answers with an event, unless the run that it belongs to ends first.
+    fn try_it<F>(&self, target: Target, trial: impl FnOnce(Target) -> F)
+    where
+        F: Future<Output = Option<Event>> + Send + 'static,
+    {
+        let this = self.clone();
+        let (pod, container) = (target.pod.clone(), target.container.clone());
+        let trial = trial(target);
+        let task = tokio::spawn(async move {
+            if let Some(event) = trial.await {
+                this.say(event).await;
+            }
+        });
+        let mut tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
+        tries.add(pod, container, task.abort_handle());
+    }
+
+    /// Ends what was tried in runs that have ended.
+    pub(super) fn ended(&self, event: &RuntimeEvent) {
+        self.tries.lock().unwrap_or_else(PoisonError::into_inner).saw(event);
     }
 
     fn close(&self, pod: PodRef) {

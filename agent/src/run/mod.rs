@@ -21,6 +21,7 @@ mod leave;
 mod rejoin;
 mod show;
 mod stage;
+mod tries;
 mod vitals;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -378,6 +379,7 @@ impl Agent {
     }
 
     fn saw(&mut self, event: RuntimeEvent) {
+        self.doer.ended(&event);
         let event = match event {
             RuntimeEvent::Created(pod) => match self.doer.plan(&pod) {
                 Some(plan) => Event::Created { pod, plan },
@@ -465,3 +467,5 @@ fn places(node: &Node, now: Now) -> Vec<(PodKey, Vec<everynode_model::PodStatus>
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::fake_runtime;

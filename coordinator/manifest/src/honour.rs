@@ -33,7 +33,6 @@ const RUNTIME_PROCESS: &str = "runtime/process";
 const RUNTIME_CRI: &str = "runtime/cri";
 
 const HOSTS_NAMES: &str = "not honoured: processes use the host's name and resolver";
-const NO_PROBES: &str = "not honoured yet: a container counts as ready while its process runs";
 
 /// The process runtime's word on each field, by its path with `[*]` for items and entries;
 /// `initContainers` are told as `containers`. A field that is not here is judged by its parts; a
@@ -56,15 +55,17 @@ const PROCESS: &[(&str, Honour)] = &[
     // A warning of its own tells that the image is not used.
     ("spec.containers[*].image", Honoured),
     ("spec.containers[*].imagePullPolicy", Honoured),
-    ("spec.containers[*].lifecycle", Ignored("not honoured yet: no hook is run")),
-    ("spec.containers[*].livenessProbe", Ignored(NO_PROBES)),
+    ("spec.containers[*].lifecycle", Needs("lifecycle")),
+    ("spec.containers[*].livenessProbe", Needs("probes")),
     ("spec.containers[*].name", Honoured),
     ("spec.containers[*].ports", Honoured),
-    ("spec.containers[*].readinessProbe", Ignored(NO_PROBES)),
+    ("spec.containers[*].readinessProbe", Needs("probes")),
     ("spec.containers[*].resources.claims", Needs("resources.claims")),
     // Processes of the host's root have what this gives.
     ("spec.containers[*].securityContext.privileged", Honoured),
-    ("spec.containers[*].startupProbe", Ignored(NO_PROBES)),
+    // Of an init container, which is needed itself: it makes a sidecar of it.
+    ("spec.containers[*].restartPolicy", Honoured),
+    ("spec.containers[*].startupProbe", Needs("probes")),
     ("spec.containers[*].volumeDevices", Needs("volumeDevices")),
     ("spec.containers[*].volumeMounts", Needs("volumeMounts")),
     ("spec.containers[*].workingDir", Honoured),
@@ -283,6 +284,8 @@ mod tests {
             (json!({"volumeMounts": [{"name": "a", "mountPath": "/a"}]}), "volumeMounts"),
             (json!({"volumeDevices": [{"name": "a", "devicePath": "/a"}]}), "volumeDevices"),
             (json!({"envFrom": [{"secretRef": {"name": "a"}}]}), "envFrom"),
+            (json!({"livenessProbe": {"exec": {"command": ["x"]}}}), "probes"),
+            (json!({"lifecycle": {"preStop": {"sleep": {"seconds": 1}}}}), "lifecycle"),
             (
                 json!({"env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]}),
                 "env.fieldRef",
@@ -373,7 +376,6 @@ mod tests {
             "volumes": [{"name": "v", "emptyDir": {"sizeLimit": "1Mi"}},
                 {"name": "m", "emptyDir": {"sizeLimit": "1Mi", "medium": "Memory"}}],
             "containers": [{"name": "a"}, {"name": "b", "stdin": true,
-                "livenessProbe": {"exec": {"command": ["x"]}},
                 "resources": {
                     "limits": {"cpu": 1, "hugepages-2Mi": "2Mi", "ephemeral-storage": "1Gi"},
                     "requests": {"cpu": 1, "memory": "1Mi"},
@@ -385,7 +387,6 @@ mod tests {
         assert_eq!(
             paths,
             [
-                "spec.template.spec.containers[1].livenessProbe",
                 "spec.template.spec.containers[1].resources.limits.ephemeral-storage",
                 "spec.template.spec.containers[1].resources.requests.memory",
                 "spec.template.spec.containers[1].stdin",

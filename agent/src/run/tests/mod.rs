@@ -7,6 +7,8 @@ mod rejoin;
 mod renewal;
 mod runtime;
 
+use std::sync::Arc;
+
 use everynode_agent_core::Standing;
 use everynode_model::{
     Assignment, ClusterId, Generation, Intent, Item, NodeName, NodeUid, ReignId, SetUid, Stamp,
@@ -223,6 +225,11 @@ async fn last(mut answers: mpsc::Receiver<Answer>) -> (bool, String) {
             Answer::End { done, text } => return (done, text),
         }
     }
+}
+
+/// A runtime in memory, in which every program succeeds.
+pub(crate) fn fake_runtime() -> Arc<dyn everynode_runtime::Runtime> {
+    Arc::new(runtime::Machine::default())
 }
 
 #[tokio::test(start_paused = true)]

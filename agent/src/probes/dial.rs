@@ -1,0 +1,65 @@
+//! A TCP connection to a port of a pod, and why there is none, in Go's words.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use tokio::net::TcpStream;
+
+/// Where something listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// An address or a name.
+    pub(super) host: String,
+    pub(super) port: u16,
+}
+
+/// Why nobody could be reached.
+#[derive(Debug, thiserror::Error)]
+#[error("dial tcp {place}: {}", words(.source))]
+pub(super) struct DialError {
+    place: Place,
+    source: io::Error,
+}
+
+/// Connects. What is closed right after is closed in order: a reset would stand as an error in the log
+/// of whoever is asked.
+pub(super) async fn dial(place: &Place) -> Result<TcpStream, DialError> {
+    let connected = match (place.host.parse::<IpAddr>(), &*place.host) {
+        (Ok(address), _) => TcpStream::connect((address, place.port)).await,
+        // RFC 6761: nobody has to be asked who that is.
+        (Err(_), "localhost") => {
+            let addresses = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()];
+            match TcpStream::connect((addresses[0], place.port)).await {
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    let other = TcpStream::connect((addresses[1], place.port)).await;
+                    other.map_err(|_| error)
+                }
+                connected => connected,
+            }
+        }
+        (Err(_), name) => TcpStream::connect((name, place.port)).await,
+    };
+    connected.map_err(|source| DialError { place: place.clone(), source })
+}
+
+/// `connect: connection refused`: the kernel's words as Go has them.
+pub(super) fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    match error.raw_os_error() {
+        Some(number) => {
+            let text = text.trim_end_matches(&format!(" (os error {number})")).to_owned();
+            format!("connect: {}", text.to_lowercase())
+        }
+        None => text,
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! One try of a probe, and one run of a hook: what is asked, how long that may take, and why it failed
+//! in the kubelet's words. What follows from it is the core's business.
+//!
+//! Each is a task that waits for a socket, never a thread (but for looking up a name that is no
+//! address and not `localhost`, as nobody writes).
+
+mod dial;
+mod grpc;
+mod http;
+mod program;
+mod tls;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use everynode_agent_core::{Handler, PodRef};
+use everynode_runtime::Runtime;
+use tokio::sync::Semaphore;
+
+use self::http::Url;
+use dial::Place;
+use program::Outcome;
+use tls::Trusting;
+
+/// Tries of probes under way at once. Each has a descriptor or two, of the 1024 that a process may have
+/// where nobody says more; on a machine there are some hundred, of which a few are under way at once.
+const AT_ONCE: usize = 256;
+
+/// The name by which servers know who asks.
+const USER_AGENT: &str = concat!("everynode-probe/", env!("CARGO_PKG_VERSION"));
+
+/// Tries probes and runs hooks.
+#[derive(Clone)]
+pub(crate) struct Prober {
+    runtime: Arc<dyn Runtime>,
+    slots: Arc<Semaphore>,
+    tls: Trusting,
+    /// The pods': they share the host's network.
+    address: Arc<str>,
+}
+
+/// Of whom it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    /// The pod.
+    pub(crate) pod: PodRef,
+    /// The container.
+    pub(crate) container: String,
+}
+
+impl Prober {
+    /// For pods with this address.
+    pub(crate) fn new(runtime: Arc<dyn Runtime>, address: Option<&str>) -> Self {
+        Self {
+            runtime,
+            slots: Arc::new(Semaphore::new(AT_ONCE)),
+            tls: Trusting::new(),
+            address: address.unwrap_or("127.0.0.1").into(),
+        }
+    }
+
+    /// One try of a probe: why it failed, in one line. `None` where the run that was asked has ended.
+    pub(crate) async fn probe(
+        &self,
+        target: &Target,
+        handler: &Handler,
+        timeout: Duration,
+    ) -> Option<Result<(), String>> {
+        // Its time begins when it does: that this agent is busy is no container's fault.
+        let _slot = self.slots.acquire().await.ok()?;
+        let outcome = match handler {
+            Handler::Exec(words) => return self.run(target, words, Some(timeout)).await,
+            Handler::Http { .. } => {
+                let url = self.url(handler)?;
+                let got = http::get(&url, headers(handler), &self.tls);
+                match tokio::time::timeout(timeout, got).await {
+                    Ok(Ok(status)) => http::judge(status),
+                    Ok(Err(error)) => Err(format!("Get \"{url}\": {error}")),
+                    Err(_) => Err(format!("Get \"{url}\": {TOO_LATE}")),
+                }
+            }
+            Handler::Tcp { host, port } => {
+                let place = self.place(host.as_deref(), *port);
+                match tokio::time::timeout(timeout, dial::dial(&place)).await {
+                    Ok(dialled) => dialled.map(drop).map_err(|error| error.to_string()),
+                    Err(_) => Err(format!("dial tcp {place}: i/o timeout")),
+                }
+            }
+            Handler::Grpc { port, service } => {
+                grpc::check(&self.place(None, *port), service, timeout).await
+            }
+            Handler::Sleep(_) => Err("invalid probe: it sleeps".to_owned()),
+        };
+        Some(outcome)
+    }
+
+    /// Runs a hook: why it failed, in one line. `None` where the run that it belongs to has ended.
+    pub(crate) async fn hook(
+        &self,
+        target: &Target,
+        handler: &Handler,
+        within: Option<Duration>,
+    ) -> Option<Result<(), String>> {
+        let run = async {
+            let outcome = match handler {
+                Handler::Exec(words) => return self.run(target, words, within).await,
+                Handler::Http { .. } => {
+                    let url = self.url(handler)?;
+                    let got = http::get(&url, headers(handler), &self.tls).await;
+                    // As with the kubelet, whatever the answer says.
+                    got.map(drop).map_err(|error| format!("Get \"{url}\": {error}"))
+                }
+                Handler::Sleep(time) => {
+                    tokio::time::sleep(*time).await;
+                    Ok(())
+                }
+                // Admitted by Kubernetes, and never run.
+                Handler::Tcp { .. } => Err("invalid handler: tcpSocket".to_owned()),
+                Handler::Grpc { .. } => Err("invalid handler: grpc".to_owned()),
+            };
+            Some(outcome)
+        };
+        let Some(within) = within else { return run.await };
+        match tokio::time::timeout(within, run).await {
+            Ok(outcome) => outcome,
+            Err(_) => Some(Err(format!("not done within {within:?}"))),
+        }
+    }
+
+    async fn run(
+        &self,
+        target: &Target,
+        words: &[String],
+        timeout: Option<Duration>,
+    ) -> Option<Result<(), String>> {
+        match program::run(&*self.runtime, target, words, timeout).await {
+            Outcome::Succeeded => Some(Ok(())),
+            Outcome::Failed(why) => Some(Err(why)),
+            Outcome::Over => None,
+        }
+    }
+
+    fn url(&self, handler: &Handler) -> Option<Url> {
+        let Handler::Http { tls, host, port, path, .. } = handler else { return None };
+        Some(Url::new(*tls, self.place(host.as_deref(), *port), path))
+    }
+
+    fn place(&self, host: Option<&str>, port: u16) -> Place {
+        let host = host.filter(|host| !host.is_empty()).unwrap_or(&self.address);
+        Place { host: host.to_owned(), port }
+    }
+}
+
+/// Go's words for a request that took too long.
+const TOO_LATE: &str = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)";
+
+fn headers(handler: &Handler) -> &[(String, String)] {
+    match handler {
+        Handler::Http { headers, .. } => headers,
+        _ => &[],
+    }
+}
+
+#[cfg(test)]
+mod tests;

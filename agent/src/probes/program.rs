@@ -1,0 +1,102 @@
+//! A program run in the container: its exit code is the answer.
+
+use std::time::Duration;
+
+use everynode_model::Exit;
+use everynode_runtime::{Captured, ExecError, Runtime, capture};
+
+use super::Target;
+
+/// Between tries at what could not be run for no fault of the container's.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// The most of its output that is told: what fits on a few lines of a terminal.
+const MAX_TOLD: usize = 1024;
+
+/// What came of it.
+pub(super) enum Outcome {
+    Succeeded,
+    Failed(String),
+    /// The run that it was for has ended.
+    Over,
+}
+
+/// Runs it. Where its supervisor is silent, or the connection to it breaks, nothing is known of the
+/// container: then it is tried again, until somebody gives up waiting. (The kubelet, too, throws away
+/// what it could not try.)
+pub(super) async fn run(
+    runtime: &dyn Runtime,
+    target: &Target,
+    words: &[String],
+    timeout: Option<Duration>,
+) -> Outcome {
+    loop {
+        let (pod, container) = (&target.pod, &target.container);
+        match capture(runtime, pod, container, words.to_vec(), timeout).await {
+            Ok(captured) => return judge(words, &captured),
+            Err(ExecError::NotSupervised(_)) => return Outcome::Over,
+            Err(ExecError::Refused(reason)) => match &*reason.code {
+                "NotRunning" | "NoSuchContainer" => return Outcome::Over,
+                "ConnectionLost" | "TooManyExecs" => {}
+                _ => return Outcome::Failed(one_line(reason.message.as_bytes())),
+            },
+            Err(ExecError::Silent(_) | ExecError::Interrupted(_) | ExecError::Plumbing(_)) => {}
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+fn judge(words: &[String], captured: &Captured) -> Outcome {
+    let exit = captured.executed.exit;
+    if captured.executed.timed_out {
+        return Outcome::Failed(format!(
+            "command \"{}\" timed out",
+            one_line(words.join(" ").as_bytes())
+        ));
+    }
+    if exit == Exit::Code(0) {
+        return Outcome::Succeeded;
+    }
+    match one_line(&captured.output) {
+        nothing if nothing.is_empty() => {
+            Outcome::Failed(format!("command \"{}\": {exit}", one_line(words.join(" ").as_bytes())))
+        }
+        said => Outcome::Failed(said),
+    }
+}
+
+/// Lines after each other, without what controls a terminal, up to a bound.
+fn one_line(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let mut line: String = lines.join("; ").chars().filter(|letter| !letter.is_control()).collect();
+    if line.len() > MAX_TOLD {
+        line.truncate(line.floor_char_boundary(MAX_TOLD));
+        line.push('…');
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use everynode_runtime::Executed;
+
+    fn failed(exit: Exit, timed_out: bool, output: &str) -> String {
+        let executed = Executed { exit, timed_out };
+        let captured = Captured { executed, output: output.into() };
+        match judge(&["cat".into(), "/x".into()], &captured) {
+            Outcome::Failed(why) => why,
+            _ => panic!("it failed"),
+        }
+    }
+
+    #[test]
+    fn what_it_printed_is_why_it_failed() {
+        let why = failed(Exit::Code(1), false, "cat: /x: No such file\n\n\u{1b}[1m again\r\n");
+        assert_eq!(why, "cat: /x: No such file; [1m again");
+        assert_eq!(failed(Exit::Code(1), false, ""), "command \"cat /x\": exit code 1");
+        assert_eq!(failed(Exit::Signal(9), true, "x"), "command \"cat /x\" timed out");
+        assert!(failed(Exit::Code(1), false, &"é".repeat(5000)).len() < MAX_TOLD + 4);
+    }
+}
