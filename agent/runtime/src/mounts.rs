@@ -24,6 +24,24 @@ pub(crate) fn read() -> Result<Vec<u8>, MachineError> {
     std::fs::read(path).map_err(|source| MachineError::io(path, source))
 }
 
+/// Where anything is mounted in this process' mount namespace, and whether it can be written there;
+/// of several at one path the last is on top.
+pub(crate) fn all() -> std::io::Result<Vec<(PathBuf, bool)>> {
+    Ok(places(&std::fs::read("/proc/self/mountinfo")?))
+}
+
+/// proc_pid_mountinfo(5): where is the fifth field, the mount's own options the sixth.
+fn places(mountinfo: &[u8]) -> Vec<(PathBuf, bool)> {
+    let lines = mountinfo.split(|byte| *byte == b'\n');
+    let place = |line: &[u8]| {
+        let mut fields = line.split(|byte| *byte == b' ').skip(4);
+        let path = std::ffi::OsString::from_vec(unescape(fields.next()?));
+        let writable = fields.next()?.split(|byte| *byte == b',').any(|option| option == b"rw");
+        Some((PathBuf::from(path), writable))
+    };
+    lines.filter_map(place).collect()
+}
+
 /// Where a v1 hierarchy with this controller is mounted.
 pub(crate) fn legacy(mountinfo: &[u8], controller: &str) -> Option<PathBuf> {
     let wanted = controller.as_bytes();
@@ -91,6 +109,13 @@ mod tests {
         assert_eq!(legacy(hybrid, "cpu"), Some("/sys/fs/cgroup/cpu,cpuacct".into()));
         assert_eq!(legacy(hybrid, "memory"), Some("/sys/fs/cgroup/memory".into()));
         assert_eq!(legacy(hybrid, "pids"), None);
+    }
+
+    #[test]
+    fn every_place_is_writable_or_not() {
+        let text = b"31 23 0:28 / / rw,relatime - ext4 /dev/vda rw\n\
+            32 31 0:29 / /a\\040b ro,rw-odd shared:9 - tmpfs tmpfs rw\n";
+        assert_eq!(places(text), [(PathBuf::from("/"), true), (PathBuf::from("/a b"), false)]);
     }
 
     #[test]

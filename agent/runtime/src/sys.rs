@@ -33,8 +33,8 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-pub(crate) use confine::{Confinement, bounding_set, rlimit};
-pub(crate) use mount::{new_mount_namespace, set_propagation, set_read_only};
+pub(crate) use confine::{Confinement, Limit, UNLIMITED, bounding_set, rlimit};
+pub(crate) use mount::{new_mount_namespace, set_propagation, set_read_only, set_writable};
 
 /// How a process gets into its cgroup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -42,6 +42,7 @@ pub(super) struct ContainerSecurity {
     privileged: Option<bool>,
     capabilities: Option<CapabilityLists>,
     seccomp_profile: Option<SeccompProfile>,
+    read_only_root_filesystem: Option<bool>,
     #[serde(flatten)]
     rest: Rest,
 }
@@ -103,6 +104,8 @@ pub(super) fn security(
         capabilities: capabilities(container.capabilities.as_ref(), &path)?,
         no_new_privs: container.allow_privilege_escalation == Some(false),
         seccomp: seccomp(container, pod, &path)?,
+        read_only_root: container.read_only_root_filesystem == Some(true),
+        privileged: container.privileged == Some(true),
         rlimits: rlimits(metadata, name)?,
     })
 }
@@ -246,7 +249,6 @@ fn refuse_confining(rest: &Rest, path: &str) -> Result<(), Reason> {
     let confines = |(name, value): &(&String, &Value)| match name.as_str() {
         // Of volumes; either way all of one is the group's in the end.
         "fsGroupChangePolicy" => false,
-        "readOnlyRootFilesystem" => *value != &Value::Bool(false),
         "procMount" => *value != "Default",
         "appArmorProfile" => value.get("type") != Some(&"Unconfined".into()),
         _ => true,

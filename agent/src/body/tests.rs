@@ -111,6 +111,18 @@ fn a_profile_goes_by_the_capabilities_of_a_container() {
 }
 
 #[test]
+fn only_a_container_says_that_its_root_is_read_only() {
+    let read_only = json!({"readOnlyRootFilesystem": true});
+    let security = security(json!({}), read_only.clone());
+    assert!(security.read_only_root && !security.privileged);
+    let reason = refusal(json!({"securityContext": read_only}), json!({}));
+    assert!(
+        reason.message.starts_with("spec.securityContext.readOnlyRootFilesystem: "),
+        "{reason}"
+    );
+}
+
+#[test]
 fn a_container_s_limits_outdo_those_of_all() {
     let mut body: Value = serde_json::from_slice(&template(json!({}), json!({}))).unwrap();
     let mut limits = |annotations: Value| {
@@ -157,7 +169,6 @@ fn what_confines_and_can_not_be_honoured_is_refused_by_path() {
     }
     for (security, field) in [
         (json!({"capabilities": {"drop": ["ROOT"]}}), "capabilities.drop"),
-        (json!({"readOnlyRootFilesystem": true}), "readOnlyRootFilesystem"),
         (json!({"seccompProfile": {"type": "Strict"}}), "seccompProfile"),
         (
             json!({"seccompProfile": {"type": "Localhost", "localhostProfile": "../x"}}),

@@ -111,6 +111,7 @@ pub const PROCESS_FEATURES: &[&str] = &[
     "allowPrivilegeEscalation",
     "capabilities",
     "fsGroup",
+    "readOnlyRootFilesystem",
     "rlimits",
     "seccompProfile",
     "supplementalGroups",

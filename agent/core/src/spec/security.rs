@@ -23,6 +23,12 @@ pub struct Security {
     pub no_new_privs: bool,
     /// `seccompProfile`.
     pub seccomp: Seccomp,
+    /// `readOnlyRootFilesystem`: of the machine's files it writes none but those that are mounted for
+    /// it, and /dev and /proc.
+    pub read_only_root: bool,
+    /// `privileged: true`, which takes nothing away: then a read-only root leaves /sys and all of
+    /// /proc writable.
+    pub privileged: bool,
     /// Resource limits (setrlimit(2)); those that are not named are the agent's.
     pub rlimits: Vec<Rlimit>,
 }

@@ -8,6 +8,7 @@ use seccompiler::BpfProgram;
 use serde::{Deserialize, Serialize};
 
 use super::program::Problem;
+use super::volumes::ReadOnlyRoot;
 use crate::sys;
 
 /// As in a specification; without any of it nothing is given up.
@@ -25,6 +26,10 @@ pub(crate) struct Confinement {
     seccomp: Vec<Vec<u64>>,
     #[serde(default)]
     rlimits: Vec<WireRlimit>,
+    #[serde(default)]
+    read_only_root: bool,
+    #[serde(default)]
+    privileged: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,7 +72,15 @@ impl Confinement {
             capabilities: security.capabilities.map(capabilities),
             seccomp: seccomp.iter().map(|program| program.iter().map(packed).collect()).collect(),
             rlimits: security.rlimits.iter().map(rlimit).collect(),
+            read_only_root: security.read_only_root,
+            privileged: security.privileged,
         }
+    }
+
+    /// Whether it must not write to the machine's files.
+    pub(super) fn read_only_root(&self) -> Option<ReadOnlyRoot> {
+        let privileged = self.privileged;
+        self.read_only_root.then_some(ReadOnlyRoot { privileged })
     }
 
     /// What the child is handed.
@@ -134,20 +147,20 @@ impl WireCapabilities {
 }
 
 impl WireRlimit {
-    fn prepare(&self) -> Result<(u32, libc::rlimit64), Problem> {
+    fn prepare(&self) -> Result<(u32, sys::Limit), Problem> {
         let beyond = |line: String| Problem::Beyond(format!("limit {}: {line}", self.resource));
         let resource = Resource::named(&self.resource).ok_or_else(|| beyond("unknown".into()))?;
         let number = number(resource);
-        let unlimited = libc::RLIM64_INFINITY;
-        let wanted = libc::rlimit64 {
-            rlim_cur: self.soft.unwrap_or(unlimited),
-            rlim_max: self.hard.unwrap_or(unlimited),
+        let unlimited = sys::UNLIMITED;
+        let wanted = sys::Limit {
+            soft: self.soft.unwrap_or(unlimited),
+            hard: self.hard.unwrap_or(unlimited),
         };
         let own = sys::rlimit(number).map_err(Problem::Plumbing)?;
         let may_raise = rustix::thread::capabilities(None)
             .is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::SYS_RESOURCE));
-        if wanted.rlim_max > own.rlim_max && !may_raise {
-            let (wanted, own) = (word(wanted.rlim_max), word(own.rlim_max));
+        if wanted.hard > own.hard && !may_raise {
+            let (wanted, own) = (word(wanted.hard), word(own.hard));
             return Err(beyond(format!(
                 "{wanted} is above the agent's own hard limit of {own}, and it has no \
                  CAP_SYS_RESOURCE to raise it"
@@ -158,27 +171,28 @@ impl WireRlimit {
 }
 
 fn word(limit: u64) -> String {
-    if limit == libc::RLIM64_INFINITY { "infinity".to_owned() } else { limit.to_string() }
+    if limit == sys::UNLIMITED { "infinity".to_owned() } else { limit.to_string() }
 }
 
-fn number(resource: Resource) -> u32 {
+/// asm-generic/resource.h: the same on every processor that filters can be made for.
+const fn number(resource: Resource) -> u32 {
     match resource {
-        Resource::As => libc::RLIMIT_AS,
-        Resource::Core => libc::RLIMIT_CORE,
-        Resource::Cpu => libc::RLIMIT_CPU,
-        Resource::Data => libc::RLIMIT_DATA,
-        Resource::Fsize => libc::RLIMIT_FSIZE,
-        Resource::Locks => libc::RLIMIT_LOCKS,
-        Resource::Memlock => libc::RLIMIT_MEMLOCK,
-        Resource::Msgqueue => libc::RLIMIT_MSGQUEUE,
-        Resource::Nice => libc::RLIMIT_NICE,
-        Resource::Nofile => libc::RLIMIT_NOFILE,
-        Resource::Nproc => libc::RLIMIT_NPROC,
-        Resource::Rss => libc::RLIMIT_RSS,
-        Resource::Rtprio => libc::RLIMIT_RTPRIO,
-        Resource::Rttime => libc::RLIMIT_RTTIME,
-        Resource::Sigpending => libc::RLIMIT_SIGPENDING,
-        Resource::Stack => libc::RLIMIT_STACK,
+        Resource::Cpu => 0,
+        Resource::Fsize => 1,
+        Resource::Data => 2,
+        Resource::Stack => 3,
+        Resource::Core => 4,
+        Resource::Rss => 5,
+        Resource::Nproc => 6,
+        Resource::Nofile => 7,
+        Resource::Memlock => 8,
+        Resource::As => 9,
+        Resource::Locks => 10,
+        Resource::Sigpending => 11,
+        Resource::Msgqueue => 12,
+        Resource::Nice => 13,
+        Resource::Rtprio => 14,
+        Resource::Rttime => 15,
     }
 }
 

@@ -331,7 +331,7 @@ impl Container {
     }
 
     fn launch(&mut self, volumes: &mut Volumes) -> Result<Pid, Problem> {
-        self.seen = volumes.seen(&self.spec.mounts)?;
+        self.seen = volumes.seen(&self.spec.mounts, self.spec.confinement.read_only_root())?;
         let plumbing = |source: io::Error| Problem::Plumbing(source);
         let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, 0.into())
             .map_err(|errno| plumbing(errno.into()))?;

@@ -20,8 +20,8 @@ use super::{Prepared, Stage};
 /// What a child gives up before it executes its program.
 #[derive(Debug, Default)]
 pub(crate) struct Confinement {
-    /// Limits by the kernel's number of the resource; `u64::MAX` is none.
-    pub(crate) rlimits: Vec<(u32, libc::rlimit64)>,
+    /// Limits, by the kernel's number of the resource.
+    pub(crate) rlimits: Vec<(u32, Limit)>,
     /// Its user; unchanged without one.
     pub(crate) user: Option<u32>,
     /// Its group; unchanged without one.
@@ -35,6 +35,17 @@ pub(crate) struct Confinement {
     /// Filters of system calls; the strictest word of all of them counts.
     pub(crate) seccomp: Vec<Vec<libc::sock_filter>>,
 }
+
+/// The kernel's rlimit64; the C libraries name it differently.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limit {
+    pub(crate) soft: u64,
+    pub(crate) hard: u64,
+}
+
+/// No limit.
+pub(crate) const UNLIMITED: u64 = u64::MAX;
 
 /// The highest number that a capability may ever have: sets are of 64 bits.
 const LAST_CAPABILITY: c_int = 63;
@@ -64,10 +75,10 @@ pub(crate) fn bounding_set() -> u64 {
 }
 
 /// The calling process' limit of a resource by the kernel's number.
-pub(crate) fn rlimit(resource: u32) -> std::io::Result<libc::rlimit64> {
-    let mut now = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
-    let none = ptr::null::<libc::rlimit64>();
-    // SAFETY: prlimit64 of this process (0) writes one rlimit64 to valid memory and sets nothing.
+pub(crate) fn rlimit(resource: u32) -> std::io::Result<Limit> {
+    let mut now = Limit { soft: 0, hard: 0 };
+    let none = ptr::null::<Limit>();
+    // SAFETY: prlimit64 of this process (0) writes one Limit to valid memory and sets nothing.
     match unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, none, &raw mut now) } {
         0 => Ok(now),
         _ => Err(std::io::Error::last_os_error()),
@@ -85,7 +96,7 @@ impl Prepared<'_> {
         // wrappers that would signal the parent's other threads (setuid and its like).
         unsafe {
             for (resource, limit) in &confinement.rlimits {
-                let none = ptr::null_mut::<libc::rlimit64>();
+                let none = ptr::null_mut::<Limit>();
                 let limit = ptr::from_ref(limit);
                 let done = libc::syscall(libc::SYS_prlimit64, 0, *resource, limit, none);
                 self.must(Stage::Limits, done);

@@ -25,6 +25,12 @@ pub(crate) fn set_read_only(mount: BorrowedFd<'_>, all: bool) -> io::Result<()> 
     set_attributes(mount, all, &attr)
 }
 
+/// Makes a mount writable again, and none below it (Linux 5.12).
+pub(crate) fn set_writable(mount: BorrowedFd<'_>) -> io::Result<()> {
+    let attr = libc::mount_attr { attr_set: 0, attr_clr: READ_ONLY, propagation: 0, userns_fd: 0 };
+    set_attributes(mount, false, &attr)
+}
+
 /// Says with whom a mount and all below it share what is mounted there later (Linux 5.12).
 pub(crate) fn set_propagation(
     mount: BorrowedFd<'_>,

@@ -7,7 +7,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use everynode_agent_core::{Capabilities, CapabilitySet, ContainerSpec, Seccomp, Security};
+use everynode_agent_core::{
+    Capabilities, CapabilitySet, ContainerSpec, HostPathKind, Seccomp, Security, Volume,
+    VolumeMount, VolumeSource,
+};
 use everynode_model::{Exit, Rlimits};
 use everynode_runtime::contract::{Machine, exited, request};
 
@@ -255,5 +258,102 @@ async fn limits_are_as_asked_and_else_inherited() {
     assert_eq!(words(&lines[0])[4..6], ["0", "0"]);
     assert_eq!(lines[1], own[1]);
     assert_eq!(words(&lines[2])[3..5], ["77", "88"]);
+    bed.is_clean();
+}
+
+#[tokio::test]
+async fn nothing_of_the_machine_is_written_under_a_read_only_root() {
+    for old_kernel in [false, true] {
+        let Some(bed) = bed(old_kernel) else { return };
+        let directory = tempfile::tempdir().unwrap();
+        let tries = |path: &str| {
+            format!("if 2>&- >>{path}; then echo {path} written; else echo {path} refused; fi;")
+        };
+        let plain = directory.path().join("plain").display().to_string();
+        // Nothing is written by opening; /sys and /proc have files that are there anyhow.
+        let sys = fs::read_dir("/sys/kernel").unwrap().map(|entry| entry.unwrap().path());
+        let sys = sys.filter(|path| path.ends_with("profiling") || path.ends_with("uevent_helper"));
+        let sys = sys.last().map(|path| path.display().to_string());
+        let paths = [
+            plain.as_str(),
+            "/usr/x",
+            "/run/x",
+            "/dev/null",
+            "/dev/shm/everynode-test",
+            "/proc/sys/kernel/core_pattern",
+            "/proc/self/oom_score_adj",
+        ];
+        let script: String =
+            paths.into_iter().map(tries).chain(sys.as_deref().map(tries)).collect();
+        let script = script + "rm -f /dev/shm/everynode-test";
+        let read_only = Security { read_only_root: true, ..Security::default() };
+        let lines = said(&bed, read_only.clone(), &script).await;
+        let words: Vec<&str> = lines.iter().map(|line| line.split_once(' ').unwrap().1).collect();
+        let (no, yes) = ("refused", "written");
+        assert_eq!(words[..7], [no, no, no, yes, yes, no, yes], "{lines:?}");
+        assert_eq!(words.get(7), sys.as_ref().map(|_| &no), "{lines:?}");
+        assert!(!directory.path().join("plain").exists());
+        let privileged = Security { privileged: true, ..read_only };
+        let lines = said(&bed, privileged, &script).await;
+        let words: Vec<&str> = lines.iter().map(|line| line.split_once(' ').unwrap().1).collect();
+        assert_eq!(words[..7], [no, no, no, yes, yes, yes, yes], "{lines:?}");
+        // Without the field, as ever.
+        let lines = said(&bed, Security::default(), &tries(&plain)).await;
+        assert!(lines[0].ends_with("written") && directory.path().join("plain").exists());
+        bed.is_clean();
+    }
+}
+
+#[tokio::test]
+async fn volumes_are_written_under_a_read_only_root_and_nothing_comes_in_later() {
+    let Some(bed) = bed(false) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let (data, later) = (directory.path().join("data"), directory.path().join("later"));
+    fs::create_dir(&data).unwrap();
+    fs::create_dir(&later).unwrap();
+    let script = format!(
+        "echo x > {data}/x && mkdir {data}/ready; until [ -e {data}/go ]; do sleep 0.01; done; \
+         2>&- >{later}/x && exit 1; exec sleep 100000",
+        data = data.display(),
+        later = later.display()
+    );
+    let mut main = shell("main", &script);
+    main.security.read_only_root = true;
+    main.mounts = vec![VolumeMount {
+        volume: "data".into(),
+        path: data.display().to_string(),
+        ..VolumeMount::default()
+    }];
+    let mut spec = spec_of([main]);
+    let source = VolumeSource::HostPath(data.display().to_string(), HostPathKind::default());
+    spec.volumes = vec![Volume { name: "data".into(), source }];
+    let mut machine = Machine::open(&bed).await;
+    let pod = machine.create(request("volumes", spec)).await;
+    let pid = machine.start(&pod, "main").await;
+    bed::until(|| data.join("ready").exists()).await;
+    let Some(disk) = bed::FullDisk::mount(&later) else { return };
+    disk.make_room();
+    fs::write(data.join("go"), "").unwrap();
+    let sleeps = || fs::read_to_string(format!("/proc/{pid}/comm")).unwrap().trim() == "sleep";
+    bed::until(sleeps).await;
+    drop(disk);
+    machine.end(&pod).await;
+    bed.is_clean();
+}
+
+#[tokio::test]
+async fn without_a_field_a_process_is_as_root_s_shell_has_it() {
+    let Some(bed) = bed(false) else { return };
+    // What differs is who asks, and where.
+    let script = "grep -vE '^(Name|Umask|State|Tgid|Ngid|Pid|PPid|NSpid|NSpgid|NSsid|NStgid|Vm|Rss|\
+                  Threads|SigQ|voluntary|nonvoluntary|Groups|Kthread|HugetlbPages|Core|Cpus|Mems|FD|\
+                  Sig|Shd|untag|THP|x86)' /proc/self/status; cat /proc/self/oom_score_adj; umask; \
+                  nice; ulimit -a; \
+                  for ns in mnt net pid ipc uts user cgroup; do readlink /proc/self/ns/$ns; done";
+    let lines = said(&bed, Security::default(), script).await;
+    let own =
+        std::process::Command::new("sh").args(["-c", &format!("umask 022; {script}")]).output();
+    let own = String::from_utf8(own.unwrap().stdout).unwrap();
+    assert_eq!(lines, own.lines().collect::<Vec<_>>());
     bed.is_clean();
 }

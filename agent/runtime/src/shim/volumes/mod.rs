@@ -1,6 +1,6 @@
 //! The volumes of a pod, and what each run of a container sees of them.
 //!
-//! Every run of a container that mounts something has a mount namespace of its own, a copy of the
+//! Every run of a container that mounts something, or must not write, has a mount namespace of its own, a copy of the
 //! machine's: it sees the machine's files, also what is mounted on the machine later, and over them
 //! its mounts. One for each run, and not one for the pod, because two containers may mount different
 //! things at the same path; anew for each, so that none finds what the run before mounted.
@@ -18,11 +18,13 @@
 //! - [`tree`]: mounts by descriptor. [`namespace`]: going in and out.
 //! - [`host_path`], [`files`]: what is in a volume. [`beneath`]: a part of one.
 //! - [`target`]: where it is seen; [`stand_in`]: where the machine has no such place.
+//! - [`root`]: what of the machine's files is seen read-only.
 
 mod beneath;
 mod files;
 pub(crate) mod host_path;
 mod namespace;
+mod root;
 mod stand_in;
 mod target;
 mod tree;
@@ -72,6 +74,13 @@ enum State {
     InMemory(OwnedFd),
 }
 
+/// That a container must not write to the machine's files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ReadOnlyRoot {
+    /// Whether it may in /sys and all of /proc.
+    pub(super) privileged: bool,
+}
+
 /// Why a container can't see what it is to see.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Problem {
@@ -84,6 +93,9 @@ pub(super) enum Problem {
     /// It can't be seen where it is to be.
     #[error("mountPath {path}: {why}")]
     Target { path: String, why: String },
+    /// It could write to the machine's files.
+    #[error("readOnlyRootFilesystem can't be honoured: {0}")]
+    ReadOnlyRoot(io::Error),
     /// The kernel gives no namespace.
     #[error("its mounts need a mount namespace: {0}")]
     Namespace(io::Error),
@@ -109,7 +121,7 @@ struct Source<'a> {
 impl Volumes {
     /// Makes nothing yet.
     pub(super) fn new(volumes: Vec<SpecVolume>, group: Option<u32>, directory: PathBuf) -> Self {
-        let home = if volumes.is_empty() { None } else { Namespace::current().ok().map(Rc::new) };
+        let home = Namespace::current().ok().map(Rc::new);
         let wanted = |SpecVolume { name, source }| Volume { name, state: State::Wanted(source) };
         let volumes = volumes.into_iter().map(wanted).collect();
         Self {
@@ -121,12 +133,17 @@ impl Volumes {
         }
     }
 
-    /// Makes what a run of a container sees; `None` where it mounts nothing.
+    /// Makes what a run of a container sees; `None` where that is what the machine sees.
     ///
     /// All volumes of the pod are made first, as in Kubernetes: none of its containers starts while
     /// one is lacking.
-    pub(super) fn seen(&mut self, mounts: &[SpecMount]) -> Result<Option<Seen>, Problem> {
-        if self.volumes.is_empty() && mounts.is_empty() {
+    pub(super) fn seen(
+        &mut self,
+        mounts: &[SpecMount],
+        read_only: Option<ReadOnlyRoot>,
+    ) -> Result<Option<Seen>, Problem> {
+        let as_it_is = mounts.is_empty() && read_only.is_none();
+        if self.volumes.is_empty() && as_it_is {
             return Ok(None);
         }
         self.go_home()?;
@@ -135,7 +152,7 @@ impl Volumes {
             self.go_home()?;
             made?;
         }
-        if mounts.is_empty() {
+        if as_it_is {
             return Ok(None);
         }
         // What is mounted inside of another mount comes after it.
@@ -147,6 +164,9 @@ impl Volumes {
         let home = Rc::clone(self.home()?);
         let _inside = Inside { home: &home };
         let own = Namespace::copy().map_err(Problem::Namespace)?;
+        if let Some(ReadOnlyRoot { privileged }) = read_only {
+            root::make_read_only(privileged).map_err(Problem::ReadOnlyRoot)?;
+        }
         let mut targets = Targets::new(&own);
         for source in &sources {
             source.attach(&mut targets)?;
@@ -289,7 +309,7 @@ impl Problem {
         match self {
             Self::Volume { .. } => "FailedMount",
             Self::SubPath { .. } => "CreateContainerConfigError",
-            Self::Target { .. } | Self::Namespace(_) => "RunContainerError",
+            Self::Target { .. } | Self::Namespace(_) | Self::ReadOnlyRoot(_) => "RunContainerError",
         }
     }
 }

@@ -1,0 +1,99 @@
+//! `readOnlyRootFilesystem`: of the machine's files none can be written, but for what is mounted for
+//! the container over them.
+//!
+//! As in the container runtimes, `/dev` and `/proc` stay as they are; `/sys`, and what in `/proc`
+//! changes the machine, can be written by who is `privileged`.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::MountPropagationFlags;
+
+use super::tree::Tree;
+use crate::mounts;
+use crate::sys;
+
+/// What stays as it is, with all that is mounted below.
+const LEFT: [&str; 2] = ["/dev", "/proc"];
+/// What stays so for who is privileged.
+const OF_PRIVILEGED: &str = "/sys";
+/// What of `/proc` only who is privileged writes; runc's list.
+const OF_THE_MACHINE: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// Makes the whole of the present namespace read-only, before anything is mounted in it for a
+/// container. What is mounted on the machine later is not seen there: it would come in writable.
+pub(super) fn make_read_only(privileged: bool) -> io::Result<()> {
+    let before = mounts::all()?;
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", private)?;
+    sys::set_read_only(open(Path::new("/"))?.as_fd(), true)?;
+    for path in to_leave(before, privileged) {
+        match open(&path) {
+            Ok(mount) => sys::set_writable(mount.as_fd())?,
+            // Hidden by another mount: it is not seen.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if !privileged {
+        OF_THE_MACHINE.into_iter().map(Path::new).try_for_each(cover)?;
+    }
+    Ok(())
+}
+
+/// Those to make writable again: what was so before, by what is on top at a path.
+fn to_leave(before: Vec<(PathBuf, bool)>, privileged: bool) -> impl Iterator<Item = PathBuf> {
+    let on_top: BTreeMap<PathBuf, bool> = before.into_iter().collect();
+    let left = move |path: &Path| {
+        let privileged = Some(OF_PRIVILEGED).filter(|_| privileged);
+        LEFT.into_iter().chain(privileged).any(|root| path.starts_with(root))
+    };
+    let writable =
+        move |(path, writable): (PathBuf, bool)| (writable && left(&path)).then_some(path);
+    on_top.into_iter().filter_map(writable)
+}
+
+/// Mounts a path over itself, read-only.
+fn cover(path: &Path) -> io::Result<()> {
+    let place = match open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        outcome => outcome?,
+    };
+    let tree = Tree::of(place.as_fd())?;
+    tree.attach(place.as_fd())?;
+    tree.make_read_only(true)
+}
+
+fn open(path: &Path) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_writable_on_top_is_made_so_again() {
+        let before = [
+            ("/", true),
+            ("/dev", true),
+            ("/dev/hidden", true),
+            ("/dev/hidden", false),
+            ("/devices", true),
+            ("/sys", true),
+            ("/sys/fs/cgroup", true),
+            ("/proc", true),
+        ];
+        let left = |privileged| {
+            let before = before.map(|(path, writable)| (PathBuf::from(path), writable)).to_vec();
+            let paths = to_leave(before, privileged).map(|path| path.display().to_string());
+            paths.collect::<Vec<_>>()
+        };
+        assert_eq!(left(false), ["/dev", "/proc"]);
+        assert_eq!(left(true), ["/dev", "/proc", "/sys", "/sys/fs/cgroup"]);
+    }
+}
