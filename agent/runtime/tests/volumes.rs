@@ -542,3 +542,19 @@ async fn what_is_made_for_a_pod_is_its_groups() {
     machine.end(&pod).await;
     place.is_clean();
 }
+
+#[tokio::test]
+async fn volumes_in_memory_are_not_one_another() {
+    let Some(place) = Place::new() else { return };
+    let (bed, seen, host) = (&place.bed, place.seen(), place.host());
+    let mut machine = Machine::open(bed).await;
+    let script = format!("ls {}; touch {1}/x; ls {1}", seen.display(), host.display());
+    let a = with_mounts(shell("a", &script), [mount("files", &seen), mount("memory", &host)]);
+    let files = VolumeSource::Files(vec![file("conf", "")]);
+    let memory = volume("memory", VolumeSource::Memory(None));
+    let spec = pod_of(vec![volume("files", files), memory], [a]);
+    let pod = machine.create(request("several", spec)).await;
+    assert_eq!(run(&mut machine, bed, &pod, "a").await, ["conf", "x"]);
+    machine.end(&pod).await;
+    place.is_clean();
+}

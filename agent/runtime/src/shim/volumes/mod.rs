@@ -245,6 +245,8 @@ impl Volumes {
             }
         };
         let tree = match &mount.sub_path {
+            // Not what is mounted over it: in the pod's namespace that is the next volume.
+            None if matches!(volume.state, State::InMemory(_)) => Tree::alone(root).map_err(io),
             None => Tree::of(root).map_err(io),
             Some(path) => beneath::open(root, path)
                 .and_then(|part| Tree::of(part.as_fd()))

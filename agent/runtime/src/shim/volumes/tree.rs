@@ -22,11 +22,19 @@ impl Tree {
     /// A copy of what is at a descriptor, which is nowhere yet. The descriptor's mount must be of
     /// the present namespace.
     pub(super) fn of(place: BorrowedFd<'_>) -> io::Result<Self> {
+        Self::copy(place, OpenTreeFlags::AT_RECURSIVE)
+    }
+
+    /// The same without what is mounted there or below.
+    pub(super) fn alone(place: BorrowedFd<'_>) -> io::Result<Self> {
+        Self::copy(place, OpenTreeFlags::empty())
+    }
+
+    fn copy(place: BorrowedFd<'_>, more: OpenTreeFlags) -> io::Result<Self> {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE
             | OpenTreeFlags::OPEN_TREE_CLOEXEC
-            | OpenTreeFlags::AT_RECURSIVE
             | OpenTreeFlags::AT_EMPTY_PATH;
-        Ok(Self(rustix::mount::open_tree(place, "", flags)?))
+        Ok(Self(rustix::mount::open_tree(place, "", flags | more)?))
     }
 
     /// A new file system in memory that anybody may write to, of so many bytes at most; half of the
