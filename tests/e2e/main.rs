@@ -26,6 +26,7 @@ mod kills;
 mod kubectl;
 mod leaving;
 mod limits;
+mod lives;
 mod logs;
 mod main_job;
 mod operations;
@@ -83,6 +84,7 @@ const SCENARIOS: &[Scenario] = &[
     ("kills::a_killed_shim_is_no_proof_of_death", kills::a_killed_shim_is_no_proof_of_death),
     ("evidence::of_a_revision_that_was_rolled_back", evidence::of_a_revision_that_was_rolled_back),
     ("resources::limits_hold_and_leave_nothing", resources::limits_hold_and_leave_nothing),
+    ("lives::they_start_and_end_in_order", lives::they_start_and_end_in_order),
     ("orphans::run_on_until_they_are_taken_over", orphans::run_on_until_they_are_taken_over),
     ("restored::onto_yesterdays_copy", restored::onto_yesterdays_copy),
     ("settings::a_file_is_as_good_as_flags", settings::a_file_is_as_good_as_flags),
