@@ -16,6 +16,7 @@ mod breakglass;
 mod chaos;
 mod clocks;
 mod config;
+mod daemons;
 mod demo;
 mod evidence;
 mod frozen;
@@ -51,6 +52,9 @@ const SCENARIOS: &[Scenario] = &[
     ("operations::a_day_with_changes", operations::a_day_with_changes),
     ("updates::one_node_at_a_time", updates::one_node_at_a_time),
     ("config::it_rolls_out_and_back", config::it_rolls_out_and_back),
+    ("daemons::a_log_collector", daemons::a_log_collector),
+    ("daemons::a_proxy", daemons::a_proxy),
+    ("daemons::a_network_agent", daemons::a_network_agent),
     ("rollback::a_bad_version_goes_back_by_itself", rollback::a_bad_version_goes_back_by_itself),
     ("surge::an_old_and_a_new_never_three", surge::an_old_and_a_new_never_three),
     ("demo::it_shows_and_leaves_nothing", demo::it_shows_and_leaves_nothing),
