@@ -53,7 +53,8 @@ fn shown(fleet: &Fleet<'_>, ready: bool, restarts: u64) -> Outcome {
     let pods = fleet.tool(&["get", "pods"])?.ok()?;
     let line = pods.lines().nth(1).unwrap_or_default().to_owned();
     let words: Vec<&str> = line.split_whitespace().collect();
-    let is_ready = words.get(1).and_then(|word| word.split_once('/')).is_some_and(|(a, b)| a == b);
+    let is_ready =
+        words.get(1).and_then(|word| word.split_once('/')).is_some_and(|(a, b)| a == b && a != "0");
     let right = is_ready == ready && words.get(3) == Some(&restarts.to_string().as_str());
     ensure!(right, "{restarts} restarts were expected: {pods}");
     Ok(())

@@ -112,7 +112,7 @@ pub fn open_files(pid: u32) -> Vec<String> {
     let name = |target: std::path::PathBuf| {
         let target = target.to_string_lossy().into_owned();
         match target.split_once(":[") {
-            Some((kind @ ("socket" | "pipe"), _)) => kind.to_owned(),
+            Some((kind @ ("socket" | "pipe" | "mnt"), _)) => kind.to_owned(),
             _ => target,
         }
     };

@@ -52,7 +52,7 @@ pub(super) struct Volumes {
     /// Where those on disk are.
     directory: PathBuf,
     group: files::Group,
-    /// The machine's; none where it could not be opened.
+    /// The machine's, once it is about to be left.
     home: Option<Rc<Namespace>>,
     /// The pod's, made when it is needed.
     pod: Option<Namespace>,
@@ -121,14 +121,13 @@ struct Source<'a> {
 impl Volumes {
     /// Makes nothing yet.
     pub(super) fn new(volumes: Vec<SpecVolume>, group: Option<u32>, directory: PathBuf) -> Self {
-        let home = Namespace::current().ok().map(Rc::new);
         let wanted = |SpecVolume { name, source }| Volume { name, state: State::Wanted(source) };
         let volumes = volumes.into_iter().map(wanted).collect();
         Self {
             volumes,
             directory: directory.join(VOLUMES),
             group: group.map(Gid::from_raw),
-            home,
+            home: None,
             pod: None,
         }
     }
@@ -145,6 +144,10 @@ impl Volumes {
         let as_it_is = mounts.is_empty() && read_only.is_none();
         if self.volumes.is_empty() && as_it_is {
             return Ok(None);
+        }
+        if self.home.is_none() {
+            // Nobody has left it yet.
+            self.home = Namespace::current().ok().map(Rc::new);
         }
         self.go_home()?;
         for number in 0..self.volumes.len() {
