@@ -7,7 +7,7 @@ use clap::{ArgAction, Args};
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct LogsArgs {
-    /// POD [CONTAINER], pod/NAME or daemonset/NAME
+    /// POD and maybe CONTAINER, or pod/NAME, or daemonset/NAME
     #[arg(value_name = "POD", num_args = 0..=2, required_unless_present = "selector")]
     pub(crate) what: Vec<String>,
     /// Pods with these labels

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! (The kubelet's format for `/var/log/pods`, so that every log collector reads it.) Each run has
-//! files of its own, and those of the run before are kept (see [`crate::logs`]). Writing never
+//! files of its own, and those of the run before are kept (see [`mod@crate::logs`]). Writing never
 //! holds a container up: where the disk refuses, lines are dropped and counted, and one line says
 //! so when it takes them again.
 
