@@ -9,6 +9,7 @@ use std::path::Path;
 
 use everynode_agent_core::HostPort;
 use everynode_model::PodUid;
+use everynode_runtime::place_of;
 
 /// The most processes and descriptors that are looked at: more than a busy host has.
 const MAX_PROCESSES: usize = 20_000;
@@ -100,18 +101,12 @@ fn describe(pid: u32) -> String {
 
 /// systemd's unit, by the innermost that its cgroups name; or one of our own DaemonSets.
 fn belongs(cgroups: &str) -> Option<String> {
-    let paths = cgroups.lines().filter_map(|line| line.splitn(3, ':').nth(2));
-    paths
-        .flat_map(|path| {
-            let parts: Vec<&str> = path.split('/').collect();
-            let is_unit = |part: &&&str| part.ends_with(".service") || part.ends_with(".scope");
-            let unit = parts.iter().rev().find(is_unit).map(|unit| format!("unit {unit}"));
-            let place =
-                parts.windows(3).find(|three| three[1].starts_with("d-") && three[2].contains('.'));
-            let place = place.map(|three| format!("DaemonSet {}/{}", three[0], &three[1][2..]));
-            place.or(unit)
-        })
-        .next()
+    let mut paths = cgroups.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    paths.find_map(|path| {
+        let is_unit = |part: &&str| part.ends_with(".service") || part.ends_with(".scope");
+        let unit = || path.rsplit('/').find(is_unit).map(|unit| format!("unit {unit}"));
+        place_of(path).map(|place| format!("DaemonSet {place}")).or_else(unit)
+    })
 }
 
 #[cfg(test)]

@@ -53,6 +53,16 @@ pub(crate) fn container_leaf(container: &str) -> String {
     format!("{CONTAINER}{container}")
 }
 
+/// The place that a cgroup's path leads through, whatever its root and whosever the pod in it.
+pub fn place_of(path: &str) -> Option<PodKey> {
+    let parts: Vec<&str> = path.split('/').collect();
+    parts.windows(3).find_map(|three| {
+        let [namespace, place, mark] = three else { return None };
+        let name = place.strip_prefix(DAEMON_SET).filter(|_| mark.contains('.'))?;
+        PodKey::new(namespace, name).ok()
+    })
+}
+
 impl Root {
     /// The root of this name under that mount.
     ///

@@ -8,13 +8,10 @@ use std::path::{Path, PathBuf};
 
 use everynode_agent_core::{ContainerSpec, PodSpec, Role};
 use everynode_model::Reason;
-use rustix::fs::Access;
+use everynode_runtime::{DEFAULT_PATH, is_program, programs_in};
 
 use super::volumes::covers;
 
-/// Where programs are looked for when the container's environment has no `PATH`: as the supervisor
-/// does.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// What the kernel reads of a script's first line (`BINPRM_BUF_SIZE`).
 const FIRST_LINE: usize = 256;
 /// Program headers looked at: programs have some ten.
@@ -58,10 +55,9 @@ fn find(name: &str, container: &ContainerSpec) -> Result<Option<PathBuf>, String
     }
     let path = container.env.iter().rev().find(|(key, _)| key == "PATH");
     let path = path.map_or(DEFAULT_PATH, |(_, path)| path);
-    let files = path.split(':').filter(|directory| directory.starts_with('/'));
-    let mut files = files.map(|directory| Path::new(directory).join(name));
-    let can_run = |file: &PathBuf| in_volume(file) || file.is_file() && is_executable(file);
-    let found = files.find(can_run).map(|file| Some(file).filter(|file| !in_volume(file)));
+    let mut files = programs_in(path, name);
+    let found = files.find(|file| in_volume(file) || is_program(file));
+    let found = found.map(|file| Some(file).filter(|file| !in_volume(file)));
     found.ok_or_else(|| format!("{name:?} not found in PATH ({path})"))
 }
 
@@ -73,7 +69,7 @@ fn check_file(file: &Path) -> Result<(), String> {
         }
         Err(error) => return Err(error.to_string()),
         Ok(found) if !found.is_file() => return Err("not a regular file".into()),
-        Ok(_) if !is_executable(file) => return Err("not executable".into()),
+        Ok(_) if !is_program(file) => return Err("not executable".into()),
         Ok(_) => {}
     }
     let mut head = Vec::with_capacity(FIRST_LINE);
@@ -106,14 +102,10 @@ fn check_interpreter(line: &[u8]) -> Result<(), String> {
     let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii();
     let word = line.split(|byte| matches!(byte, b' ' | b'\t')).next().unwrap_or_default();
     let interpreter = Path::new(std::ffi::OsStr::from_bytes(word));
-    if interpreter.is_file() && is_executable(interpreter) {
+    if is_program(interpreter) {
         return Ok(());
     }
     Err(format!("its interpreter {:?} is not on this node", interpreter.display().to_string()))
-}
-
-fn is_executable(file: &Path) -> bool {
-    rustix::fs::access(file, Access::EXEC_OK).is_ok()
 }
 
 /// The `e_machine` of an ELF header.

@@ -26,6 +26,7 @@ mod program;
 pub(crate) mod protocol;
 mod volumes;
 
+pub use program::{DEFAULT_PATH, is_program, programs_in};
 pub use volumes::host_path::problem as host_path_problem;
 
 use std::fs::File;

@@ -4,7 +4,7 @@
 use std::ffi::{CString, NulError};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
 
@@ -12,7 +12,7 @@ use super::protocol::SpecContainer;
 use crate::sys::{LaunchError, Stage};
 
 /// Where programs are looked for when the container's environment has no `PATH`: as in containerd.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What execve takes.
 pub(super) struct Program {
@@ -100,12 +100,21 @@ fn without_doubles(env: &[(String, String)]) -> Vec<(&str, &str)> {
 
 fn in_path(name: &str, path: Option<&str>) -> Result<CString, Problem> {
     let path = path.unwrap_or(DEFAULT_PATH);
-    path.split(':')
-        .filter(|directory| directory.starts_with('/'))
-        .map(|directory| Path::new(directory).join(name))
-        .find(|file| file.is_file() && rustix::fs::access(file, Access::EXEC_OK).is_ok())
+    programs_in(path, name)
+        .find(|file| is_program(file))
         .map(|file| CString::new(file.as_os_str().as_bytes()).map_err(Problem::from))
         .unwrap_or_else(|| Err(Problem::NotFound { program: name.into(), path: path.into() }))
+}
+
+/// The files that a name without a slash may mean, in the order in which they are looked for.
+pub fn programs_in<'a>(path: &'a str, name: &'a str) -> impl Iterator<Item = PathBuf> + 'a {
+    let directories = path.split(':').filter(|directory| directory.starts_with('/'));
+    directories.map(move |directory| Path::new(directory).join(name))
+}
+
+/// Whether there is a file that this process may run.
+pub fn is_program(file: &Path) -> bool {
+    file.is_file() && rustix::fs::access(file, Access::EXEC_OK).is_ok()
 }
 
 /// execve's own words need no introduction; for the other steps it matters which one failed.
