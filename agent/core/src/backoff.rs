@@ -60,7 +60,7 @@ impl Policy {
 
 impl Doubling {
     /// The wait number `n`, counted from 0.
-    pub(crate) fn nth(&self, n: u32) -> Duration {
+    pub fn nth(&self, n: u32) -> Duration {
         // 31 doublings of any wait worth naming are beyond any cap, and fit the shift.
         self.first.saturating_mul(1_u32 << n.min(31)).min(self.cap)
     }

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use everynode_agent_core::{Departure, Event, Standing};
+use everynode_agent_core::{Departure, Doubling, Event, Standing};
 use everynode_model::{Digest, Intent, Item, Reason, Stamp};
 
 use super::disk::{Done, Told};
@@ -19,7 +19,8 @@ use crate::session::inbox::{News, Opening};
 
 /// Until the whole assignment is asked for again after an order that could not be written: twice as
 /// long each time. Soon after somebody has made room, and no burden while nobody has.
-const ASK_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+const ASK_AGAIN: Doubling =
+    Doubling { first: Duration::from_secs(1), cap: Duration::from_secs(30) };
 
 impl Agent {
     /// Takes in what came from the coordinator, in the order in which it is meant.
@@ -121,8 +122,7 @@ impl Agent {
     pub(super) fn refuse(&mut self, stamp: Stamp, reason: &Reason) {
         self.shared.outbox.acknowledge(&stamp, Some(reason));
         let (shared, reason) = (Arc::clone(&self.shared), reason.clone());
-        // Five doublings are beyond the last wait.
-        let wait = ASK_AGAIN.0.saturating_mul(1 << self.unwritten.min(5)).min(ASK_AGAIN.1);
+        let wait = ASK_AGAIN.nth(self.unwritten);
         self.unwritten = self.unwritten.saturating_add(1);
         tokio::spawn(async move {
             tokio::time::sleep(wait).await;

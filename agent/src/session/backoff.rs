@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
+use everynode_agent_core::Doubling;
+
 use crate::random::Random;
 
-/// The first bound.
-const FIRST: Duration = Duration::from_millis(500);
-/// The last bound. At it 20,000 agents are 1,300 dials a second in the mean, which a coordinator's
-/// paced admission can turn away.
-const CAP: Duration = Duration::from_secs(30);
+/// The bounds. At the last one 20,000 agents are 1,300 dials a second in the mean, which a
+/// coordinator's paced admission can turn away.
+const BOUNDS: Doubling =
+    Doubling { first: Duration::from_millis(500), cap: Duration::from_secs(30) };
 /// The bound where coming soon can't help: the coordinator does not know us, or somebody else is us.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
 
@@ -22,8 +23,7 @@ pub(crate) struct Backoff {
 impl Backoff {
     /// The wait after one more failure.
     pub(crate) fn next(&mut self, random: &mut Random) -> Duration {
-        // Seven doublings are beyond the cap.
-        let bound = FIRST.saturating_mul(1 << self.failures.min(7)).min(CAP);
+        let bound = BOUNDS.nth(self.failures);
         self.failures = self.failures.saturating_add(1);
         random.below(bound)
     }
@@ -61,6 +61,6 @@ mod tests {
         }
         assert_eq!(backoff.failures, 20);
         backoff.reset();
-        assert!(backoff.next(&mut random) < FIRST);
+        assert!(backoff.next(&mut random) < BOUNDS.first);
     }
 }

@@ -2,14 +2,15 @@
 //!
 //! When the core asks is decided there (`agent/core/src/staging.rs`); here is one try of it: the
 //! template is one that this agent honours, its host paths are what they have to be, and the program of
-//! each container is there and is one that this machine runs. What a container is told by others to make only when it runs can't be checked.
+//! each container is there and is one that this machine runs. What is made only when the pod runs can't
+//! be checked.
 
 mod program;
 mod volumes;
 
 use std::time::Duration;
 
-use everynode_agent_core::{PodSpec, Unstaged};
+use everynode_agent_core::{Doubling, PodSpec, Unstaged};
 use everynode_model::Reason;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -17,7 +18,7 @@ use futures_util::future::BoxFuture;
 use crate::random::Random;
 
 /// The longest wait after the first failure, and after any: the kubelet's, for images.
-const WAITS: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
+const WAITS: Doubling = Doubling { first: Duration::from_secs(10), cap: Duration::from_secs(300) };
 /// The shortest: what fails at once must not be tried in a circle.
 const SHORTEST: Duration = Duration::from_secs(1);
 
@@ -61,9 +62,7 @@ impl Stage for AllThere {
 /// That a try has failed, the `tries`th after others in a row, and when to try again. All of the wait
 /// is drawn: a fleet that was told the same at once must not ask again at once.
 pub(crate) fn failed(reason: Reason, tries: u32, random: &mut Random) -> Unstaged {
-    // 31 doublings are beyond the longest wait, and fit the shift.
-    let most = WAITS.0.saturating_mul(1_u32 << tries.min(31)).min(WAITS.1);
-    Unstaged { reason, again: Some(random.below(most).max(SHORTEST)) }
+    Unstaged { reason, again: Some(random.below(WAITS.nth(tries)).max(SHORTEST)) }
 }
 
 #[cfg(test)]
