@@ -33,8 +33,8 @@ pub(super) struct Config(BTreeMap<(ObjectKind, String), Content>);
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Content {
-    pub(super) data: BTreeMap<String, String>,
-    pub(super) binary_data: BTreeMap<String, String>,
+    data: BTreeMap<String, String>,
+    binary_data: BTreeMap<String, String>,
 }
 
 /// The digests of the blobs that a body names; none of one that can't be read, which is refused
@@ -69,13 +69,43 @@ impl Config {
         Ok(config)
     }
 
-    /// What is read of an object; `None` where it was not there.
-    pub(super) fn get(&self, kind: ObjectKind, name: &str) -> Option<&Content> {
-        self.0.get(&(kind, name.to_owned()))
+    /// What is read of an object; `None` where it was not there, and need not be.
+    ///
+    /// # Errors
+    /// That it was not there, in the kubelet's words.
+    pub(super) fn get(
+        &self,
+        kind: ObjectKind,
+        name: &str,
+        optional: bool,
+    ) -> Result<Option<&Content>, String> {
+        match self.0.get(&(kind, name.to_owned())) {
+            None if !optional => {
+                Err(format!("{} {name:?} not found", kind.as_str().to_lowercase()))
+            }
+            content => Ok(content),
+        }
     }
 }
 
 impl Content {
+    /// All values of an object of this kind and name, by key.
+    pub(super) fn values(
+        &self,
+        kind: ObjectKind,
+        name: &str,
+    ) -> Result<BTreeMap<String, Vec<u8>>, Reason> {
+        let texts = self.data.iter().map(|(key, text)| (key.clone(), text.clone().into_bytes()));
+        let mut values: BTreeMap<String, Vec<u8>> = texts.collect();
+        for (key, encoded) in &self.binary_data {
+            let bytes = BASE64_STANDARD.decode(encoded).map_err(|_| {
+                Reason::new("InvalidTemplate", format!("key {key} of {kind} {name} is not base64"))
+            })?;
+            values.insert(key.clone(), bytes);
+        }
+        Ok(values)
+    }
+
     /// The values that can be variables, by key: of a ConfigMap the texts alone, as in Kubernetes; of
     /// a Secret all.
     pub(super) fn variables(&self, kind: ObjectKind) -> impl Iterator<Item = (&str, Variable)> {

@@ -1,16 +1,14 @@
 //! A container's environment, as the kubelet makes it.
 
 use everynode_model::{ObjectKind, Reason, pod_name};
+use everynode_runtime::DEFAULT_PATH;
 
 use super::content::{Config, Content, Variable};
 use super::fields::{
     Container, EnvFrom, EnvVar, FieldRef, KeyRef, Metadata, ObjectRef, ResourceRef, ValueFrom,
     refuse_rest,
 };
-use super::{Surroundings, unsupported};
-
-/// Where programs are found when a template does not say (Debian's for root).
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+use super::{CONFIG_ERROR, Surroundings, unsupported};
 
 /// What variables come from.
 pub(super) struct Sources<'a> {
@@ -30,7 +28,7 @@ pub(super) fn environment(
     from: &Sources<'_>,
 ) -> Result<Env, Reason> {
     let mut env = vec![
-        ("PATH".to_owned(), PATH.to_owned()),
+        ("PATH".to_owned(), DEFAULT_PATH.to_owned()),
         ("HOSTNAME".to_owned(), from.around.hostname.clone()),
     ];
     for (number, source) in container.env_from.iter().enumerate() {
@@ -54,9 +52,7 @@ fn set(env: &mut Env, name: String, value: String) {
 /// Replaces `$(NAME)` by a variable's value, as Kubernetes does in `command`, `args` and values of
 /// `env`: `$$` stands for `$`, and a name that is not known stays as it is written.
 pub(super) fn expand(text: &str, env: &[(String, String)]) -> String {
-    expand_by(text, |name| {
-        env.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-    })
+    expand_by(text, |name| lookup(env, name))
 }
 
 /// The same, by whatever knows the values.
@@ -83,15 +79,22 @@ pub(super) fn expand_by<'a>(text: &str, mut value: impl FnMut(&str) -> Option<&'
     out
 }
 
+/// A variable's value.
+pub(super) fn lookup<'a>(env: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    env.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+}
+
 /// What stands in parentheses at the beginning, and what comes after.
 fn reference(rest: &str) -> Option<(&str, &str)> {
     rest.strip_prefix('(')?.split_once(')')
 }
 
 impl Sources<'_> {
-    /// A field of the pod; `None` for one that is not known.
-    pub(super) fn field(&self, path: &str) -> Option<String> {
-        field(path, self.metadata, self.around)
+    /// The field of the pod that the `fieldRef` at `path` names.
+    pub(super) fn field(&self, from: &FieldRef, path: &str) -> Result<String, Reason> {
+        let name = &from.field_path;
+        let value = field(name, self.metadata, self.around);
+        value.ok_or_else(|| unsupported(&format!("{path}.fieldRef"), &format!("{name:?}")))
     }
 
     fn value(
@@ -109,11 +112,7 @@ impl Sources<'_> {
             from;
         refuse_rest(rest, &path, &[])?;
         match (field_ref, config_map_key_ref, secret_key_ref, resource_field_ref) {
-            (Some(FieldRef { field_path }), None, None, None) => {
-                let value = self.field(field_path);
-                let path = format!("{path}.fieldRef");
-                value.map(Some).ok_or_else(|| unsupported(&path, &format!("{field_path:?}")))
-            }
+            (Some(field), None, None, None) => self.field(field, &path).map(Some),
             (None, Some(key), None, None) => self.key(ObjectKind::ConfigMap, key),
             (None, None, Some(key), None) => self.key(ObjectKind::Secret, key),
             (None, None, None, Some(of)) => {
@@ -169,18 +168,10 @@ impl Sources<'_> {
         name: &str,
         optional: bool,
     ) -> Result<Option<&Content>, Reason> {
-        match self.config.get(kind, name) {
-            None if !optional => {
-                let line = format!("{} {name:?} not found", kind.as_str().to_lowercase());
-                Err(Reason::new(CONFIG_ERROR, line))
-            }
-            content => Ok(content),
-        }
+        let found = self.config.get(kind, name, optional);
+        found.map_err(|line| Reason::new(CONFIG_ERROR, line))
     }
 }
-
-/// The kubelet's word for a pod whose configuration is not all there.
-const CONFIG_ERROR: &str = "CreateContainerConfigError";
 
 fn usable(kind: ObjectKind, name: &str, key: &str, value: Variable) -> Result<String, Reason> {
     value.ok_or_else(|| {

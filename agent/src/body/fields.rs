@@ -11,9 +11,10 @@ use super::content::Named;
 use super::lifecycle::{Around, Asked, Port};
 use super::resources::Wanted;
 use super::security::{ContainerSecurity, PodSecurity};
-use super::{is_empty, unsupported, volumes};
+use super::{is_empty, mounts, unsupported, volumes};
 
-type Rest = Map<String, Value>;
+/// The fields beside those that are read: refused, unless they say nothing.
+pub(super) type Rest = Map<String, Value>;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Template {
@@ -75,7 +76,7 @@ pub(super) struct Container {
     pub(super) lifecycle: Option<Around>,
     pub(super) security_context: Option<ContainerSecurity>,
     #[serde(default)]
-    pub(super) volume_mounts: Vec<volumes::Mount>,
+    pub(super) volume_mounts: Vec<mounts::Mount>,
     #[serde(default)]
     pub(super) resources: Wanted,
     #[serde(flatten)]
@@ -205,6 +206,14 @@ impl Spec {
             _ => true,
         });
         refuse(rest, "spec", PASSED_OVER_IN_SPEC)
+    }
+}
+
+impl Metadata {
+    /// An annotation, and where it stands.
+    pub(super) fn annotation(&self, key: &str) -> Option<(&str, String)> {
+        let text = self.annotations.get(key)?;
+        Some((text, format!("metadata.annotations[{key}]")))
     }
 }
 

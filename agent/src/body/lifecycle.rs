@@ -8,11 +8,11 @@ use std::time::Duration;
 use everynode_agent_core::{Handler, Hooks, Lifecycle, Probe, Probes, RestartBackoff, Role};
 use everynode_model::Reason;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::env::expand;
-use super::fields::{Container, Metadata, refuse_rest};
-use super::unsupported;
+use super::fields::{Container, Metadata, Rest, refuse_rest};
+use super::{invalid, unsupported};
 
 /// The annotations of a template that say what its containers wait between restarts: the shortest wait
 /// but for the first restart, which comes at once, and the longest.
@@ -38,7 +38,7 @@ pub(super) struct Asked {
     failure_threshold: Option<u32>,
     termination_grace_period_seconds: Option<u32>,
     #[serde(flatten)]
-    rest: Map<String, Value>,
+    rest: Rest,
 }
 
 /// `lifecycle`, as it is written.
@@ -49,7 +49,7 @@ pub(super) struct Around {
     pre_stop: Option<Asked>,
     stop_signal: Option<String>,
     #[serde(flatten)]
-    rest: Map<String, Value>,
+    rest: Rest,
 }
 
 /// A port of a container, as far as a probe may name it.
@@ -157,13 +157,13 @@ pub(super) fn read(
 /// What the containers wait between restarts.
 pub(super) fn backoff(metadata: &Metadata) -> Result<RestartBackoff, Reason> {
     let read = |key: &str| {
-        let Some(text) = metadata.annotations.get(key) else { return Ok(None) };
+        let Some((text, at)) = metadata.annotation(key) else { return Ok(None) };
         match humantime::parse_duration(text) {
             Ok(wait) if wait >= SHORTEST_BACKOFF => Ok(Some(wait)),
             _ => {
                 let line =
                     format!("{text:?} is no duration of a second or more, such as 10s or 5m");
-                Err(invalid(&format!("metadata.annotations[{key}]"), &line))
+                Err(invalid(&at, &line))
             }
         }
     };
@@ -266,10 +266,6 @@ fn signal(name: &str) -> Option<i32> {
         i32::try_from(index).ok()? + 1
     };
     Some(number)
-}
-
-fn invalid(path: &str, why: &str) -> Reason {
-    Reason::new("InvalidTemplate", format!("{path}: {why}"))
 }
 
 #[cfg(test)]

@@ -8,7 +8,9 @@
 mod content;
 mod env;
 mod fields;
+mod files;
 mod lifecycle;
+mod mounts;
 mod ports;
 mod resources;
 mod security;
@@ -39,6 +41,8 @@ const PROCESS: &str = "process";
 const CRI: &str = "cri";
 /// What stands before the others, and ends before or after them.
 const INIT_CONTAINERS: &str = "initContainers";
+/// The kubelet's word for a container that can't be configured as its template says.
+const CONFIG_ERROR: &str = "CreateContainerConfigError";
 /// Kubernetes' default of `terminationGracePeriodSeconds`.
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 
@@ -78,8 +82,8 @@ pub fn runtime_of(content: &[u8]) -> Option<&'static str> {
 /// # Errors
 /// A reason that no further try with the same template can mend.
 pub fn pod_spec(content: &[u8], around: &Surroundings) -> Result<PodSpec, Reason> {
-    let invalid = |error: serde_json::Error| Reason::new("InvalidTemplate", error.to_string());
-    let template: Template = serde_json::from_slice(content).map_err(invalid)?;
+    let unread = |error: serde_json::Error| Reason::new("InvalidTemplate", error.to_string());
+    let template: Template = serde_json::from_slice(content).map_err(unread)?;
     let Template { metadata, spec, config, rest } = template;
     if spec.runtime_class_name.as_deref() != Some(PROCESS) {
         let line = "this agent has no container runtime yet; \
@@ -91,7 +95,7 @@ pub fn pod_spec(content: &[u8], around: &Surroundings) -> Result<PodSpec, Reason
     let pod = spec.security_context.clone().unwrap_or_default();
     pod.check()?;
     if spec.containers.is_empty() {
-        return Err(Reason::new("InvalidTemplate", "spec.containers: at least one is needed"));
+        return Err(invalid("spec.containers", "at least one is needed"));
     }
     let said = Said::read(&metadata)?;
     let config = Config::read(&config, &around.contents)?;
@@ -122,10 +126,9 @@ pub fn pod_spec(content: &[u8], around: &Surroundings) -> Result<PodSpec, Reason
 fn grace(spec: &Spec) -> Result<Duration, Reason> {
     match spec.termination_grace_period_seconds {
         None => Ok(DEFAULT_GRACE),
-        Some(seconds) => u64::try_from(seconds).map(Duration::from_secs).map_err(|_| {
-            let line = "spec.terminationGracePeriodSeconds: must not be negative";
-            Reason::new("InvalidTemplate", line)
-        }),
+        Some(seconds) => u64::try_from(seconds)
+            .map(Duration::from_secs)
+            .map_err(|_| invalid("spec.terminationGracePeriodSeconds", "must not be negative")),
     }
 }
 
@@ -140,7 +143,7 @@ fn container_spec(
     container.check(path)?;
     let security = container.security_context.clone().unwrap_or_default();
     let env = env::environment(container, path, from)?;
-    let mounts = volumes::mounts(&container.volume_mounts, path, &env, security.privileged())?;
+    let mounts = mounts::mounts(&container.volume_mounts, path, &env, security.privileged())?;
     if container.command.is_empty() {
         let line = format!("{path}.command: required: {PROCESS} pods run a program of the host");
         return Err(Reason::new("CommandRequired", line));
@@ -165,6 +168,11 @@ fn container_spec(
         mounts,
         resources: container.resources.resources(&format!("{path}.resources"), said)?,
     })
+}
+
+/// A field whose value can mean nothing.
+fn invalid(path: &str, why: &str) -> Reason {
+    Reason::new("InvalidTemplate", format!("{path}: {why}"))
 }
 
 /// A field that asks for something this agent does not do.

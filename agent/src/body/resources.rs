@@ -9,10 +9,9 @@ use std::collections::BTreeMap;
 use everynode_agent_core::Resources;
 use everynode_model::{PIDS_LIMIT, REQUIRE_LIMITS, Reason};
 use serde::Deserialize;
-use serde_json::{Map, Value};
 
-use super::fields::{Metadata, ResourceRef, refuse_rest};
-use super::unsupported;
+use super::fields::{Metadata, ResourceRef, Rest, refuse_rest};
+use super::{invalid, unsupported};
 
 /// `resources`, as it is written.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -22,7 +21,7 @@ pub(super) struct Wanted {
     requests: BTreeMap<String, String>,
     /// Claims, and what Kubernetes may add.
     #[serde(flatten)]
-    rest: Map<String, Value>,
+    rest: Rest,
 }
 
 /// What is said of all resources of a template at once, by annotations.
@@ -36,17 +35,16 @@ pub(super) struct Said {
 
 impl Said {
     pub(super) fn read(metadata: &Metadata) -> Result<Self, Reason> {
-        let annotations = &metadata.annotations;
-        let at = |key: &str| format!("metadata.annotations[{key}]");
-        let required = match annotations.get(REQUIRE_LIMITS).map(String::as_str) {
-            None | Some("false") => false,
-            Some("true") => true,
-            Some(other) => return Err(invalid(&at(REQUIRE_LIMITS), other)),
+        let required = match metadata.annotation(REQUIRE_LIMITS) {
+            None | Some(("false", _)) => false,
+            Some(("true", _)) => true,
+            Some((other, at)) => return Err(unread(&at, other)),
         };
-        let pids_limit = annotations.get(PIDS_LIMIT).map(|text| match text.parse::<u64>() {
-            Ok(most) if most > 0 => Ok(most),
-            _ => Err(invalid(&at(PIDS_LIMIT), text)),
-        });
+        let pids_limit =
+            metadata.annotation(PIDS_LIMIT).map(|(text, at)| match text.parse::<u64>() {
+                Ok(most) if most > 0 => Ok(most),
+                _ => Err(unread(&at, text)),
+            });
         Ok(Self { required, pids_limit: pids_limit.transpose()? })
     }
 }
@@ -58,13 +56,13 @@ impl Wanted {
         let mut resources = Resources::default();
         for (name, text) in &self.limits {
             let path = format!("{path}.limits[{name}]");
-            let read = |factor| amount(text, factor).ok_or_else(|| invalid(&path, text));
+            let read = |factor| amount(text, factor).ok_or_else(|| unread(&path, text));
             match name.as_str() {
                 "cpu" => resources.cpu_limit = some(read(1000)?),
                 "memory" => resources.memory_limit = some(read(1)?),
                 _ => match name.strip_prefix("hugepages-") {
                     Some(size) => {
-                        let size = page_size(size).ok_or_else(|| invalid(&path, name))?;
+                        let size = page_size(size).ok_or_else(|| unread(&path, name))?;
                         resources.hugepages.insert(size, read(1)?);
                     }
                     None if said.required => return Err(unsupported(&path, "nothing enforces it")),
@@ -74,13 +72,11 @@ impl Wanted {
         }
         if let Some(text) = self.requests.get("cpu") {
             let path = format!("{path}.requests[cpu]");
-            resources.cpu_request = Some(amount(text, 1000).ok_or_else(|| invalid(&path, text))?);
+            resources.cpu_request = Some(amount(text, 1000).ok_or_else(|| unread(&path, text))?);
         }
         Ok(resources)
     }
-}
 
-impl Wanted {
     /// An amount for the container's own eyes, in units of a divisor and rounded up, as the kubelet
     /// tells it: of a limit that is not there, what the machine has; of a request, the limit, or none.
     pub(super) fn told(
@@ -99,12 +95,12 @@ impl Wanted {
             _ => return Err(unknown()),
         };
         let amount = match text {
-            Some(text) => nanos(text).ok_or_else(|| invalid(path, text))?,
+            Some(text) => nanos(text).ok_or_else(|| unread(path, text))?,
             None => 0,
         };
         let divisor = of.divisor.as_deref().map_or(Some(NANOS), nanos);
         let divisor = divisor.ok_or_else(|| {
-            invalid(&format!("{path}.divisor"), of.divisor.as_deref().unwrap_or_default())
+            unread(&format!("{path}.divisor"), of.divisor.as_deref().unwrap_or_default())
         })?;
         Ok(amount.div_ceil(if divisor == 0 { NANOS } else { divisor }).to_string())
     }
@@ -152,13 +148,13 @@ fn page_size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(1 << (10 * power))
 }
 
-fn invalid(path: &str, text: &str) -> Reason {
-    Reason::new("InvalidTemplate", format!("{path}: {text:?} can't be read"))
+fn unread(path: &str, text: &str) -> Reason {
+    invalid(path, &format!("{text:?} can't be read"))
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

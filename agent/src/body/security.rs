@@ -7,12 +7,10 @@
 use everynode_agent_core::{Capabilities, CapabilitySet, Seccomp, Security};
 use everynode_model::{RLIMITS_ANNOTATION, RLIMITS_PREFIX, Reason, Rlimit, Rlimits};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::fields::{Metadata, refuse};
-use super::unsupported;
-
-type Rest = Map<String, Value>;
+use super::fields::{Metadata, Rest, refuse};
+use super::{CONFIG_ERROR, invalid, unsupported};
 
 /// `spec.securityContext`.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -47,19 +45,6 @@ pub(super) struct ContainerSecurity {
     rest: Rest,
 }
 
-impl PodSecurity {
-    /// The group of what is made for the pod.
-    pub(super) fn fs_group(&self) -> Result<Option<u32>, Reason> {
-        self.fs_group.map(|group| id(group, "spec.securityContext.fsGroup")).transpose()
-    }
-}
-
-impl ContainerSecurity {
-    pub(super) fn privileged(&self) -> bool {
-        self.privileged == Some(true)
-    }
-}
-
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CapabilityLists {
@@ -77,10 +62,29 @@ struct SeccompProfile {
     localhost_profile: Option<String>,
 }
 
+/// The capabilities that a container asks for.
+#[derive(Clone, Copy, Default)]
+struct Wanted {
+    of: Capabilities,
+    /// `add` has `ALL`.
+    all: bool,
+}
+
 impl PodSecurity {
     /// Refuses what is not honoured.
     pub(super) fn check(&self) -> Result<(), Reason> {
         refuse_confining(&self.rest, "spec.securityContext")
+    }
+
+    /// The group of what is made for the pod.
+    pub(super) fn fs_group(&self) -> Result<Option<u32>, Reason> {
+        self.fs_group.map(|group| id(group, "spec.securityContext.fsGroup")).transpose()
+    }
+}
+
+impl ContainerSecurity {
+    pub(super) fn privileged(&self) -> bool {
+        self.privileged == Some(true)
     }
 }
 
@@ -96,16 +100,18 @@ pub(super) fn security(
     let path = format!("{path}.securityContext");
     refuse_confining(&container.rest, &path)?;
     let (user, group) = who(container, pod, &path, agent_user)?;
+    let wanted = container.capabilities.as_ref().map(|lists| lists.read(&path)).transpose()?;
+    let in_a_container = in_a_container(wanted.unwrap_or_default(), container.privileged());
     Ok(Security {
         user,
         group,
         groups: groups(pod)?,
         strict_groups: strict_groups(pod)?,
-        capabilities: capabilities(container.capabilities.as_ref(), &path)?,
+        capabilities: wanted.map(|wanted| wanted.of),
         no_new_privs: container.allow_privilege_escalation == Some(false),
-        seccomp: seccomp(container, pod, &path)?,
+        seccomp: seccomp(container, pod, in_a_container, &path)?,
         read_only_root: container.read_only_root_filesystem == Some(true),
-        privileged: container.privileged == Some(true),
+        privileged: container.privileged(),
         rlimits: rlimits(metadata, name)?,
     })
 }
@@ -126,7 +132,7 @@ fn who(
     if must_not_be_root && user.unwrap_or(agent_user) == 0 {
         let container = path.trim_end_matches(".securityContext");
         let line = format!("{container} has runAsNonRoot and would run as root: set runAsUser");
-        return Err(Reason::new("CreateContainerConfigError", line));
+        return Err(Reason::new(CONFIG_ERROR, line));
     }
     Ok((user, group))
 }
@@ -154,22 +160,15 @@ fn strict_groups(pod: &PodSecurity) -> Result<bool, Reason> {
 }
 
 fn id(value: i64, path: &str) -> Result<u32, Reason> {
-    let invalid = |_| Reason::new("InvalidTemplate", format!("{path}: not a user or group id"));
-    u32::try_from(value).map_err(invalid)
+    u32::try_from(value).map_err(|_| invalid(path, "not a user or group id"))
 }
 
-fn capabilities(
-    lists: Option<&CapabilityLists>,
-    path: &str,
-) -> Result<Option<Capabilities>, Reason> {
-    let Some(lists) = lists else { return Ok(None) };
-    let mut of = Capabilities::default();
-    let path = format!("{path}.capabilities");
-    let (add_all, add) = named(&lists.add, &format!("{path}.add"))?;
-    let (drop_all, drop) = named(&lists.drop, &format!("{path}.drop"))?;
-    of.from_none = drop_all && !add_all;
-    (of.add, of.drop) = (add, drop);
-    Ok(Some(of))
+impl CapabilityLists {
+    fn read(&self, path: &str) -> Result<Wanted, Reason> {
+        let (all, add) = named(&self.add, &format!("{path}.capabilities.add"))?;
+        let (drop_all, drop) = named(&self.drop, &format!("{path}.capabilities.drop"))?;
+        Ok(Wanted { of: Capabilities { from_none: drop_all && !all, add, drop }, all })
+    }
 }
 
 /// Whether `ALL` is among them, and the others.
@@ -191,13 +190,13 @@ fn named(names: &[String], path: &str) -> Result<(bool, CapabilitySet), Reason> 
 fn seccomp(
     container: &ContainerSecurity,
     pod: &PodSecurity,
+    capabilities: CapabilitySet,
     path: &str,
 ) -> Result<Seccomp, Reason> {
     let of_container = container.seccomp_profile.as_ref().map(|profile| (profile, path));
     let of_pod = pod.seccomp_profile.as_ref().map(|profile| (profile, "spec.securityContext"));
     let Some((profile, path)) = of_container.or(of_pod) else { return Ok(Seccomp::Unconfined) };
     let path = format!("{path}.seccompProfile");
-    let capabilities = in_a_container(container)?;
     match (profile.kind.as_str(), profile.localhost_profile.as_deref()) {
         ("Unconfined", None) => Ok(Seccomp::Unconfined),
         ("RuntimeDefault", None) => Ok(Seccomp::RuntimeDefault(capabilities)),
@@ -219,28 +218,20 @@ fn is_below(path: &str) -> bool {
 
 /// The capabilities that these fields give to a container of containerd's, by which profiles go: what
 /// a host process has besides must let none of its system calls through.
-fn in_a_container(container: &ContainerSecurity) -> Result<CapabilitySet, Reason> {
-    if container.privileged == Some(true) {
-        return Ok(CapabilitySet::ALL);
+fn in_a_container(wanted: Wanted, privileged: bool) -> CapabilitySet {
+    match (privileged, wanted.all) {
+        (true, _) => CapabilitySet::ALL,
+        (false, true) => wanted.of.of(CapabilitySet::ALL),
+        (false, false) => wanted.of.of(CapabilitySet::CONTAINER),
     }
-    let lists = container.capabilities.clone().unwrap_or_default();
-    let (add_all, add) = named(&lists.add, "add")?;
-    let (drop_all, drop) = named(&lists.drop, "drop")?;
-    let from = if add_all { CapabilitySet::ALL } else { CapabilitySet::CONTAINER };
-    let from_none = drop_all && !add_all;
-    Ok(Capabilities { from_none, add, drop }.of(from))
 }
 
 /// Those of the container, or else those of all.
 fn rlimits(metadata: &Metadata, name: &str) -> Result<Vec<Rlimit>, Reason> {
     let own = format!("{RLIMITS_PREFIX}{name}");
-    let found = [own.as_str(), RLIMITS_ANNOTATION]
-        .into_iter()
-        .find_map(|key| Some((key, metadata.annotations.get(key)?)));
-    let Some((key, text)) = found else { return Ok(Vec::new()) };
-    let parsed = text.parse::<Rlimits>().map_err(|error| {
-        Reason::new("InvalidTemplate", format!("metadata.annotations[{key}]: {error}"))
-    });
+    let found = [&*own, RLIMITS_ANNOTATION].into_iter().find_map(|key| metadata.annotation(key));
+    let Some((text, at)) = found else { return Ok(Vec::new()) };
+    let parsed = text.parse::<Rlimits>().map_err(|error| invalid(&at, &error.to_string()));
     Ok(parsed?.0)
 }
 
