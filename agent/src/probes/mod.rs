@@ -19,7 +19,6 @@ use tokio::sync::Semaphore;
 
 use self::http::Url;
 use dial::Place;
-use program::Outcome;
 use tls::Trusting;
 
 /// Tries of probes under way at once. Each has a descriptor or two, of the 1024 that a process may have
@@ -69,10 +68,12 @@ impl Prober {
         // Its time begins when it does: that this agent is busy is no container's fault.
         let _slot = self.slots.acquire().await.ok()?;
         let outcome = match handler {
-            Handler::Exec(words) => return self.run(target, words, Some(timeout)).await,
-            Handler::Http { .. } => {
-                let url = self.url(handler)?;
-                let got = http::get(&url, headers(handler), &self.tls);
+            Handler::Exec(words) => {
+                return program::run(&*self.runtime, target, words, Some(timeout)).await;
+            }
+            Handler::Http { tls, host, port, path, headers } => {
+                let url = Url::new(*tls, self.place(host.as_deref(), *port), path);
+                let got = http::get(&url, headers, &self.tls);
                 match tokio::time::timeout(timeout, got).await {
                     Ok(Ok(status)) => http::judge(status),
                     Ok(Err(error)) => Err(format!("Get \"{url}\": {error}")),
@@ -103,10 +104,12 @@ impl Prober {
     ) -> Option<Result<(), String>> {
         let run = async {
             let outcome = match handler {
-                Handler::Exec(words) => return self.run(target, words, within).await,
-                Handler::Http { .. } => {
-                    let url = self.url(handler)?;
-                    let got = http::get(&url, headers(handler), &self.tls).await;
+                Handler::Exec(words) => {
+                    return program::run(&*self.runtime, target, words, within).await;
+                }
+                Handler::Http { tls, host, port, path, headers } => {
+                    let url = Url::new(*tls, self.place(host.as_deref(), *port), path);
+                    let got = http::get(&url, headers, &self.tls).await;
                     // As with the kubelet, whatever the answer says.
                     got.map(drop).map_err(|error| format!("Get \"{url}\": {error}"))
                 }
@@ -127,24 +130,6 @@ impl Prober {
         }
     }
 
-    async fn run(
-        &self,
-        target: &Target,
-        words: &[String],
-        timeout: Option<Duration>,
-    ) -> Option<Result<(), String>> {
-        match program::run(&*self.runtime, target, words, timeout).await {
-            Outcome::Succeeded => Some(Ok(())),
-            Outcome::Failed(why) => Some(Err(why)),
-            Outcome::Over => None,
-        }
-    }
-
-    fn url(&self, handler: &Handler) -> Option<Url> {
-        let Handler::Http { tls, host, port, path, .. } = handler else { return None };
-        Some(Url::new(*tls, self.place(host.as_deref(), *port), path))
-    }
-
     fn place(&self, host: Option<&str>, port: u16) -> Place {
         let host = host.filter(|host| !host.is_empty()).unwrap_or(&self.address);
         Place { host: host.to_owned(), port }
@@ -153,13 +138,6 @@ impl Prober {
 
 /// Go's words for a request that took too long.
 const TOO_LATE: &str = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)";
-
-fn headers(handler: &Handler) -> &[(String, String)] {
-    match handler {
-        Handler::Http { headers, .. } => headers,
-        _ => &[],
-    }
-}
 
 #[cfg(test)]
 mod tests;

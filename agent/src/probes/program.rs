@@ -13,15 +13,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// The most of its output that is told: what fits on a few lines of a terminal.
 const MAX_TOLD: usize = 1024;
 
-/// What came of it.
-pub(super) enum Outcome {
-    Succeeded,
-    Failed(String),
-    /// The run that it was for has ended.
-    Over,
-}
-
-/// Runs it. Where its supervisor is silent, or the connection to it breaks, nothing is known of the
+/// Runs it: why it failed, in one line. `None` where the run that it was for has ended. Where its supervisor is silent, or the connection to it breaks, nothing is known of the
 /// container: then it is tried again, until somebody gives up waiting. (The kubelet, too, throws away
 /// what it could not try.)
 pub(super) async fn run(
@@ -29,16 +21,16 @@ pub(super) async fn run(
     target: &Target,
     words: &[String],
     timeout: Option<Duration>,
-) -> Outcome {
+) -> Option<Result<(), String>> {
     loop {
         let (pod, container) = (&target.pod, &target.container);
         match capture(runtime, pod, container, words.to_vec(), timeout).await {
-            Ok(captured) => return judge(words, &captured),
-            Err(ExecError::NotSupervised(_)) => return Outcome::Over,
+            Ok(captured) => return Some(judge(words, &captured)),
+            Err(ExecError::NotSupervised(_)) => return None,
             Err(ExecError::Refused(reason)) => match &*reason.code {
-                "NotRunning" | "NoSuchContainer" => return Outcome::Over,
+                "NotRunning" | "NoSuchContainer" => return None,
                 "ConnectionLost" | "TooManyExecs" => {}
-                _ => return Outcome::Failed(one_line(reason.message.as_bytes())),
+                _ => return Some(Err(one_line(reason.message.as_bytes()))),
             },
             Err(ExecError::Silent(_) | ExecError::Interrupted(_) | ExecError::Plumbing(_)) => {}
         }
@@ -46,22 +38,18 @@ pub(super) async fn run(
     }
 }
 
-fn judge(words: &[String], captured: &Captured) -> Outcome {
+fn judge(words: &[String], captured: &Captured) -> Result<(), String> {
     let exit = captured.executed.exit;
+    let command = || format!("command \"{}\"", one_line(words.join(" ").as_bytes()));
     if captured.executed.timed_out {
-        return Outcome::Failed(format!(
-            "command \"{}\" timed out",
-            one_line(words.join(" ").as_bytes())
-        ));
+        return Err(format!("{} timed out", command()));
     }
     if exit == Exit::Code(0) {
-        return Outcome::Succeeded;
+        return Ok(());
     }
     match one_line(&captured.output) {
-        nothing if nothing.is_empty() => {
-            Outcome::Failed(format!("command \"{}\": {exit}", one_line(words.join(" ").as_bytes())))
-        }
-        said => Outcome::Failed(said),
+        nothing if nothing.is_empty() => Err(format!("{}: {exit}", command())),
+        said => Err(said),
     }
 }
 
@@ -85,10 +73,7 @@ mod tests {
     fn failed(exit: Exit, timed_out: bool, output: &str) -> String {
         let executed = Executed { exit, timed_out };
         let captured = Captured { executed, output: output.into() };
-        match judge(&["cat".into(), "/x".into()], &captured) {
-            Outcome::Failed(why) => why,
-            _ => panic!("it failed"),
-        }
+        judge(&["cat".into(), "/x".into()], &captured).unwrap_err()
     }
 
     #[test]
