@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use everynode_agent_core::{Readings, Room};
+use rustix::fs::StatVfs;
 use tokio::sync::mpsc;
 
 /// How often it is measured: as the kubelet does.
@@ -33,7 +34,7 @@ pub fn readings(disk: PathBuf) -> mpsc::Receiver<Readings> {
 /// What the whole machine has, beside its processors and memory: names and amounts as of Kubernetes.
 pub(super) fn capacity(disk: Option<&Path>) -> Vec<(String, String)> {
     let mut found = Vec::new();
-    if let Some(space) = disk.and_then(space) {
+    if let Some(space) = disk.and_then(file_system).map(|found| space(&found)) {
         found.push(("ephemeral-storage".to_owned(), format!("{}Ki", space.total >> 10)));
     }
     found.extend(pids().map(|pids| ("pids".to_owned(), pids.total.to_string())));
@@ -59,7 +60,9 @@ pub(super) fn capacity(disk: Option<&Path>) -> Vec<(String, String)> {
 }
 
 fn measure(disk: &Path) -> Readings {
-    Readings { memory: memory(), disk: space(disk), files: files(disk), pids: pids() }
+    let found = file_system(disk);
+    let (disk, files) = (found.as_ref().map(space), found.as_ref().map(files));
+    Readings { memory: memory(), disk, files, pids: pids() }
 }
 
 /// What the kernel could give without swapping.
@@ -73,16 +76,18 @@ pub(super) fn kib(meminfo: &str, key: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
-/// What others than root may take: as `df` shows.
-fn space(disk: &Path) -> Option<Room> {
-    let found = rustix::fs::statvfs(disk).ok()?;
-    let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
-    Some(Room { total: bytes(found.f_blocks), left: bytes(found.f_bavail) })
+fn file_system(disk: &Path) -> Option<StatVfs> {
+    rustix::fs::statvfs(disk).ok()
 }
 
-fn files(disk: &Path) -> Option<Room> {
-    let found = rustix::fs::statvfs(disk).ok()?;
-    Some(Room { total: found.f_files, left: found.f_favail })
+/// What others than root may take: as `df` shows.
+fn space(found: &StatVfs) -> Room {
+    let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+    Room { total: bytes(found.f_blocks), left: bytes(found.f_bavail) }
+}
+
+fn files(found: &StatVfs) -> Room {
+    Room { total: found.f_files, left: found.f_favail }
 }
 
 /// Threads count as processes.

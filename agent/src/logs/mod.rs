@@ -95,11 +95,7 @@ pub(crate) async fn print(
 /// Prints what there is; whether nothing more can come.
 fn print_some(reader: &mut Reader, follow: bool, out: &mut (dyn Write + Send)) -> io::Result<bool> {
     loop {
-        let mut text = Vec::new();
-        let ahead = reader.read(&mut text, AT_ONCE)?;
-        if ahead == Ahead::Over || (ahead == Ahead::Nothing && !follow) {
-            reader.finish(&mut text);
-        }
+        let (text, ahead) = reader.piece(AT_ONCE, !follow)?;
         out.write_all(&text)?;
         match ahead {
             Ahead::More => {}

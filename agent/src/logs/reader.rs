@@ -100,11 +100,21 @@ impl Reader {
         self.files.exist()
     }
 
-    /// Appends lines to `out` until it has `most` bytes or more, at most by one line.
+    /// Reads lines of `most` bytes or more, at most by one line, and says what is ahead. With `last`, or
+    /// where nothing more can come, also what was begun and is not going to be ended.
     ///
     /// # Errors
     /// When the files can't be read.
-    pub(crate) fn read(&mut self, out: &mut Vec<u8>, most: usize) -> io::Result<Ahead> {
+    pub(crate) fn piece(&mut self, most: usize, last: bool) -> io::Result<(Vec<u8>, Ahead)> {
+        let mut text = Vec::new();
+        let ahead = self.read(&mut text, most)?;
+        if ahead == Ahead::Over || (ahead == Ahead::Nothing && last) {
+            self.finish(&mut text);
+        }
+        Ok((text, ahead))
+    }
+
+    fn read(&mut self, out: &mut Vec<u8>, most: usize) -> io::Result<Ahead> {
         let mut read = 0;
         while out.len() < most && read < MAX_READ {
             match self.files.next(&mut self.record)? {
@@ -120,8 +130,7 @@ impl Reader {
         Ok(Ahead::More)
     }
 
-    /// Appends what was begun and is not going to be ended.
-    pub(crate) fn finish(&mut self, out: &mut Vec<u8>) {
+    fn finish(&mut self, out: &mut Vec<u8>) {
         for line in std::mem::take(&mut self.begun).into_iter().flatten() {
             self.write(&line, out);
         }

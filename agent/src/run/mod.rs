@@ -336,9 +336,9 @@ impl Agent {
                 (request, outcome) = self.rejoining.done() => self.rejoined(request, outcome),
                 Some(event) = sources.answers.recv() => self.apply(event),
                 () = shared.inbox.arrived() => self.hear(shared.inbox.take()),
-                Some(request) = ask(&mut sources.requests) => self.answer(request),
+                Some(request) = next(&mut sources.requests) => self.answer(request),
                 Some(event) = sources.events.recv() => self.saw(event),
-                Some(readings) = vitals::next(&mut sources.readings) => self.measured(&readings),
+                Some(readings) = next(&mut sources.readings) => self.measured(&readings),
                 () = tokio::time::sleep(sleep.unwrap_or_default()), if sleep.is_some() => {
                     self.apply(Event::Woke);
                 }
@@ -453,9 +453,10 @@ impl Agent {
     }
 }
 
-async fn ask(requests: &mut Option<mpsc::Receiver<local::Request>>) -> Option<local::Request> {
-    match requests {
-        Some(requests) => requests.recv().await,
+/// The next of what comes from there; where nothing can come, it waits for ever.
+async fn next<T>(source: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
+    match source {
+        Some(source) => source.recv().await,
         None => std::future::pending().await,
     }
 }

@@ -42,14 +42,6 @@ impl Conditions {
     }
 }
 
-/// The next of what is measured; for ever where nothing is.
-pub(super) async fn next(readings: &mut Option<mpsc::Receiver<Readings>>) -> Option<Readings> {
-    match readings {
-        Some(readings) => readings.recv().await,
-        None => std::future::pending().await,
-    }
-}
-
 fn enforced(homes: &BTreeMap<Controller, Result<PathBuf, String>>, now: Now) -> NodeCondition {
     let missing =
         homes.iter().filter_map(|(one, home)| Some(format!("{one}: {}", home.as_ref().err()?)));

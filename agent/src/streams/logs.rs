@@ -148,11 +148,7 @@ async fn open(job: &Job, readers: &Semaphore) -> Result<Reader, Reason> {
 /// Reads a piece; with `last`, also what was begun and is at its end.
 async fn look(mut reader: Reader, last: bool, readers: &Semaphore) -> Result<Look, Reason> {
     let look = block(readers, move || {
-        let mut text = Vec::new();
-        let ahead = reader.read(&mut text, AT_ONCE)?;
-        if ahead == Ahead::Over || (ahead == Ahead::Nothing && last) {
-            reader.finish(&mut text);
-        }
+        let (text, ahead) = reader.piece(AT_ONCE, last)?;
         Ok(Look { reader, text, ahead })
     });
     look.await?.map_err(unreadable)
