@@ -24,6 +24,7 @@ use rustix::process::{Pid, Signal, WaitStatus};
 
 use super::clock;
 use super::confine::Who;
+use super::emptying::Emptying;
 use super::log::{Log, Stream};
 use super::output::Output;
 use super::program::{self, Problem};
@@ -32,13 +33,6 @@ use super::volumes::{Seen, Volumes};
 use crate::cgroup::{Cgroup, Events, Force};
 use crate::place;
 use crate::sys::{self, Launch, Way};
-
-/// How long leftovers may take to die before the end is told all the same. Only a process in an
-/// uninterruptible wait needs more than a moment, and that may last for ever.
-const EMPTY_WITHIN: Duration = Duration::from_secs(10);
-
-/// How often leftovers are killed again: without `cgroup.kill` one pass can miss a fork.
-const KILL_AGAIN: Duration = Duration::from_millis(250);
 
 /// How long a start waits for strangers in the leaf to die; the supervisor does nothing else then.
 const CLEAR_WITHIN: Duration = Duration::from_secs(1);
@@ -70,17 +64,9 @@ pub(super) struct Container {
 enum State {
     Idle,
     Running(Pid),
-    Emptying { pid: Pid, exit: WireExit, leaf: Leaf, until: Duration },
-    Stuck { leaf: Leaf },
+    Emptying { pid: Pid, exit: WireExit, leaf: Emptying },
+    Stuck { leaf: Emptying },
     Ended,
-}
-
-/// A leaf that is being emptied.
-struct Leaf {
-    /// None where descriptors were short: then it is only looked at from time to time.
-    events: Option<Events>,
-    /// When to kill again, by the boot clock.
-    again: Duration,
 }
 
 impl Container {
@@ -187,12 +173,8 @@ impl Container {
         if !matches!(self.state, State::Running(running) if running == pid) {
             return false;
         }
-        self.state = State::Emptying {
-            pid,
-            exit: status.into(),
-            leaf: Leaf { events: self.leaf.events().ok(), again: Duration::ZERO },
-            until: clock::boot() + EMPTY_WITHIN,
-        };
+        self.state =
+            State::Emptying { pid, exit: status.into(), leaf: Emptying::begin(&self.leaf) };
         true
     }
 
@@ -202,24 +184,14 @@ impl Container {
         let (State::Emptying { leaf, .. } | State::Stuck { leaf }) = &mut self.state else {
             return None;
         };
-        let populated = match &leaf.events {
-            Some(events) => events.populated(),
-            None => self.leaf.populated(),
-        };
-        // Not seen empty is not empty.
-        let populated = populated.unwrap_or(true);
-        if populated && now >= leaf.again {
-            leaf.again = now + KILL_AGAIN;
-            // What can't be killed now is tried again, and becomes Stuck.
-            let _ = self.leaf.force(self.force);
-        }
+        let populated = leaf.progress(&self.leaf, self.force, now);
         self.settle(populated, now)
     }
 
     fn settle(&mut self, populated: bool, now: Duration) -> Option<WireExit> {
         let told = match std::mem::replace(&mut self.state, State::Ended) {
             State::Emptying { exit, .. } if !populated => Some(exit),
-            State::Emptying { exit, leaf, until, .. } if now >= until => {
+            State::Emptying { exit, leaf, .. } if leaf.is_late(now) => {
                 self.state = State::Stuck { leaf };
                 Some(exit)
             }
@@ -250,7 +222,7 @@ impl Container {
     /// When [`Self::progress`] is due without being told to, by the boot clock.
     pub(super) fn wake_at(&self) -> Option<Duration> {
         match &self.state {
-            State::Emptying { leaf, .. } | State::Stuck { leaf } => Some(leaf.again),
+            State::Emptying { leaf, .. } | State::Stuck { leaf } => Some(leaf.wake_at()),
             _ => None,
         }
     }
@@ -258,7 +230,7 @@ impl Container {
     /// What to wait for beside its outputs.
     pub(super) fn leaf_events(&self) -> Option<&Events> {
         match &self.state {
-            State::Emptying { leaf, .. } | State::Stuck { leaf } => leaf.events.as_ref(),
+            State::Emptying { leaf, .. } | State::Stuck { leaf } => leaf.events(),
             _ => None,
         }
     }
@@ -382,7 +354,8 @@ impl Container {
     }
 
     /// Gives a pipe to the container's user, so that it may open /dev/stdout, as programs in
-    /// containers do. Who may not do this may not set the user either, which then says so by its name.
+    /// containers do. Who may not do this may not set the user either, which then says so by its
+    /// name.
     fn lend(&self, fd: &OwnedFd) {
         let Some(user) = self.spec.user else { return };
         let is_pipe = rustix::fs::fstat(fd)

@@ -7,8 +7,8 @@
 //!                                                                or too long
 //! ```
 //!
-//! Each has a cgroup of its own inside its container's: so it ends with the container at the latest,
-//! and what it forked ends with it.
+//! Each has a cgroup of its own inside its container's: so it ends with the container at the
+//! latest, and what it forked ends with it.
 
 use std::time::Duration;
 
@@ -16,18 +16,13 @@ use everynode_model::Reason;
 use rustix::process::{Pid, WaitStatus};
 
 use super::clock;
+use super::emptying::{Emptying, KILL_AGAIN};
 use super::protocol::{Message, WireExit};
 use crate::cgroup::{Cgroup, Events, Force};
 
 /// The most that run at once in a pod: three probes and a hook of each of a dozen containers, and
 /// some people.
 const MAX_EXECS: usize = 64;
-
-/// How long what one left behind may take to die before its end is told all the same.
-const EMPTY_WITHIN: Duration = Duration::from_secs(10);
-
-/// How often that is killed again: without `cgroup.kill` one pass can miss a fork.
-const KILL_AGAIN: Duration = Duration::from_millis(250);
 
 /// All that run in a pod.
 #[derive(Default)]
@@ -51,16 +46,10 @@ enum State {
         /// By the boot clock.
         kill_at: Option<Duration>,
     },
-    Emptying(Emptying),
-}
-
-struct Emptying {
-    exit: WireExit,
-    /// None where descriptors were short: then it is only looked at from time to time.
-    events: Option<Events>,
-    /// When to kill again, and when to tell all the same, by the boot clock.
-    again: Duration,
-    until: Duration,
+    Emptying {
+        exit: WireExit,
+        emptying: Emptying,
+    },
 }
 
 impl Execs {
@@ -132,7 +121,7 @@ impl Execs {
     /// What to wait for.
     pub(super) fn leaf_events(&self) -> impl Iterator<Item = &Events> {
         self.running.iter().filter_map(|exec| match &exec.state {
-            State::Emptying(emptying) => emptying.events.as_ref(),
+            State::Emptying { emptying, .. } => emptying.events(),
             State::Running { .. } => None,
         })
     }
@@ -148,12 +137,8 @@ impl Exec {
         if !matches!(self.state, State::Running { pid: running, .. } if running == pid) {
             return false;
         }
-        self.state = State::Emptying(Emptying {
-            exit: status.into(),
-            events: self.leaf.events().ok(),
-            again: Duration::ZERO,
-            until: clock::boot() + EMPTY_WITHIN,
-        });
+        let emptying = Emptying::begin(&self.leaf);
+        self.state = State::Emptying { exit: status.into(), emptying };
         true
     }
 
@@ -168,24 +153,14 @@ impl Exec {
                 }
                 None
             }
-            State::Emptying(emptying) => {
-                let populated = match &emptying.events {
-                    Some(events) => events.populated(),
-                    None => self.leaf.populated(),
-                };
-                // Not seen empty is not empty.
-                let populated = populated.unwrap_or(true);
-                if populated && now < emptying.until {
-                    if now >= emptying.again {
-                        emptying.again = now + KILL_AGAIN;
-                        let _ = self.leaf.force(self.force);
-                    }
+            State::Emptying { exit, emptying } => {
+                let populated = emptying.progress(&self.leaf, self.force, now);
+                if populated && !emptying.is_late(now) {
                     return None;
                 }
-                let exit = emptying.exit;
                 // What is still alive is emptied with the container.
                 let _ = self.leaf.remove_tree();
-                Some(exit)
+                Some(*exit)
             }
         }
     }
@@ -193,7 +168,7 @@ impl Exec {
     fn wake_at(&self) -> Option<Duration> {
         match &self.state {
             State::Running { kill_at, .. } => *kill_at,
-            State::Emptying(emptying) => Some(emptying.again),
+            State::Emptying { emptying, .. } => Some(emptying.wake_at()),
         }
     }
 }

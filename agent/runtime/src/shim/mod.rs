@@ -18,6 +18,7 @@ mod agent;
 mod clock;
 pub(crate) mod confine;
 mod container;
+mod emptying;
 mod exec;
 mod log;
 mod output;
