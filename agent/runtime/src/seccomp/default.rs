@@ -6,7 +6,7 @@
 
 use everynode_agent_core::CapabilitySet;
 
-use super::profile::{Action, Comparison, Condition, Profile, Rule};
+use super::profile::{Action, Comparison, Condition, EPERM, Profile, Rule, has};
 
 /// To everybody, with any arguments.
 const EVERYBODY: &str = "\
@@ -86,11 +86,10 @@ const AF_VSOCK: u64 = 40;
 const NEW_NAMESPACES: u64 = 0x7e02_0000;
 /// Function not implemented: programs then try what came before.
 const ENOSYS: u32 = 38;
-const EPERM: u32 = 1;
 
 /// As a container with these capabilities has it.
 pub(super) fn default_profile(capabilities: CapabilitySet) -> Profile {
-    let has = |name: &str| CapabilitySet::named(name).is_some_and(|one| one.within(capabilities));
+    let has = |name: &str| has(capabilities, name);
     let mut rules = vec![Rule::allow(EVERYBODY), Rule::allow(OF_THE_PROCESSOR)];
     let granted = WITH_CAPABILITY.iter().filter(|(capability, _)| has(capability));
     rules.extend(granted.map(|(_, names)| Rule::allow(names)));

@@ -1,8 +1,8 @@
 //! `seccompProfile`: from a profile to the filters that the kernel runs.
 //!
 //! A filter knows one word for what matches and one for what does not. A profile has more, so it
-//! becomes several filters, of which the kernel follows the strictest word: one lets through what any
-//! rule speaks of and answers all else as the profile's default says; and one for each further
+//! becomes several filters, of which the kernel follows the strictest word: one lets through what
+//! any rule speaks of and answers all else as the profile's default says; and one for each further
 //! action says that where its own rules match.
 //!
 //! Programs of another processor's system calls (32-bit ones) are ended at their first, under any

@@ -115,7 +115,7 @@ struct Filter {
     min_kernel: Option<String>,
 }
 
-const EPERM: u32 = 1;
+pub(super) const EPERM: u32 = 1;
 
 impl Profile {
     /// What a profile says for a container with these capabilities.
@@ -172,17 +172,15 @@ impl Profile {
     /// let such a one through or not makes no difference to a program; one that was to be refused
     /// and would be let through does.
     fn unknown(&self, arch: TargetArch) -> Result<BTreeSet<&str>, Malformed> {
-        let mut unknown = BTreeSet::new();
-        for rule in &self.rules {
-            for name in rule.names.iter().filter(|name| !is_known(name, arch)) {
-                if rule.action.is_stricter_than(self.default) {
-                    let line = format!("{name:?} is no system call that can be refused here");
-                    return Err(Malformed(line));
-                }
-                unknown.insert(name.as_str());
+        let all: BTreeSet<&str> = self.rules.iter().flat_map(Rule::names).collect();
+        let unknown = unknown_of(&all.into_iter().collect::<Vec<_>>(), arch);
+        let refuse = self.rules.iter().filter(|rule| rule.action.is_stricter_than(self.default));
+        match refuse.flat_map(Rule::names).find(|name| unknown.contains(name)) {
+            Some(name) => {
+                Err(Malformed(format!("{name:?} is no system call that can be refused here")))
             }
+            None => Ok(unknown),
         }
-        Ok(unknown)
     }
 }
 
@@ -225,8 +223,7 @@ impl Filter {
         &self,
         capabilities: CapabilitySet,
     ) -> Result<impl Iterator<Item = bool>, Malformed> {
-        let has =
-            |name: &String| CapabilitySet::named(name).is_some_and(|one| one.within(capabilities));
+        let has = |name: &String| has(capabilities, name);
         let mut conditions: Vec<bool> = self.caps.iter().map(has).collect();
         if !self.arches.is_empty() {
             conditions.push(self.arches.iter().any(|arch| arch == go_arch()));
@@ -241,6 +238,11 @@ impl Filter {
         }
         Ok(conditions.into_iter())
     }
+}
+
+/// Whether a container with these capabilities has this one.
+pub(super) fn has(capabilities: CapabilitySet, name: &str) -> bool {
+    CapabilitySet::named(name).is_some_and(|one| one.within(capabilities))
 }
 
 /// The first two numbers of a kernel's version.
@@ -272,6 +274,10 @@ fn action(name: &str, errno: Option<u32>) -> Result<Action, Malformed> {
 }
 
 impl Rule {
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(String::as_str)
+    }
+
     /// As the compiler reads it.
     fn json(&self, name: &str) -> Value {
         let conditions = self.conditions.iter().map(|one| {
@@ -328,10 +334,19 @@ fn compile(
     compiled.remove(NAME).ok_or_else(|| Malformed("no filter came of it".to_owned()))
 }
 
-/// The compiler alone knows the names.
-fn is_known(name: &str, arch: TargetArch) -> bool {
-    let rule = json!({"syscall": name});
-    compile(Action::Allow, Action::Trap, vec![rule], arch).is_ok()
+/// The compiler alone knows the names, and makes the table of them anew each time that it is asked:
+/// so for as many at once as there are.
+fn unknown_of<'a>(names: &[&'a str], arch: TargetArch) -> BTreeSet<&'a str> {
+    let rules = names.iter().map(|name| json!({"syscall": name})).collect();
+    match names {
+        [] => BTreeSet::new(),
+        _ if compile(Action::Allow, Action::Trap, rules, arch).is_ok() => BTreeSet::new(),
+        [name] => [*name].into(),
+        _ => {
+            let (some, others) = names.split_at(names.len() / 2);
+            &unknown_of(some, arch) | &unknown_of(others, arch)
+        }
+    }
 }
 
 impl fmt::Display for Malformed {
