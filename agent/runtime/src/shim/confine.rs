@@ -21,7 +21,8 @@ pub(crate) struct Confinement {
     strict_groups: bool,
     #[serde(default)]
     capabilities: Option<WireCapabilities>,
-    /// Instructions of each filter: code, jumps where true and false, and operand, from high to low.
+    /// Instructions of each filter: code, jumps where true and false, and operand, from high to
+    /// low.
     #[serde(default)]
     seccomp: Vec<Vec<u64>>,
     #[serde(default)]
@@ -150,23 +151,26 @@ impl WireRlimit {
     fn prepare(&self) -> Result<(u32, sys::Limit), Problem> {
         let beyond = |line: String| Problem::Beyond(format!("limit {}: {line}", self.resource));
         let resource = Resource::named(&self.resource).ok_or_else(|| beyond("unknown".into()))?;
-        let number = number(resource);
+        let resource = known(resource);
         let unlimited = sys::UNLIMITED;
         let wanted = sys::Limit {
             soft: self.soft.unwrap_or(unlimited),
             hard: self.hard.unwrap_or(unlimited),
         };
-        let own = sys::rlimit(number).map_err(Problem::Plumbing)?;
-        let may_raise = rustix::thread::capabilities(None)
-            .is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::SYS_RESOURCE));
-        if wanted.hard > own.hard && !may_raise {
-            let (wanted, own) = (word(wanted.hard), word(own.hard));
+        let own = rustix::process::getrlimit(resource).maximum.unwrap_or(unlimited);
+        let may_raise = || {
+            rustix::thread::capabilities(None).is_ok_and(|sets| {
+                sets.effective.contains(rustix::thread::CapabilitySet::SYS_RESOURCE)
+            })
+        };
+        if wanted.hard > own && !may_raise() {
+            let (wanted, own) = (word(wanted.hard), word(own));
             return Err(beyond(format!(
                 "{wanted} is above the agent's own hard limit of {own}, and it has no \
                  CAP_SYS_RESOURCE to raise it"
             )));
         }
-        Ok((number, wanted))
+        Ok((resource as u32, wanted))
     }
 }
 
@@ -174,25 +178,26 @@ fn word(limit: u64) -> String {
     if limit == sys::UNLIMITED { "infinity".to_owned() } else { limit.to_string() }
 }
 
-/// asm-generic/resource.h: the same on every processor that filters can be made for.
-const fn number(resource: Resource) -> u32 {
+/// As the kernel counts them.
+const fn known(resource: Resource) -> rustix::process::Resource {
+    use rustix::process::Resource as Known;
     match resource {
-        Resource::Cpu => 0,
-        Resource::Fsize => 1,
-        Resource::Data => 2,
-        Resource::Stack => 3,
-        Resource::Core => 4,
-        Resource::Rss => 5,
-        Resource::Nproc => 6,
-        Resource::Nofile => 7,
-        Resource::Memlock => 8,
-        Resource::As => 9,
-        Resource::Locks => 10,
-        Resource::Sigpending => 11,
-        Resource::Msgqueue => 12,
-        Resource::Nice => 13,
-        Resource::Rtprio => 14,
-        Resource::Rttime => 15,
+        Resource::Cpu => Known::Cpu,
+        Resource::Fsize => Known::Fsize,
+        Resource::Data => Known::Data,
+        Resource::Stack => Known::Stack,
+        Resource::Core => Known::Core,
+        Resource::Rss => Known::Rss,
+        Resource::Nproc => Known::Nproc,
+        Resource::Nofile => Known::Nofile,
+        Resource::Memlock => Known::Memlock,
+        Resource::As => Known::As,
+        Resource::Locks => Known::Locks,
+        Resource::Sigpending => Known::Sigpending,
+        Resource::Msgqueue => Known::Msgqueue,
+        Resource::Nice => Known::Nice,
+        Resource::Rtprio => Known::Rtprio,
+        Resource::Rttime => Known::Rttime,
     }
 }
 

@@ -5,7 +5,8 @@
 //! the filter comes last, and has to let nothing through but exec.
 //!
 //! ```text
-//!   rlimits ─ (seccomp) ─ bounding set ─ groups, gid, uid ─ capabilities ─ no_new_privs ─ chdir ─ (seccomp)
+//!   rlimits ─ (seccomp) ─ bounding set ─ groups, gid, uid ─ capabilities ─ no_new_privs
+//!           ─ chdir ─ (seccomp)
 //! ```
 //!
 //! Of the sets of capabilities only the bounding set outlives exec by itself: a process of root's
@@ -15,7 +16,8 @@
 use std::ffi::{c_int, c_long, c_uint};
 use std::ptr;
 
-use super::{Prepared, Stage};
+use super::launch::Prepared;
+use super::stage::Stage;
 
 /// What a child gives up before it executes its program.
 #[derive(Debug, Default)]
@@ -72,17 +74,6 @@ pub(crate) fn bounding_set() -> u64 {
     // SAFETY: PR_CAPBSET_READ changes nothing; beyond the last capability it is an error.
     let has = |number: &c_int| unsafe { libc::prctl(libc::PR_CAPBSET_READ, *number, 0, 0, 0) } == 1;
     (0..=LAST_CAPABILITY).filter(has).map(|number| 1_u64 << number).sum()
-}
-
-/// The calling process' limit of a resource by the kernel's number.
-pub(crate) fn rlimit(resource: u32) -> std::io::Result<Limit> {
-    let mut now = Limit { soft: 0, hard: 0 };
-    let none = ptr::null::<Limit>();
-    // SAFETY: prlimit64 of this process (0) writes one Limit to valid memory and sets nothing.
-    match unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, none, &raw mut now) } {
-        0 => Ok(now),
-        _ => Err(std::io::Error::last_os_error()),
-    }
 }
 
 impl Prepared<'_> {

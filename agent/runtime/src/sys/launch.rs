@@ -1,0 +1,419 @@
+//! Starting a process inside a cgroup, without a moment outside it:
+//!
+//! ```text
+//!   prepare ── clone3 into the cgroup ──────────────┐
+//!      │                                            ├── child: set itself up ── execve
+//!      └── (before Linux 5.7) fork ── enter cgroup ─┘            │
+//!                                                     first failure: (stage, errno) by pipe
+//! ```
+//!
+//! Writing a process id to `cgroup.procs` from outside would leave such a moment, and costs up to
+//! 100 ms per sporadic start since Linux 6.0; the child that writes its own is the fallback.
+//! Between clone and exec the child of a many-threaded process may take no lock, so it does
+//! nothing but raw system calls on what was prepared before.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_long};
+use std::fmt;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::ptr;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::process::Pid;
+
+use super::clone::{MaskAll, clone_into, not_supported, plain_fork, reap};
+use super::confine::Confinement;
+use super::stage::Stage;
+
+/// How a process gets into its cgroup.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// `CLONE_INTO_CGROUP` where the kernel has it, else as below.
+    #[default]
+    Best,
+    /// By writing itself into `cgroup.procs` before exec: kernels before 5.7.
+    Fork,
+}
+
+/// A process to start, with all it needs prepared.
+pub(crate) struct Launch<'a> {
+    /// The file to execute; relative to `dir` unless absolute.
+    pub(crate) program: CString,
+    /// Its arguments, `argv[0]` first.
+    pub(crate) argv: Vec<CString>,
+    /// Its whole environment, `NAME=value` each.
+    pub(crate) env: Vec<CString>,
+    /// What become its descriptors 0, 1, 2 and so on; it has no others.
+    pub(crate) fds: Vec<BorrowedFd<'a>>,
+    /// Whether descriptor 0 is a terminal, which is to control its session.
+    pub(crate) terminal: bool,
+    /// The directory of the cgroup it starts in.
+    pub(crate) cgroup: BorrowedFd<'a>,
+    /// `cgroup.procs` of further cgroups, in hierarchies of v1, which it enters before exec.
+    pub(crate) enter: &'a [OwnedFd],
+    /// Its working directory.
+    pub(crate) dir: CString,
+    /// What it gives up of what this process has.
+    pub(crate) confinement: &'a Confinement,
+    /// How it gets into its cgroup.
+    pub(crate) way: Way,
+}
+
+/// Why a process could not be started; nothing of it is alive.
+#[derive(Debug)]
+pub(crate) struct LaunchError {
+    /// What failed.
+    pub(crate) stage: Stage,
+    /// How.
+    pub(crate) source: io::Error,
+}
+
+/// What the child reads: everything points into memory that outlives it.
+pub(super) struct Prepared<'a> {
+    program: *const c_char,
+    argv: Vec<*const c_char>,
+    env: Vec<*const c_char>,
+    /// All above the targets 0…n, so that no dup2 overwrites a source still needed.
+    sources: Vec<OwnedFd>,
+    /// `cgroup.procs`, where the child has to enter the cgroup by itself.
+    enter: Option<OwnedFd>,
+    /// `cgroup.procs` in hierarchies of v1.
+    enter_more: Vec<OwnedFd>,
+    parent: c_int,
+    terminal: bool,
+    dir: *const c_char,
+    pub(super) confinement: &'a Confinement,
+    report: OwnedFd,
+}
+
+/// Lowest number for descriptors that the child keeps aside: above every target number.
+const ABOVE_TARGETS: RawFd = 16;
+
+/// Bytes of the kernel's set of 64 signals.
+const KERNEL_SIGSET: usize = 8;
+
+impl Launch<'_> {
+    /// Starts the process and waits until it has executed its program; its id, ours to reap.
+    ///
+    /// # Errors
+    /// Names the step that failed; the child, if there was one, is reaped.
+    pub(crate) fn start(&self) -> Result<Pid, LaunchError> {
+        if self.way == Way::Best {
+            match self.start_by(false) {
+                Err(error) if error.stage == Stage::Clone && not_supported(&error.source) => {}
+                outcome => return outcome,
+            }
+        }
+        self.start_by(true)
+    }
+
+    fn start_by(&self, fork: bool) -> Result<Pid, LaunchError> {
+        let at = |stage| move |source: io::Error| LaunchError { stage, source };
+        let (report, prepared) = self.prepare(fork).map_err(at(Stage::Prepare))?;
+        let masked = MaskAll::new();
+        let cloned = if fork { plain_fork() } else { clone_into(self.cgroup) };
+        let pid = match cloned.map_err(at(Stage::Clone))? {
+            // SAFETY: we are the child, alone in a copy of the parent's memory; `prepared` points
+            // to values that `self` and this frame own, and neither is dropped: it never returns.
+            None => unsafe { prepared.become_program() },
+            Some(pid) => pid,
+        };
+        drop(masked);
+        // Ours must be the only copy left: the child's closes by exec or death.
+        drop(prepared);
+        match read_report(&report) {
+            None => Ok(pid),
+            Some(error) => {
+                reap(pid);
+                Err(error)
+            }
+        }
+    }
+
+    fn prepare(&self, fork: bool) -> io::Result<(OwnedFd, Prepared<'_>)> {
+        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        let aside = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, ABOVE_TARGETS);
+        let enter = match fork {
+            true => Some(rustix::fs::openat(
+                self.cgroup,
+                c"cgroup.procs",
+                OFlags::WRONLY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )?),
+            false => None,
+        };
+        let prepared = Prepared {
+            program: self.program.as_ptr(),
+            argv: null_ended(&self.argv),
+            env: null_ended(&self.env),
+            sources: self.fds.iter().map(|fd| aside(*fd)).collect::<Result<_, _>>()?,
+            enter: enter.map(|fd| aside(fd.as_fd())).transpose()?,
+            enter_more: self.enter.iter().map(|fd| aside(fd.as_fd())).collect::<Result<_, _>>()?,
+            parent: rustix::process::getpid().as_raw_nonzero().get(),
+            terminal: self.terminal,
+            dir: self.dir.as_ptr(),
+            confinement: self.confinement,
+            report: aside(write.as_fd())?,
+        };
+        Ok((read, prepared))
+    }
+}
+
+impl Prepared<'_> {
+    /// The child's part, in the order of [`Stage`].
+    ///
+    /// # Safety
+    /// Only in a freshly cloned child with all signals blocked; every pointer must be valid. Makes
+    /// raw system calls only: another thread of the parent may have held any lock.
+    unsafe fn become_program(&self) -> ! {
+        // SAFETY: plain system calls on valid descriptors and NUL-ended strings.
+        unsafe {
+            if let Some(procs) = &self.enter {
+                self.enter_cgroup(procs.as_raw_fd());
+            }
+            for procs in &self.enter_more {
+                let done = libc::syscall(libc::SYS_write, procs.as_raw_fd(), c"0".as_ptr(), 1);
+                self.must(Stage::EnterCgroup, done);
+            }
+            self.must(Stage::Session, libc::syscall(libc::SYS_setsid));
+            for (source, target) in self.sources.iter().zip(0..) {
+                let done = libc::dup2(source.as_raw_fd(), target);
+                self.must(Stage::Descriptors, c_long::from(done));
+            }
+            close_rest_on_exec(self.sources.len());
+            if self.terminal {
+                let done = libc::syscall(libc::SYS_ioctl, 0, libc::TIOCSCTTY, 0);
+                self.must(Stage::Terminal, done);
+            }
+            libc::umask(0o022);
+            default_signals();
+            self.give_up();
+            self.must(Stage::Directory, c_long::from(libc::chdir(self.dir)));
+            self.give_up_last();
+            libc::execve(self.program, self.argv.as_ptr(), self.env.as_ptr());
+            self.fail(Stage::Exec)
+        }
+    }
+
+    /// Enters the cgroup; should the parent die before that, the child dies with it, as nobody
+    /// could find it.
+    ///
+    /// # Safety
+    /// As [`Self::become_program`].
+    unsafe fn enter_cgroup(&self, procs: RawFd) {
+        // SAFETY: as in `become_program`.
+        unsafe {
+            let stage = Stage::EnterCgroup;
+            let done = libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
+            self.must(stage, c_long::from(done));
+            if libc::syscall(libc::SYS_getppid) != c_long::from(self.parent) {
+                libc::_exit(127);
+            }
+            self.must(stage, libc::syscall(libc::SYS_write, procs, c"0".as_ptr(), 1));
+            // From here it is in its place, where everybody finds it.
+            libc::prctl(libc::PR_SET_PDEATHSIG, 0, 0, 0, 0);
+        }
+    }
+
+    /// # Safety
+    /// As [`Self::become_program`].
+    pub(super) unsafe fn must(&self, stage: Stage, result: c_long) {
+        if result < 0 {
+            // SAFETY: as in `become_program`.
+            unsafe { self.fail(stage) }
+        }
+    }
+
+    /// Tells the parent and ends.
+    ///
+    /// # Safety
+    /// As [`Self::become_program`].
+    unsafe fn fail(&self, stage: Stage) -> ! {
+        // SAFETY: errno is the child's own; the buffer is as long as is written; a pipe takes
+        // eight bytes at once.
+        unsafe {
+            let report: [c_int; 2] = [stage as c_int, *libc::__errno_location()];
+            let size = size_of_val(&report);
+            libc::syscall(libc::SYS_write, self.report.as_raw_fd(), report.as_ptr(), size);
+            libc::_exit(127)
+        }
+    }
+}
+
+/// Every signal back to its default and none blocked, as a program expects to begin. Rust itself
+/// ignores SIGPIPE, and exec would keep that.
+///
+/// # Safety
+/// Only in the child: it changes what the whole process does on a signal.
+unsafe fn default_signals() {
+    // SAFETY: a kernel sigaction of zeros is SIG_DFL without flags, and no longer than this; for
+    // SIGKILL and SIGSTOP the kernel refuses, which is right. Raw, as the C library keeps two
+    // numbers for itself, which somebody before us may have ignored all the same.
+    unsafe {
+        let default = [0_u64; 8];
+        for signal in 1..=64 {
+            let none = ptr::null::<u64>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, KERNEL_SIGSET);
+        }
+        let mut none = MaybeUninit::uninit();
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut());
+    }
+}
+
+/// Marks every descriptor from `first` on to be closed by exec.
+///
+/// # Safety
+/// Only in the child: it changes every descriptor.
+unsafe fn close_rest_on_exec(first: usize) {
+    // SAFETY: changes nothing but flags of the child's own descriptors.
+    unsafe {
+        let done = libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+        if done == 0 {
+            return;
+        }
+        // Before Linux 5.11. All of ours are opened close-on-exec, so this only adds what a
+        // library forgot; the first 1024 are what such a process can be expected to have.
+        for fd in (0..1024).skip(first) {
+            libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
+        }
+    }
+}
+
+/// What the child wrote before it ended; `None` when exec has closed the pipe.
+fn read_report(pipe: &OwnedFd) -> Option<LaunchError> {
+    let mut report = [0; 8];
+    let length = loop {
+        match rustix::io::read(pipe, &mut report) {
+            Err(rustix::io::Errno::INTR) => {}
+            outcome => break outcome.unwrap_or(0),
+        }
+    };
+    if length != report.len() {
+        return None;
+    }
+    let [a, b, c, d, e, f, g, h] = report;
+    Some(LaunchError {
+        stage: Stage::from_number(c_int::from_ne_bytes([a, b, c, d])),
+        source: io::Error::from_raw_os_error(c_int::from_ne_bytes([e, f, g, h])),
+    })
+}
+
+fn null_ended(strings: &[CString]) -> Vec<*const c_char> {
+    strings.iter().map(|s| CStr::as_ptr(s)).chain([ptr::null()]).collect()
+}
+
+impl fmt::Display for LaunchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {}: {}", self.stage, self.source)
+    }
+}
+
+impl std::error::Error for LaunchError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cgroup::{Cgroup, Force};
+    use std::time::Duration;
+
+    /// A cgroup of the test's own, or none where there can't be one.
+    fn leaf(name: &str) -> Option<Cgroup> {
+        let root = format!("everynode-test-sys-{name}-{}", std::process::id());
+        let found = crate::machine::probe(std::path::Path::new(&root));
+        let found = found.inspect_err(|reason| eprintln!("skipped: {reason}")).ok()?;
+        // In the root itself nobody may live, where controllers were switched on for what is in it.
+        let leaf = Cgroup::at(found.root).child("leaf");
+        leaf.make().unwrap();
+        Some(leaf)
+    }
+
+    fn remove(leaf: &Cgroup) {
+        Cgroup::at(leaf.path().parent().unwrap()).remove_tree().unwrap();
+    }
+
+    fn launch(cgroup: &Cgroup, way: Way, program: &CStr, dir: &CStr) -> Result<Pid, LaunchError> {
+        launch_words(cgroup, way, &[program, c"100000"], dir)
+    }
+
+    fn launch_words(
+        cgroup: &Cgroup,
+        way: Way,
+        words: &[&CStr],
+        dir: &CStr,
+    ) -> Result<Pid, LaunchError> {
+        let directory = cgroup.open().unwrap();
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let launch = Launch {
+            program: words[0].to_owned(),
+            argv: words.iter().map(|word| CString::from(*word)).collect(),
+            env: Vec::new(),
+            fds: vec![null.as_fd(), null.as_fd(), null.as_fd()],
+            terminal: false,
+            cgroup: directory.as_fd(),
+            enter: &[],
+            dir: dir.to_owned(),
+            confinement: &Confinement::default(),
+            way,
+        };
+        launch.start()
+    }
+
+    #[test]
+    fn a_start_is_inside_and_a_zombie_is_not_alive() {
+        for (way, force) in [(Way::Best, Force::Kill), (Way::Fork, Force::FreezeKillThaw)] {
+            let Some(cgroup) = leaf(&format!("{way:?}")) else { return };
+            let pid = launch(&cgroup, way, c"/bin/sleep", c"/").unwrap();
+            assert!(cgroup.pids().unwrap().contains(&pid.as_raw_nonzero().get()));
+            assert!(cgroup.populated().unwrap());
+            assert!(cgroup.force_until_empty(force, Duration::from_secs(10)).unwrap());
+            // Not reaped yet.
+            assert!(std::fs::exists(format!("/proc/{}", pid.as_raw_nonzero())).unwrap());
+            remove(&cgroup);
+            assert_eq!(reap(pid), None, "it was killed");
+        }
+    }
+
+    #[test]
+    fn a_failed_start_names_its_step_and_leaves_nobody() {
+        for way in [Way::Best, Way::Fork] {
+            let Some(cgroup) = leaf(&format!("fails-{way:?}")) else { return };
+            for (program, dir, stage) in [
+                (c"/nonexistent", c"/", Stage::Exec),
+                (c"/bin/sleep", c"/nowhere", Stage::Directory),
+            ] {
+                let error = launch(&cgroup, way, program, dir).unwrap_err();
+                assert_eq!(error.stage, stage);
+                assert_eq!(error.source.kind(), io::ErrorKind::NotFound);
+                assert_eq!(cgroup.pids().unwrap().len(), 0);
+            }
+            remove(&cgroup);
+        }
+    }
+
+    #[test]
+    fn one_pass_over_the_frozen_misses_nobody() {
+        let Some(cgroup) = leaf("frozen") else { return };
+        // Each generation ends as soon as it has made the next.
+        let script = c"f() { f & }; f; f; f; exec sleep 100000";
+        let words = [c"/bin/sh", c"-c", script];
+        let pid = launch_words(&cgroup, Way::Fork, &words, c"/").unwrap();
+        // Until all three families are there, for half a minute at most.
+        let start = std::time::Instant::now();
+        while cgroup.pids().unwrap().len() < 4 {
+            assert!(start.elapsed() < Duration::from_secs(30));
+        }
+        cgroup.force(Force::FreezeKillThaw).unwrap();
+        let dying = cgroup.pids().unwrap();
+        while cgroup.populated().unwrap() {
+            assert!(cgroup.pids().unwrap().is_subset(&dying), "nobody is born after the pass");
+        }
+        assert_eq!(reap(pid), None);
+        remove(&cgroup);
+    }
+}
