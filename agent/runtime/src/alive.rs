@@ -59,9 +59,7 @@ pub fn alive(root: &Path) -> Result<Vec<Alive>, MachineError> {
 pub fn runs(root: &Path, pod: &PodRef, container: &str) -> Result<bool, MachineError> {
     let root = Root::new(&mounts::cgroup2()?, root)?;
     let at = |source| MachineError::io(root.place(&pod.key).path(), source);
-    let pods = root.pods(&pod.key).map_err(at)?;
-    let mut own = pods.into_iter().filter(|(_, mark)| mark.is_some_and(|mark| mark.pod == pod.uid));
-    let Some((cgroup, _)) = own.next() else { return Ok(false) };
+    let Some((cgroup, _)) = root.found(&pod.key, pod.uid).map_err(at)? else { return Ok(false) };
     cgroup.child(&container_leaf(container)).populated().map_err(at)
 }
 

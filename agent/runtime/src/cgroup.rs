@@ -25,6 +25,9 @@ const FREEZE_WAIT: Duration = Duration::from_millis(500);
 /// have open, and they stay frozen until the last is hit.
 const PIDFDS: usize = 128;
 
+/// How often directories are made anew when a `remove` beside them is faster.
+const MAKE_TRIES: usize = 5;
+
 /// How long to wait for the dead to be gone before forcing again.
 const FORCE_AGAIN: Duration = Duration::from_millis(200);
 
@@ -120,8 +123,8 @@ impl Cgroup {
     /// Kills again and again until it is empty or the time is up; whether it is empty.
     pub(crate) fn force_until_empty(&self, how: Force, within: Duration) -> io::Result<bool> {
         let start = Instant::now();
-        // Before the first kill, and the same all the time: a cgroup that is made under the same name
-        // when this one is gone is another.
+        // Before the first kill, and the same all the time: a cgroup that is made under the same
+        // name when this one is gone is another.
         let events = match self.events() {
             Ok(events) => events,
             Err(error) if is_gone(&error) => return Ok(true),
@@ -307,6 +310,19 @@ impl Events {
             }
         }
     }
+}
+
+/// Makes directories in directories: again where a parent was removed as empty between its making
+/// and its child's.
+pub(crate) fn make_all(make: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    let mut outcome = make();
+    for _ in 1..MAKE_TRIES {
+        if !matches!(&outcome, Err(error) if error.kind() == io::ErrorKind::NotFound) {
+            break;
+        }
+        outcome = make();
+    }
+    outcome
 }
 
 /// Whether the error says that the cgroup is not there (any more).

@@ -1,9 +1,9 @@
 //! What this machine can do for pods of host processes, tried and not guessed.
 //!
 //! Controllers are switched on where they can be, as all of our processes are in leaves; a machine
-//! without them runs pods all the same. What matters is the right to move a process between two cgroups, which is the right
-//! to write `cgroup.procs` of the target and of the nearest common ancestor (cgroup v2,
-//! "Delegation Containment").
+//! without them runs pods all the same. What matters is the right to move a process between two
+//! cgroups, which is the right to write `cgroup.procs` of the target and of the nearest common
+//! ancestor (cgroup v2, "Delegation Containment").
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -35,6 +35,13 @@ pub struct Capabilities {
     pub limits: BTreeMap<Controller, Result<PathBuf, String>>,
 }
 
+/// A look at the machine, for a runtime.
+pub(crate) struct Look {
+    pub(crate) capabilities: Capabilities,
+    pub(crate) root: Root,
+    pub(crate) controllers: Controllers,
+}
+
 /// What the trial's cgroup is named, before the process id of who looks.
 const TRIAL: &str = ".probe-";
 /// How long the trial's child may take to be gone; it ends at once.
@@ -45,6 +52,11 @@ const TRIAL_ENDS: Duration = Duration::from_secs(1);
 /// # Errors
 /// The first thing that keeps pods from running here, in one line that says what to do.
 pub fn probe(root: &Path) -> Result<Capabilities, MachineError> {
+    Ok(look(root)?.capabilities)
+}
+
+/// The same, with what it was found by.
+pub(crate) fn look(root: &Path) -> Result<Look, MachineError> {
     let mount = mounts::cgroup2()?;
     let root = Root::new(&mount, root)?;
     fs::create_dir_all(root.cgroup().path()).map_err(|error| denied(root.cgroup(), error))?;
@@ -56,9 +68,10 @@ pub fn probe(root: &Path) -> Result<Capabilities, MachineError> {
     let cgroup_kill = trial.best_force() == Force::Kill;
     let _ = trial.wait_empty(TRIAL_ENDS).and_then(|_| trial.remove());
     let clone_into_cgroup = outcome?;
-    let limits = Controllers::find(&mount, &root).homes();
-    let root = root.cgroup().path().to_owned();
-    Ok(Capabilities { mount, root, cgroup_kill, clone_into_cgroup, limits })
+    let controllers = Controllers::find(&mount, &root);
+    let (limits, path) = (controllers.homes(), root.cgroup().path().to_owned());
+    let capabilities = Capabilities { mount, root: path, cgroup_kill, clone_into_cgroup, limits };
+    Ok(Look { capabilities, root, controllers })
 }
 
 /// What was killed while it looked could not clear its trial away.

@@ -1,10 +1,12 @@
-//! Where the cgroup v2 hierarchy is mounted, alone or beside v1 in a hybrid set-up; and where v1 has
-//! kept a controller.
+//! Where the cgroup v2 hierarchy is mounted, alone or beside v1 in a hybrid set-up; and where v1
+//! has kept a controller.
 
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::MachineError;
+
+const MOUNTINFO: &str = "/proc/self/mountinfo";
 
 /// A cgroup2 mount of this process' mount namespace: of the whole hierarchy where there is one, and
 /// else of the part that was given to this one.
@@ -12,22 +14,25 @@ use crate::error::MachineError;
 /// # Errors
 /// When there is none, or `/proc` can't be read.
 pub(crate) fn cgroup2() -> Result<PathBuf, MachineError> {
-    find(&read()?).ok_or(MachineError::NoCgroup2)
+    let mountinfo = read().map_err(|source| MachineError::io(MOUNTINFO, source))?;
+    find(&mountinfo).ok_or(MachineError::NoCgroup2)
 }
 
 /// The mounts of this process' mount namespace.
-///
-/// # Errors
-/// When `/proc` can't be read.
-pub(crate) fn read() -> Result<Vec<u8>, MachineError> {
-    let path = "/proc/self/mountinfo";
-    std::fs::read(path).map_err(|source| MachineError::io(path, source))
+pub(crate) fn read() -> std::io::Result<Vec<u8>> {
+    std::fs::read(MOUNTINFO)
 }
 
 /// Where anything is mounted in this process' mount namespace, and whether it can be written there;
 /// of several at one path the last is on top.
 pub(crate) fn all() -> std::io::Result<Vec<(PathBuf, bool)>> {
-    Ok(places(&std::fs::read("/proc/self/mountinfo")?))
+    Ok(places(&read()?))
+}
+
+/// What is mounted below a directory, of this process' mount namespace, in the order of mounting.
+pub(crate) fn below(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let paths = all()?.into_iter().map(|(path, _)| path);
+    Ok(paths.filter(|path| path != directory && path.starts_with(directory)).collect())
 }
 
 /// proc_pid_mountinfo(5): where is the fifth field, the mount's own options the sixth.
@@ -51,16 +56,6 @@ pub(crate) fn legacy(mountinfo: &[u8], controller: &str) -> Option<PathBuf> {
 
 fn find(mountinfo: &[u8]) -> Option<PathBuf> {
     find_mount(mountinfo, b"cgroup2", |_| true)
-}
-
-/// What is mounted below a directory, of this process' mount namespace, in the order of mounting.
-pub(crate) fn below(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let text = std::fs::read("/proc/self/mountinfo")?;
-    let mounts = text.split(|byte| *byte == b'\n').filter_map(|line| {
-        let field = line.split(|byte| *byte == b' ').nth(4)?;
-        Some(PathBuf::from(std::ffi::OsString::from_vec(unescape(field))))
-    });
-    Ok(mounts.filter(|path| path != directory && path.starts_with(directory)).collect())
 }
 
 /// proc_pid_mountinfo(5): what is mounted is the fourth field, where the fifth, the type the one

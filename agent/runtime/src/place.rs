@@ -5,8 +5,8 @@
 //!                          └───── place ─────┘ └──────── pod ───────┘ /c-<container> …
 //! ```
 //!
-//! A DaemonSet may be called `cpu.stat`, as the kernel calls files of a cgroup; a namespace may not,
-//! as it has no dot. `d-` keeps them apart, and the longest name (253) within a file's 255.
+//! A DaemonSet may be called `cpu.stat`, as the kernel calls files of a cgroup; a namespace may
+//! not, as it has no dot. `d-` keeps them apart, and the longest name (253) within a file's 255.
 //!
 //! The place is the proof of death: it is empty when no pod of that namespace and name is alive,
 //! of whichever cluster, node, revision or agent's data directory. Whose a pod is stands in its
@@ -101,6 +101,17 @@ impl Root {
             keys.extend(names.filter_map(|name| PodKey::new(&namespace, name).ok()));
         }
         Ok(keys)
+    }
+
+    /// The directory of a pod of whom only the id is known, and its marks; none where it has none.
+    pub(crate) fn found(
+        &self,
+        key: &PodKey,
+        pod: PodUid,
+    ) -> std::io::Result<Option<(Cgroup, Mark)>> {
+        let pods = self.pods(key)?.into_iter();
+        let mut marked = pods.filter_map(|(cgroup, mark)| Some((cgroup, mark?)));
+        Ok(marked.find(|(_, mark)| mark.pod == pod))
     }
 
     /// The directories in a place, with the marks of those that can be read.

@@ -14,38 +14,26 @@
 //! Those of v1 prove nothing and keep nobody alive: they are removed with their pod's cgroup, and
 //! swept where that has gone without them.
 
+mod controller;
 mod files;
 mod share;
+mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use everynode_agent_core::{ContainerSpec, PodSpec, Resources};
+use everynode_agent_core::{ContainerSpec, PodSpec};
 
 use crate::cgroup::Cgroup;
+use crate::error::CreateError;
 use crate::mounts;
 use crate::place::{self, Root};
+pub use controller::Controller;
 use files::{Dialect, Level, Setting};
 pub(crate) use share::{Legacy, Share};
-
-/// How often directories are made anew when a `remove` beside them is faster.
-const MAKE_TRIES: usize = 5;
-
-/// What in the kernel holds to a limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Controller {
-    /// Time of processors.
-    Cpu,
-    /// Memory.
-    Memory,
-    /// Number of processes and threads.
-    Pids,
-    /// Huge pages.
-    Hugetlb,
-}
+use tree::{below, enable, prune, try_all, weigh_up};
 
 /// Where this machine's controllers are.
 #[derive(Clone, Debug)]
@@ -66,23 +54,13 @@ enum Home {
     Nowhere(String),
 }
 
-/// Why a pod's limits can't be set.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LimitError {
-    /// Some have nothing that enforces them, and the pod must not run without.
-    #[error("{0}")]
-    NotEnforced(String),
-    /// The kernel refuses one.
-    #[error("{path}: {source}")]
-    Io { path: PathBuf, source: io::Error },
-}
-
 impl Controllers {
     /// Looks where they are, and switches on those of v2 from the mount down to `root`.
     pub(crate) fn find(unified: &Path, root: &Root) -> Self {
         let mountinfo = mounts::read().unwrap_or_default();
+        let v2 = fs::read_to_string(unified.join("cgroup.controllers")).unwrap_or_default();
         let homes = Controller::ALL.map(|controller| {
-            let home = Home::find(controller, unified, &mountinfo);
+            let home = Home::find(controller, &v2, &mountinfo);
             let home = match home {
                 Home::Unified => match enable(controller, unified, root.cgroup().path()) {
                     Ok(()) => Home::Unified,
@@ -106,15 +84,10 @@ impl Controllers {
     }
 
     /// Holds a pod, whose cgroups are made, to its limits; what its supervisor has to do for each
-    /// container, by name. A limit that nothing here enforces is passed over, unless the template
-    /// wants it enforced or not to run at all.
-    pub(crate) fn hold(
-        &self,
-        pod: &Cgroup,
-        spec: &PodSpec,
-    ) -> Result<BTreeMap<String, Share>, LimitError> {
-        let mut shares: BTreeMap<String, Share> =
-            spec.container_names().map(|name| (name.to_owned(), Share::default())).collect();
+    /// container, in their order. A limit that nothing here enforces is passed over, unless the
+    /// template wants it enforced or not to run at all.
+    pub(crate) fn hold(&self, pod: &Cgroup, spec: &PodSpec) -> Result<Vec<Share>, CreateError> {
+        let mut shares = vec![Share::default(); spec.containers.len()];
         let mut unenforced = Vec::new();
         for (controller, home) in &self.homes {
             let asked = controller.is_asked(spec);
@@ -132,13 +105,13 @@ impl Controllers {
                 Ok(()) => {}
                 Err(_) if !asked => {}
                 Err(Failed::Missing(why)) => unenforced.push(format!("{controller}: {why}")),
-                Err(Failed::Io(path, source)) => return Err(LimitError::Io { path, source }),
+                Err(Failed::Io(path, source)) => return Err(CreateError::Io { path, source }),
             }
         }
         if !unenforced.is_empty() {
             let line = format!("limits that this machine can't enforce: {}", unenforced.join("; "));
             if spec.limits_required {
-                return Err(LimitError::NotEnforced(line));
+                return Err(CreateError::NotEnforced(line));
             }
             tracing::warn!(cgroup = %pod.path().display(), "{line}");
         }
@@ -179,17 +152,15 @@ impl Controllers {
         controller: Controller,
         pod: &Cgroup,
         spec: &PodSpec,
-        shares: &mut BTreeMap<String, Share>,
+        shares: &mut [Share],
     ) -> Result<(), Failed> {
         enable(controller, &self.unified, pod.path()).map_err(Failed::Missing)?;
         let whole = files::settings(controller, Dialect::Unified, Level::Pod, &spec.whole());
         try_all(pod, &whole)?;
-        for container in &spec.containers {
+        for (container, share) in spec.containers.iter().zip(shares) {
             let own = settings_of(controller, Dialect::Unified, spec, container);
             try_all(&pod.child(&place::container_leaf(&container.name)), &own)?;
-            if let Some(share) = shares.get_mut(&container.name) {
-                share.leaf.extend(own);
-            }
+            share.leaf.extend(own);
         }
         if controller == Controller::Cpu {
             weigh_up(pod.path(), &self.unified, Dialect::Unified);
@@ -203,22 +174,20 @@ impl Controllers {
         mount: &Path,
         pod: &Cgroup,
         spec: &PodSpec,
-        shares: &mut BTreeMap<String, Share>,
+        shares: &mut [Share],
     ) -> Result<(), Failed> {
         let mirror = self.mirror(mount, pod.path());
         let mirror =
             mirror.ok_or_else(|| Failed::Missing("the root is outside its mount".into()))?;
         let leaf = |container: &str| mirror.join(place::container_leaf(container));
         let leaves: Vec<_> = spec.container_names().map(leaf).collect();
-        make(mount, &leaves).map_err(|source| Failed::Io(mirror.clone(), source))?;
+        tree::make(mount, &leaves).map_err(|source| Failed::Io(mirror.clone(), source))?;
         let whole = files::settings(controller, Dialect::Legacy, Level::Pod, &spec.whole());
         try_all(&Cgroup::at(&mirror), &whole)?;
-        for (container, directory) in spec.containers.iter().zip(leaves) {
+        for ((container, share), directory) in spec.containers.iter().zip(shares).zip(leaves) {
             let settings = settings_of(controller, Dialect::Legacy, spec, container);
             try_all(&Cgroup::at(&directory), &settings)?;
-            if let Some(share) = shares.get_mut(&container.name) {
-                share.legacy.push(Legacy { directory, settings });
-            }
+            share.legacy.push(Legacy { directory, settings });
         }
         if controller == Controller::Cpu {
             weigh_up(&mirror, mount, Dialect::Legacy);
@@ -256,45 +225,10 @@ impl Controllers {
     }
 }
 
-impl Controller {
-    const ALL: [Self; 4] = [Self::Cpu, Self::Memory, Self::Pids, Self::Hugetlb];
-
-    /// The kernel's name for it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Cpu => "cpu",
-            Self::Memory => "memory",
-            Self::Pids => "pids",
-            Self::Hugetlb => "hugetlb",
-        }
-    }
-
-    /// Whether a pod wants anything of it.
-    fn is_asked(self, spec: &PodSpec) -> bool {
-        let all = spec.containers.iter().map(|container| &container.resources);
-        all.chain([&spec.resources]).any(|one| self.is_asked_by(one))
-    }
-
-    fn is_asked_by(self, of: &Resources) -> bool {
-        match self {
-            Self::Cpu => of.cpu_share() > 0 || of.cpu_limit.is_some(),
-            Self::Memory => of.memory_limit.is_some(),
-            Self::Pids => of.pids_limit.is_some(),
-            Self::Hugetlb => !of.hugepages.is_empty(),
-        }
-    }
-}
-
-impl fmt::Display for Controller {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 impl Home {
-    fn find(controller: Controller, unified: &Path, mountinfo: &[u8]) -> Self {
+    /// `v2` are the controllers that the hierarchy of v2 has.
+    fn find(controller: Controller, v2: &str, mountinfo: &[u8]) -> Self {
         let name = controller.as_str();
-        let v2 = fs::read_to_string(unified.join("cgroup.controllers")).unwrap_or_default();
         if v2.split_whitespace().any(|one| one == name) {
             return Self::Unified;
         }
@@ -320,100 +254,10 @@ fn settings_of(
     files::settings(controller, dialect, Level::Container, &spec.share_of(container))
 }
 
-/// Switches a controller of v2 on for the children of every cgroup from the mount down to `last`.
-fn enable(controller: Controller, mount: &Path, last: &Path) -> Result<(), String> {
-    let mut way: Vec<&Path> = last.ancestors().take_while(|path| path.starts_with(mount)).collect();
-    way.reverse();
-    way.into_iter().try_for_each(|directory| {
-        let file = directory.join("cgroup.subtree_control");
-        let on = fs::read_to_string(&file).unwrap_or_default();
-        if on.split_whitespace().any(|one| one == controller.as_str()) {
-            return Ok(());
-        }
-        let done = Cgroup::at(directory).write("cgroup.subtree_control", &format!("+{controller}"));
-        done.map_err(|error| format!("it can't be switched on in {}: {error}", directory.display()))
-    })
-}
-
-/// Writes all of it. A file that is not there is of something that this kernel does not have.
-fn try_all(cgroup: &Cgroup, settings: &[Setting]) -> Result<(), Failed> {
-    settings.iter().try_for_each(|Setting { file, value, weak }| match cgroup.write(file, value) {
-        Err(error) if !weak && error.kind() == io::ErrorKind::NotFound => {
-            Err(Failed::Missing(format!("this kernel has no {file}")))
-        }
-        Err(error) if !weak => Err(Failed::Io(cgroup.file(file), error)),
-        _ => Ok(()),
-    })
-}
-
-/// Makes leaves with all above them.
-fn make(mount: &Path, leaves: &[PathBuf]) -> io::Result<()> {
-    let once = || leaves.iter().try_for_each(|leaf| make_one(mount, leaf));
-    let mut outcome = once();
-    for _ in 1..MAKE_TRIES {
-        // A parent was removed as empty between its making and its child's.
-        if !matches!(&outcome, Err(error) if error.kind() == io::ErrorKind::NotFound) {
-            break;
-        }
-        outcome = once();
-    }
-    outcome
-}
-
-fn make_one(mount: &Path, leaf: &Path) -> io::Result<()> {
-    let mut way: Vec<&Path> = leaf.ancestors().take_while(|path| *path != mount).collect();
-    way.reverse();
-    for directory in way {
-        Cgroup::at(directory).make()?;
-        // Before Linux 5.11 a limit held for what is below only where this was said.
-        let _ = Cgroup::at(directory).write("memory.use_hierarchy", "1");
-    }
-    Ok(())
-}
-
-/// A place weighs what its pods weigh together, and a namespace what its places do: else a pod's
-/// share would count among the pods of its own place alone.
-fn weigh_up(pod: &Path, mount: &Path, dialect: Dialect) {
-    let above = pod.ancestors().skip(1).take(2).take_while(|path| *path != mount);
-    for directory in above {
-        let file = files::share_file(dialect);
-        let of =
-            |child: PathBuf| fs::read_to_string(child.join(file)).ok()?.trim().parse::<u64>().ok();
-        let sum = below(directory, 1).into_iter().filter_map(of).fold(0, u64::saturating_add);
-        if sum > 0 {
-            let _ =
-                Cgroup::at(directory).write(file, &sum.min(files::most_share(dialect)).to_string());
-        }
-    }
-}
-
-/// Removes the directories above this one as far as they are empty.
-fn prune(path: &Path, mount: &Path) {
-    let above =
-        path.ancestors().skip(1).take_while(|path| *path != mount && path.starts_with(mount));
-    for directory in above {
-        if fs::remove_dir(directory).is_err_and(|error| error.kind() != io::ErrorKind::NotFound) {
-            return;
-        }
-    }
-}
-
-/// The directories so far below this one.
-fn below(directory: &Path, depth: usize) -> Vec<PathBuf> {
-    let mut level = vec![directory.to_owned()];
-    for _ in 0..depth {
-        let names = |path: PathBuf| {
-            let names = Cgroup::at(&path).child_names().unwrap_or_default();
-            names.into_iter().map(move |name| path.join(name))
-        };
-        level = level.into_iter().flat_map(names).collect();
-    }
-    level
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use everynode_agent_core::Resources;
     use std::time::Duration;
 
     /// A machine that only looks like one: a hierarchy of v2 and, for some controllers, one of v1.
@@ -474,9 +318,9 @@ mod tests {
         assert_eq!(fake.read("unified/root/default/d-x/mark/c-a/cgroup.subtree_control"), "");
         assert_eq!(fake.read("unified/root/default/d-x/mark/memory.max"), "4096");
         assert_eq!(fake.read("unified/root/default/d-x/mark/c-a/memory.max"), "4096");
-        let files: Vec<_> = shares["a"].leaf.iter().map(|setting| &setting.file).collect();
+        let files: Vec<_> = shares[0].leaf.iter().map(|setting| &setting.file).collect();
         assert_eq!(files, ["cpu.weight", "memory.max", "memory.swap.max", "memory.oom.group"]);
-        assert_eq!(shares["a"].legacy, []);
+        assert_eq!(shares[0].legacy, []);
     }
 
     #[test]
@@ -489,8 +333,8 @@ mod tests {
         }
         let shares = fake.controllers.hold(&fake.pod, &spec(memory(4096), true)).unwrap();
         assert_eq!(fake.read("memory/root/default/d-x/mark/memory.limit_in_bytes"), "4096");
-        assert_eq!(shares["a"].legacy[0].directory, mirror.join("c-a"));
-        assert_eq!((shares["a"].legacy.len(), shares["a"].leaf.len()), (1, 0));
+        assert_eq!(shares[0].legacy[0].directory, mirror.join("c-a"));
+        assert_eq!((shares[0].legacy.len(), shares[0].leaf.len()), (1, 0));
         assert!(!fake.directory.path().join("pids").exists(), "nobody has asked for it");
     }
 

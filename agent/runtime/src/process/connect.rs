@@ -129,8 +129,8 @@ pub(super) async fn receive(stream: &mut UnixStream, received: &mut Vec<u8>) -> 
     Ok(stream.read_buf(received).await? > 0)
 }
 
-/// The account, if it has come, and the plan before it. What else comes before it was told to all who
-/// are connected, and the account says it too; what comes after stays.
+/// The account, if it has come, and the plan before it. What else comes before it was told to all
+/// who are connected, and the account says it too; what comes after stays.
 fn first_account(received: &mut Vec<u8>, plan: &mut WirePlan) -> io::Result<Option<Account>> {
     while let Some(message) = next_message(received) {
         match message? {

@@ -6,7 +6,7 @@
 //!     Invalid             Occupied          Io              └─ no answer: killed, seen empty
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
@@ -26,9 +26,9 @@ use seccompiler::BpfProgram;
 use super::link::Link;
 use super::{Inner, blocking, joined};
 use crate::CreateRequest;
-use crate::cgroup::Cgroup;
+use crate::cgroup::{self, Cgroup};
 use crate::error::CreateError;
-use crate::limits::{LimitError, Share};
+use crate::limits::Share;
 use crate::logs::POD;
 use crate::place::{self, Mark};
 use crate::seccomp;
@@ -45,9 +45,6 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long what was begun may take to die when it is taken back.
 const UNDO_WITHIN: Duration = Duration::from_secs(2);
-
-/// How often directories are made anew when a `remove` in the same place is faster.
-const MAKE_TRIES: usize = 5;
 
 /// Goes on to its end also when nobody waits for it any more: a place stays taken until it is
 /// known whether a supervisor was started there.
@@ -89,9 +86,6 @@ async fn whole(inner: &Arc<Inner>, request: CreateRequest) -> Result<(), CreateE
     Ok(())
 }
 
-/// What holds each container to its limits, by name.
-type Shares = BTreeMap<String, Share>;
-
 /// Keeps a second pod from being created in a place at the same time.
 struct Creating {
     inner: Arc<Inner>,
@@ -124,8 +118,9 @@ impl Inner {
             return Err(CreateError::Occupied(key.clone()));
         }
         self.make_cgroups(key, mark, &request.spec)
-            .and_then(|()| self.hold(key, mark, &request.spec))
-            .and_then(|shares| self.launch(request, mark, &shares))
+            // Before anything runs in it.
+            .and_then(|()| self.controllers.hold(&self.root.pod(key, mark), &request.spec))
+            .and_then(|shares| self.launch(request, mark, shares))
             .map_err(|error| self.undo(key, mark, error))
     }
 
@@ -144,8 +139,7 @@ impl Inner {
     /// From now on the end of the pod that another is made beside is told by itself: its place may
     /// not become empty with it.
     async fn watch_old(&self, key: &PodKey, old: PodUid) {
-        let pods = self.root.pods(key).unwrap_or_default();
-        let found = pods.into_iter().find(|(_, mark)| mark.is_some_and(|mark| mark.pod == old));
+        let found = self.root.found(key, old).unwrap_or_default();
         // A directory that is not there any more is as empty as any.
         let gone = || self.root.place(key).child(&old.to_string());
         let cgroup = found.map_or_else(gone, |(cgroup, _)| cgroup);
@@ -158,32 +152,15 @@ impl Inner {
         let leaves = leaves.chain([place::SHIM.to_owned()]).map(|leaf| pod.child(&leaf));
         let mut wanted = vec![self.root.namespace(key), self.root.place(key), pod.clone()];
         wanted.extend(leaves);
-        let make = || wanted.iter().try_for_each(Cgroup::make);
-        let mut outcome = make();
-        for _ in 1..MAKE_TRIES {
-            // A parent was removed as empty between its making and its child's.
-            if !matches!(&outcome, Err(error) if error.kind() == io::ErrorKind::NotFound) {
-                break;
-            }
-            outcome = make();
-        }
-        outcome.map_err(|source| CreateError::io(pod.path(), source))
-    }
-
-    /// Before anything runs in it.
-    fn hold(&self, key: &PodKey, mark: &Mark, spec: &PodSpec) -> Result<Shares, CreateError> {
-        let held = self.controllers.hold(&self.root.pod(key, mark), spec);
-        held.map_err(|error| match error {
-            LimitError::NotEnforced(line) => CreateError::NotEnforced(line),
-            LimitError::Io { path, source } => CreateError::Io { path, source },
-        })
+        let made = cgroup::make_all(|| wanted.iter().try_for_each(Cgroup::make));
+        made.map_err(|source| CreateError::io(pod.path(), source))
     }
 
     fn launch(
         &self,
         request: &CreateRequest,
         mark: &Mark,
-        shares: &Shares,
+        shares: Vec<Share>,
     ) -> Result<(), CreateError> {
         let filters =
             |one: &ContainerSpec| seccomp::filters(&one.security.seccomp, &self.seccomp_dir);
@@ -251,7 +228,7 @@ impl Inner {
         request: &CreateRequest,
         pod: &Cgroup,
         directory: &Path,
-        shares: &Shares,
+        shares: Vec<Share>,
         seccomp: &[Vec<BpfProgram>],
     ) -> io::Result<OwnedFd> {
         let text = |path: &Path| {

@@ -13,8 +13,8 @@ use crate::error::ExecError;
 use crate::shim::protocol::{ExecWanted, Message, millis};
 use crate::{ExecRequest, Executed};
 
-/// How long after its timeout the end of a program is waited for: its supervisor kills for ten seconds
-/// what it left behind, and may be short of everything.
+/// How long after its timeout the end of a program is waited for: its supervisor kills for ten
+/// seconds what it left behind, and may be short of everything.
 const END_WITHIN: Duration = Duration::from_secs(20);
 
 pub(super) async fn exec(

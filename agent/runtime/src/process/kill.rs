@@ -51,17 +51,17 @@ pub(super) async fn kill_pod(
     blocking(move || shared.force_pod(&cgroup, &mark, KILL_WITHIN)).await
 }
 
-/// One container of a pod; its supervisor tells of its end. By the cgroup, and not by the supervisor:
-/// so it is done also where that does not answer.
+/// One container of a pod; its supervisor tells of its end. By the cgroup, and not by the
+/// supervisor: so it is done also where that does not answer.
 pub(super) async fn kill_container(
     inner: &Arc<Inner>,
     pod: &PodRef,
     container: &str,
 ) -> Result<(), KillError> {
     let place = inner.root.place(&pod.key);
-    let pods = inner.root.pods(&pod.key).map_err(|source| KillError::io(place.path(), source))?;
-    let is_it = |mark: &Option<Mark>| mark.is_some_and(|mark| mark.pod == pod.uid);
-    let Some((cgroup, _)) = pods.into_iter().find(|(_, mark)| is_it(mark)) else { return Ok(()) };
+    let found = inner.root.found(&pod.key, pod.uid);
+    let found = found.map_err(|source| KillError::io(place.path(), source))?;
+    let Some((cgroup, _)) = found else { return Ok(()) };
     let (leaf, force) = (cgroup.child(&container_leaf(container)), inner.force);
     blocking(move || match leaf.force_until_empty(force, KILL_WITHIN) {
         Ok(true) => Ok(()),

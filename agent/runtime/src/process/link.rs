@@ -13,9 +13,9 @@
 //!     └───── its cgroup empty, or nobody at its socket ──▶ SupervisorLost
 //! ```
 //!
-//! A supervisor that takes long is not dead: it waits for a disk, or for a processor. Who asks it is
-//! told so after a while, and what it says then still counts. It is lost when its cgroup was seen
-//! empty, or when nobody holds its socket any more.
+//! A supervisor that takes long is not dead: it waits for a disk, or for a processor. Who asks it
+//! is told so after a while, and what it says then still counts. It is lost when its cgroup was
+//! seen empty, or when nobody holds its socket any more.
 //!
 //! One that was stopped (SIGSTOP) looks alive and tells of no end, so it is asked now and then
 //! whether it is there.

@@ -37,11 +37,12 @@ use crate::error::{
 };
 use crate::limits::{Controller, Controllers};
 use crate::lock::RootLock;
+use crate::machine::{self, Look};
 use crate::place::{self, Mark, Root};
 use crate::shim::protocol::{Message, Request};
 use crate::sys::Way;
 use crate::watch::Watch;
-use crate::{CreateRequest, ExecRequest, Executed, Runtime, RuntimeEvent, machine};
+use crate::{CreateRequest, ExecRequest, Executed, Runtime, RuntimeEvent};
 use connect::Address;
 use link::{Link, NoAnswer};
 
@@ -105,8 +106,7 @@ impl ProcessRuntime {
     /// # Errors
     /// When the machine can't run host processes, or another agent does.
     pub async fn open(config: Config) -> Result<(Self, mpsc::Receiver<RuntimeEvent>), OpenError> {
-        let found = machine::probe(&config.cgroup_root)?;
-        let root = Root::new(&found.mount, &config.cgroup_root)?;
+        let Look { capabilities, root, controllers } = machine::look(&config.cgroup_root)?;
         let lock = RootLock::acquire(&root).await?;
         let at_run_dir = |source| MachineError::io(&config.run_dir, source);
         let mut make = std::fs::DirBuilder::new();
@@ -121,11 +121,11 @@ impl ProcessRuntime {
                 true => Force::FreezeKillThaw,
                 false => root.cgroup().best_force(),
             },
-            way: match found.clone_into_cgroup && !config.old_kernel {
+            way: match capabilities.clone_into_cgroup && !config.old_kernel {
                 true => Way::Best,
                 false => Way::Fork,
             },
-            controllers: Controllers::find(&found.mount, &root),
+            controllers,
             root,
             run_dir,
             spare_dir: config.spare_dir,
@@ -251,23 +251,29 @@ impl Inner {
 
     async fn terminate(&self, pod: &PodRef) -> Result<(), TerminateError> {
         self.watch.stopping_now(pod);
-        match self.ask(pod.uid, Request::Terminate {}).await {
-            Ok(Message::Terminating {}) => Ok(()),
-            _ => Err(TerminateError::NotSupervised(pod.clone())),
-        }
+        self.order(pod, Request::Terminate {}, Message::Terminating {}).await
     }
 
     async fn close(&self, pod: &PodRef) -> Result<(), TerminateError> {
         self.watch.stopping_now(pod);
-        match self.ask(pod.uid, Request::Close {}).await {
-            Ok(Message::Closed {}) => Ok(()),
-            _ => Err(TerminateError::NotSupervised(pod.clone())),
-        }
+        self.order(pod, Request::Close {}, Message::Closed {}).await
     }
 
     async fn stop(&self, pod: &PodRef, container: &str) -> Result<(), TerminateError> {
-        match self.ask(pod.uid, Request::Stop { container: container.to_owned() }).await {
-            Ok(Message::Stopping { .. }) => Ok(()),
+        let container = container.to_owned();
+        let done = Message::Stopping { container: container.clone() };
+        self.order(pod, Request::Stop { container }, done).await
+    }
+
+    /// Asks for something that has one good answer.
+    async fn order(
+        &self,
+        pod: &PodRef,
+        request: Request,
+        done: Message,
+    ) -> Result<(), TerminateError> {
+        match self.ask(pod.uid, request).await {
+            Ok(answer) if answer == done => Ok(()),
             _ => Err(TerminateError::NotSupervised(pod.clone())),
         }
     }

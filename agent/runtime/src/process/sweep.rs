@@ -35,7 +35,8 @@ pub(super) async fn pods(inner: &Arc<Inner>, found: &[Found]) {
 }
 
 impl Inner {
-    /// Removes empty directories of places; others refuse. What limited pods that are gone goes, too.
+    /// Removes empty directories of places; others refuse. What limited pods that are gone goes,
+    /// too.
     pub(super) fn sweep_places(&self) {
         self.controllers.sweep(&self.root);
         for key in self.root.places().unwrap_or_default() {

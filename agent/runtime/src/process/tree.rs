@@ -1,8 +1,8 @@
 //! Removes what a pod has had on disk, and nothing else: never through a link, and never what is
 //! mounted there.
 //!
-//! A pod's directories hold what its containers made: links, mounts that a privileged one shared with
-//! the machine, directories in directories without end.
+//! A pod's directories hold what its containers made: links, mounts that a privileged one shared
+//! with the machine, directories in directories without end.
 
 use std::ffi::{CStr, CString};
 use std::io;

@@ -14,7 +14,6 @@
 //!   killed.
 //! - What happens without an agent is kept in the account, which `account` asks for.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use everynode_agent_core::{
@@ -114,8 +113,8 @@ pub(crate) enum Message {
         #[serde(default, skip_serializing_if = "String::is_empty")]
         printed: String,
     },
-    /// Unasked: what was run by `exec` has ended, and nothing that it left behind is alive (or can be
-    /// killed in time).
+    /// Unasked: what was run by `exec` has ended, and nothing that it left behind is alive (or can
+    /// be killed in time).
     Executed {
         id: u64,
         exit: WireExit,
@@ -309,16 +308,14 @@ impl AccountContainer {
 }
 
 impl SpecContainer {
-    /// `seccomp` are the filters of each container, in the same order.
+    /// With the share of each container and the filters of each, in the same order.
     pub(crate) fn all(
         spec: &PodSpec,
-        shares: &BTreeMap<String, Share>,
+        shares: Vec<Share>,
         seccomp: &[Vec<BpfProgram>],
     ) -> Vec<Self> {
-        let share = |name: &str| shares.get(name).cloned().unwrap_or_default();
-        let of =
-            |(one, filters): (&ContainerSpec, &Vec<_>)| Self::of(one, share(&one.name), filters);
-        spec.containers.iter().zip(seccomp).map(of).collect()
+        let with = spec.containers.iter().zip(shares).zip(seccomp);
+        with.map(|((container, share), filters)| Self::of(container, share, filters)).collect()
     }
 
     fn of(container: &ContainerSpec, share: Share, seccomp: &[BpfProgram]) -> Self {
