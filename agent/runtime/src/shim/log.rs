@@ -148,8 +148,8 @@ impl Log {
         lines.push(piece, |record, ends| {
             tail.push(stream, record, ends);
             format_record(&mut batch, stream, record, ends, at);
+            count += 1;
         });
-        count += batch.iter().filter(|byte| **byte == b'\n').count();
         self.append(&batch, count, at);
     }
 

@@ -1,5 +1,5 @@
-//! Files of ConfigMaps, Secrets and fields of the pod, laid out as the kubelet does: all of them can
-//! be replaced at once by renaming one link.
+//! Files of ConfigMaps, Secrets and fields of the pod, laid out as the kubelet does: all of them
+//! can be replaced at once by renaming one link.
 //!
 //! ```text
 //!   server.conf ──▶ ..data/server.conf        ..data ──▶ ..1754000000123
@@ -47,14 +47,19 @@ pub(super) fn write(volume: BorrowedFd<'_>, files: &[SpecFile], group: Group) ->
     Ok(())
 }
 
-/// Gives a directory that was made for the pod to its group.
+/// Gives a directory that was made for the pod to its group; what is made there later is the
+/// group's, too.
 pub(super) fn give(directory: BorrowedFd<'_>, mode: u32, group: Group) -> io::Result<()> {
-    // What is made there later is the group's, too.
-    let mode = if group.is_some() { mode | 0o2050 } else { mode };
+    set(directory, mode, 0o2050, group)
+}
+
+/// Sets a mode, and with a group that and what it may do.
+fn set(file: BorrowedFd<'_>, mode: u32, of_group: u32, group: Group) -> io::Result<()> {
+    let mode = if group.is_some() { mode | of_group } else { mode };
     if group.is_some() {
-        rustix::fs::fchown(directory, None, group)?;
+        rustix::fs::fchown(file, None, group)?;
     }
-    Ok(rustix::fs::fchmod(directory, Mode::from_raw_mode(mode))?)
+    Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?)
 }
 
 /// The names that a path consists of; none of them leads out of the volume or looks like ours.
@@ -92,9 +97,5 @@ fn put(parent: BorrowedFd<'_>, name: &str, file: &SpecFile, group: Group) -> io:
     let made = rustix::fs::openat(parent, name, flags, Mode::RUSR)?;
     let mut made = std::fs::File::from(made);
     made.write_all(&content)?;
-    let mode = if group.is_some() { file.mode | 0o440 } else { file.mode };
-    if group.is_some() {
-        rustix::fs::fchown(&made, None, group)?;
-    }
-    Ok(rustix::fs::fchmod(&made, Mode::from_raw_mode(mode))?)
+    set(made.as_fd(), file.mode, 0o440, group)
 }

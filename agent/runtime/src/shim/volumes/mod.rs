@@ -1,9 +1,10 @@
 //! The volumes of a pod, and what each run of a container sees of them.
 //!
-//! Every run of a container that mounts something, or must not write, has a mount namespace of its own, a copy of the
-//! machine's: it sees the machine's files, also what is mounted on the machine later, and over them
-//! its mounts. One for each run, and not one for the pod, because two containers may mount different
-//! things at the same path; anew for each, so that none finds what the run before mounted.
+//! Every run of a container that mounts something, or must not write, has a mount namespace of its
+//! own, a copy of the machine's: it sees the machine's files, also what is mounted on the machine
+//! later (not under a read-only root: [`root`]), and over them its mounts. One for each run, and
+//! not one for the pod, because two containers may mount different things at the same path; anew
+//! for each, so that none finds what the run before mounted.
 //!
 //! ```text
 //!   the machine's namespace ──── copy ───▶ a container's: its mounts, attached from descriptors
@@ -11,9 +12,10 @@
 //!     └─ copy ─▶ the pod's: what is in memory┘
 //! ```
 //!
-//! The supervisor itself stays in the machine's. It holds the pod's namespace open: in there is what
-//! is in memory and outlives a container, and nobody runs. So all mounts end with the processes of
-//! the pod and its supervisor, however these end; what is in memory has never been on the machine's.
+//! The supervisor itself stays in the machine's. It holds the pod's namespace open: in there is
+//! what is in memory and outlives a container, and nobody runs. So all mounts end with the
+//! processes of the pod and its supervisor, however these end; what is in memory has never been on
+//! the machine's.
 //!
 //! - [`tree`]: mounts by descriptor. [`namespace`]: going in and out.
 //! - [`host_path`], [`files`]: what is in a volume. [`beneath`]: a part of one.
@@ -35,7 +37,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use rustix::fs::{CWD, Gid, Mode, OFlags};
+use rustix::fs::{Gid, Mode, OFlags};
 use rustix::mount::MountPropagationFlags;
 
 use namespace::Namespace;
@@ -160,7 +162,7 @@ impl Volumes {
         }
         // What is mounted inside of another mount comes after it.
         let mut mounts: Vec<&SpecMount> = mounts.iter().collect();
-        mounts.sort_by_key(|mount| mount.path.split('/').filter(|part| !part.is_empty()).count());
+        mounts.sort_by_key(|mount| target::parts(&mount.path).len());
         let sources =
             mounts.iter().map(|mount| self.source(mount)).collect::<Result<Vec<_>, _>>()?;
         self.go_home()?;
@@ -236,9 +238,8 @@ impl Volumes {
         let root = match &volume.state {
             State::Wanted(_) => return Err(failed("it is not made yet".to_owned())),
             State::HostPath(path) => {
-                let flags = OFlags::PATH | OFlags::CLOEXEC;
-                let found = rustix::fs::openat(CWD, path.as_str(), flags, Mode::empty());
-                looked_up = found.map_err(|errno| failed(format!("{path}: {errno}")))?;
+                looked_up =
+                    target::look(path).map_err(|errno| failed(format!("{path}: {errno}")))?;
                 looked_up.as_fd()
             }
             State::Disk(made) => made.as_fd(),
@@ -327,8 +328,7 @@ fn keep(pod: &mut Option<Namespace>, size: Option<u64>) -> io::Result<OwnedFd> {
         Some(pod) => pod.enter()?,
         None => *pod = Some(Namespace::copy()?),
     }
-    let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    tree.attach(root.as_fd())?;
+    tree.attach(target::look("/")?.as_fd())?;
     // Its copies in containers share what is mounted in them, where these ask for that.
     tree.set_propagation(MountPropagationFlags::SHARED)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -1,17 +1,18 @@
-//! `readOnlyRootFilesystem`: of the machine's files none can be written, but for what is mounted for
-//! the container over them.
+//! `readOnlyRootFilesystem`: of the machine's files none can be written, but for what is mounted
+//! for the container over them.
 //!
 //! As in the container runtimes, `/dev` and `/proc` stay as they are; `/sys`, and what in `/proc`
 //! changes the machine, can be written by who is `privileged`.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::MountPropagationFlags;
 
+use super::target::look;
 use super::tree::Tree;
 use crate::mounts;
 use crate::sys;
@@ -30,17 +31,17 @@ pub(super) fn make_read_only(privileged: bool) -> io::Result<()> {
     let before = mounts::all()?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", private)?;
-    sys::set_read_only(open(Path::new("/"))?.as_fd(), true)?;
+    sys::set_read_only(look("/")?.as_fd(), true)?;
     for path in to_leave(before, privileged) {
-        match open(&path) {
+        match look(&path) {
             Ok(mount) => sys::set_writable(mount.as_fd())?,
             // Hidden by another mount: it is not seen.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno.into()),
         }
     }
     if !privileged {
-        OF_THE_MACHINE.into_iter().map(Path::new).try_for_each(cover)?;
+        OF_THE_MACHINE.into_iter().try_for_each(cover)?;
     }
     Ok(())
 }
@@ -58,18 +59,14 @@ fn to_leave(before: Vec<(PathBuf, bool)>, privileged: bool) -> impl Iterator<Ite
 }
 
 /// Mounts a path over itself, read-only.
-fn cover(path: &Path) -> io::Result<()> {
-    let place = match open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+fn cover(path: &str) -> io::Result<()> {
+    let place = match look(path) {
+        Err(Errno::NOENT) => return Ok(()),
         outcome => outcome?,
     };
     let tree = Tree::of(place.as_fd())?;
     tree.attach(place.as_fd())?;
     tree.make_read_only(true)
-}
-
-fn open(path: &Path) -> io::Result<OwnedFd> {
-    Ok(rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 #[cfg(test)]

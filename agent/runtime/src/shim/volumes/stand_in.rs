@@ -1,11 +1,11 @@
-//! A directory in the place of one of the machine's, for a mount at a path that the machine has not:
-//! nothing is made on its disks.
+//! A directory in the place of one of the machine's, for a mount at a path that the machine has
+//! not: nothing is made on its disks.
 //!
 //! It is in memory, and has all that is in the other, each entry mounted; to that are added the
 //! directories that lead to the mount. What is *in* an entry stays the machine's, also what becomes
 //! of it later. Of the directory itself a container sees what was there at its start, and can make,
-//! rename and remove nothing in it. An overlay would not be better: it hides changes, too, and keeps
-//! from the machine what is written.
+//! rename and remove nothing in it. An overlay would not be better: it hides changes, too, and
+//! keeps from the machine what is written.
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -33,8 +33,8 @@ enum Entry {
 }
 
 impl StandIn {
-    /// Puts one in the place of `machine`, a directory of the present namespace. Who has that as the
-    /// root or working directory has to enter the namespace again.
+    /// Puts one in the place of `machine`, a directory of the present namespace. Who has that as
+    /// the root or working directory has to enter the namespace again.
     pub(super) fn put_over(machine: BorrowedFd<'_>) -> io::Result<Self> {
         let entries = entries(machine)?;
         let stat = rustix::fs::fstat(machine)?;

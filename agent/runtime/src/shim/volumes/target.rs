@@ -1,6 +1,6 @@
-//! Where a volume is seen: a directory or file of the machine, or of a volume that was mounted before.
-//! Where there is none, one is made: in the volume, as Kubernetes' runtimes do, but never on the
-//! machine ([`StandIn`]).
+//! Where a volume is seen: a directory or file of the machine, or of a volume that was mounted
+//! before. Where there is none, one is made: in the volume, as Kubernetes' runtimes do, but never
+//! on the machine ([`StandIn`]).
 
 use std::ffi::CString;
 use std::io;
@@ -25,7 +25,8 @@ impl<'a> Targets<'a> {
         Self { own, stand_ins: Vec::new(), mounted: Vec::new() }
     }
 
-    /// Opens what is at `path`, for `tree` to be mounted over it. Paths inside of others come later.
+    /// Opens what is at `path`, for `tree` to be mounted over it. Paths inside of others come
+    /// later.
     pub(super) fn open(&mut self, path: &str, tree: BorrowedFd<'_>) -> Result<OwnedFd, String> {
         let wanted = kind_of(tree).map_err(|error| error.to_string())?;
         let found = match look(path) {
@@ -60,7 +61,7 @@ impl<'a> Targets<'a> {
         let parts = parts(path);
         let there = |count: usize| format!("/{}", parts[..count].join("/"));
         // The root is always there.
-        let existing = (0..parts.len()).rev().find(|count| look(&there(*count)).is_ok());
+        let existing = (0..parts.len()).rev().find(|count| look(there(*count)).is_ok());
         let existing = existing.unwrap_or(0);
         let above = there(existing);
         if !self.is_in_volume(&parts[..existing]) {
@@ -90,11 +91,12 @@ impl<'a> Targets<'a> {
 }
 
 /// The names of a path; none of them is `..`, which is refused before.
-fn parts(path: &str) -> Vec<&str> {
+pub(super) fn parts(path: &str) -> Vec<&str> {
     path.split('/').filter(|part| !["", "."].contains(part)).collect()
 }
 
-fn look(path: &str) -> rustix::io::Result<OwnedFd> {
+/// What is at a path, links followed; not opened.
+pub(super) fn look(path: impl rustix::path::Arg) -> rustix::io::Result<OwnedFd> {
     rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
 }
 

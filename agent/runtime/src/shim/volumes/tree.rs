@@ -61,7 +61,8 @@ impl Tree {
         Ok(rustix::mount::move_mount(self.0.as_fd(), "", target, "", flags)?)
     }
 
-    /// Once it is attached: nobody writes there any more, nor, with `all`, to what is mounted below.
+    /// Once it is attached: nobody writes there any more, nor, with `all`, to what is mounted
+    /// below.
     pub(super) fn make_read_only(&self, all: bool) -> io::Result<()> {
         match sys::set_read_only(self.0.as_fd(), all) {
             Err(error) if is_unknown(&error) && !all => {
