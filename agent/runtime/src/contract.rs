@@ -10,7 +10,7 @@ pub mod lives;
 use std::sync::Arc;
 use std::time::Duration;
 
-use everynode_agent_core::{ContainerSpec, Found, Marks, PodRef, PodSpec};
+use everynode_agent_core::{ContainerSpec, Found, Marks, PodRef, PodSpec, Supervised};
 use everynode_model::{ClusterId, Digest, Exit, NodeUid, PodKey, PodUid, SetUid, WallTime};
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
@@ -84,8 +84,7 @@ pub async fn a_container_starts_ends_and_starts_again(factory: &dyn Factory) {
         machine.start(&pod, "nine").await;
         machine.expect(exited(&pod, "nine", Exit::Signal(9))).await;
     }
-    let found = machine.found(&pod).await.expect("it is there");
-    let supervised = found.supervised.expect("and supervised");
+    let supervised = machine.supervised(&pod).await;
     assert_eq!(supervised.restarts, 3 + 2, "three before, two since");
     assert_eq!(supervised.containers[1].last_exit, Some(Exit::Signal(9)));
     machine.end(&pod).await;
@@ -156,8 +155,7 @@ pub async fn a_pod_is_ended_once_and_starts_nothing_more(factory: &dyn Factory) 
     machine.runtime.terminate(&pod).await.expect("it still is");
     let error = machine.runtime.start(&pod, "b").await.expect_err("must be refused");
     assert!(!error.in_doubt(), "{error}");
-    let supervised = machine.found(&pod).await.and_then(|found| found.supervised);
-    assert!(supervised.expect("it is alive").terminating);
+    assert!(machine.supervised(&pod).await.terminating);
     assert!(machine.runtime.remove(&pod).await.is_err(), "what lives is not removed");
     machine.end(&pod).await;
 }
@@ -170,8 +168,7 @@ pub async fn what_ignores_sigterm_is_killed(factory: &dyn Factory) {
     let pid = machine.start(&pod, "a").await;
     factory.ignores_term(pid).await;
     machine.runtime.terminate(&pod).await.expect("it is supervised");
-    let supervised = machine.found(&pod).await.and_then(|found| found.supervised);
-    assert_eq!(supervised.expect("it is alive").containers[0].pid, Some(pid));
+    assert_eq!(machine.supervised(&pod).await.containers[0].pid, Some(pid));
     machine.end(&pod).await;
 }
 
@@ -190,8 +187,7 @@ pub async fn only_the_given_cluster_is_killed(factory: &dyn Factory) {
     let pid = machine.start(&pod, "a").await;
     let others = [ClusterId::new(Uuid::new_v4()), ClusterId::new(Uuid::new_v4())].into();
     machine.runtime.kill(&pod.key, &others).await.expect_err("the place is not empty");
-    let supervised = machine.found(&pod).await.and_then(|found| found.supervised);
-    assert_eq!(supervised.expect("it is alive").containers[0].pid, Some(pid));
+    assert_eq!(machine.supervised(&pod).await.containers[0].pid, Some(pid));
     machine.end(&pod).await;
 }
 
@@ -254,8 +250,7 @@ pub async fn two_in_one_place_and_never_three(factory: &dyn Factory) {
     machine.runtime.kill_pod(&old, &clusters).await.expect("it can be killed");
     machine.until(&RuntimeEvent::PodEmpty(old.clone())).await;
     machine.runtime.remove(&old).await.expect("it is dead");
-    let supervised = machine.found(&new).await.and_then(|found| found.supervised);
-    assert_eq!(supervised.expect("it is alive").containers[0].pid, Some(pid));
+    assert_eq!(machine.supervised(&new).await.containers[0].pid, Some(pid));
     let gone = request("two", spec_of(factory, &[("a", Does::Run)])).pod;
     machine.runtime.kill_pod(&gone, &clusters).await.expect("there is nothing to kill");
     machine.until(&RuntimeEvent::PodEmpty(gone)).await;
@@ -280,8 +275,7 @@ pub async fn places_do_not_touch_each_other(factory: &dyn Factory) {
     machine.start(&first, "a").await;
     machine.end(&first).await;
     for (pod, pid) in rest {
-        let supervised = machine.found(&pod).await.and_then(|found| found.supervised);
-        assert_eq!(supervised.expect("it is alive").containers[0].pid, Some(pid));
+        assert_eq!(machine.supervised(&pod).await.containers[0].pid, Some(pid));
         machine.end(&pod).await;
     }
 }
@@ -335,6 +329,12 @@ impl<'a> Machine<'a> {
     pub async fn found(&self, pod: &PodRef) -> Option<Found> {
         let found = self.runtime.list().await.expect("it can be listed");
         found.into_iter().find(|found| found.pod == Some(pod.uid))
+    }
+
+    /// What the supervisor of a pod says, which is alive.
+    pub async fn supervised(&self, pod: &PodRef) -> Supervised {
+        let found = self.found(pod).await.expect("it is there");
+        found.supervised.expect("and supervised")
     }
 
     /// Passes over ends of containers and pods until this is told.

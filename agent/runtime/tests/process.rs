@@ -213,7 +213,7 @@ async fn a_slow_supervisor_is_not_lost_and_does_what_it_was_asked() {
     let RuntimeEvent::Started { container, .. } = machine.next().await else { panic!("late") };
     assert_eq!(container, "b");
     assert!(machine.runtime.start(&pod, "b").await.is_err(), "it runs, once");
-    let supervised = machine.found(&pod).await.unwrap().supervised.unwrap();
+    let supervised = machine.supervised(&pod).await;
     assert_eq!(supervised.containers[0].pid, Some(a));
     machine.end(&pod).await;
     bed.is_clean();
@@ -303,7 +303,7 @@ async fn a_signal_to_the_supervisor_is_no_order() {
         machine.start(&pod, "b").await;
         machine.expect(exited(&pod, "b", Exit::Code(6))).await;
     }
-    let supervised = machine.found(&pod).await.unwrap().supervised.unwrap();
+    let supervised = machine.supervised(&pod).await;
     assert!(!supervised.terminating);
     assert_eq!(supervised.containers[0].pid, Some(pid));
     machine.end(&pod).await;
@@ -428,7 +428,7 @@ async fn a_supervisor_that_is_stopped_is_told_silent_and_heard_again() {
 #[tokio::test]
 async fn a_disk_that_takes_nothing_keeps_no_pod_from_coming_back() {
     let Some(bed) = Bed::new(false) else { return };
-    let Some(disk) = bed::FullDisk::mount(&bed.run_dir()) else { return };
+    let Some(disk) = bed::Mounted::full(&bed.run_dir()) else { return };
     let mut machine = Machine::open(&bed).await;
     let script = "while :; do echo line; sleep 0.05; done";
     let pod = machine.create(request("full", spec_of([shell("a", script)]))).await;

@@ -18,7 +18,7 @@ use everynode_model::Exit;
 use everynode_runtime::RuntimeEvent;
 use everynode_runtime::contract::{Machine, exited, request};
 
-use bed::{Bed, shell, spec_of};
+use bed::{Bed, Mounted, shell, spec_of};
 
 /// A machine with a directory to mount at, or none where nothing can be mounted.
 struct Place {
@@ -386,7 +386,7 @@ async fn a_mount_within_a_volume_is_made_in_the_volume() {
 async fn what_is_mounted_later_goes_where_it_is_asked_to_go() {
     let Some(place) = Place::new() else { return };
     let (bed, host) = (&place.bed, place.host());
-    let Some(later) = Mounted::shared(&host) else { return };
+    let Some(later) = shared(&host) else { return };
     for name in ["from-host", "from-pod"] {
         fs::create_dir(host.join(name)).unwrap();
     }
@@ -426,6 +426,14 @@ async fn what_is_mounted_later_goes_where_it_is_asked_to_go() {
     }
     drop(later);
     place.is_clean();
+}
+
+/// One whose mounts are told to others.
+fn shared(at: &Path) -> Option<Mounted> {
+    let mounted = Mounted::tmpfs(at)?;
+    let mut command = std::process::Command::new("mount");
+    assert!(command.arg("--make-shared").arg(at).status().unwrap().success());
+    Some(mounted)
 }
 
 #[tokio::test]
@@ -490,35 +498,6 @@ async fn nothing_is_left_when_everybody_is_killed() {
         while machine.next_of_all().await != RuntimeEvent::PlaceEmpty(pod.key.clone()) {}
         machine.runtime.remove(&pod).await.unwrap();
         place.is_clean();
-    }
-}
-
-/// Something mounted on this machine, until it is dropped.
-struct Mounted(PathBuf);
-
-impl Mounted {
-    fn tmpfs(at: &Path) -> Option<Self> {
-        let mut command = std::process::Command::new("mount");
-        command.args(["-t", "tmpfs", "everynode-test"]).arg(at);
-        let mounted = command.status().is_ok_and(|status| status.success());
-        if !mounted {
-            eprintln!("skipped: nothing can be mounted here");
-        }
-        mounted.then(|| Self(at.to_owned()))
-    }
-
-    /// One whose mounts are told to others.
-    fn shared(at: &Path) -> Option<Self> {
-        let mounted = Self::tmpfs(at)?;
-        let mut command = std::process::Command::new("mount");
-        assert!(command.arg("--make-shared").arg(at).status().unwrap().success());
-        Some(mounted)
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use everynode_agent_core::{
     ContainerSpec, Handler, Hooks, Lifecycle, PodRef, Probe, Probes, RestartBackoff, Role,
-    SupervisedContainer,
 };
 use everynode_model::Exit;
 
@@ -38,11 +37,11 @@ pub async fn one_container_is_told_to_end(factory: &dyn Factory) {
     }
     machine.expect(exited(&pod, "a", Exit::Signal(15))).await;
     let mut machine = machine.reopen().await;
-    let told = machine.containers(&pod).await;
+    let told = machine.supervised(&pod).await.containers;
     let told: Vec<_> = told.iter().map(|told| (told.pid, told.asked)).collect();
     assert_eq!(told, [(None, false), (Some(b), false), (Some(stubborn), true)]);
     machine.start(&pod, "a").await;
-    assert!(!machine.containers(&pod).await[0].asked, "its next run was not told");
+    assert!(!machine.supervised(&pod).await.containers[0].asked, "its next run was not told");
     machine.end(&pod).await;
 }
 
@@ -59,12 +58,12 @@ pub async fn one_container_is_killed(factory: &dyn Factory) {
         machine.expect(exited(&pod, "a", Exit::Signal(9))).await;
         machine.start(&pod, "a").await;
     }
-    assert_eq!(machine.containers(&pod).await[1].pid, Some(b));
+    assert_eq!(machine.supervised(&pod).await.containers[1].pid, Some(b));
     machine.end(&pod).await;
 }
 
-/// Nothing is started in it any more, what runs goes on until it is told, and then the place is empty;
-/// and no word of a lost supervisor.
+/// Nothing is started in it any more, what runs goes on until it is told, and then the place is
+/// empty; and no word of a lost supervisor.
 pub async fn a_closed_pod_ends_with_its_last_container(factory: &dyn Factory) {
     let mut machine = Machine::open(factory).await;
     let does = [("a", Does::Run), ("b", Does::Run), ("never", Does::Run)];
@@ -78,9 +77,9 @@ pub async fn a_closed_pod_ends_with_its_last_container(factory: &dyn Factory) {
     machine.expect(exited(&pod, "a", Exit::Signal(15))).await;
     // A successor finds the rest of it, and may still run a hook in it.
     let mut machine = machine.reopen().await;
-    let supervised = machine.found(&pod).await.and_then(|found| found.supervised);
-    assert!(supervised.expect("it is alive").terminating);
-    let told = machine.containers(&pod).await;
+    let supervised = machine.supervised(&pod).await;
+    assert!(supervised.terminating);
+    let told = supervised.containers;
     assert_eq!((told[0].pid, told[1].pid, told[1].asked), (None, Some(b), false));
     assert_eq!(machine.run(&pod, "b", Does::Exit(0), None).await, Ok(Exit::Code(0)));
     machine.runtime.stop(&pod, "b").await.expect("it is supervised");
@@ -115,7 +114,7 @@ pub async fn what_is_run_in_a_container_is_told_as_it_ended(factory: &dyn Factor
         machine.run(&pod, "a", Does::Exit(1), None)
     );
     assert_eq!((zero, one), (Ok(Exit::Code(0)), Ok(Exit::Code(1))));
-    assert_eq!(machine.containers(&pod).await[0].pid, Some(pid));
+    assert_eq!(machine.supervised(&pod).await.containers[0].pid, Some(pid));
     machine.end(&pod).await;
 }
 
@@ -193,8 +192,7 @@ pub async fn a_new_runtime_is_told_the_plan(factory: &dyn Factory) {
         RestartBackoff { first: Some(Duration::from_secs(1)), max: Some(Duration::from_secs(5)) };
     let pod = machine.create(request.clone()).await;
     for _ in 0..2 {
-        let found = machine.found(&pod).await.expect("it is there");
-        let supervised = found.supervised.expect("and supervised");
+        let supervised = machine.supervised(&pod).await;
         assert_eq!(supervised.restart, request.spec.restart);
         let told = supervised.containers.iter().map(|container| &container.lifecycle);
         assert!(told.eq([&side, &Lifecycle::default()]));
@@ -204,12 +202,6 @@ pub async fn a_new_runtime_is_told_the_plan(factory: &dyn Factory) {
 }
 
 impl Machine<'_> {
-    /// What is told of each of a pod's containers.
-    async fn containers(&self, pod: &PodRef) -> Vec<SupervisedContainer> {
-        let supervised = self.found(pod).await.and_then(|found| found.supervised);
-        supervised.expect("it is alive").containers
-    }
-
     /// Runs what a container of this kind would run.
     async fn capture(
         &self,

@@ -174,21 +174,18 @@ impl Drop for Bed {
     }
 }
 
-/// A file system on which nothing can be made.
-pub(crate) struct FullDisk(PathBuf);
+/// A file system in memory, mounted on this machine until it is dropped.
+pub(crate) struct Mounted(PathBuf);
 
-impl FullDisk {
+impl Mounted {
     /// On a directory that is made for it; none where this process may not mount.
-    pub(crate) fn mount(at: &Path) -> Option<Self> {
-        fs::create_dir_all(at).unwrap();
-        // The one inode is its root's.
-        let mut command = Command::new("mount");
-        command.args(["-t", "tmpfs", "-o", "size=4k,nr_inodes=1", "full"]).arg(at);
-        let mounted = command.status().is_ok_and(|status| status.success());
-        if !mounted {
-            eprintln!("skipped: nothing can be mounted here");
-        }
-        mounted.then(|| Self(at.to_owned()))
+    pub(crate) fn tmpfs(at: &Path) -> Option<Self> {
+        Self::with(at, "rw")
+    }
+
+    /// One on which nothing can be made: the one inode is its root's.
+    pub(crate) fn full(at: &Path) -> Option<Self> {
+        Self::with(at, "size=4k,nr_inodes=1")
     }
 
     pub(crate) fn make_room(&self) {
@@ -196,9 +193,20 @@ impl FullDisk {
         command.args(["-o", "remount,size=1m,nr_inodes=100"]).arg(&self.0);
         assert!(command.status().unwrap().success());
     }
+
+    fn with(at: &Path, options: &str) -> Option<Self> {
+        fs::create_dir_all(at).unwrap();
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", options, "everynode-test"]).arg(at);
+        let mounted = command.status().is_ok_and(|status| status.success());
+        if !mounted {
+            eprintln!("skipped: nothing can be mounted here");
+        }
+        mounted.then(|| Self(at.to_owned()))
+    }
 }
 
-impl Drop for FullDisk {
+impl Drop for Mounted {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }

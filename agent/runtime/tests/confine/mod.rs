@@ -331,8 +331,7 @@ async fn volumes_are_written_under_a_read_only_root_and_nothing_comes_in_later()
     let pod = machine.create(request("volumes", spec)).await;
     let pid = machine.start(&pod, "main").await;
     bed::until(|| data.join("ready").exists()).await;
-    let Some(disk) = bed::FullDisk::mount(&later) else { return };
-    disk.make_room();
+    let Some(disk) = bed::Mounted::tmpfs(&later) else { return };
     fs::write(data.join("go"), "").unwrap();
     let sleeps = || fs::read_to_string(format!("/proc/{pid}/comm")).unwrap().trim() == "sleep";
     bed::until(sleeps).await;

@@ -58,7 +58,7 @@ async fn what_needs_more_memory_than_it_may_is_killed_and_that_is_told() {
         machine.expect(exited(&pod, "a", Exit::Signal(9))).await;
     }
     let mut machine = machine.reopen().await;
-    let supervised = machine.found(&pod).await.unwrap().supervised.unwrap();
+    let supervised = machine.supervised(&pod).await;
     assert!(supervised.containers[0].oom, "the next agent hears of it");
     machine.end(&pod).await;
     bed.is_clean();
