@@ -16,8 +16,8 @@ use crate::error::ExecError;
 /// What is kept of what a program prints; the kubelet's bound for probes and hooks.
 pub const MAX_OUTPUT: usize = 10 * 1024;
 
-/// The most that is read when a program has ended: no more than a full pipe of the largest usual size,
-/// should somebody outside hold its other end and go on writing.
+/// The most that is read when a program has ended: no more than a full pipe of the largest usual
+/// size, should somebody outside hold its other end and go on writing.
 const LAST_BYTES: usize = 1024 * 1024;
 
 /// What to run in a container, with what for its input and outputs.

@@ -71,10 +71,10 @@ pub use shim::{DEFAULT_PATH, host_path_problem, is_program, programs_in};
 /// anything else, and may be called at any time.
 ///
 /// **Calls** may be made at once for different pods. For one place, calls of `create` overlap with
-/// nothing but the `remove` of a former pod: a second `create` is refused, and a `kill` that has not
-/// answered yet would take the new pod for the old one. `kill` is repeated until `PlaceEmpty`,
-/// `kill_pod` until `PodEmpty`. A
-/// dropped future may have had its effect. Each call is bounded in time.
+/// nothing but the `remove` of a former pod: a second `create` is refused, and a `kill` that has
+/// not answered yet would take the new pod for the old one. `kill` is repeated until `PlaceEmpty`,
+/// `kill_pod` until `PodEmpty`. A dropped future may have had its effect. Each call is bounded in
+/// time.
 ///
 /// **Marks.** Whatever is made bears cluster, node and pod for as long as anything of it lives;
 /// `kill` touches only what bears one of the given clusters'.
@@ -99,34 +99,35 @@ pub trait Runtime: Send + Sync + 'static {
         container: &'a str,
     ) -> BoxFuture<'a, Result<u32, StartError>>;
 
-    /// Tells the first process of each container to end (SIGTERM, or the container's own signal), once
-    /// a run; nothing is started in the pod any more, and its supervisor ends after the last
+    /// Tells the first process of each container to end (SIGTERM, or the container's own signal),
+    /// once a run; nothing is started in the pod any more, and its supervisor ends after the last
     /// container. Answers when that is under way.
     fn terminate<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Result<(), TerminateError>>;
 
-    /// Ends the pod in order: as `terminate`, but nobody is told to end by it; `stop` follows for one
-    /// container after the other. What is run by `exec` still may be.
+    /// Ends the pod in order: as `terminate`, but nobody is told to end by it; `stop` follows for
+    /// one container after the other. What is run by `exec` still may be.
     fn close<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Result<(), TerminateError>>;
 
     /// Tells the first process of one container to end, once a run, and remembers that it was told
-    /// ([`asked`](everynode_agent_core::SupervisedContainer::asked)). Done for one that does not run.
+    /// ([`asked`](everynode_agent_core::SupervisedContainer::asked)). Done for one that does not
+    /// run.
     fn stop<'a>(
         &'a self,
         pod: &'a PodRef,
         container: &'a str,
     ) -> BoxFuture<'a, Result<(), TerminateError>>;
 
-    /// Kills everything of one container, and nothing of any other. Its end is told by `Exited`, unless
-    /// this fails.
+    /// Kills everything of one container, and nothing of any other. Its end is told by `Exited`,
+    /// unless this fails.
     fn kill_container<'a>(
         &'a self,
         pod: &'a PodRef,
         container: &'a str,
     ) -> BoxFuture<'a, Result<(), KillError>>;
 
-    /// Runs a program in a container that runs, confined as that is, and answers when it has ended and
-    /// nothing that it started is alive. It ends with the container at the latest, when its time is
-    /// over, and when the answer is not waited for any more.
+    /// Runs a program in a container that runs, confined as that is, and answers when it has ended
+    /// and nothing that it started is alive. It ends with the container at the latest, when its
+    /// time is over, and when the answer is not waited for any more.
     fn exec<'a>(
         &'a self,
         pod: &'a PodRef,
@@ -134,16 +135,16 @@ pub trait Runtime: Send + Sync + 'static {
         request: ExecRequest,
     ) -> BoxFuture<'a, Result<Executed, ExecError>>;
 
-    /// Forces the place empty: kills all that bears one of these clusters' marks. Always followed by a
-    /// `PlaceEmpty` unless it fails, also for a place that was empty.
+    /// Forces the place empty: kills all that bears one of these clusters' marks. Always followed
+    /// by a `PlaceEmpty` unless it fails, also for a place that was empty.
     fn kill<'a>(
         &'a self,
         key: &'a PodKey,
         clusters: &'a BTreeSet<ClusterId>,
     ) -> BoxFuture<'a, Result<(), KillError>>;
 
-    /// Forces one pod empty, and nothing else in its place. Always followed by a `PodEmpty` unless it
-    /// fails, also for a pod that is not there.
+    /// Forces one pod empty, and nothing else in its place. Always followed by a `PodEmpty` unless
+    /// it fails, also for a pod that is not there.
     fn kill_pod<'a>(
         &'a self,
         pod: &'a PodRef,
@@ -201,8 +202,8 @@ pub enum RuntimeEvent {
         /// How.
         exit: Exit,
     },
-    /// The kernel has killed something of a container for want of memory, in the run that is about to
-    /// be told as over: said before its `Exited`.
+    /// The kernel has killed something of a container for want of memory, in the run that is about
+    /// to be told as over: said before its `Exited`.
     OutOfMemory {
         /// Which pod.
         pod: PodRef,

@@ -20,8 +20,8 @@ use crate::shim::protocol::LOGS;
 /// The file in a pod's directory that says which place it was made for.
 pub(crate) const POD: &str = "pod";
 
-/// The extension of the file beside a container's log in which supervisors of an older version noted
-/// the date at which its newest run began, as the log writes dates.
+/// The extension of the file beside a container's log in which supervisors of an older version
+/// noted the date at which its newest run began, as the log writes dates.
 const STARTED: &str = "started";
 
 /// Which run of a container.

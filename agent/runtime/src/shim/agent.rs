@@ -11,8 +11,8 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlag
 use super::protocol::{self, MAX_LINE, Message, Request};
 
 /// The most that waits for an agent that does not read when more is said: a few accounts. Beyond it
-/// the connection is closed: the agent will come again and ask for the account, which holds all that
-/// was missed.
+/// the connection is closed: the agent will come again and ask for the account, which holds all
+/// that was missed.
 const MAX_WAITING: usize = 256 * 1024;
 
 /// The most descriptors that wait for their request to be whole: three for each question that an

@@ -1,5 +1,6 @@
-//! A pod's plan on the wire: how its containers live together. Its supervisor decides nothing by it,
-//! and tells it to each agent that comes, so that who adopts a pod looks after it as its maker did.
+//! A pod's plan on the wire: how its containers live together. Its supervisor decides nothing by
+//! it, and tells it to each agent that comes, so that who adopts a pod looks after it as its maker
+//! did.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
