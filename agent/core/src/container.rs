@@ -24,9 +24,9 @@ use std::time::Duration;
 
 use everynode_model::{Exit, Now, PodUid, Reason, Timestamp};
 
-use crate::backoff::{Backoff, Policy};
+use crate::backoff::{Backoff, Doubling, Policy};
 use crate::event::{Action, HookKind, ProbeKind, SupervisedContainer};
-use crate::spec::{Lifecycle, Planned, PodRef, Role};
+use crate::spec::{Handler, Lifecycle, Planned, PodRef, Probe, Probes, Role};
 use crate::trial::Trial;
 use crate::words::{self, earlier, next_try};
 
@@ -121,15 +121,26 @@ pub(crate) struct Means<'a> {
     pub(crate) pod: &'a PodRef,
     /// For tries and hooks.
     pub(crate) numbers: &'a mut u64,
-    pub(crate) policy: &'a Policy,
+    /// Between kills of one that does not end.
+    pub(crate) kill: Doubling,
     pub(crate) now: Now,
     pub(crate) out: &'a mut Vec<Action>,
 }
 
 impl Means<'_> {
-    fn number(&mut self) -> u64 {
+    /// Begins a hook, and says its number.
+    fn hook(
+        &mut self,
+        container: &str,
+        hook: HookKind,
+        handler: &Handler,
+        within: Option<Duration>,
+    ) -> u64 {
         *self.numbers += 1;
-        *self.numbers
+        let (pod, container, number) = (self.pod.clone(), container.to_owned(), *self.numbers);
+        let handler = Box::new(handler.clone());
+        self.out.push(Action::Hook { pod, container, hook, number, handler, within });
+        number
     }
 }
 
@@ -165,15 +176,13 @@ impl Container {
         match (found.pid, found.last_exit) {
             (Some(pid), _) => {
                 let started = past && found.lifecycle.role != Role::Main;
-                let mut run = Run::resumed(&this, pid, (since, now), started, pod);
-                run.end = found.asked.then(|| End {
-                    why: Reason::new("Killing", "it was told to end before the agent started"),
-                    step: EndStep::Asked,
-                    at: now.steady.after(grace),
-                    kills: 0,
-                });
-                this.has_started |= run.is_started();
+                let run = Run::resumed(&this, pid, (since, now), started, pod);
                 this.doing = Doing::Runs(Box::new(run));
+                if found.asked {
+                    let line = "it was told to end before the agent started";
+                    this.was_asked(Reason::new("Killing", line), now.steady.after(grace));
+                }
+                this.has_started |= this.is_started();
             }
             (None, Some(exit)) => {
                 let why = words::ended(&this.name, exit, found.oom);
@@ -261,10 +270,8 @@ impl Container {
 
     /// What people are told beside why it waits.
     pub(crate) fn note_while_waiting(&mut self, line: &str) {
-        if let Doing::Due { reason, .. } = &mut self.doing
-            && !reason.message.ends_with(line)
-        {
-            reason.message = format!("{}; {line}", reason.message);
+        if let Doing::Due { reason, .. } = &mut self.doing {
+            words::add(line, reason);
         }
     }
 
@@ -444,22 +451,14 @@ impl Container {
         let hook = self.lifecycle.hooks.pre_stop.as_ref();
         let Doing::Runs(run) = &mut self.doing else { return };
         let Some(end) = &mut run.end else { return };
-        let (pod, container) = (means.pod.clone(), self.name.clone());
         let left = end.at.since(means.now.steady);
         match (end.step, hook) {
             (EndStep::Due, Some(handler)) if !left.is_zero() => {
-                let number = means.number();
+                let number = means.hook(&self.name, HookKind::PreStop, handler, Some(left));
                 end.step = EndStep::Hooked(number);
-                means.out.push(Action::Hook {
-                    pod,
-                    container,
-                    hook: HookKind::PreStop,
-                    number,
-                    handler: Box::new(handler.clone()),
-                    within: Some(left),
-                });
             }
             (EndStep::Due | EndStep::HookOver, _) => {
+                let (pod, container) = (means.pod.clone(), self.name.clone());
                 end.step = EndStep::Asked;
                 means.out.push(Action::Stop { pod, container });
             }
@@ -474,7 +473,7 @@ impl Container {
         let (pod, container) = (means.pod.clone(), self.name.clone());
         if end.step == EndStep::Asked {
             means.out.push(Action::KillContainer { pod, container });
-            end.at = means.now.steady.after(means.policy.kill.nth(end.kills));
+            end.at = means.now.steady.after(means.kill.nth(end.kills));
             end.kills = end.kills.saturating_add(1);
         } else {
             end.step = EndStep::Asked;
@@ -540,19 +539,9 @@ impl Container {
 
 impl Run {
     fn new(lifecycle: &Lifecycle, pid: u32, now: Now) -> Self {
-        let probes = &lifecycle.probes;
-        let trial = |probe: &Option<_>| probe.as_ref().map(|probe| Trial::new(probe, now.steady));
-        let mut run = Self {
-            pid,
-            since: now,
-            post_start: lifecycle.hooks.post_start.as_ref().map(|_| PostStart::Due),
-            startup: trial(&probes.startup),
-            liveness: trial(&probes.liveness),
-            readiness: trial(&probes.readiness),
-            ready_since: None,
-            oom: false,
-            end: None,
-        };
+        let trial = |probe: &Probe, _| Trial::new(probe, now.steady);
+        let mut run = Self::tried_by(trial, &lifecycle.probes, pid, now);
+        run.post_start = lifecycle.hooks.post_start.as_ref().map(|_| PostStart::Due);
         run.open(now);
         run
     }
@@ -565,23 +554,34 @@ impl Run {
         started: bool,
         pod: PodUid,
     ) -> Self {
-        let probes = &of.lifecycle.probes;
+        let trial =
+            |probe: &Probe, kind| Trial::resumed(probe, kind, (since.steady, now), (pod, &of.name));
+        let mut run = Self::tried_by(trial, &of.lifecycle.probes, pid, since);
         // Whether it has passed under an agent that is dead nobody knows; trying it again harms nothing.
-        let startup = probes.startup.as_ref().filter(|_| !started);
-        let trial = |probe, kind| Trial::resumed(probe, kind, (since.steady, now), (pod, &of.name));
-        let mut run = Self {
+        run.startup = run.startup.filter(|_| !started);
+        run.open(since);
+        run
+    }
+
+    /// One without a hook, each of its probes tried by a `trial` of it.
+    fn tried_by(
+        trial: impl Fn(&Probe, ProbeKind) -> Trial,
+        probes: &Probes,
+        pid: u32,
+        since: Now,
+    ) -> Self {
+        let tried = |kind| probes.of(kind).map(|probe| trial(probe, kind));
+        Self {
             pid,
             since,
             post_start: None,
-            startup: startup.map(|probe| trial(probe, ProbeKind::Startup)),
-            liveness: probes.liveness.as_ref().map(|probe| trial(probe, ProbeKind::Liveness)),
-            readiness: probes.readiness.as_ref().map(|probe| trial(probe, ProbeKind::Readiness)),
+            startup: tried(ProbeKind::Startup),
+            liveness: tried(ProbeKind::Liveness),
+            readiness: tried(ProbeKind::Readiness),
             ready_since: None,
             oom: false,
             end: None,
-        };
-        run.open(since);
-        run
+        }
     }
 
     /// Whether it has come as far as [`Stage::Up`].
@@ -625,16 +625,8 @@ impl Run {
 
     fn look_after(&mut self, name: &str, lifecycle: &Lifecycle, means: &mut Means<'_>) {
         if let (Some(PostStart::Due), Some(hook)) = (self.post_start, &lifecycle.hooks.post_start) {
-            let number = means.number();
+            let number = means.hook(name, HookKind::PostStart, hook, None);
             self.post_start = Some(PostStart::Asked(number));
-            means.out.push(Action::Hook {
-                pod: means.pod.clone(),
-                container: name.to_owned(),
-                hook: HookKind::PostStart,
-                number,
-                handler: Box::new(hook.clone()),
-                within: None,
-            });
         }
         for (kind, trial) in self.tried() {
             let number = *means.numbers + 1;

@@ -16,7 +16,6 @@
 
 use everynode_model::Reason;
 
-use crate::backoff::Policy;
 use crate::container::{Container, LAST_GRACE};
 use crate::event::Action;
 use crate::place::Turn;
@@ -87,9 +86,8 @@ impl Pod {
     fn end_in_turn(&mut self, stop: &Stop, turn: &mut Turn<'_>) {
         for n in 0..self.containers.len() {
             if self.is_next_to_end(n) {
-                let (policy, cause) = (*turn.policy, stop.reason());
-                let (container, mut means) = self.with_means(n, &policy, turn.now, turn.out);
-                container.end(cause, stop.due());
+                let (container, mut means) = self.with_means(n, turn);
+                container.end(stop.reason(), stop.due());
                 container.go_on_ending(&mut means);
             }
         }
@@ -110,10 +108,9 @@ impl Pod {
     /// The time is over: main containers first, so that each sidecar is told after they are killed.
     fn hurry(&mut self, cause: Reason, turn: &mut Turn<'_>) {
         self.ending = Some(Ending::InOrder { hurried: true });
-        let policy: Policy = *turn.policy;
         for n in (0..self.containers.len()).rev() {
-            let (container, mut means) = self.with_means(n, &policy, turn.now, turn.out);
-            container.end(cause.clone(), turn.now.steady);
+            let (container, mut means) = self.with_means(n, turn);
+            container.end(cause.clone(), means.now.steady);
             container.harden(&mut means);
         }
     }

@@ -9,7 +9,7 @@ use everynode_model::{
 
 use crate::hold::HoldChange;
 use crate::ledger::Ledger;
-use crate::spec::{Handler, Lifecycle, Plan, PodRef, Probe, RestartBackoff};
+use crate::spec::{Handler, Lifecycle, Plan, PodRef, Probe, Probes, RestartBackoff};
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -330,6 +330,17 @@ pub enum ProbeKind {
     Liveness,
     /// Does it serve?
     Readiness,
+}
+
+impl Probes {
+    /// One of them, where the template has it.
+    pub(crate) fn of(&self, kind: ProbeKind) -> Option<&Probe> {
+        match kind {
+            ProbeKind::Startup => self.startup.as_ref(),
+            ProbeKind::Liveness => self.liveness.as_ref(),
+            ProbeKind::Readiness => self.readiness.as_ref(),
+        }
+    }
 }
 
 /// One of a container's hooks.

@@ -19,7 +19,7 @@ use everynode_model::{
 use crate::backoff::Policy;
 use crate::container::{Container, Means};
 use crate::ending::Ending;
-use crate::event::{Action, HookKind, ProbeKind, Supervised, SupervisedContainer};
+use crate::event::{HookKind, ProbeKind, Supervised, SupervisedContainer};
 use crate::ledger::Ledger;
 use crate::place::{Memory, Turn};
 use crate::spec::{Plan, PodRef, RestartBackoff, Role};
@@ -225,8 +225,8 @@ impl Pod {
     pub(crate) fn tend(&mut self, turn: &mut Turn<'_>) {
         for n in 0..self.containers.len() {
             let is_next = self.is_next(n);
-            let (silent, policy) = (self.silent, turn.policy.with(self.restart));
-            let (container, mut means) = self.with_means(n, &policy, turn.now, turn.out);
+            let silent = self.silent;
+            let (container, mut means) = self.with_means(n, turn);
             if is_next {
                 container.start_if_due(&mut means);
             }
@@ -240,11 +240,10 @@ impl Pod {
     pub(crate) fn with_means<'a>(
         &'a mut self,
         n: usize,
-        policy: &'a Policy,
-        now: Now,
-        out: &'a mut Vec<Action>,
+        turn: &'a mut Turn<'_>,
     ) -> (&'a mut Container, Means<'a>) {
-        let means = Means { pod: &self.at, numbers: &mut self.numbers, policy, now, out };
+        let (now, kill, out) = (turn.now, turn.policy.kill, &mut *turn.out);
+        let means = Means { pod: &self.at, numbers: &mut self.numbers, kill, now, out };
         (&mut self.containers[n], means)
     }
 
@@ -290,10 +289,9 @@ impl Pod {
         if let Some(failure) = &mut self.last_failure
             && failure.container == name
             && failure.exit.is_some()
-            // Of two ends in a row, both looks are told after the second.
-            && !failure.reason.message.ends_with(line)
         {
-            failure.reason.message = format!("{}; {line}", failure.reason.message);
+            // Of two ends in a row, both looks are told after the second.
+            words::add(line, &mut failure.reason);
         }
         if let Some(container) = self.container(name) {
             container.note_while_waiting(line);

@@ -58,6 +58,13 @@ pub(crate) fn earlier(now: Now, by: Duration) -> Now {
     }
 }
 
+/// Says `line` beside what a reason says, and once.
+pub(crate) fn add(line: &str, reason: &mut Reason) {
+    if !reason.message.ends_with(line) {
+        reason.message = format!("{}; {line}", reason.message);
+    }
+}
+
 fn later(now: Now, by: Duration) -> Now {
     Now {
         steady: now.steady.after(by),

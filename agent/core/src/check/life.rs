@@ -358,11 +358,7 @@ impl One {
     }
 
     fn probed(&mut self, (kind, number): (ProbeKind, u64), well: bool, silent: bool) {
-        let probe = match kind {
-            ProbeKind::Startup => &self.lifecycle.probes.startup,
-            ProbeKind::Liveness => &self.lifecycle.probes.liveness,
-            ProbeKind::Readiness => &self.lifecycle.probes.readiness,
-        };
+        let probe = self.lifecycle.probes.of(kind);
         let tries = self.run.tries.entry(kind).or_default();
         let (Some(probe), true) = (probe, tries.in_flight == Some(number)) else { return };
         tries.in_flight = None;

@@ -152,8 +152,8 @@ impl Bench {
     fn means(&mut self, act: impl FnOnce(&mut Container, &mut Means<'_>)) {
         let key = PodKey::new("default", "a").unwrap_or_else(|_| unreachable!());
         let pod = PodRef { key, uid: PodUid::new(Uuid::from_u128(1)) };
-        let (numbers, out, policy) = (&mut self.numbers, &mut self.out, &Policy::default());
-        let mut means = Means { pod: &pod, numbers, policy, now: self.now, out };
+        let (numbers, out, kill) = (&mut self.numbers, &mut self.out, Policy::default().kill);
+        let mut means = Means { pod: &pod, numbers, kill, now: self.now, out };
         act(&mut self.container, &mut means);
     }
 }

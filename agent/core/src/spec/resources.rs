@@ -29,12 +29,6 @@ impl Resources {
     pub fn cpu_share(&self) -> u64 {
         self.cpu_request.or(self.cpu_limit).unwrap_or_default()
     }
-
-    /// Whether anything is limited.
-    pub fn limits_anything(&self) -> bool {
-        let scalars = [self.cpu_limit, self.memory_limit, self.pids_limit];
-        scalars.iter().any(Option::is_some) || !self.hugepages.is_empty()
-    }
 }
 
 impl PodSpec {
@@ -119,7 +113,8 @@ mod tests {
         let whole = pod(&[main(Some(500), Some(10)), main(Some(250), None)]).whole();
         assert_eq!((whole.cpu_limit, whole.memory_limit), (Some(750), None));
         assert_eq!(whole.cpu_request, Some(750), "a limit alone is a request, too");
-        assert!(!pod(&[main(None, None)]).whole().limits_anything());
+        let unlimited = Resources { cpu_request: Some(0), ..Resources::default() };
+        assert_eq!(pod(&[main(None, None)]).whole(), unlimited);
     }
 
     #[test]
