@@ -13,7 +13,7 @@
 
 use std::time::Duration;
 
-use everynode_model::{NodeCondition, Now, Timestamp, WallTime};
+use everynode_model::{NodeCondition, Now, PRESSURES, Timestamp, WallTime};
 
 /// How long no reading may be beyond the threshold before the condition is taken back.
 const TRANSITION: Duration = Duration::from_secs(5 * 60);
@@ -55,15 +55,24 @@ struct Gauge {
     /// When a reading was beyond the threshold last, while the condition holds.
     short: Option<Timestamp>,
     message: String,
-    since: WallTime,
-    known: bool,
+    /// Since when it is as it is; `None` before anything was measured.
+    since: Option<WallTime>,
 }
 
-/// What a condition is called: itself, the reason where it holds, and where it doesn't.
-const NAMES: [(&str, &str, &str, &str); 3] = [
-    ("MemoryPressure", "HasInsufficientMemory", "HasSufficientMemory", "memory"),
-    ("DiskPressure", "HasDiskPressure", "HasNoDiskPressure", "disk"),
-    ("PIDPressure", "HasInsufficientPID", "HasSufficientPID", "processes"),
+/// What is said of each of [`PRESSURES`].
+struct Words {
+    /// The reason where it holds.
+    bad: &'static str,
+    /// The reason where it doesn't.
+    good: &'static str,
+    /// What the machine is short of.
+    what: &'static str,
+}
+
+const WORDS: [Words; 3] = [
+    Words { bad: "HasInsufficientMemory", good: "HasSufficientMemory", what: "memory" },
+    Words { bad: "HasDiskPressure", good: "HasNoDiskPressure", what: "disk" },
+    Words { bad: "HasInsufficientPID", good: "HasSufficientPID", what: "processes" },
 ];
 
 impl Pressure {
@@ -71,26 +80,25 @@ impl Pressure {
     pub fn take(&mut self, readings: &Readings, now: Now) -> bool {
         let short = [short_of_memory(readings), short_of_disk(readings), short_of_pids(readings)];
         let mut changed = false;
-        for ((gauge, short), names) in self.gauges.iter_mut().zip(short).zip(NAMES) {
-            changed |= gauge.take(short, names.3, now);
+        for ((gauge, short), words) in self.gauges.iter_mut().zip(short).zip(&WORDS) {
+            changed |= gauge.take(short, words.what, now);
         }
         changed
     }
 
     /// All of them; none before anything was measured.
     pub fn conditions(&self) -> Vec<NodeCondition> {
-        let known = self.gauges.iter().zip(NAMES).filter(|(gauge, _)| gauge.known);
-        let condition = |(gauge, (kind, bad, good, _)): (&Gauge, (&str, &str, &str, &str))| {
+        let condition = |((gauge, words), kind): ((&Gauge, &Words), &str)| {
             let holds = gauge.short.is_some();
-            NodeCondition {
+            Some(NodeCondition {
                 kind: kind.to_owned(),
                 holds,
-                reason: if holds { bad } else { good }.to_owned(),
+                reason: if holds { words.bad } else { words.good }.to_owned(),
                 message: gauge.message.clone(),
-                since: gauge.since,
-            }
+                since: gauge.since?,
+            })
         };
-        known.map(condition).collect()
+        self.gauges.iter().zip(&WORDS).zip(PRESSURES).filter_map(condition).collect()
     }
 }
 
@@ -103,9 +111,9 @@ impl Gauge {
             None if over => self.short = None,
             None => {}
         }
-        let changed = !self.known || held != self.short.is_some();
+        let changed = self.since.is_none() || held != self.short.is_some();
         if changed {
-            (self.known, self.since) = (true, now.wall);
+            self.since = Some(now.wall);
             self.message = short.unwrap_or_else(|| format!("enough {what} is left"));
         }
         changed
