@@ -100,8 +100,6 @@ pub struct Checker {
     /// ordered otherwise.
     inherited: BTreeSet<PodKey>,
     making: BTreeMap<PodKey, PodUid>,
-    down: BTreeSet<(PodRef, String)>,
-    starting: BTreeSet<(PodRef, String)>,
     /// What each pod was made from, as far as that was seen.
     made_from: BTreeMap<PodUid, (SetUid, Digest, u64)>,
     /// Pods that end, or of which several were found in one place: no hold saves those.
@@ -139,8 +137,6 @@ impl Checker {
             running: BTreeMap::new(),
             inherited: BTreeSet::new(),
             making: BTreeMap::new(),
-            down: BTreeSet::new(),
-            starting: BTreeSet::new(),
             made_from: BTreeMap::new(),
             ending: BTreeSet::new(),
             stages: BTreeSet::new(),
@@ -226,7 +222,7 @@ impl Checker {
                     let ours = one.marks.is_some_and(|marks| self.disk.knows(marks.cluster));
                     let set = if ours { &mut self.ours_found } else { &mut self.foreign };
                     set.insert(one.key.clone());
-                    self.note_found_down(one);
+                    self.note_found(one);
                 }
                 self.note_running(found);
                 self.inherit();
@@ -323,10 +319,7 @@ impl Checker {
             _ => {}
         }
         match event {
-            Event::Created { pod, plan } if self.made(pod) => {
-                let names = plan.containers.iter().map(|one| (pod.clone(), one.name.clone()));
-                self.down.extend(names);
-            }
+            Event::Created { pod, plan } if self.made(pod) => self.lives.begin(pod, plan),
             Event::CreateFailed { pod, in_doubt, .. } if self.made(pod) && !in_doubt => {
                 let alive = self.alive.entry(pod.key.clone()).or_default();
                 alive.remove(&pod.uid);
@@ -342,28 +335,17 @@ impl Checker {
                     _ => {}
                 }
             }
-            Event::Answered(found) => self.note_found_down(found),
+            Event::Answered(found) => self.note_found(found),
             Event::OursGone(key) => {
                 self.foreign.insert(key.clone());
                 self.ours_found.remove(key);
             }
-            Event::SupervisorLost(pod) => {
-                self.made(pod);
-                self.starting.retain(|(of, _)| of != pod);
-            }
-            Event::Started { pod, container, .. } => {
-                self.starting.remove(&(pod.clone(), container.clone()));
-            }
-            Event::StartFailed { pod, container, .. } | Event::Exited { pod, container, .. } => {
-                let one = (pod.clone(), container.clone());
-                self.starting.remove(&one);
-                self.down.insert(one);
-            }
+            Event::SupervisorLost(pod) => _ = self.made(pod),
             _ => {}
         }
     }
 
-    fn note_found_down(&mut self, found: &crate::Found) {
+    fn note_found(&mut self, found: &crate::Found) {
         let (Some(uid), Some(supervised)) = (found.pod, &found.supervised) else { return };
         if supervised.terminating {
             self.ending.insert(uid);
@@ -372,10 +354,6 @@ impl Checker {
         if found.marks.is_some_and(|marks| self.disk.is_ours(marks)) {
             let made_from = (supervised.set, supervised.revision, supervised.replace);
             self.made_from.insert(uid, made_from);
-        }
-        for container in supervised.containers.iter().filter(|one| one.pid.is_none()) {
-            let pod = PodRef { key: found.key.clone(), uid };
-            self.down.insert((pod, container.name.clone()));
         }
     }
 
@@ -420,11 +398,6 @@ impl Checker {
             Action::Stage { key, revision, .. } => {
                 self.staged.insert(key.clone(), (*revision, false));
             }
-            Action::Start { pod, container } => {
-                let one = (pod.clone(), container.clone());
-                self.down.remove(&one);
-                self.starting.insert(one);
-            }
             Action::Answer { request, .. } => _ = self.asked.remove(request),
             _ => {}
         }
@@ -468,7 +441,7 @@ impl Checker {
             }
             Action::Start { pod, container } => {
                 broken.extend(self.check_start(&pod.key, node));
-                if !self.down.contains(&(pod.clone(), container.clone())) {
+                if !self.lives.is_down(pod, container) {
                     broken.push(Violation::StartedWhatIsNotDown(pod.clone(), container.clone()));
                 }
             }
@@ -603,7 +576,6 @@ impl Checker {
             ["HeldByAnotherCluster", "HeldByUnknown", "StrayPod", "SupervisorSilent", "WaitingFor"];
         self.making.contains_key(key)
             || self.staged.get(key).is_some_and(|(_, there)| !there)
-            || self.starting.iter().any(|(pod, _)| pod.key == *key)
             || self.lives.goes_on(key)
             || others.contains(&code)
             || (code == "LedgerNotWritten"

@@ -77,10 +77,20 @@ struct Tries {
 }
 
 impl Lives {
+    /// A pod was made.
+    pub(super) fn begin(&mut self, pod: &PodRef, plan: &Plan) {
+        let one = |planned: &crate::Planned| One {
+            name: planned.name.clone(),
+            lifecycle: planned.lifecycle.clone(),
+            ..One::default()
+        };
+        let containers = plan.containers.iter().map(one).collect();
+        self.pods.insert(pod.clone(), Account { containers, ..Account::default() });
+    }
+
     pub(super) fn note_event(&mut self, event: &Event) {
         self.step += 1;
         match event {
-            Event::Created { pod, plan } => self.begin(pod, plan),
             Event::Looked(found) => found.iter().for_each(|found| self.find(found)),
             Event::Answered(found) => self.find(found),
             Event::PlaceEmpty(key) | Event::OursGone(key) => {
@@ -214,25 +224,22 @@ impl Lives {
         self.pods.iter().find_map(unlike)
     }
 
-    /// Whether something runs in this place of which the end or the answer will be told.
+    /// Whether this container may be started: it is known, and was not started since it was down.
+    pub(super) fn is_down(&self, pod: &PodRef, name: &str) -> bool {
+        let account = self.pods.get(pod);
+        let one = account.and_then(|it| it.containers.iter().find(|one| one.name == name));
+        one.is_some_and(|one| one.state == State::Down)
+    }
+
+    /// Whether something starts or runs in this place of which the answer or the end will be told.
     pub(super) fn goes_on(&self, key: &PodKey) -> bool {
         let here = self.pods.iter().filter(|(pod, _)| pod.key == *key);
         here.flat_map(|(_, account)| &account.containers).any(|one| {
             let inits = one.lifecycle.role == Role::Init && one.state == State::Up;
             let hooked = one.run.post_start_asked && !one.run.post_start_over;
             let tried = one.run.tries.values().any(|tries| tries.in_flight.is_some());
-            inits || one.state == State::Up && (hooked || tried)
+            one.state == State::Starting || inits || one.state == State::Up && (hooked || tried)
         })
-    }
-
-    fn begin(&mut self, pod: &PodRef, plan: &Plan) {
-        let one = |planned: &crate::Planned| One {
-            name: planned.name.clone(),
-            lifecycle: planned.lifecycle.clone(),
-            ..One::default()
-        };
-        let containers = plan.containers.iter().map(one).collect();
-        self.pods.insert(pod.clone(), Account { containers, ..Account::default() });
     }
 
     fn find(&mut self, found: &Found) {
