@@ -20,19 +20,21 @@
 //! same event. A container is restarted for ever; of an init container this is so until it ended with
 //! exit code 0. Whose turn it is, the pod knows.
 
+mod end;
+mod run;
+
 use std::time::Duration;
 
 use everynode_model::{Exit, Now, PodUid, Reason, Timestamp};
 
+pub(crate) use self::end::LAST_GRACE;
+use self::end::{End, EndStep};
+use self::run::{PostStart, Run};
 use crate::backoff::{Backoff, Doubling, Policy};
 use crate::event::{Action, HookKind, ProbeKind, SupervisedContainer};
-use crate::spec::{Handler, Lifecycle, Planned, PodRef, Probe, Probes, Role};
+use crate::spec::{Handler, Lifecycle, Planned, PodRef, Role};
 use crate::trial::Trial;
 use crate::words::{self, earlier, next_try};
-
-/// How long a container still has after SIGTERM whose preStop took all of its grace period: the
-/// kubelet's `minimumGracePeriodInSeconds`.
-pub(crate) const LAST_GRACE: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Debug)]
 pub(crate) struct Container {
@@ -59,47 +61,6 @@ pub(crate) enum Doing {
     },
     Runs(Box<Run>),
     Ended(Exit),
-}
-
-/// A run that has begun.
-#[derive(Clone, Debug)]
-pub(crate) struct Run {
-    pub(crate) pid: u32,
-    pub(crate) since: Now,
-    post_start: Option<PostStart>,
-    /// Until it has passed.
-    startup: Option<Trial>,
-    liveness: Option<Trial>,
-    readiness: Option<Trial>,
-    ready_since: Option<Timestamp>,
-    /// Something of it was killed for want of memory.
-    oom: bool,
-    end: Option<End>,
-}
-
-/// A hook that is not over.
-#[derive(Clone, Copy, Debug)]
-enum PostStart {
-    Due,
-    Asked(u64),
-}
-
-/// The end of a run, under way.
-#[derive(Clone, Debug)]
-struct End {
-    why: Reason,
-    step: EndStep,
-    /// When it is forced, or forced again.
-    at: Timestamp,
-    kills: u32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum EndStep {
-    Due,
-    Hooked(u64),
-    HookOver,
-    Asked,
 }
 
 /// Where a container is in its life; see the drawing.
@@ -408,21 +369,6 @@ impl Container {
         self.has_started |= self.is_started();
     }
 
-    /// Its turn to end has come: it is told to, in steps, and this deadline is nobody's but the pod's.
-    pub(crate) fn end(&mut self, why: Reason, at: Timestamp) {
-        if let Doing::Runs(run) = &mut self.doing {
-            run.end(why, at);
-        }
-    }
-
-    /// It was told to end by what told the pod as a whole.
-    pub(crate) fn was_asked(&mut self, why: Reason, at: Timestamp) {
-        if let Doing::Runs(run) = &mut self.doing {
-            run.end(why, at);
-            run.end.iter_mut().for_each(|end| end.step = EndStep::Asked);
-        }
-    }
-
     /// An end within a pod that is being stopped: no failure.
     pub(crate) fn ended(&mut self, exit: Exit) {
         self.doing = Doing::Ended(exit);
@@ -444,54 +390,6 @@ impl Container {
         } else {
             run.look_after(&self.name, &self.lifecycle, means);
         }
-    }
-
-    /// The next step of its end, if one is due: the hook, or SIGTERM.
-    pub(crate) fn go_on_ending(&mut self, means: &mut Means<'_>) {
-        let hook = self.lifecycle.hooks.pre_stop.as_ref();
-        let Doing::Runs(run) = &mut self.doing else { return };
-        let Some(end) = &mut run.end else { return };
-        let left = end.at.since(means.now.steady);
-        match (end.step, hook) {
-            (EndStep::Due, Some(handler)) if !left.is_zero() => {
-                let number = means.hook(&self.name, HookKind::PreStop, handler, Some(left));
-                end.step = EndStep::Hooked(number);
-            }
-            (EndStep::Due | EndStep::HookOver, _) => {
-                let (pod, container) = (means.pod.clone(), self.name.clone());
-                end.step = EndStep::Asked;
-                means.out.push(Action::Stop { pod, container });
-            }
-            (EndStep::Hooked(_) | EndStep::Asked, _) => {}
-        }
-    }
-
-    /// The time for its hook is over, or for what it did after SIGTERM: the next harder step.
-    pub(crate) fn harden(&mut self, means: &mut Means<'_>) {
-        let Doing::Runs(run) = &mut self.doing else { return };
-        let Some(end) = &mut run.end else { return };
-        let (pod, container) = (means.pod.clone(), self.name.clone());
-        if end.step == EndStep::Asked {
-            means.out.push(Action::KillContainer { pod, container });
-            end.at = means.now.steady.after(means.kill.nth(end.kills));
-            end.kills = end.kills.saturating_add(1);
-        } else {
-            end.step = EndStep::Asked;
-            end.at = means.now.steady.after(LAST_GRACE);
-            means.out.push(Action::Stop { pod, container });
-        }
-    }
-
-    fn force_if_due(&mut self, means: &mut Means<'_>) {
-        let over = |run: &Run| run.end.as_ref().is_some_and(|end| end.at <= means.now.steady);
-        if matches!(&self.doing, Doing::Runs(run) if over(run)) {
-            self.harden(means);
-        }
-    }
-
-    /// Whether it was sent SIGTERM.
-    pub(crate) fn is_asked_to_end(&self) -> bool {
-        self.stage() == Stage::Ending
     }
 
     /// When something is due in it by itself, where it is its turn to start.
@@ -534,129 +432,6 @@ impl Container {
 
     fn is_started(&self) -> bool {
         matches!(&self.doing, Doing::Runs(run) if run.is_started())
-    }
-}
-
-impl Run {
-    fn new(lifecycle: &Lifecycle, pid: u32, now: Now) -> Self {
-        let trial = |probe: &Probe, _| Trial::new(probe, now.steady);
-        let mut run = Self::tried_by(trial, &lifecycle.probes, pid, now);
-        run.post_start = lifecycle.hooks.post_start.as_ref().map(|_| PostStart::Due);
-        run.open(now);
-        run
-    }
-
-    /// One that began under a former agent: `started` says that it is known to have.
-    fn resumed(
-        of: &Container,
-        pid: u32,
-        (since, now): (Now, Now),
-        started: bool,
-        pod: PodUid,
-    ) -> Self {
-        let trial =
-            |probe: &Probe, kind| Trial::resumed(probe, kind, (since.steady, now), (pod, &of.name));
-        let mut run = Self::tried_by(trial, &of.lifecycle.probes, pid, since);
-        // Whether it has passed under an agent that is dead nobody knows; trying it again harms nothing.
-        run.startup = run.startup.filter(|_| !started);
-        run.open(since);
-        run
-    }
-
-    /// One without a hook, each of its probes tried by a `trial` of it.
-    fn tried_by(
-        trial: impl Fn(&Probe, ProbeKind) -> Trial,
-        probes: &Probes,
-        pid: u32,
-        since: Now,
-    ) -> Self {
-        let tried = |kind| probes.of(kind).map(|probe| trial(probe, kind));
-        Self {
-            pid,
-            since,
-            post_start: None,
-            startup: tried(ProbeKind::Startup),
-            liveness: tried(ProbeKind::Liveness),
-            readiness: tried(ProbeKind::Readiness),
-            ready_since: None,
-            oom: false,
-            end: None,
-        }
-    }
-
-    /// Whether it has come as far as [`Stage::Up`].
-    fn is_started(&self) -> bool {
-        self.post_start.is_none() && self.startup.is_none() && self.end.is_none()
-    }
-
-    /// It is ready from now on if nothing else is waited for.
-    fn open(&mut self, now: Now) {
-        if self.is_started() && self.readiness.is_none() {
-            self.ready_since.get_or_insert(now.steady);
-        }
-    }
-
-    fn end(&mut self, why: Reason, at: Timestamp) {
-        let end = End { why, step: EndStep::Due, at, kills: 0 };
-        self.end.get_or_insert(end);
-    }
-
-    fn trial(&mut self, kind: ProbeKind) -> Option<&mut Trial> {
-        match kind {
-            ProbeKind::Startup => self.startup.as_mut(),
-            ProbeKind::Liveness => self.liveness.as_mut(),
-            ProbeKind::Readiness => self.readiness.as_mut(),
-        }
-    }
-
-    /// The probes that are tried at present: none before postStart is over, and the first alone until
-    /// it has passed.
-    fn tried(&mut self) -> impl Iterator<Item = (ProbeKind, &mut Trial)> {
-        let hooked = self.post_start.is_some();
-        let starting = self.startup.is_some() && !mutated!(ProbeBeforeStarted);
-        let all = [
-            (ProbeKind::Startup, self.startup.as_mut()),
-            (ProbeKind::Liveness, self.liveness.as_mut().filter(|_| !starting)),
-            (ProbeKind::Readiness, self.readiness.as_mut().filter(|_| !starting)),
-        ];
-        let all = all.into_iter().filter_map(|(kind, trial)| Some((kind, trial?)));
-        all.filter(move |_| !hooked)
-    }
-
-    fn look_after(&mut self, name: &str, lifecycle: &Lifecycle, means: &mut Means<'_>) {
-        if let (Some(PostStart::Due), Some(hook)) = (self.post_start, &lifecycle.hooks.post_start) {
-            let number = means.hook(name, HookKind::PostStart, hook, None);
-            self.post_start = Some(PostStart::Asked(number));
-        }
-        for (kind, trial) in self.tried() {
-            let number = *means.numbers + 1;
-            if let Some(probe) = trial.begin(number, means.now.steady) {
-                *means.numbers = number;
-                means.out.push(Action::Probe {
-                    pod: means.pod.clone(),
-                    container: name.to_owned(),
-                    kind,
-                    number,
-                    probe: Box::new(probe.clone()),
-                });
-            }
-        }
-    }
-
-    fn due(&self) -> Option<Timestamp> {
-        if let Some(end) = &self.end {
-            return Some(end.at);
-        }
-        if self.post_start.is_some() {
-            return None;
-        }
-        match &self.startup {
-            Some(startup) => startup.due(),
-            None => [&self.liveness, &self.readiness]
-                .into_iter()
-                .filter_map(|trial| trial.as_ref()?.due())
-                .min(),
-        }
     }
 }
 
