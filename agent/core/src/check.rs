@@ -6,20 +6,17 @@
 //! awaited, from the events that went in and the actions that came out.
 
 mod life;
+mod progress;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use everynode_model::{
-    Digest, Generation, HELD_ON_NODE, Intent, Item, PodKey, PodUid, SetUid, Term,
-};
+use everynode_model::{Digest, Generation, Intent, Item, PodKey, PodUid, SetUid, Term};
 
 use self::life::Lives;
 use crate::event::{Action, Event, Found, Supervised};
 use crate::ledger::{Ledger, Standing};
 use crate::node::{Node, rank};
-use crate::place::Place;
 use crate::spec::PodRef;
-use crate::status;
 
 /// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -547,47 +544,6 @@ impl Checker {
             && self.disk.standing != Standing::Active
             && self.unproven.is_subset(&self.foreign)
     }
-
-    /// What does not run because it is held says so.
-    fn check_held(&self, key: &PodKey, node: &Node) -> Vec<Violation> {
-        let said = node.why(key).is_some_and(|reason| reason.code == HELD_ON_NODE);
-        if said { Vec::new() } else { vec![Violation::Unexplained(key.clone())] }
-    }
-
-    fn check_wanted(&self, key: &PodKey, node: &Node) -> Vec<Violation> {
-        let mut broken = Vec::new();
-        let reason = node.why(key);
-        if !runs(key, node) {
-            if reason.is_none() {
-                broken.push(Violation::Unexplained(key.clone()));
-            }
-            // What a hold's line has as its second part.
-            let cause = node.place(key).and_then(|place| status::why(place, None, None)).or(reason);
-            if !self.moves_on(key, node, cause.as_ref().map_or("", |reason| &reason.code)) {
-                broken.push(Violation::Stuck(key.clone()));
-            }
-        }
-        broken
-    }
-
-    /// Whether an answer is awaited, a time is set, or somebody else has to act first.
-    fn moves_on(&self, key: &PodKey, node: &Node, code: &str) -> bool {
-        let others =
-            ["HeldByAnotherCluster", "HeldByUnknown", "StrayPod", "SupervisorSilent", "WaitingFor"];
-        self.making.contains_key(key)
-            || self.staged.get(key).is_some_and(|(_, there)| !there)
-            || self.lives.goes_on(key)
-            || others.contains(&code)
-            || (code == "LedgerNotWritten"
-                && (self.in_flight.is_some() || node.wake_at().is_some()))
-            || node.place(key).is_some_and(|place| {
-                place.due().is_some() || place.waits.as_ref().is_some_and(|it| it.until.is_none())
-            })
-    }
-}
-
-fn runs(key: &PodKey, node: &Node) -> bool {
-    node.place(key).is_some_and(Place::is_ready)
 }
 
 fn accepted(ledger: &Ledger) -> Option<(Term, Generation)> {

@@ -28,12 +28,12 @@
 //! else, and why one that finds a pod `Running` is true: all of it has died, also where nobody is
 //! left who could tell how.
 
-use everynode_model::{
-    Digest, Exit, Failure, FormerFailure, Intent, Item, Now, PodKey, PodUid, Reason, Surge,
-    Timestamp,
-};
+mod memory;
 
-use crate::backoff::{Backoff, Policy};
+use everynode_model::{Digest, Exit, Intent, Item, Now, PodKey, PodUid, Reason, Surge, Timestamp};
+
+pub(crate) use self::memory::Memory;
+use crate::backoff::Policy;
 use crate::event::{Action, Found};
 use crate::found;
 use crate::ledger::Ledger;
@@ -42,7 +42,6 @@ use crate::spec::{Plan, PodRef};
 use crate::staging::Staging;
 use crate::stop::{Held, Holder, Stop};
 use crate::surge::successor;
-use crate::words::next_try;
 
 /// One place and all that is known of it.
 #[derive(Clone, Debug)]
@@ -69,21 +68,6 @@ pub(crate) enum Life {
     Running(Box<Pod>),
     Stopping(Box<Pod>, Stop),
     Held(Held),
-}
-
-/// What a place remembers between two pods made from the same: the count goes on, and so does the
-/// back-off. A pod made from something else, or after an ordered stop, starts anew; but what went
-/// wrong last with the one before stays, for people.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Memory {
-    pub(crate) identity: Option<Identity>,
-    pub(crate) restarts: u64,
-    pub(crate) times_unready: u64,
-    pub(crate) last_failure: Option<Failure>,
-    pub(crate) former: Option<FormerFailure>,
-    backoff: Backoff,
-    retry: Option<Wait>,
-    refused: Option<Reason>,
 }
 
 /// A start put off.
@@ -503,41 +487,6 @@ impl Life {
             Self::Stopping(_, stop) => Some(stop.due()),
             Self::Held(held) => held.stop.as_ref().map(Stop::due),
         }
-    }
-}
-
-impl Memory {
-    /// What is remembered for a pod made from something else, where `failed` is what went wrong with
-    /// the one that is taken down.
-    pub(crate) fn anew(&self, identity: Option<Identity>, failed: Option<FormerFailure>) -> Self {
-        let waited = self.identity.zip(self.last_failure.clone());
-        let waited = waited.map(|(it, failure)| FormerFailure { revision: it.revision, failure });
-        let former = failed.or(waited).or_else(|| self.former.clone());
-        Self { identity, former, ..Self::default() }
-    }
-
-    fn failed(&mut self, pod: &Pod, why: &Reason, retry: bool, turn: &Turn<'_>) {
-        self.identity = Some(pod.identity);
-        self.restarts = pod.restarts_when_made_anew();
-        self.times_unready = pod.times_unready;
-        self.last_failure.clone_from(&pod.last_failure);
-        if (!retry && !mutated!(RetryRefused)) || mutated!(NeverRetry) {
-            self.refused = Some(why.clone());
-            return;
-        }
-        let policy = turn.policy.with(pod.restart);
-        let wait = self.backoff.failed(&policy, pod.age(turn.now.steady));
-        self.retry = Some(Wait {
-            reason: Reason::new(why.code.clone(), next_try(&why.message, wait, turn.now)),
-            until: Some(turn.now.steady.after(wait)),
-        });
-    }
-
-    fn hindrance(&self, now: Timestamp) -> Option<Wait> {
-        let refused = self.refused.as_ref();
-        refused.map(|reason| Wait { reason: reason.clone(), until: None }).or_else(|| {
-            self.retry.clone().filter(|wait| wait.until.is_some_and(|until| until > now))
-        })
     }
 }
 

@@ -10,6 +10,7 @@ mod lives;
 mod looking;
 mod orders;
 mod places;
+mod pod;
 mod ports;
 mod rejoin;
 mod staging;

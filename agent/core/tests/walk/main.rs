@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, unreachable_pub)]
 #![allow(clippy::disallowed_methods, reason = "a failing seed is told from outside")]
 
+mod calm;
 mod machine;
 mod rng;
 mod world;
