@@ -288,7 +288,8 @@ impl Machine {
                 }
                 self.bodies.entry(pod.key).or_default().retain(|body| body.uid != pod.uid);
             }
-            _ => {}
+            // Nobody here has a probe, a hook or an order to end in: the walks of `agent/core` do.
+            other => self.wrong = Some(format!("{other:?} is of no plan here")),
         }
     }
 
