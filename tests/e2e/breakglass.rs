@@ -31,8 +31,7 @@ pub(crate) fn a_held_pod_waits_and_says_so(ground: &Ground) -> Outcome {
             ensure!(fleet.machine("n1")?.only(WITNESS_PROGRAM)? != before[0].2, "not yet");
             Ok(())
         })?;
-        let status = ["rollout", "status", "daemonset/lock-witness", "--timeout", "30s"];
-        fleet.tool(&status)?.ok().map(drop)
+        fleet.rolled_out("lock-witness", "30s")
     })
 }
 

@@ -185,7 +185,7 @@ fn a_namespace_of_its_own(fleet: &Fleet<'_>) -> Outcome {
 }
 
 fn done(fleet: &Fleet<'_>) -> Outcome {
-    fleet.tool(&["rollout", "status", SET, "--timeout", "60s"])?.ok().map(drop)
+    fleet.rolled_out("lock-witness", "60s")
 }
 
 fn pids(fleet: &Fleet<'_>) -> Outcome<Vec<u32>> {

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use everynode_tests::daemon::Daemon;
 use everynode_tests::ground::Ground;
+use everynode_tests::manifests::{DaemonSet, KNOWS_ITS_NODE};
 use everynode_tests::said::Said;
 use everynode_tests::{Fleet, Machine, Outcome, ensure, wait};
 
@@ -22,20 +23,20 @@ pub(crate) fn a_log_collector(ground: &Ground) -> Outcome {
         fleet.tool(&["label", "node", "n3", "role=collector"])?.ok()?;
         let collector = fleet.machine("n3")?.address().v6();
         fleet.apply(&[receiver_config(), receiver(fleet)].join("---\n"))?;
-        rolled_out(fleet, "receiver")?;
+        fleet.rolled_out("receiver", "90s")?;
         fleet.apply(&[sender_config(&collector, "first"), sender(fleet)].join("---\n"))?;
-        rolled_out(fleet, "sender")?;
+        fleet.rolled_out("sender", "90s")?;
         collected(fleet, "first", "one")?;
 
         let before = fleet.machine("n1")?.running("rsyslogd");
         fleet.apply(&sender_config(&collector, "second"))?;
-        rolled_out(fleet, "sender")?;
+        fleet.rolled_out("sender", "90s")?;
         ensure!(fleet.machine("n1")?.running("rsyslogd") != before, "nothing was restarted");
         collected(fleet, "second", "two")?;
 
         let said = fleet.tool(&["rollout", "undo", "daemonset/sender"])?;
         ensure!(said.err.contains("drifted from ConfigMap sender"), "{said:?}");
-        rolled_out(fleet, "sender")?;
+        fleet.rolled_out("sender", "90s")?;
         collected(fleet, "first", "three")
     })
 }
@@ -46,13 +47,13 @@ pub(crate) fn a_proxy(ground: &Ground) -> Outcome {
         let _backend = backend(fleet)?;
         let at = fleet.machine("n1")?.address().v6();
         fleet.apply(&[proxy_config(&at, "first"), proxy()].join("---\n"))?;
-        rolled_out(fleet, "proxy")?;
+        fleet.rolled_out("proxy", "90s")?;
         proxied(fleet, "first")?;
         fleet.apply(&proxy_config(&at, "second"))?;
-        rolled_out(fleet, "proxy")?;
+        fleet.rolled_out("proxy", "90s")?;
         proxied(fleet, "second")?;
         fleet.tool(&["rollout", "undo", "daemonset/proxy"])?.ok()?;
-        rolled_out(fleet, "proxy")?;
+        fleet.rolled_out("proxy", "90s")?;
         proxied(fleet, "first")
     })
 }
@@ -62,7 +63,7 @@ pub(crate) fn a_proxy(ground: &Ground) -> Outcome {
 pub(crate) fn a_network_agent(ground: &Ground) -> Outcome {
     Fleet::play(ground, 3, |fleet| {
         fleet.apply(&[network_config(fleet)?, network()].join("---\n"))?;
-        rolled_out(fleet, "network")?;
+        fleet.rolled_out("network", "90s")?;
         for name in NODES {
             wait::soon(&format!("{name} reaches the others"), || reaches_all(fleet, name))?;
         }
@@ -84,11 +85,6 @@ pub(crate) fn a_network_agent(ground: &Ground) -> Outcome {
         }
         Ok(())
     })
-}
-
-fn rolled_out(fleet: &Fleet<'_>, set: &str) -> Outcome {
-    let set = format!("daemonset/{set}");
-    fleet.tool(&["rollout", "status", &set, "--timeout", "90s"])?.ok().map(drop)
 }
 
 /// A new line of each machine's log is what the collector has written, with the mark.
@@ -163,34 +159,15 @@ fn ip(machine: &Machine, words: &str) -> Outcome<Said> {
 
 /// A DaemonSet of one host process with further lines of its pod's spec and of its container.
 fn daemon_set(name: &str, spec: &str, container: &str) -> String {
-    let indented = |text: &str, by: usize| -> String {
-        text.lines().map(|line| format!("{}{line}\n", " ".repeat(by))).collect()
-    };
-    format!(
-        "apiVersion: apps/v1
-kind: DaemonSet
-metadata: {{name: {name}}}
-spec:
-  selector:
-    matchLabels: {{app: {name}}}
-  updateStrategy: {{rollingUpdate: {{maxUnavailable: 100%}}}}
-  template:
-    metadata:
-      labels: {{app: {name}}}
-    spec:
-      runtimeClassName: process
-      hostNetwork: true
-      hostPID: true
-      terminationGracePeriodSeconds: 10
-{}      containers:
-      - name: {name}
-        env:
-        - name: NODE
-          valueFrom: {{fieldRef: {{fieldPath: spec.nodeName}}}}
-{}",
-        indented(spec, 6),
-        indented(container, 8)
-    )
+    let container: String = container.lines().map(|line| format!("  {line}\n")).collect();
+    DaemonSet {
+        name,
+        spec: "updateStrategy: {rollingUpdate: {maxUnavailable: 100%}}\n",
+        pod: &format!("hostPID: true\nterminationGracePeriodSeconds: 10\n{spec}"),
+        containers: &format!("- name: {name}\n{KNOWS_ITS_NODE}{container}"),
+        ..DaemonSet::default()
+    }
+    .to_string()
 }
 
 fn config_map(name: &str, file: &str, text: &str) -> String {

@@ -1,6 +1,7 @@
 //! What is left to see of a daemon that failed.
 
 use everynode_tests::ground::Ground;
+use everynode_tests::manifests::{self, DaemonSet, KNOWS_ITS_NODE};
 use everynode_tests::{Fleet, Outcome, ensure, wait};
 use serde_json::Value;
 
@@ -13,8 +14,7 @@ pub(crate) fn of_a_revision_that_was_rolled_back(ground: &Ground) -> Outcome {
 
         // While it fails it is told of the container.
         let node = wait::soon("a failure is shown with what was printed", || failing(fleet))?;
-        let pod = fleet.pod("flaky", &node)?;
-        let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let name = fleet.pod_name("flaky", &node)?;
         let told = fleet.tool(&["describe", "pod", &name])?.ok()?;
         for words in ["Last State:", "exit code 3", &format!("boom on {node}")] {
             ensure!(told.contains(words), "{words:?} is not in {told}");
@@ -70,30 +70,15 @@ fn same(terminated: &Value, node: &str) -> Outcome {
 /// It has no probe, so it is ready once it is started: by the seconds that it must have been, one that
 /// ends at once never counts as available.
 fn daemon(script: &str) -> String {
-    format!(
-        "apiVersion: apps/v1
-kind: DaemonSet
-metadata:
-  name: flaky
-  annotations:
-    rollout.everynode.dev/on-failure: rollback
-    rollout.everynode.dev/progress-deadline-seconds: '5'
-spec:
-  minReadySeconds: 2
-  selector:
-    matchLabels: {{app: flaky}}
-  template:
-    metadata:
-      labels: {{app: flaky}}
-    spec:
-      runtimeClassName: process
-      hostNetwork: true
-      containers:
-      - name: main
-        command: [/bin/sh, -c, '{script}']
-        env:
-        - name: NODE
-          valueFrom: {{fieldRef: {{fieldPath: spec.nodeName}}}}
-"
-    )
+    DaemonSet {
+        name: "flaky",
+        metadata: "annotations:
+  rollout.everynode.dev/on-failure: rollback
+  rollout.everynode.dev/progress-deadline-seconds: '5'
+",
+        spec: "minReadySeconds: 2\n",
+        containers: &(manifests::script("main", script) + KNOWS_ITS_NODE),
+        ..DaemonSet::default()
+    }
+    .to_string()
 }

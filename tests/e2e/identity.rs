@@ -125,8 +125,7 @@ pub(crate) fn a_rebuilt_coordinator(ground: &Ground) -> Outcome {
         ensure!(fleet.census()? == before, "something was started anew: {before:?}");
 
         // They are as any others now: replaced when that is asked for, one after the other.
-        let pod = fleet.pod("lock-witness", "n1")?["metadata"]["name"].clone();
-        let pod = pod.as_str().unwrap_or_default().to_owned();
+        let pod = fleet.pod_name("lock-witness", "n1")?;
         fleet.tool(&["delete", "pod", &pod])?.ok()?;
         wait::soon("the witness of n1 is another", || {
             let now = fleet.machine("n1")?.only(WITNESS_PROGRAM)?;

@@ -8,7 +8,7 @@ use everynode_tests::coordinator::PORT;
 use everynode_tests::daemon::Daemon;
 use everynode_tests::ground::Ground;
 use everynode_tests::limits::{self, Group};
-use everynode_tests::manifests::{EXPORTER_PROGRAM, WITNESS_PROGRAM};
+use everynode_tests::manifests::{DaemonSet, EXPORTER_PROGRAM, WITNESS_PROGRAM};
 use everynode_tests::proc::Process;
 use everynode_tests::{Fleet, Outcome, cgroups, ensure, failure, wait};
 
@@ -184,23 +184,6 @@ fn crowd(fleet: &Fleet<'_>, connections: u32) -> Outcome<Daemon> {
 
 /// A DaemonSet that takes memory without end.
 fn hog(name: &str) -> String {
-    format!(
-        "apiVersion: apps/v1
-kind: DaemonSet
-metadata:
-  name: {name}
-spec:
-  selector:
-    matchLabels: {{app: {name}}}
-  template:
-    metadata:
-      labels: {{app: {name}}}
-    spec:
-      runtimeClassName: process
-      hostNetwork: true
-      containers:
-      - name: hog
-        command: [tail, /dev/zero]
-"
-    )
+    let containers = "- name: hog\n  command: [tail, /dev/zero]\n";
+    DaemonSet { name, containers, ..DaemonSet::default() }.to_string()
 }

@@ -3,6 +3,7 @@
 use std::fs;
 
 use everynode_tests::ground::Ground;
+use everynode_tests::manifests::DaemonSet;
 use everynode_tests::proc::Process;
 use everynode_tests::{Fleet, Outcome, ensure, wait};
 
@@ -69,50 +70,47 @@ fn said(log: &str, expected: &str) -> Outcome {
 }
 
 fn daemon(log: &str, sick: &str) -> String {
-    format!(
-        "apiVersion: apps/v1
-kind: DaemonSet
-metadata: {{name: lives}}
-spec:
-  selector:
-    matchLabels: {{app: lives}}
-  template:
-    metadata:
-      labels: {{app: lives}}
-      annotations: {{everynode.dev/restart-backoff: 1s}}
-    spec:
-      runtimeClassName: process
-      hostNetwork: true
-      initContainers:
-      - name: prepare
-        command: [sh, -c, 'echo prepared >> {log}']
-      - name: side
-        restartPolicy: Always
-        command:
-        - perl
-        - -e
-        - |
-          sub note {{ open(my $log, '>>', '{log}'); print $log \"$_[0]\\n\"; }}
-          $SIG{{TERM}} = sub {{ note('side-down'); exit 0 }};
-          note('side-up');
-          sleep 1000 while 1;
-        startupProbe:
-          exec: {{command: [grep, -q, side-up, '{log}']}}
-          periodSeconds: 1
-      containers:
-      - name: web
-        command: [sh, -c, 'echo web-up >> {log}; exec python3 -m http.server 8099 --bind ::']
-        ports: [{{name: web, containerPort: 8099}}]
-        readinessProbe:
-          httpGet: {{path: /, port: web}}
-          periodSeconds: 1
-        livenessProbe:
-          exec: {{command: [sh, -c, '! rm {sick}']}}
-          periodSeconds: 1
-          failureThreshold: 1
-        lifecycle:
-          preStop:
-            exec: {{command: [sh, -c, 'echo web-stopping >> {log}']}}
+    let before = format!(
+        "initContainers:
+- name: prepare
+  command: [sh, -c, 'echo prepared >> {log}']
+- name: side
+  restartPolicy: Always
+  command:
+  - perl
+  - -e
+  - |
+    sub note {{ open(my $log, '>>', '{log}'); print $log \"$_[0]\\n\"; }}
+    $SIG{{TERM}} = sub {{ note('side-down'); exit 0 }};
+    note('side-up');
+    sleep 1000 while 1;
+  startupProbe:
+    exec: {{command: [grep, -q, side-up, '{log}']}}
+    periodSeconds: 1
 "
-    )
+    );
+    let web = format!(
+        "- name: web
+  command: [sh, -c, 'echo web-up >> {log}; exec python3 -m http.server 8099 --bind ::']
+  ports: [{{name: web, containerPort: 8099}}]
+  readinessProbe:
+    httpGet: {{path: /, port: web}}
+    periodSeconds: 1
+  livenessProbe:
+    exec: {{command: [sh, -c, '! rm {sick}']}}
+    periodSeconds: 1
+    failureThreshold: 1
+  lifecycle:
+    preStop:
+      exec: {{command: [sh, -c, 'echo web-stopping >> {log}']}}
+"
+    );
+    DaemonSet {
+        name: "lives",
+        template: "annotations: {everynode.dev/restart-backoff: 1s}\n",
+        pod: &before,
+        containers: &web,
+        ..DaemonSet::default()
+    }
+    .to_string()
 }

@@ -5,6 +5,7 @@ use std::process::Stdio;
 
 use everynode_tests::daemon::Daemon;
 use everynode_tests::ground::Ground;
+use everynode_tests::manifests::{self, DaemonSet};
 use everynode_tests::{Context as _, Fleet, Machine, Outcome, ensure, failure, proc, wait};
 use rustix::process::Signal;
 
@@ -15,7 +16,7 @@ pub(crate) fn they_are_shown_as_kubectl_shows_them(ground: &Ground) -> Outcome {
         fleet
             .apply(&daemon("talker", &[("main", talks), ("side", "echo aside; exec sleep 1e5")]))?;
         settled(fleet, "talker", 2)?;
-        let pod = name(fleet, "talker", "n1")?;
+        let pod = fleet.pod_name("talker", "n1")?;
 
         let six = logs(fleet, &[&pod])?;
         let mut lines: Vec<&str> = six.lines().collect();
@@ -99,7 +100,7 @@ pub(crate) fn no_line_is_lost_and_nobody_waits(ground: &Ground) -> Outcome {
         );
         fleet.apply(&daemon("counter", &[("main", &script)]))?;
         settled(fleet, "counter", 1)?;
-        let pod = name(fleet, "counter", "n1")?;
+        let pod = fleet.pod_name("counter", "n1")?;
         let follower = follow(fleet, &pod, "followed")?;
         let stopped = follow(fleet, &pod, "stopped")?;
         wait::soon("both are followed", || same(&(follower.said() + &stopped.said()), "0\n0\n"))?;
@@ -168,7 +169,7 @@ pub(crate) fn a_run_ends_and_the_one_before_is_kept(ground: &Ground) -> Outcome 
         fleet.apply(&daemon("runner", &[("main", &script)]))?;
         settled(fleet, "runner", 1)?;
         wait::soon("the first run", || same(&logs(fleet, &["ds/runner"])?, "run 1\n"))?;
-        let pod = name(fleet, "runner", "n1")?;
+        let pod = fleet.pod_name("runner", "n1")?;
         let mut follower = follow(fleet, &pod, "followed")?;
         wait::soon("it is followed", || same(&follower.said(), "run 1\n"))?;
         fleet.machine("n1")?.only("sleep")?.kill()?;
@@ -192,7 +193,7 @@ pub(crate) fn whoever_goes_leaves_nothing_open(ground: &Ground) -> Outcome {
         let script = "seq 1 100000; while :; do echo y; sleep 0.1; done";
         fleet.apply(&daemon("endless", &[("main", script)]))?;
         settled(fleet, "endless", 1)?;
-        let pod = name(fleet, "endless", "n1")?;
+        let pod = fleet.pod_name("endless", "n1")?;
         let open = |fleet: &Fleet<'_>| log_files(fleet.machine("n1")?);
         for _ in 0..40 {
             // More than may be open at a time, one after the other.
@@ -245,10 +246,6 @@ fn settled(fleet: &Fleet<'_>, set: &str, pods: usize) -> Outcome {
     })
 }
 
-fn name(fleet: &Fleet<'_>, set: &str, node: &str) -> Outcome<String> {
-    Ok(fleet.pod(set, node)?["metadata"]["name"].as_str().unwrap_or_default().to_owned())
-}
-
 fn numbers(count: usize) -> String {
     (0..=count).map(|number| format!("{number}\n")).collect()
 }
@@ -271,26 +268,12 @@ fn log_files(machine: &Machine) -> Outcome<usize> {
 
 /// With containers of these names that run these scripts.
 fn daemon(name: &str, containers: &[(&str, &str)]) -> String {
-    let container = |(name, script): &(&str, &str)| {
-        format!("      - name: {name}\n        command: [/bin/sh, -c, '{script}']\n")
-    };
-    let containers: String = containers.iter().map(container).collect();
-    format!(
-        "apiVersion: apps/v1
-kind: DaemonSet
-metadata:
-  name: {name}
-spec:
-  selector:
-    matchLabels: {{app: {name}}}
-  template:
-    metadata:
-      labels: {{app: {name}}}
-    spec:
-      runtimeClassName: process
-      hostNetwork: true
-      terminationGracePeriodSeconds: 1
-      containers:
-{containers}"
-    )
+    let containers = containers.iter().map(|(name, script)| manifests::script(name, script));
+    DaemonSet {
+        name,
+        pod: "terminationGracePeriodSeconds: 1\n",
+        containers: &containers.collect::<String>(),
+        ..DaemonSet::default()
+    }
+    .to_string()
 }

@@ -40,10 +40,7 @@ pub(crate) fn one_on_every_machine(ground: &Ground) -> Outcome {
 }
 
 fn rolled_out(fleet: &Fleet<'_>) -> Outcome {
-    fleet
-        .tool(&["rollout", "status", "daemonset/node-exporter", "--timeout", "60s"])?
-        .ok()
-        .map(drop)?;
+    fleet.rolled_out("node-exporter", "60s")?;
     for machine in fleet.machines() {
         fleet.runs_both(machine.name())?;
     }

@@ -142,7 +142,7 @@ fn deleted(fleet: &Fleet<'_>) -> Outcome {
 }
 
 fn done(fleet: &Fleet<'_>) -> Outcome {
-    fleet.tool(&["rollout", "status", SET, "--timeout", "30s"])?.ok().map(drop)
+    fleet.rolled_out("lock-witness", "30s")
 }
 
 fn witnesses(fleet: &Fleet<'_>) -> Outcome<Vec<everynode_tests::proc::Process>> {

@@ -41,8 +41,7 @@ pub(crate) fn run_on_until_they_are_taken_over(ground: &Ground) -> Outcome {
         }
 
         // Nobody owns them; each can be deleted, and does not come back.
-        let pod = fleet.pod("lock-witness", "n1")?;
-        let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let name = fleet.pod_name("lock-witness", "n1")?;
         let described = fleet.tool(&["describe", "pod", &name])?.ok()?;
         let unowned = |line: &str| line.starts_with("Controlled By:") && line.ends_with("<none>");
         ensure!(described.lines().any(unowned), "{described}");
@@ -55,8 +54,7 @@ pub(crate) fn run_on_until_they_are_taken_over(ground: &Ground) -> Outcome {
         for name in ["n1", "n4"] {
             fleet.runs_both(name)?;
         }
-        let status = ["rollout", "status", "daemonset/lock-witness", "--timeout", "30s"];
-        fleet.tool(&status)?.ok()?;
+        fleet.rolled_out("lock-witness", "30s")?;
         for then in &before[1..] {
             ensure!(fleet.census_of(&then.0)? == *then, "{} restarted something", then.0);
         }

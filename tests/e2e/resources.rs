@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use everynode_tests::ground::Ground;
 use everynode_tests::machine::Machine;
+use everynode_tests::manifests::{self, DaemonSet};
 use everynode_tests::runner::say;
 use everynode_tests::{Fleet, Outcome, cgroups, ensure, wait};
 
@@ -34,9 +35,8 @@ pub(crate) fn limits_hold_and_leave_nothing(ground: &Ground) -> Outcome {
             ensure!(last["reason"] == "OOMKilled" && last["exitCode"] == 137, "{pod}");
             Ok(())
         })?;
-        let pod = fleet.pod("hog", "n1")?;
-        let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-        let described = fleet.tool(&["describe", "pod", name])?.ok()?;
+        let name = fleet.pod_name("hog", "n1")?;
+        let described = fleet.tool(&["describe", "pod", &name])?.ok()?;
         ensure!(described.contains("OOMKilled"), "{described}");
 
         let machine = fleet.machine("n1")?;
@@ -80,28 +80,13 @@ fn is_calm(path: &Path) -> bool {
 }
 
 fn daemon(name: &str, memory: &str, script: &str) -> String {
-    format!(
-        "apiVersion: apps/v1
-kind: DaemonSet
-metadata:
-  name: {name}
-spec:
-  selector:
-    matchLabels: {{app: {name}}}
-  template:
-    metadata:
-      labels: {{app: {name}}}
-      annotations:
-        everynode.dev/require-limits: 'true'
-    spec:
-      runtimeClassName: process
-      hostNetwork: true
-      terminationGracePeriodSeconds: 1
-      containers:
-      - name: main
-        command: [/bin/sh, -c, '{script}']
-        resources:
-          limits: {{cpu: 200m, memory: {memory}}}
-"
-    )
+    let limits = format!("  resources:\n    limits: {{cpu: 200m, memory: {memory}}}\n");
+    DaemonSet {
+        name,
+        template: "annotations:\n  everynode.dev/require-limits: 'true'\n",
+        pod: "terminationGracePeriodSeconds: 1\n",
+        containers: &(manifests::script("main", script) + &limits),
+        ..DaemonSet::default()
+    }
+    .to_string()
 }

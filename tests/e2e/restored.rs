@@ -40,7 +40,7 @@ pub(crate) fn onto_yesterdays_copy(ground: &Ground) -> Outcome {
 /// One DaemonSet, in its first revision, on three machines; then the copy is taken.
 fn yesterday(fleet: &Fleet<'_>) -> Outcome<String> {
     fleet.apply(&fleet.witness(&["--mark", "a"]))?;
-    rolled_out(fleet, WITNESS)?;
+    fleet.rolled_out(WITNESS, "60s")?;
     let copy = fleet.path("yesterday.db").display().to_string();
     fleet.coordinator().keep(&["backup", &copy])?.ok()?;
     Ok(copy)
@@ -53,7 +53,7 @@ fn today(fleet: &mut Fleet<'_>) -> Outcome {
         fleet.ready(node)?;
     }
     fleet.apply(&fleet.witness(&["--mark", "b"]))?;
-    rolled_out(fleet, WITNESS)?;
+    fleet.rolled_out(WITNESS, "60s")?;
     fleet.apply(&manifests::exporter(""))?;
     let joining = fleet.joining(&[])?;
     let fourth = fleet.add_machine(4)?;
@@ -62,7 +62,7 @@ fn today(fleet: &mut Fleet<'_>) -> Outcome {
         fleet.ready(node)?;
         fleet.runs_both(node)?;
     }
-    rolled_out(fleet, "node-exporter")
+    fleet.rolled_out("node-exporter", "60s")
 }
 
 /// Everything that tells people of it.
@@ -120,7 +120,7 @@ fn resumed(fleet: &Fleet<'_>) -> Outcome {
         })?;
     }
     for set in [WITNESS, "node-exporter"] {
-        rolled_out(fleet, set)?;
+        fleet.rolled_out(set, "60s")?;
     }
     let get = fleet.tool(&["get", "nodes"])?;
     ensure!(!get.err.contains("Warning"), "{get}");
@@ -136,11 +136,6 @@ fn goes_on(fleet: &Fleet<'_>) -> Outcome {
         })?;
     }
     fleet.census_of("n4").map(drop)
-}
-
-fn rolled_out(fleet: &Fleet<'_>, set: &str) -> Outcome {
-    let set = format!("daemonset/{set}");
-    fleet.tool(&["rollout", "status", &set, "--timeout", "60s"])?.ok().map(drop)
 }
 
 /// The same processes on every machine as before.

@@ -6,8 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use everynode_tests::ground::Ground;
+use everynode_tests::manifests::{self, DaemonSet};
 use everynode_tests::proc::{self, Process};
-use everynode_tests::{Fleet, Outcome, ensure, failure, manifests, wait};
+use everynode_tests::{Fleet, Outcome, ensure, failure, wait};
 
 /// What runs is a sleep of so many seconds and the revision's number: nothing that ends by itself.
 const SECONDS: u64 = 10_000_000;
@@ -78,48 +79,32 @@ fn updates(fleet: &mut Fleet<'_>) -> Outcome {
 
     fleet.apply(&sleeper(&sleep(3)))?;
     everywhere(fleet, 3)?;
-    let status = ["rollout", "status", "daemonset/sleeper", "--timeout", "60s"];
-    fleet.tool(&status)?.ok().map(drop)
+    fleet.rolled_out("sleeper", "60s")
 }
 
 /// In Kubernetes this is a rollout that stands still.
 fn refused_with_a_port(fleet: &Fleet<'_>) -> Outcome {
-    let exporter = manifests::exporter("").replacen("spec:\n", &format!("spec:\n{STRATEGY}"), 1);
+    let exporter = manifests::exporter("").replacen("spec:\n", &format!("spec:\n  {STRATEGY}"), 1);
     let file = fleet.write("with-a-port.yaml", &exporter)?;
     let path = "spec.template.spec.containers[0].ports[0].hostPort: 9100";
     fleet.tool(&["apply", "-f", &file])?.refused(&["maxSurge", path]).map(drop)
 }
 
-const STRATEGY: &str = "  updateStrategy:
-    rollingUpdate: {maxSurge: 1, maxUnavailable: 0}
-";
+const STRATEGY: &str = "updateStrategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}\n";
 
 fn sleep(revision: u64) -> String {
     format!("[/bin/{PROGRAM}, '{}']", SECONDS + revision)
 }
 
 fn sleeper(command: &str) -> String {
-    format!(
-        "apiVersion: apps/v1
-kind: DaemonSet
-metadata:
-  name: sleeper
-spec:
-  minReadySeconds: {MIN_READY}
-{STRATEGY}  selector:
-    matchLabels: {{app: sleeper}}
-  template:
-    metadata:
-      labels: {{app: sleeper}}
-    spec:
-      runtimeClassName: process
-      hostNetwork: true
-      terminationGracePeriodSeconds: 5
-      containers:
-      - name: sleeper
-        command: {command}
-"
-    )
+    DaemonSet {
+        name: "sleeper",
+        spec: &format!("minReadySeconds: {MIN_READY}\n{STRATEGY}"),
+        pod: "terminationGracePeriodSeconds: 5\n",
+        containers: &format!("- name: sleeper\n  command: {command}\n"),
+        ..DaemonSet::default()
+    }
+    .to_string()
 }
 
 /// The sleeps in a network, the oldest first, each with its revision.

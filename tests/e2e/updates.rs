@@ -17,8 +17,7 @@ pub(crate) fn one_node_at_a_time(ground: &Ground) -> Outcome {
         fleet.apply(&marked(fleet, "b"))?;
         everywhere(fleet, &["n1", "n2", "n3"], "b")?;
         one_gap_at_a_time(fleet, 3)?;
-        let status = ["rollout", "status", "daemonset/lock-witness", "--timeout", "30s"];
-        fleet.tool(&status)?.ok()?;
+        fleet.rolled_out("lock-witness", "30s")?;
 
         // The same again is no change.
         let before = fleet.census()?;

@@ -216,6 +216,15 @@ impl<'g> Fleet<'g> {
         self.tool(&["apply", "-f", &file])?.ok().map(drop)
     }
 
+    /// Waits until people are told that a DaemonSet is rolled out; `timeout` as they write it.
+    ///
+    /// # Errors
+    /// When it is not by then.
+    pub fn rolled_out(&self, set: &str, timeout: &str) -> Outcome {
+        let set = format!("daemonset/{set}");
+        self.tool(&["rollout", "status", &set, "--timeout", timeout])?.ok().map(drop)
+    }
+
     /// Runs the exporter and the lock witness everywhere, and sees one of each on every machine.
     ///
     /// # Errors
@@ -319,6 +328,14 @@ impl<'g> Fleet<'g> {
             pod["spec"]["nodeName"] == node && name.starts_with(set) && !lost
         };
         pods.into_iter().find(of).ok_or_else(|| failure!("no pod of {set} on {node}"))
+    }
+
+    /// The name of [`Self::pod`].
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn pod_name(&self, set: &str, node: &str) -> Outcome<String> {
+        Ok(self.pod(set, node)?["metadata"]["name"].as_str().unwrap_or_default().to_owned())
     }
 }
 

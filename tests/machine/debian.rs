@@ -116,29 +116,30 @@ impl Debian {
     /// Brings what looks at it and what is to run on it, and nothing of Everynode: its packages, as
     /// files, if there are any.
     pub(crate) fn bring_tools(&self) -> Outcome {
-        self.sh(&format!(
-            "set -e
-            systemctl is-system-running --wait >&2
-            mount -o ro /dev/vdb /mnt
-            cp /mnt/bin/everynode-witness /mnt/bin/everynode-eyes /usr/bin/
-            cp -r /mnt/packages {PACKAGES}
-            umount /mnt
-            mkdir {WITNESS}"
+        self.take_from_disk(&format!(
+            "cp /mnt/bin/everynode-witness /mnt/bin/everynode-eyes /usr/bin/
+            cp -r /mnt/packages {PACKAGES}"
         ))
-        .map(drop)
     }
 
     /// Installs the programs and units, as a package would. Nothing is started.
     pub(crate) fn install(&self) -> Outcome {
+        self.take_from_disk(
+            "cp /mnt/bin/* /usr/bin/
+            cp /mnt/units/* /etc/systemd/system/
+            systemctl daemon-reload",
+        )
+    }
+
+    /// Once it is up: takes from the disk that brings things, at `/mnt`, what `script` says.
+    fn take_from_disk(&self, script: &str) -> Outcome {
         self.sh(&format!(
             "set -e
             systemctl is-system-running --wait >&2
             mount -o ro /dev/vdb /mnt
-            cp /mnt/bin/* /usr/bin/
-            cp /mnt/units/* /etc/systemd/system/
+            {script}
             umount /mnt
-            mkdir {WITNESS}
-            systemctl daemon-reload"
+            mkdir {WITNESS}"
         ))
         .map(drop)
     }

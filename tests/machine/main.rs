@@ -59,24 +59,24 @@ fn play_bare(
     ground: &Ground,
     scenario: impl FnOnce(&mut Fleet<'_>, &mut Debian) -> Outcome,
 ) -> Outcome {
-    Fleet::play(ground, 0, |fleet| {
-        let mut machine = Debian::new(ground, fleet)?;
-        let played = machine
-            .power_on(fleet)
-            .and_then(|()| machine.bring_tools())
-            .and_then(|()| scenario(fleet, &mut machine))
-            .and_then(|()| machine.bring_witness(&fleet.witness_dir()));
-        played.map_err(|failure| failure.with_report(&machine.report()))
-    })
+    play_on(ground, Debian::bring_tools, scenario)
 }
 
 /// Plays a scenario on a machine that is installed and has not joined, with a coordinator.
 fn play(ground: &Ground, scenario: impl FnOnce(&mut Fleet<'_>, &mut Debian) -> Outcome) -> Outcome {
+    play_on(ground, Debian::install, scenario)
+}
+
+fn play_on(
+    ground: &Ground,
+    bring: fn(&Debian) -> Outcome,
+    scenario: impl FnOnce(&mut Fleet<'_>, &mut Debian) -> Outcome,
+) -> Outcome {
     Fleet::play(ground, 0, |fleet| {
         let mut machine = Debian::new(ground, fleet)?;
         let played = machine
             .power_on(fleet)
-            .and_then(|()| machine.install())
+            .and_then(|()| bring(&machine))
             .and_then(|()| scenario(fleet, &mut machine))
             .and_then(|()| machine.bring_witness(&fleet.witness_dir()));
         played.map_err(|failure| failure.with_report(&machine.report()))

@@ -3,12 +3,13 @@
 use std::io::Write as _;
 
 use everynode_tests::ground::Ground;
+use everynode_tests::manifests::{self, DaemonSet};
 use everynode_tests::witness::{self, What};
 use everynode_tests::{Fleet, Outcome, ensure};
 
 use crate::debian::{self, AGENT, Both, Debian, NAME, PACKAGES};
 use crate::play_bare;
-use crate::power::{daemon, known};
+use crate::power::known;
 use crate::service::inherits_nothing;
 
 /// Where the package of the next version is, beside `now`.
@@ -113,8 +114,14 @@ fn joins_by_its_file(fleet: &Fleet<'_>, machine: &Debian) -> Outcome {
 
 /// A DaemonSet that may use only so much.
 fn limited() -> String {
-    let limits = "resources: {limits: {cpu: 200m, memory: 64Mi}}, command:";
-    daemon("limited", 2, "exec sleep 100000").replace("command:", limits)
+    let limits = "  resources: {limits: {cpu: 200m, memory: 64Mi}}\n";
+    DaemonSet {
+        name: "limited",
+        pod: "terminationGracePeriodSeconds: 2\n",
+        containers: &(manifests::script("limited", "exec sleep 100000") + limits),
+        ..DaemonSet::default()
+    }
+    .to_string()
 }
 
 fn is_held_to_its_limits(machine: &Debian) -> Outcome {

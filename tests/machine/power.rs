@@ -1,6 +1,7 @@
 //! The machine goes down, suddenly or in order, and comes back.
 
 use everynode_tests::ground::Ground;
+use everynode_tests::manifests::{self, DaemonSet};
 use everynode_tests::witness::{self, What};
 use everynode_tests::{Fleet, Outcome, ensure, failure, wait};
 
@@ -120,22 +121,12 @@ pub(crate) fn known(fleet: &Fleet<'_>, boot: &str) -> Outcome {
 }
 
 /// A DaemonSet of a shell script.
-pub(crate) fn daemon(name: &str, grace: u32, script: &str) -> String {
-    let script = serde_json::Value::from(script);
-    format!(
-        "apiVersion: apps/v1
-kind: DaemonSet
-metadata: {{name: {name}}}
-spec:
-  selector: {{matchLabels: {{app: {name}}}}}
-  template:
-    metadata: {{labels: {{app: {name}}}}}
-    spec:
-      runtimeClassName: process
-      hostNetwork: true
-      terminationGracePeriodSeconds: {grace}
-      containers:
-      - {{name: {name}, command: [/bin/sh, -c, {script}]}}
-"
-    )
+fn daemon(name: &str, grace: u32, script: &str) -> String {
+    DaemonSet {
+        name,
+        pod: &format!("terminationGracePeriodSeconds: {grace}\n"),
+        containers: &manifests::script(name, script),
+        ..DaemonSet::default()
+    }
+    .to_string()
 }
