@@ -14,6 +14,7 @@ pub mod clock;
 pub mod config;
 pub mod driver;
 pub mod entropy;
+mod first;
 mod held;
 pub mod pki;
 pub mod records;

@@ -45,8 +45,8 @@ use crate::sessions::{AgentService, Sessions};
 use crate::streams::{StreamService, Streams};
 use crate::tls::Tls;
 
-/// Streams on one connection: an agent needs one, or 32 on its second one; an operator's program may watch every kind for
-/// dozens of its own users.
+/// Streams on one connection: an agent needs one, or 32 on its second one; an operator's program may
+/// watch every kind for dozens of its own users.
 const MAX_STREAMS: u32 = 128;
 
 /// How often a silent connection is asked whether it is still there, and how long it may take to

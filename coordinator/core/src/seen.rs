@@ -147,14 +147,13 @@ impl Fleet {
         }
         self.look_for_copies(node, session, hello.last_session, &hello.machine_id);
         let places = std::mem::take(&mut hello.places);
-        let conditions = hello.conditions.clone();
+        let hello = Arc::new(hello);
         let version = self.next_version();
         let Some(seen) = self.seen.get_mut(&node) else { return };
         seen.session = Some(session);
         seen.acknowledged = hello.accepted;
         seen.refused = None;
-        let former = seen.hello.replace(Arc::new(hello));
-        let former = former.map(|hello| hello.conditions.clone()).unwrap_or_default();
+        let former = seen.hello.replace(Arc::clone(&hello));
         seen.version = version;
         let silent: Vec<PodKey> = seen
             .places
@@ -169,7 +168,8 @@ impl Fleet {
         self.heard(node);
         self.report(node, cleared.chain(places).collect(), false);
         self.tell_if_ahead(node);
-        self.tell_conditions(node, &former, &conditions);
+        let former = former.as_ref().map_or(&[][..], |former| &former.conditions);
+        self.tell_conditions(node, former, &hello.conditions);
     }
 
     fn disconnected(&mut self, node: NodeUid, session: SessionNonce) {

@@ -82,11 +82,12 @@ impl Fleet {
         }
     }
 
-    /// The pod of that namespace and name. Looks through all.
+    /// The pod of that namespace and name. Looks through those of the DaemonSet whose name it bears
+    /// ([`pod_name`]).
     pub fn pod(&self, namespace: &str, name: &str) -> Option<PodView> {
-        let filter = PodFilter { namespace: Some(namespace.to_owned()), ..PodFilter::default() };
-        let mut nodes = self.seen.keys();
-        nodes.find_map(|node| self.pods_of(*node, &filter).into_iter().find(|pod| pod.name == name))
+        let (set, _) = name.rsplit_once('-')?;
+        let key = PodKey::new(namespace, set).ok()?;
+        self.seen.keys().flat_map(|node| self.place(*node, &key)).find(|pod| pod.name == name)
     }
 
     /// What a watcher of pods needs after [`crate::Changed::Pod`]: what is in that place now.

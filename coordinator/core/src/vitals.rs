@@ -9,13 +9,9 @@ use crate::events::about_node;
 use crate::record::EventType;
 use crate::{Changed, Fleet};
 
-/// How many are kept of one node, by the contract.
-const MAX_CONDITIONS: usize = 16;
-
 impl Fleet {
     /// Takes in all conditions of a node.
-    pub(crate) fn take_conditions(&mut self, node: NodeUid, mut conditions: Vec<NodeCondition>) {
-        conditions.truncate(MAX_CONDITIONS);
+    pub(crate) fn take_conditions(&mut self, node: NodeUid, conditions: Vec<NodeCondition>) {
         let version = self.next_version();
         let Some(seen) = self.seen.get_mut(&node) else { return };
         let Some(hello) = &mut seen.hello else { return };

@@ -105,10 +105,11 @@ pub fn needed_features(template: &Value) -> Features {
     let normal = normal_value(template);
     let class = normal.pointer("/spec/runtimeClassName").and_then(Value::as_str);
     let process = class == Some(validate::PROCESS);
+    let named = |feature: &str| if process { feature.into() } else { format!("cri/{feature}") };
     let mut features = Features::new();
     let mut note = |_: &FieldPath, word: Word<'_>| {
         if let Word::Needs(feature) = word {
-            features.insert(if process { feature.into() } else { format!("cri/{feature}") });
+            features.insert(named(feature));
         }
     };
     walk(&normal, &mut FieldPath::root(), &mut note);
@@ -116,7 +117,7 @@ pub fn needed_features(template: &Value) -> Features {
         features.extend(limits::needed(&normal));
     }
     if has_rlimits(&normal) {
-        features.insert(if process { "rlimits".into() } else { "cri/rlimits".into() });
+        features.insert(named("rlimits"));
     }
     features.insert(if process { RUNTIME_PROCESS.into() } else { RUNTIME_CRI.into() });
     if let Some(class) = class.filter(|_| !process) {

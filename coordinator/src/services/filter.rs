@@ -51,8 +51,12 @@ impl Filter {
 
 /// The key of a named DaemonSet.
 pub(super) fn set_key(namespace: &str, name: &str) -> Result<PodKey, Status> {
-    let namespace = if namespace.is_empty() { DEFAULT_NAMESPACE } else { namespace };
-    PodKey::new(namespace, name).map_err(|error| status::invalid("name", error))
+    PodKey::new(or_default(namespace), name).map_err(|error| status::invalid("name", error))
+}
+
+/// A namespace that may be left out.
+pub(super) fn or_default(namespace: &str) -> &str {
+    if namespace.is_empty() { DEFAULT_NAMESPACE } else { namespace }
 }
 
 /// A text that may be left out.

@@ -10,13 +10,14 @@ use everynode_proto::v1::logs_input::Message;
 use everynode_proto::v1::node_input::Message as ToNode;
 use everynode_proto::v1::open_stream::What;
 use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
 use super::Api;
-use super::filter::DEFAULT_NAMESPACE;
-use crate::status;
+use super::pods::find;
+use crate::first::first;
 use crate::streams::{Caller, QUEUE, Relay};
 
 /// How long an agent may take to attach, by the contract.
@@ -36,14 +37,15 @@ struct Found {
 }
 
 pub(super) async fn logs(api: &Api, mut input: Streaming<v1::LogsInput>) -> Result<Output, Status> {
-    let first = tokio::time::timeout(FIRST, input.message()).await;
-    let first = first.map_err(|_| Status::deadline_exceeded("no request came"))??;
-    let Some(Message::Open(request)) = first.and_then(|first| first.message) else {
-        return Err(Invalid::new("message", "the first one must be the request").into());
-    };
-    let found = find(api, &request.namespace, &request.name).await?;
-    let container = container_of(&found.pod, &request.container)?;
-    let options = request.options.unwrap_or_default();
+    let request = first(&mut input, FIRST, ["the", "request"], |said| match said.message {
+        Some(Message::Open(request)) => Some(request),
+        _ => None,
+    });
+    let v1::LogsRequest { namespace, name, container, options } = request.await?;
+    let on_node = |fleet: &Fleet, pod: &PodView, now| Some((fleet.node(pod.node.uid)?, now));
+    let (pod, (node, now)) = find(api, namespace, name, on_node).await?;
+    let container = container_of(&pod, &container)?;
+    let options = options.unwrap_or_default();
     if options.since_seconds.is_some() && options.since_time.is_some() {
         let detail = "at most one of since_time and since_seconds may be given";
         return Err(Invalid::new("options", detail).into());
@@ -52,7 +54,7 @@ pub(super) async fn logs(api: &Api, mut input: Streaming<v1::LogsInput>) -> Resu
         Some(Message::Credit(bytes)) => Ok(ToNode::Credit(bytes)),
         _ => Err(Invalid::new("message", "only the first one may be a request").into()),
     });
-    open(api, found, container, What::Logs(options), LOGS_FEATURE, input.boxed()).await
+    open(api, Found { pod, node, now }, container, options, input.boxed()).await
 }
 
 /// Asks the node for a stream, and waits until it has it.
@@ -60,17 +62,16 @@ async fn open(
     api: &Api,
     found: Found,
     container: String,
-    what: What,
-    feature: &str,
-    input: futures_util::stream::BoxStream<'static, Result<ToNode, Status>>,
+    options: v1::LogOptions,
+    input: BoxStream<'static, Result<ToNode, Status>>,
 ) -> Result<Output, Status> {
     let Found { pod, node, now } = found;
     let (uid, node_name) = (node.record.uid, node.record.name.to_string());
     let sessions = &api.parts.sessions;
     let session = sessions.nonce(uid).ok_or_else(|| not_connected(&node, now))?;
     let hello = node.hello.as_ref();
-    if !hello.is_some_and(|hello| hello.features.contains(feature)) {
-        return Err(not_supported(&node_name, feature));
+    if !hello.is_some_and(|hello| hello.features.contains(LOGS_FEATURE)) {
+        return Err(not_supported(&node_name));
     }
     let pod_uid = pod.status.as_ref().map(|status| status.uid.to_string()).unwrap_or_default();
     let (place, attaching) = api.parts.streams.wait(uid, session)?;
@@ -80,7 +81,7 @@ async fn open(
         name: pod.key.name().into(),
         pod_uid,
         container,
-        what: Some(what),
+        what: Some(What::Logs(options)),
     };
     if !sessions.open_stream(uid, session, message) {
         return Err(not_connected(&node, now));
@@ -94,17 +95,6 @@ async fn open(
     let closing = api.parts.closing.clone();
     tokio::spawn(Relay { caller, node, node_name, place, closing }.run());
     Ok(ReceiverStream::new(messages))
-}
-
-async fn find(api: &Api, namespace: &str, name: &str) -> Result<Found, Status> {
-    let namespace = if namespace.is_empty() { DEFAULT_NAMESPACE } else { namespace }.to_owned();
-    let asked = name.to_owned();
-    let read = move |fleet: &Fleet, now: Now| {
-        let pod = fleet.pod(&namespace, &asked)?;
-        let node = fleet.node(pod.node.uid)?;
-        Some(Found { pod, node, now })
-    };
-    api.read(read).await?.ok_or_else(|| status::not_found("pods", name))
 }
 
 /// The container that was asked for, or the first; in kubectl's words where it has printed nothing.
@@ -147,9 +137,10 @@ fn not_connected(node: &NodeView, now: Now) -> Status {
     refusal(Code::FailedPrecondition, "NodeNotConnected", message)
 }
 
-fn not_supported(node: &str, feature: &str) -> Status {
-    let message =
-        format!("the agent of node {node:?} can't do it ({feature}): it is of an older version");
+fn not_supported(node: &str) -> Status {
+    let message = format!(
+        "the agent of node {node:?} can't do it ({LOGS_FEATURE}): it is of an older version"
+    );
     refusal(Code::FailedPrecondition, "NotSupported", message)
 }
 

@@ -1,6 +1,7 @@
 //! The service `Pods`.
 
 use std::collections::BTreeSet;
+use std::slice;
 
 use everynode_coordinator_core::{Changed, Command, Fleet, Outcome, PodFilter, PodView, Refusal};
 use everynode_model::{NodeName, NodeUid, Now, PodKey};
@@ -9,7 +10,7 @@ use everynode_proto::v1::{self, EventKind};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::convert::pod::{self, PodLabels};
-use super::filter::{DEFAULT_NAMESPACE, Filter, given};
+use super::filter::{Filter, given, or_default};
 use super::watch::{self, Gone, Watched};
 use super::{Api, list, logs, unexpected};
 use crate::status;
@@ -81,16 +82,26 @@ impl Pods for Api {
 }
 
 async fn named(api: &Api, namespace: String, name: String) -> Result<(PodView, v1::Pod), Status> {
-    let asked = name.clone();
-    let read = move |fleet: &Fleet, _| {
-        let namespace = if namespace.is_empty() { DEFAULT_NAMESPACE } else { &namespace };
-        let view = fleet.pod(namespace, &asked)?;
-        let labels = pod::labels(fleet, std::slice::from_ref(&view));
-        Some((view, labels))
-    };
-    let (view, labels) = api.read(read).await?.ok_or_else(|| status::not_found("pods", &name))?;
+    let labels = |fleet: &Fleet, view: &PodView, _| Some(pod::labels(fleet, slice::from_ref(view)));
+    let (view, labels) = find(api, namespace, name, labels).await?;
     let pod = pod::message(&view, &labels);
     Ok((view, pod))
+}
+
+/// The pod of that name, with what else is known of it then.
+pub(super) async fn find<T: Send + 'static>(
+    api: &Api,
+    namespace: String,
+    name: String,
+    more: impl FnOnce(&Fleet, &PodView, Now) -> Option<T> + Send + 'static,
+) -> Result<(PodView, T), Status> {
+    let asked = name.clone();
+    let read = move |fleet: &Fleet, now| {
+        let view = fleet.pod(or_default(&namespace), &asked)?;
+        let more = more(fleet, &view, now)?;
+        Some((view, more))
+    };
+    api.read(read).await?.ok_or_else(|| status::not_found("pods", &name))
 }
 
 /// The pods on the node of that name, or on all; none on a node that is not there, as in kubectl.

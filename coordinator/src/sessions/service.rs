@@ -26,6 +26,7 @@ use crate::auth::nodes::may_open_session;
 use crate::clock::Clock;
 use crate::driver::Handle;
 use crate::entropy::Entropy;
+use crate::first::first;
 use crate::pki::Pki;
 use crate::status;
 use crate::tls::PeerIdentity;
@@ -121,7 +122,11 @@ impl v1::agent_server::Agent for AgentService {
         may_open_session(&identity, &*self.recorded(node).await?)?;
         let caller = Caller { node, identity, from: origin(&request) };
         let mut stream = request.into_inner();
-        let hello = first(&mut stream).await?;
+        let hello = first(&mut stream, HELLO, ["a", "Hello"], |said| match said.message {
+            Some(Message::Hello(hello)) => Some(hello),
+            _ => None,
+        });
+        let hello = hello.await?;
         self.open(&caller, &hello, stream).await.map(Response::new)
     }
 }
@@ -225,16 +230,6 @@ impl AgentService {
 fn origin<T>(request: &Request<T>) -> String {
     let info = request.extensions().get::<ConnectInfo>();
     info.map_or_else(|| "an unknown address".into(), |info| info.peer_addr.to_string())
-}
-
-async fn first(stream: &mut Streaming<v1::AgentMessage>) -> Result<v1::Hello, Status> {
-    let message = tokio::time::timeout(HELLO, stream.message())
-        .await
-        .map_err(|_| Status::deadline_exceeded("no Hello came"))??;
-    match message.and_then(|message| message.message) {
-        Some(Message::Hello(hello)) => Ok(hello),
-        _ => Err(Invalid::new("message", "the first one must be a Hello").into()),
-    }
 }
 
 fn parse(hello: &v1::Hello) -> Result<Hello, Invalid> {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use everynode_proto::error::Invalid;
 use everynode_proto::v1;
 use everynode_proto::v1::node_output::Message;
 use tokio::sync::mpsc;
@@ -11,6 +10,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{NodeEnd, QUEUE, Streams};
 use crate::auth;
+use crate::first::first;
 
 /// How long an agent may take to say which stream it attaches to.
 const ATTACH: Duration = Duration::from_secs(10);
@@ -40,11 +40,11 @@ impl v1::streams_server::Streams for StreamService {
     ) -> Result<Response<Self::AttachStream>, Status> {
         let (node, _) = auth::node_of(&request)?;
         let mut input = request.into_inner();
-        let first = tokio::time::timeout(ATTACH, input.message()).await;
-        let first = first.map_err(|_| Status::deadline_exceeded("no Attach came"))??;
-        let Some(Message::Attach(attach)) = first.and_then(|first| first.message) else {
-            return Err(Invalid::new("message", "the first one must be an Attach").into());
-        };
+        let attach = first(&mut input, ATTACH, ["an", "Attach"], |said| match said.message {
+            Some(Message::Attach(attach)) => Some(attach),
+            _ => None,
+        });
+        let attach = attach.await?;
         let (output, messages) = mpsc::channel(QUEUE);
         self.streams.attach(node, &attach, NodeEnd { input, output })?;
         Ok(Response::new(ReceiverStream::new(messages)))

@@ -201,7 +201,7 @@ async fn who_breaks_the_rules_of_credit_is_ended() {
 #[tokio::test(start_paused = true)]
 async fn one_who_does_not_read_holds_up_nobody() {
     let mut world = World::new(&["logs"]).await;
-    let (slow, mut full) = world.stream().await;
+    let (mut slow, mut full) = world.stream().await;
     slow.grant(WINDOW).await;
     full.granted().await;
     for _ in 0..WINDOW / SMALLEST {
@@ -212,7 +212,6 @@ async fn one_who_does_not_read_holds_up_nobody() {
     node.granted().await;
     node.say(Said::Stdout(b"quick".to_vec())).await;
     assert_eq!(caller.sees().await, Some(Shown::Stdout(b"quick".to_vec())));
-    let mut slow = slow;
     for _ in 0..WINDOW / SMALLEST {
         assert_eq!(slow.sees().await, Some(Shown::Stdout(b"x".to_vec())));
     }
@@ -269,21 +268,17 @@ async fn what_can_not_be_shown_is_refused_with_the_reason() {
 
     let old = World::new(&[]).await;
     assert_eq!(reason(old.ask("").await.map(drop)), "NotSupported");
-    let World { session, .. } = old;
-    drop(session);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_node_that_is_not_connected_is_said_to_be() {
     let world = World::new(&["logs"]).await;
     let asking = world.ask("");
-    let World { session, coordinator, .. } = world;
-    drop(session);
+    drop(world.session);
     tokio::time::sleep(Duration::from_secs(300)).await;
     let refused = asking.await.err().unwrap();
     assert_eq!(reason_of(&refused).as_deref(), Some("NodeNotConnected"));
     assert!(refused.message().contains("\"a\" is not connected (last seen "), "{refused}");
-    coordinator.shutdown.cancel();
 }
 
 #[tokio::test(start_paused = true)]
