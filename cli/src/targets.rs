@@ -77,7 +77,8 @@ fn rolled_out(kind: Resource) -> Result<(), Error> {
     }
 }
 
-fn slashed(pair: &str) -> Result<(Resource, String), Error> {
+/// The object that `TYPE/NAME` names.
+pub(crate) fn slashed(pair: &str) -> Result<(Resource, String), Error> {
     match pair.split_once('/') {
         Some((kind, name)) if !name.is_empty() && !name.contains('/') => {
             Ok((Resource::named(kind)?, name.to_owned()))

@@ -46,8 +46,7 @@ pub(crate) fn conditions(node: &Node) -> Vec<Condition> {
         reason: one.reason.clone(),
         message: one.message.clone(),
         since: Some(rfc3339_millis(one.since_millis)),
-        // Kubernetes' others are of what is short.
-        is_bad: one.status == one.r#type.ends_with("Pressure"),
+        is_bad: !everynode_model::NodeCondition::from(one).is_fine(),
     };
     [ready].into_iter().chain(node.conditions.iter().map(own)).collect()
 }

@@ -102,6 +102,23 @@ impl Kind for Pods {
     }
 }
 
+/// The pods of a DaemonSet; on one node, where that is named.
+pub(crate) async fn pods_of(
+    client: &Client,
+    namespace: &str,
+    set: &str,
+    node: Option<&str>,
+) -> Result<Vec<Pod>, Error> {
+    let request = ListRequest {
+        namespace: namespace.into(),
+        field: node.unwrap_or_default().into(),
+        ..ListRequest::default()
+    };
+    let mut pods = Pods::list(client, request).await?.items;
+    pods.retain(|pod| pod.daemon_set.as_ref().is_some_and(|key| key.name == set));
+    Ok(pods)
+}
+
 /// How the pod stands.
 pub(crate) fn standing(pod: &Pod) -> Standing {
     let pending = || {

@@ -7,18 +7,15 @@ use everynode_proto::v1::{ListRequest, Pod, WatchRequest};
 use crate::connect::Client;
 use crate::context::Context;
 use crate::error::Error;
-use crate::kinds::{Kind as _, Nodes, Pods, name_of};
+use crate::kinds::{Kind as _, Nodes, Pods, name_of, pods_of};
 use crate::out::Out;
 use crate::watch::{Change, Watch};
 
 /// The pods of the set that nodes have reported: asked for before it is deleted, since later another
 /// may have its name.
 pub(super) async fn pods(client: &Client, namespace: &str, set: &str) -> Result<Vec<Pod>, Error> {
-    let request = ListRequest { namespace: namespace.into(), ..ListRequest::default() };
-    let mut pods = Pods::list(client, request).await?.items;
-    pods.retain(|pod| {
-        pod.status.is_some() && pod.daemon_set.as_ref().is_some_and(|key| key.name == set)
-    });
+    let mut pods = pods_of(client, namespace, set, None).await?;
+    pods.retain(|pod| pod.status.is_some());
     Ok(pods)
 }
 

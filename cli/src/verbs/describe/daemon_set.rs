@@ -2,13 +2,13 @@
 
 use std::fmt::Write as _;
 
-use everynode_proto::v1::{DaemonSet, ListRequest, Pod, PodPhase, WhyLine, WhyRequest};
+use everynode_proto::v1::{DaemonSet, Pod, PodPhase, WhyLine, WhyRequest};
 use serde_json::Value;
 
 use super::{events, push_lines, push_map, template_text};
 use crate::connect::Client;
 use crate::error::Error;
-use crate::kinds::{DaemonSets, Kind as _, Pods, selector, spec_json};
+use crate::kinds::{DaemonSets, Kind as _, pods_of, selector, spec_json};
 
 /// The most nodes that are listed one by one with their reason: a screen; `why` has them all.
 const MOST_REASONS: usize = 20;
@@ -19,10 +19,7 @@ pub(super) async fn describe(
     name: &str,
 ) -> Result<String, Error> {
     let set = DaemonSets::get(client, namespace, name).await?;
-    let request = ListRequest { namespace: namespace.into(), ..ListRequest::default() };
-    let ours = |pod: &Pod| pod.daemon_set.as_ref().is_some_and(|key| key.name == name);
-    let pods: Vec<Pod> =
-        Pods::list(client, request).await?.items.into_iter().filter(ours).collect();
+    let pods = pods_of(client, namespace, name, None).await?;
     let request = WhyRequest {
         namespace: namespace.into(),
         daemon_set: name.into(),

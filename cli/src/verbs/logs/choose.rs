@@ -5,8 +5,9 @@ use everynode_proto::v1::{ListRequest, Pod, PodPhase};
 use crate::args::LogsArgs;
 use crate::connect::Client;
 use crate::error::Error;
-use crate::kinds::{DaemonSets, Kind as _, Pods, Resource, name_of};
+use crate::kinds::{DaemonSets, Kind as _, Pods, Resource, name_of, pods_of};
 use crate::out::Out;
+use crate::targets::slashed;
 
 /// A container of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,9 +36,7 @@ pub(super) async fn choose(
         Target::Pod(name) => vec![Pods::get(client, namespace, name).await?],
         Target::DaemonSet(name) => {
             DaemonSets::get(client, namespace, name).await?;
-            let of_it = |pod: &Pod| pod.daemon_set.as_ref().is_some_and(|set| set.name == *name);
-            let mut pods = list(client, namespace, "", args.node.as_deref()).await?;
-            pods.retain(of_it);
+            let pods = pods_of(client, namespace, name, args.node.as_deref()).await?;
             if pods.is_empty() {
                 let on = args.node.as_ref().map(|node| format!(" on node {node}"));
                 let on = on.unwrap_or_default();
@@ -45,7 +44,15 @@ pub(super) async fn choose(
             }
             pods
         }
-        Target::Selector(labels) => list(client, namespace, labels, args.node.as_deref()).await?,
+        Target::Selector(labels) => {
+            let request = ListRequest {
+                namespace: namespace.into(),
+                label_selector: labels.clone(),
+                field: args.node.clone().unwrap_or_default(),
+                ..ListRequest::default()
+            };
+            Pods::list(client, request).await?.items
+        }
     };
     if pods.is_empty() {
         out.note(format!("No resources found in {namespace} namespace."));
@@ -72,13 +79,11 @@ fn target(args: &LogsArgs) -> Result<(Target, Option<String>), Error> {
         return usage("--all-containers should not be specified with a container's name");
     }
     let target = match (args.what.first(), &args.selector) {
-        (Some(what), _) => match what.split_once('/') {
-            None => Target::Pod(what.clone()),
-            Some((kind, name)) => match Resource::named(kind)? {
-                Resource::Pods => Target::Pod(name.into()),
-                Resource::DaemonSets => Target::DaemonSet(name.into()),
-                _ => return usage("only pods and DaemonSets have logs"),
-            },
+        (Some(what), _) if !what.contains('/') => Target::Pod(what.clone()),
+        (Some(what), _) => match slashed(what)? {
+            (Resource::Pods, name) => Target::Pod(name),
+            (Resource::DaemonSets, name) => Target::DaemonSet(name),
+            _ => return usage("only pods and DaemonSets have logs"),
         },
         (None, Some(labels)) => Target::Selector(labels.clone()),
         (None, None) => return usage("name a pod, daemonset/NAME or -l SELECTOR"),
@@ -92,21 +97,6 @@ fn target(args: &LogsArgs) -> Result<(Target, Option<String>), Error> {
         }
         _ => Ok((target, container)),
     }
-}
-
-async fn list(
-    client: &Client,
-    namespace: &str,
-    labels: &str,
-    node: Option<&str>,
-) -> Result<Vec<Pod>, Error> {
-    let request = ListRequest {
-        namespace: namespace.into(),
-        label_selector: labels.into(),
-        field: node.unwrap_or_default().into(),
-        ..ListRequest::default()
-    };
-    Ok(Pods::list(client, request).await?.items)
 }
 
 /// The one that kubectl would take: one that runs, is ready, has been for long, was restarted often.
@@ -191,9 +181,14 @@ mod tests {
         assert_eq!(parsed("pod/x -c main").unwrap(), (pod("x"), Some("main".into())));
         assert_eq!(parsed("ds/x --node n").unwrap().0, Target::DaemonSet("x".into()));
         assert_eq!(parsed("-l a=b --node n").unwrap().0, Target::Selector("a=b".into()));
-        for line in
-            ["x main -c main", "x --node n", "node/x", "x --all-pods", "x main --all-containers"]
-        {
+        for line in [
+            "x main -c main",
+            "x --node n",
+            "node/x",
+            "pod/",
+            "x --all-pods",
+            "x main --all-containers",
+        ] {
             assert!(matches!(parsed(line), Err(Error::Usage(_))), "{line}");
         }
     }
