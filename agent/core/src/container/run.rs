@@ -78,7 +78,7 @@ impl Run {
         }
     }
 
-    /// Whether it has come as far as [`Stage::Up`].
+    /// Whether it has come as far as [`super::Stage::Up`].
     pub(super) fn is_started(&self) -> bool {
         self.post_start.is_none() && self.startup.is_none() && self.end.is_none()
     }
