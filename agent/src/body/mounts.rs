@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::env::{expand_by, lookup};
 use super::fields::{Rest, refuse_rest};
-use super::volumes::leads_up;
+use super::volumes::{from_root, leads_up};
 use super::{CONFIG_ERROR, invalid, unsupported};
 
 /// Where a container sees a volume, as it is written.
@@ -58,16 +58,15 @@ impl Mount {
     ) -> Result<VolumeMount, Reason> {
         refuse_rest(&self.rest, path, &[])?;
         let (at, sub_path) = (format!("{path}.mountPath"), self.part(path, env)?);
-        if !self.mount_path.starts_with('/') || leads_up(&self.mount_path) {
-            let line = "must be absolute, without '..': it is a path of the machine";
-            return Err(invalid(&at, line));
+        if leads_up(&self.mount_path) {
+            return Err(invalid(&at, "must not contain '..': it is a path of the machine"));
         }
         if self.mount_path.split('/').all(str::is_empty) {
             return Err(invalid(&at, "a process of the host has the host's root"));
         }
         Ok(VolumeMount {
             volume: self.name.clone(),
-            path: self.mount_path.clone(),
+            path: from_root(&self.mount_path),
             sub_path,
             read_only: self.read_only(path)?,
             propagation: self.propagation(path, privileged)?,

@@ -432,13 +432,13 @@ fn no_file_of_a_volume_is_outside_of_it() {
 #[test]
 fn mounts_are_read_and_hosts_paths_too() {
     let pod = json!({"volumes": [
-        {"name": "h", "hostPath": {"path": "/srv", "type": "DirectoryOrCreate"}},
+        {"name": "h", "hostPath": {"path": "srv", "type": "DirectoryOrCreate"}},
         {"name": "m", "emptyDir": {"medium": "Memory", "sizeLimit": "1048576"}}, {"name": "e"}]});
     let container = json!({
         "env": [{"name": "A", "value": "x"}],
         "volumeMounts": [
             {"name": "h", "mountPath": "/h", "readOnly": true, "mountPropagation": "HostToContainer"},
-            {"name": "m", "mountPath": "/m", "subPathExpr": "p/$(A)"},
+            {"name": "m", "mountPath": "m", "subPathExpr": "p/$(A)"},
             {"name": "e", "mountPath": "/e", "readOnly": true, "recursiveReadOnly": "Enabled",
                 "subPath": "."},
         ],
@@ -449,6 +449,7 @@ fn mounts_are_read_and_hosts_paths_too() {
     assert_eq!(sources, [host, VolumeSource::Memory(Some(1 << 20)), VolumeSource::Disk]);
     let [h, m, e] = spec.containers[0].mounts.as_slice() else { panic!("three mounts") };
     assert_eq!((h.read_only, h.propagation), (ReadOnly::Top, Propagation::HostToContainer));
+    assert_eq!(m.path, "/m", "relative paths begin at the root");
     assert_eq!((m.read_only, m.sub_path.as_deref()), (ReadOnly::No, Some("p/x")));
     assert_eq!((e.read_only, e.sub_path.as_deref()), (ReadOnly::Recursive, None));
 }
@@ -463,8 +464,7 @@ fn mounts_that_can_not_be_are_refused() {
     };
     for (mount, words) in [
         (json!({"mountPath": "/"}), "has the host's root"),
-        (json!({"mountPath": "v"}), "must be absolute"),
-        (json!({"mountPath": "/a/../b"}), "without '..'"),
+        (json!({"mountPath": "/a/../b"}), "must not contain '..'"),
         (json!({"subPath": "../b"}), "must be relative"),
         (json!({"subPathExpr": "$(NONE)"}), "missing value for \"NONE\""),
         (json!({"mountPropagation": "Bidirectional"}), "only to privileged"),

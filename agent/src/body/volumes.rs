@@ -105,10 +105,10 @@ impl HostPath {
             "BlockDevice" => HostPathKind::BlockDevice,
             other => return Err(unsupported(&format!("{path}.type"), &format!("{other:?}"))),
         };
-        if !self.path.starts_with('/') || leads_up(&self.path) {
-            return Err(invalid(&format!("{path}.path"), "must be absolute, without '..'"));
+        if leads_up(&self.path) {
+            return Err(invalid(&format!("{path}.path"), "must not contain '..'"));
         }
-        Ok(VolumeSource::HostPath(self.path.clone(), kind))
+        Ok(VolumeSource::HostPath(from_root(&self.path), kind))
     }
 }
 
@@ -126,6 +126,11 @@ impl EmptyDir {
             other => Err(unsupported(&format!("{path}.medium"), &format!("{other:?}"))),
         }
     }
+}
+
+/// A path of the machine. One that is relative begins at the root, as in a kubelet's `makeMounts`.
+pub(super) fn from_root(path: &str) -> String {
+    if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }
 }
 
 /// Whether a path has a `..`.
