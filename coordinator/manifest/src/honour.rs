@@ -113,9 +113,7 @@ pub fn needed_features(template: &Value) -> Features {
         }
     };
     walk(&normal, &mut FieldPath::root(), &mut note);
-    if process {
-        features.extend(limits::needed(&normal));
-    }
+    features.extend(limits::needed(&normal).iter().map(|feature| named(feature)));
     if has_rlimits(&normal) {
         features.insert(named("rlimits"));
     }
@@ -236,6 +234,7 @@ fn pattern(path: &FieldPath) -> String {
 
 #[cfg(test)]
 mod tests {
+    use everynode_model::{PIDS_LIMIT, REQUIRE_LIMITS};
     use serde_json::json;
 
     use super::*;
@@ -365,6 +364,12 @@ mod tests {
         let features = needed_features(&json!({"spec": {"containers": [
             {"image": "x", "securityContext": {"runAsUser": 1}}]}}));
         assert_eq!(features.into_iter().collect::<Vec<_>>(), ["cri/runAsUser", RUNTIME_CRI]);
+        let features = needed_features(&json!({
+            "metadata": {"annotations": {PIDS_LIMIT: "9", REQUIRE_LIMITS: "true"}},
+            "spec": {"containers": [{"image": "x", "resources": {"limits": {"x.org/y": "1"}}}]},
+        }));
+        let limits = ["cri/limits.pids", "cri/limits.required", "cri/limits.x.org/y", RUNTIME_CRI];
+        assert_eq!(features.into_iter().collect::<Vec<_>>(), limits);
         let features = needed_features(&json!({"spec": {"runtimeClassName": "gvisor"}}));
         assert!(features.contains("cri/runtimeClass/gvisor") && features.contains(RUNTIME_CRI));
     }
