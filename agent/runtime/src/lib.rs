@@ -8,6 +8,7 @@ mod alive;
 mod cgroup;
 #[cfg(feature = "contract")]
 pub mod contract;
+mod ends;
 mod error;
 mod exec;
 mod limits;
@@ -30,6 +31,7 @@ use everynode_model::{ClusterId, Digest, Exit, LogTail, PodKey, PodUid, SetUid, 
 use futures_util::future::BoxFuture;
 
 pub use alive::{Alive, alive, runs};
+pub use ends::{Ends, Reader, Terminal, WindowSize, Writer, by_pipes, by_terminal};
 pub use error::{
     CreateError, ExecError, KillError, ListError, MachineError, OpenError, RemoveError, StartError,
     TerminateError,

@@ -10,7 +10,9 @@ use everynode_model::Reason;
 use super::Inner;
 use super::link::{Asker, Link, NoAnswer};
 use crate::error::ExecError;
-use crate::shim::protocol::{ExecWanted, Message, millis};
+use crate::shim::protocol::{
+    ExecWanted, FIRST_MAX_LINE, Message, NOT_UNDERSTOOD, Request, line, millis,
+};
 use crate::{ExecRequest, Executed};
 
 /// How long after its timeout the end of a program is waited for: its supervisor kills for ten
@@ -34,6 +36,9 @@ pub(super) async fn exec(
         terminal,
         timeout_millis: timeout.map(millis),
     };
+    if line(&Request::Exec(wanted.clone())).len() > FIRST_MAX_LINE {
+        return Err(ExecError::Refused(Reason::new("TooLong", "the command is too long")));
+    }
     // From before it is asked for: who gives up while it is being started does not want it either.
     let mut running = Running { asker, id, over: false };
     let asked = running.asker.exec(wanted, [stdin, stdout, stderr]).await;
@@ -41,7 +46,7 @@ pub(super) async fn exec(
         Ok((Message::Executing { .. }, end)) => end,
         Ok((Message::Refused { code, message }, _)) => {
             running.over = true;
-            return Err(ExecError::Refused(Reason::new(code, message)));
+            return Err(ExecError::Refused(refusal(code, message)));
         }
         Err(NoAnswer::Silent) => return Err(ExecError::Silent(pod.clone())),
         Ok(_) | Err(NoAnswer::Lost) => return Err(ExecError::NotSupervised(pod.clone())),
@@ -59,6 +64,16 @@ pub(super) async fn exec(
         Ok(Err(_)) => Err(ExecError::Interrupted(pod.clone())),
         Err(_) => Err(ExecError::Silent(pod.clone())),
     }
+}
+
+/// What a supervisor says that is older than this request is no word for people.
+fn refusal(code: String, message: String) -> Reason {
+    if code == NOT_UNDERSTOOD {
+        let line =
+            "the pod's supervisor is of an older version: a pod that is made anew has another";
+        return Reason::new("NotSupported", line);
+    }
+    Reason::new(code, message)
 }
 
 /// Kills what runs when nobody waits for its end any more.

@@ -33,6 +33,7 @@ use everynode_model::{Exit, LogTail, Reason};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use tokio::io::{AsyncWriteExt as _, Interest};
 use tokio::net::UnixStream;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -191,10 +192,16 @@ impl Asker {
         Ok((self.send(ask, answered).await?, end))
     }
 
-    /// Has what was run killed. Where too much waits to be asked it is left to its timeout.
+    /// Has what was run killed, after what waits to be asked.
     pub(super) fn end_exec(&self, id: u64) {
         let (ask, _nobody) = Ask::new(Request::EndExec { id });
-        let _ = self.0.try_send(ask);
+        // Where the link or this process ends first, the supervisor kills it by itself.
+        if let Err(TrySendError::Full(ask)) = self.0.try_send(ask)
+            && let Ok(tasks) = tokio::runtime::Handle::try_current()
+        {
+            let asks = self.0.clone();
+            tasks.spawn(async move { asks.send(ask).await });
+        }
     }
 
     async fn send(

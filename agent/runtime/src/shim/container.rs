@@ -156,7 +156,7 @@ impl Container {
         let failed = |problem: Problem| self.refusal("ExecError", &problem.to_string());
         leaf.make().map_err(|error| failed(Problem::Plumbing(error)))?;
         for fd in fds {
-            self.lend(fd);
+            self.lend(fd, terminal);
         }
         let fds = fds.iter().map(AsFd::as_fd).collect();
         match self.launch_in(&leaf, argv, fds, terminal) {
@@ -328,7 +328,7 @@ impl Container {
         let doors = self.spec.share.doors().map_err(Problem::Plumbing)?;
         // From here on all paths are as the container sees them.
         let _inside = self.seen.as_ref().map(Seen::enter).transpose()?;
-        let program = program::find(argv, &self.spec)?;
+        let program = program::find(argv, &self.spec, terminal)?;
         let name = program.name();
         let launch = Launch {
             program: program.file,
@@ -348,20 +348,20 @@ impl Container {
     /// A pipe for one output; the end for the container.
     fn output(&mut self, stream: Stream) -> io::Result<OwnedFd> {
         let (output, write) = Output::new(stream)?;
-        self.lend(&write);
+        self.lend(&write, false);
         self.outputs.push(output);
         Ok(write)
     }
 
-    /// Gives a pipe to the container's user, so that it may open /dev/stdout, as programs in
-    /// containers do. Who may not do this may not set the user either, which then says so by its
-    /// name.
-    fn lend(&self, fd: &OwnedFd) {
+    /// Gives a pipe, or a terminal of its own, to the container's user, so that it may open
+    /// /dev/stdout, as programs in containers do. Who may not do this may not set the user either,
+    /// which then says so by its name.
+    fn lend(&self, fd: &OwnedFd, terminal: bool) {
         let Some(user) = self.spec.user else { return };
         let is_pipe = rustix::fs::fstat(fd)
             .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
         // Anything else that an agent sends is not only this program's.
-        if is_pipe {
+        if is_pipe || terminal {
             let group = self.group().map(Gid::from_raw);
             let _ = rustix::fs::fchown(fd, Some(Uid::from_raw(user)), group);
         }

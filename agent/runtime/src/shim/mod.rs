@@ -47,7 +47,7 @@ use agent::Agent;
 use container::Container;
 use exec::Execs;
 use plan::WirePlan;
-use protocol::{Account, ExecWanted, Identity, MAX_SPEC, Message, Request, Spec};
+use protocol::{Account, ExecWanted, Identity, MAX_SPEC, Message, NOT_UNDERSTOOD, Request, Spec};
 use volumes::Volumes;
 
 /// Where the agent put what the supervisor needs.
@@ -250,7 +250,7 @@ impl Shim {
             Some(Request::Plan {}) => Message::Plan(self.plan.clone()),
             None => {
                 agent.drop_fds();
-                Message::refused(Reason::new("NotUnderstood", "no such request"))
+                Message::refused(Reason::new(NOT_UNDERSTOOD, "no such request"))
             }
         }
     }

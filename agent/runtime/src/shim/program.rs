@@ -14,6 +14,9 @@ use crate::sys::{LaunchError, Stage};
 /// Where programs are looked for when the container's environment has no `PATH`: as in containerd.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Of which kind a terminal is, where the container does not say so itself: as in containerd.
+const TERM: (&str, &str) = ("TERM", "xterm");
+
 /// What execve takes.
 pub(super) struct Program {
     pub(super) file: CString,
@@ -66,10 +69,18 @@ impl Problem {
 }
 
 /// A container's own words or others, ready for execve, with the container's environment. Files are
-/// looked for as this process sees them.
-pub(super) fn find(argv: &[String], spec: &SpecContainer) -> Result<Program, Problem> {
+/// looked for as this process sees them. What has a terminal is told of which kind, as container
+/// runtimes do.
+pub(super) fn find(
+    argv: &[String],
+    spec: &SpecContainer,
+    terminal: bool,
+) -> Result<Program, Problem> {
     let name = argv.first().filter(|name| !name.is_empty()).ok_or(Problem::Empty)?;
-    let env = without_doubles(&spec.env);
+    let mut env = without_doubles(&spec.env);
+    if terminal && !env.iter().any(|(key, _)| *key == TERM.0) {
+        env.push(TERM);
+    }
     let file = match name.contains('/') {
         // As with a shell: relative to the working directory.
         true => CString::new(name.as_str())?,
@@ -146,7 +157,7 @@ mod tests {
     }
 
     fn look_up(spec: &SpecContainer) -> Result<Program, Problem> {
-        find(&spec.argv, spec)
+        find(&spec.argv, spec, false)
     }
 
     #[test]
@@ -165,5 +176,14 @@ mod tests {
     fn a_later_variable_outdoes_an_earlier_one() {
         let found = look_up(&spec(&["/x"], &[("A", "1"), ("B", "2"), ("A", "3")])).unwrap();
         assert_eq!(found.env, [c"A=3".to_owned(), c"B=2".to_owned()]);
+    }
+
+    #[test]
+    fn a_terminal_has_a_kind_unless_the_container_says_which() {
+        let words = ["/x".to_owned()];
+        let found = find(&words, &spec(&[], &[("A", "1")]), true).unwrap();
+        assert_eq!(found.env, [c"A=1".to_owned(), c"TERM=xterm".to_owned()]);
+        let found = find(&words, &spec(&[], &[("TERM", "linux")]), true).unwrap();
+        assert_eq!(found.env, [c"TERM=linux".to_owned()]);
     }
 }

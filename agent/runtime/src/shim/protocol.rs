@@ -36,8 +36,10 @@ pub(crate) const MAX_LINE: usize = MAX_SPEC;
 
 /// The longest line of what every agent and supervisor ever understood: the first ones take no
 /// longer one. An account of 64 containers with the longest names is a third of it.
-#[cfg(test)]
-const FIRST_MAX_LINE: usize = 64 * 1024;
+pub(crate) const FIRST_MAX_LINE: usize = 64 * 1024;
+
+/// Why a request is refused that is younger than the supervisor.
+pub(crate) const NOT_UNDERSTOOD: &str = "NotUnderstood";
 
 /// The longest text of a refusal, which may quote a container's command and `PATH`: enough to read,
 /// and in a line whatever has to be escaped of it.

@@ -9,7 +9,10 @@ use std::time::Duration;
 use everynode_agent_core::PodRef;
 use everynode_model::Exit;
 use everynode_runtime::contract::{Does, Factory as _, Machine, exited, request};
-use everynode_runtime::{Captured, ExecError, ExecRequest, MAX_OUTPUT, capture};
+use everynode_runtime::{
+    Captured, Ends, ExecError, ExecRequest, MAX_OUTPUT, Reader, WindowSize, by_pipes, by_terminal,
+    capture,
+};
 
 use crate::bed::{self, Bed, gone, pids, shell, spec_of};
 
@@ -129,32 +132,73 @@ async fn it_ends_when_nobody_waits_for_it_and_with_its_agent() {
 }
 
 #[tokio::test]
-async fn a_program_has_the_terminal_that_it_is_given() {
+async fn a_program_has_a_terminal_of_its_own() {
+    let Some(bed) = Bed::new(false) else { return };
+    if bed::ordinary_user() {
+        return eprintln!("skipped: no other user can be set");
+    }
+    let mut machine = Machine::open(&bed).await;
+    let mut main = bed.container("main", Does::Run);
+    main.security.user = Some(65534);
+    let pod = machine.create(request("tty", spec_of([main]))).await;
+    machine.start(&pod, "main").await;
+    let script = "tty >/dev/null && echo at /dev/tty >/dev/tty; echo to stdout >/dev/stdout; \
+                  stty size; echo $TERM; trap 'stty size' WINCH; \
+                  while ! read word; do :; done; echo got $word; exit 3";
+    let size = WindowSize { columns: 100, rows: 30 };
+    let (request, mut ends) = by_terminal(shell("", script).argv, size).unwrap();
+    let talk = async {
+        let printed = until_printed(&ends, "xterm\r\n").await;
+        assert_eq!(printed, "at /dev/tty\r\nto stdout\r\n30 100\r\nxterm\r\n");
+        let terminal = ends.terminal.clone().unwrap();
+        terminal.resize(WindowSize { columns: 101, rows: 31 }).unwrap();
+        assert_eq!(until_printed(&ends, "31 101\r\n").await, "31 101\r\n");
+        ends.stdin.as_mut().unwrap().write_all(b"word\n").await.unwrap();
+        until_printed(&ends, "got word\r\n").await;
+        assert_eq!(ends.stdout.read(&mut [0; 64]).await.unwrap(), 0, "nobody has it open");
+    };
+    let (executed, ()) = tokio::join!(machine.runtime.exec(&pod, "main", request), talk);
+    assert_eq!(executed.unwrap().exit, Exit::Code(3));
+
+    // Who hangs up ends what ran there.
+    let (request, ends) = by_terminal(shell("", "echo on; sleep 100000").argv, size).unwrap();
+    let talk = async {
+        until_printed(&ends, "on\r\n").await;
+        drop(ends);
+    };
+    let (executed, ()) = tokio::join!(machine.runtime.exec(&pod, "main", request), talk);
+    assert_eq!(executed.unwrap().exit, Exit::Signal(1));
+    machine.end(&pod).await;
+    bed.is_clean();
+}
+
+/// More than pipes hold goes in and comes out, each output by itself.
+#[tokio::test]
+async fn a_program_has_pipes_of_its_own() {
     let Some(bed) = Bed::new(false) else { return };
     let mut machine = Machine::open(&bed).await;
-    let pod = machine.create(request("tty", spec_of([bed.container("main", Does::Run)]))).await;
+    let pod = machine.create(request("pipes", spec_of([bed.container("main", Does::Run)]))).await;
     machine.start(&pod, "main").await;
-    let (own, slave) = terminal();
-    let fd = || slave.try_clone().unwrap();
-    let request = ExecRequest {
-        argv: shell("", "tty >/dev/null && echo here >/dev/tty; read word; echo got $word").argv,
-        stdin: fd(),
-        stdout: fd(),
-        stderr: fd(),
-        terminal: true,
-        timeout: Some(Duration::from_secs(20)),
+    let (request, ends) = by_pipes(shell("", "cat; echo done >&2").argv, true).unwrap();
+    let Ends { stdin, stdout, stderr, .. } = ends;
+    let sent: Vec<u8> =
+        (0..750_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()).collect();
+    let write = async {
+        stdin.unwrap().write_all(&sent).await.unwrap();
     };
-    drop(slave);
-    rustix::io::write(&own, b"word\n").unwrap();
-    let executed = machine.runtime.exec(&pod, "main", request).await.unwrap();
-    assert_eq!(executed.exit, Exit::Code(0));
-    let mut printed = Vec::new();
-    let mut buffer = [0; 1024];
-    while let Ok(length @ 1..) = rustix::io::read(&own, &mut buffer) {
-        printed.extend_from_slice(&buffer[..length]);
-    }
-    let printed = String::from_utf8(printed).unwrap();
-    assert!(printed.contains("here\r\n") && printed.contains("got word\r\n"), "{printed}");
+    let stderr = stderr.unwrap();
+    let run = machine.runtime.exec(&pod, "main", request);
+    let (executed, (), out, err) = tokio::join!(run, write, all(&stdout), all(&stderr));
+    assert_eq!(executed.unwrap().exit, Exit::Code(0));
+    assert!(out == sent, "{} of {} bytes came back", out.len(), sent.len());
+    assert_eq!(err, b"done\n");
+
+    let (request, ends) = by_pipes(shell("", "cat; exec sleep 100000").argv, false).unwrap();
+    drop(ends);
+    let long = vec!["x".repeat(100_000)];
+    let refused = machine.runtime.exec(&pod, "main", ExecRequest { argv: long, ..request }).await;
+    let Err(ExecError::Refused(reason)) = refused else { panic!("{refused:?}") };
+    assert_eq!(reason.code, "TooLong");
     machine.end(&pod).await;
     bed.is_clean();
 }
@@ -195,14 +239,24 @@ fn alive(bed: &Bed, pod: &PodRef) -> BTreeSet<u32> {
     below.chain([leaf.clone()]).flat_map(listed).collect()
 }
 
-/// A terminal: our side, and the program's.
-fn terminal() -> (std::os::fd::OwnedFd, std::os::fd::OwnedFd) {
-    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-    let own = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-    grantpt(&own).unwrap();
-    unlockpt(&own).unwrap();
-    let name = ptsname(&own, Vec::new()).unwrap();
-    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC;
-    let slave = rustix::fs::open(name.as_c_str(), flags, rustix::fs::Mode::empty()).unwrap();
-    (own, slave)
+/// Reads until that is there; all that was read.
+async fn until_printed(ends: &Ends, last: &str) -> String {
+    let mut printed = String::new();
+    let mut buffer = [0; 1024];
+    while !printed.ends_with(last) {
+        let length = ends.stdout.read(&mut buffer).await.unwrap();
+        assert!(length > 0, "{printed:?}");
+        printed.push_str(str::from_utf8(&buffer[..length]).unwrap());
+    }
+    printed
+}
+
+/// Reads to the end.
+async fn all(reader: &Reader) -> Vec<u8> {
+    let mut all = Vec::new();
+    let mut buffer = [0; 32 * 1024];
+    while let length @ 1.. = reader.read(&mut buffer).await.unwrap() {
+        all.extend_from_slice(&buffer[..length]);
+    }
+    all
 }
