@@ -10,6 +10,7 @@
 //!
 //! Nothing here waits, reads a clock, draws a number or knows how it looks on the wire.
 
+mod artifact;
 mod assignment;
 mod condition;
 mod digest;
@@ -25,6 +26,7 @@ mod set;
 mod taint;
 mod time;
 
+pub use artifact::{Artifact, ArtifactError, ArtifactReference, Packing, go_arch};
 pub use assignment::{Assignment, Change, ChangeError, Intent, Item, Stamp, Surge};
 pub use condition::{LIMITS_ENFORCED, NodeCondition, PRESSURES};
 pub use digest::{Digest, InvalidDigest};

@@ -57,9 +57,6 @@ fn check_mount(
         [("subPath", mount.sub_path.as_deref()), ("subPathExpr", mount.sub_path_expr.as_deref())];
     for (field, below) in paths {
         let Some(below) = below.filter(|below| !below.is_empty()) else { continue };
-        if volume.is_some_and(|volume| volume.image.is_some()) {
-            check.invalid(path.field(field), below, "not allowed in image volume sources");
-        }
         check.each(&path.field(field), below, syntax::descending_path(below));
     }
     if let [(_, Some(plain)), (field, Some(expression))] = paths

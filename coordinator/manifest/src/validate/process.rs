@@ -1,6 +1,6 @@
 //! What Everynode adds: pods whose containers are processes of the host.
 
-use everynode_model::{PIDS_LIMIT, REQUIRE_LIMITS};
+use everynode_model::{ArtifactReference, PIDS_LIMIT, REQUIRE_LIMITS};
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -15,9 +15,29 @@ pub(crate) fn is_process(pod: &PodSpec) -> bool {
 
 /// Checks what the pod as a whole says of its runtime.
 pub(super) fn check_pod(check: &mut Check, path: &FieldPath, pod: &PodSpec) {
-    if is_process(pod) && pod.host_network != Some(true) {
+    if !is_process(pod) {
+        return;
+    }
+    if pod.host_network != Some(true) {
         let message = "processes share the host's network: say so with `hostNetwork: true`";
         check.warn(path.field("hostNetwork"), message);
+    }
+    check_artifacts(check, &path.field("volumes"), pod);
+}
+
+/// Checks what is delivered to host processes: there is no runtime that knows of images.
+fn check_artifacts(check: &mut Check, path: &FieldPath, pod: &PodSpec) {
+    for (index, volume) in pod.volumes.iter().flatten().enumerate() {
+        let Some(image) = &volume.image else { continue };
+        let path = path.index(index).down("image.reference");
+        match image.reference.as_deref().unwrap_or_default() {
+            "" => check.required(path, "`https://HOST/PATH@sha256:HEX`, or the same of `file://`"),
+            text => {
+                if let Err(error) = ArtifactReference::parse(text) {
+                    check.invalid(path, text, error.to_string());
+                }
+            }
+        }
     }
 }
 
