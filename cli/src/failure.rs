@@ -2,7 +2,7 @@
 
 use everynode_proto::convert;
 use everynode_proto::v1::exit::How;
-use everynode_proto::v1::{Exit, Failure, FormerFailure, Reason};
+use everynode_proto::v1::{Exit, Failure, FinishedRun, FormerFailure, Reason};
 use serde_json::{Map, Value, json};
 
 use crate::age::rfc3339_millis;
@@ -79,6 +79,19 @@ pub(crate) fn exit_json(exit: &Exit) -> Value {
         }
         Some(How::Unknown(_)) | None => json!({"reason": "ContainerStatusUnknown"}),
     }
+}
+
+/// The same of a run that is over.
+pub(crate) fn finished(run: &FinishedRun) -> Value {
+    let mut state = run.exit.as_ref().map_or_else(|| json!({}), exit_json);
+    if !run.reason.is_empty() {
+        state["reason"] = run.reason.clone().into();
+    }
+    if let Some(at) = run.started_at_millis {
+        state["startedAt"] = rfc3339_millis(at).into();
+    }
+    state["finishedAt"] = rfc3339_millis(run.finished_at_millis).into();
+    state
 }
 
 /// The same of a failure, with what was printed last as its message: as with Kubernetes'

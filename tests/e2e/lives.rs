@@ -20,6 +20,7 @@ pub(crate) fn they_start_and_end_in_order(ground: &Ground) -> Outcome {
         wait::soon("it is ready", || shown(fleet, true, 0))?;
         said(&log, "prepared side-up web-up")?;
         let (web, side) = both(fleet)?;
+        told(fleet)?;
 
         fs::write(&sick, "")?;
         wait::soon("the server is started again", || shown(fleet, true, 1))?;
@@ -54,10 +55,34 @@ fn shown(fleet: &Fleet<'_>, ready: bool, restarts: u64) -> Outcome {
     let pods = fleet.tool(&["get", "pods"])?.ok()?;
     let line = pods.lines().nth(1).unwrap_or_default().to_owned();
     let words: Vec<&str> = line.split_whitespace().collect();
-    let is_ready =
-        words.get(1).and_then(|word| word.split_once('/')).is_some_and(|(a, b)| a == b && a != "0");
+    // The init container is done, and none of those that stay.
+    let is_ready = words.get(1) == Some(&"2/2") && words.get(2) == Some(&"Running");
     let right = is_ready == ready && words.get(3) == Some(&restarts.to_string().as_str());
     ensure!(right, "{restarts} restarts were expected: {pods}");
+    Ok(())
+}
+
+/// What people are told of a pod with init containers.
+fn told(fleet: &Fleet<'_>) -> Outcome {
+    let described = fleet.tool(&["describe", "pods"])?.ok()?;
+    let (_, containers) = described.split_once("\nInit Containers:\n").unwrap_or_default();
+    let (inits, mains) = containers.split_once("\nContainers:\n").unwrap_or_default();
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let done = "State: Terminated Reason: Completed Exit Code: 0 Started: ";
+    let inits_are_told = inits.contains("  prepare:\n") && inits.contains("\n  side:\n");
+    ensure!(inits_are_told && words(inits).contains(done), "{described}");
+    let probe = "Liveness: exec";
+    ensure!(mains.contains("  web:\n") && words(mains).contains(probe), "{described}");
+    for (path, expected) in [
+        ("{.items[0].status.initContainerStatuses[*].name}", "prepare side"),
+        ("{.items[0].status.containerStatuses[*].name}", "web"),
+        ("{.items[0].spec.initContainers[1].restartPolicy}", "Always"),
+        ("{.items[0].status.phase}", "Running"),
+        ("{.items[0].status.conditions[*].status}", "True True True True"),
+    ] {
+        let said = fleet.tool(&["get", "pods", "-o", &format!("jsonpath={path}")])?.ok()?;
+        ensure!(said == expected, "{path}: {said:?}");
+    }
     Ok(())
 }
 

@@ -25,7 +25,7 @@ mod run;
 
 use std::time::Duration;
 
-use everynode_model::{Exit, Now, PodUid, Reason, Timestamp};
+use everynode_model::{Exit, FinishedRun, Now, PodUid, Reason, Timestamp, WallTime};
 
 pub(crate) use self::end::LAST_GRACE;
 use self::end::{End, EndStep};
@@ -43,6 +43,8 @@ pub(crate) struct Container {
     pub(crate) doing: Doing,
     /// How often it was started.
     pub(crate) runs: u64,
+    /// The run that ended last.
+    pub(crate) last_run: Option<Box<FinishedRun>>,
     /// Whether a run of it has ever come as far as [`Stage::Up`].
     has_started: bool,
     backoff: Backoff,
@@ -112,6 +114,7 @@ impl Container {
             lifecycle: planned.lifecycle,
             doing: Doing::Due { at: now.steady, reason },
             runs: 0,
+            last_run: None,
             has_started: false,
             backoff: Backoff::default(),
         }
@@ -134,6 +137,10 @@ impl Container {
         this.has_started = past;
         this.backoff = Backoff::resumed(restarted);
         this.runs = u64::from(found.pid.is_some() || found.last_exit.is_some());
+        // Where another run has begun since, the one before it was over by then.
+        if let Some(exit) = found.last_exit {
+            this.note_run(exit, found.oom, None, since);
+        }
         match (found.pid, found.last_exit) {
             (Some(pid), _) => {
                 let started = past && found.lifecycle.role != Role::Main;
@@ -271,15 +278,14 @@ impl Container {
 
     /// The failure that its end is, if it is one.
     pub(crate) fn exited(&mut self, exit: Exit, policy: &Policy, now: Now) -> Option<Reason> {
-        let (ran, oom, ended) = match &self.doing {
-            Doing::Runs(run) => {
-                let ended = run.end.as_ref().map(|end| end.why.clone());
-                (now.steady.since(run.since.steady), run.oom, ended)
-            }
-            Doing::Asked { .. } => (Duration::ZERO, false, None),
+        let (since, oom, ended) = match &self.doing {
+            Doing::Runs(run) => (run.since, run.oom, run.end.as_ref().map(|end| end.why.clone())),
+            Doing::Asked { .. } => (now, false, None),
             // Told twice, or told of a run that was over before.
             Doing::Due { .. } | Doing::Ended(_) => return None,
         };
+        let ran = now.steady.since(since.steady);
+        self.note_run(exit, oom, Some(since.wall), now);
         let why = ended.unwrap_or_else(|| words::ended(&self.name, exit, oom));
         self.end_of_run(exit, &why, ran, (policy, now));
         (!matches!(self.doing, Doing::Ended(_))).then_some(why)
@@ -370,8 +376,18 @@ impl Container {
     }
 
     /// An end within a pod that is being stopped: no failure.
-    pub(crate) fn ended(&mut self, exit: Exit) {
+    pub(crate) fn ended(&mut self, exit: Exit, now: Now) {
+        if let Doing::Runs(run) = &self.doing {
+            let (since, oom) = (run.since.wall, run.oom);
+            self.note_run(exit, oom, Some(since), now);
+        }
         self.doing = Doing::Ended(exit);
+    }
+
+    fn note_run(&mut self, exit: Exit, oom: bool, started: Option<WallTime>, now: Now) {
+        let reason = words::of_exit(exit, oom).to_owned();
+        let run = FinishedRun { exit, reason, started, finished: now.wall };
+        self.last_run = Some(Box::new(run));
     }
 
     /// The kernel has killed something of its present run.
@@ -430,7 +446,8 @@ impl Container {
         }
     }
 
-    fn is_started(&self) -> bool {
+    /// Whether its present run is past its postStart hook and its startup probe.
+    pub(crate) fn is_started(&self) -> bool {
         matches!(&self.doing, Doing::Runs(run) if run.is_started())
     }
 }

@@ -237,7 +237,7 @@ impl Place {
         let Some(beside) = self.is_beside(uid) else { return };
         match self.at(beside) {
             Life::Running(pod) => pod.exited(container, exit, turn.policy, turn.now),
-            Life::Stopping(pod, _) => pod.ended(container, exit),
+            Life::Stopping(pod, _) => pod.ended(container, exit, turn.now),
             _ => {}
         }
     }

@@ -305,9 +305,9 @@ impl Pod {
     }
 
     /// An end within a pod that is being stopped: no failure.
-    pub(crate) fn ended(&mut self, name: &str, exit: Exit) {
+    pub(crate) fn ended(&mut self, name: &str, exit: Exit, now: Now) {
         if let Some(container) = self.container(name) {
-            container.ended(exit);
+            container.ended(exit, now);
         }
         self.ready_since = None;
     }
@@ -317,7 +317,7 @@ impl Pod {
         let up: Vec<String> =
             self.containers.iter().filter(|c| c.is_up()).map(|c| c.name.clone()).collect();
         for name in &up {
-            self.ended(name, Exit::Unknown);
+            self.ended(name, Exit::Unknown, now);
             self.note_failure(name, Some(Exit::Unknown), why.clone(), now);
         }
         if up.is_empty() {

@@ -9,9 +9,10 @@ mod volumes;
 use std::fmt;
 use std::time::Duration;
 
+pub use everynode_model::Role;
 use everynode_model::{PodKey, PodUid};
 
-pub use lifecycle::{Handler, Hooks, Lifecycle, Probe, Probes, Role};
+pub use lifecycle::{Handler, Hooks, Lifecycle, Probe, Probes};
 pub use plan::{Plan, Planned, RestartBackoff};
 pub use resources::Resources;
 pub use security::{Capabilities, CapabilitySet, Seccomp, Security};

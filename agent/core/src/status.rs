@@ -120,6 +120,7 @@ fn of_wanted(key: &PodKey, place: &Place, item: &Item) -> Option<PodStatus> {
 fn of_container(container: &Container, pod: &Pod, stopping: bool) -> ContainerStatus {
     ContainerStatus {
         name: container.name.clone(),
+        role: container.role(),
         state: match &container.doing {
             Doing::Due { reason, .. } | Doing::Asked { reason } => {
                 ContainerState::Waiting(reason.clone())
@@ -128,12 +129,14 @@ fn of_container(container: &Container, pod: &Pod, stopping: bool) -> ContainerSt
             Doing::Ended(exit) => ContainerState::Terminated(*exit),
         },
         ready: !stopping && (container.is_done() || container.ready_since().is_some()),
+        started: !stopping && container.is_started(),
         // What a predecessor or an earlier agent counted is known for the pod as a whole; with one
         // container it is that one's.
         restarts: match pod.containers.len() {
             1 => pod.restarts(),
             _ => container.restarts(),
         },
+        last_run: container.last_run.clone(),
     }
 }
 

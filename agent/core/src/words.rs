@@ -41,13 +41,17 @@ pub(crate) fn waiting(name: &str, exit: Exit, why: &Reason, wait: Duration, now:
 
 /// Kubernetes' word for an end, and a line.
 pub(crate) fn ended(name: &str, exit: Exit, oom: bool) -> Reason {
-    let code = match exit {
+    Reason::new(of_exit(exit, oom), format!("container {name} ended: {exit}"))
+}
+
+/// Kubernetes' word for an end.
+pub(crate) fn of_exit(exit: Exit, oom: bool) -> &'static str {
+    match exit {
         _ if oom => "OOMKilled",
         Exit::Code(0) => "Completed",
         Exit::Code(_) | Exit::Signal(_) => "Error",
         Exit::Unknown => "ContainerStatusUnknown",
-    };
-    Reason::new(code, format!("container {name} ended: {exit}"))
+    }
 }
 
 /// What time it was before.

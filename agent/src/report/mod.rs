@@ -150,6 +150,8 @@ pub struct Failure {
 pub struct Container {
     /// Its name.
     pub name: String,
+    /// Whether it is an init container that ends before the pod runs.
+    pub init: bool,
     /// Whether it is ready.
     pub ready: bool,
     /// How often it was restarted, where that is known.

@@ -2,7 +2,7 @@
 
 use everynode_agent_core::Node;
 use everynode_model::{
-    ContainerState, ContainerStatus, Digest, Exit, Now, PodStatus, Reason, pod_name,
+    ContainerState, ContainerStatus, Digest, Exit, Now, PodStatus, Reason, Role, pod_name,
 };
 
 use super::{Container, Failure, Held, Order, Pod, Report, Why, Words, certificate, standing};
@@ -96,6 +96,7 @@ fn exit_code(exit: Exit) -> Option<i32> {
 fn of_container(container: &ContainerStatus) -> Container {
     let base = Container {
         name: container.name.clone(),
+        init: container.role == Role::Init,
         ready: container.ready,
         restarts: Some(container.restarts),
         ..Container::default()

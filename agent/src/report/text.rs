@@ -78,13 +78,14 @@ fn held(held: &Held) -> String {
 }
 
 fn row(pod: &Pod, wide: bool, now: i64) -> Vec<String> {
-    let ready = pod.containers.iter().filter(|container| container.ready).count();
+    let stay = || pod.containers.iter().filter(|container| !container.init);
+    let ready = stay().filter(|container| container.ready).count();
     let pids = pod.containers.iter().filter_map(|container| container.pid);
     let pids: Vec<String> = pids.map(|pid| pid.to_string()).collect();
     let mut row = vec![
         pod.namespace.clone(),
         pod.daemon_set.clone(),
-        format!("{ready}/{}", pod.containers.len()),
+        format!("{ready}/{}", stay().count()),
         standing(pod),
         pod.restarts.map_or_else(|| "<unknown>".into(), |count| count.to_string()),
         if pod.revision.is_empty() { "<unknown>".into() } else { pod.revision.clone() },

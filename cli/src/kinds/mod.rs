@@ -27,7 +27,9 @@ pub(crate) use events::Events;
 pub(crate) use manifest::{metadata_from, put, spec_json};
 pub(crate) use nodes::{Nodes, roles};
 pub(crate) use objects::{Mode, Written, full_name, put_together, text};
-pub(crate) use pods::{Pods, pods_of, ready_of, restarts, standing};
+pub(crate) use pods::{
+    Pods, container_json, is_main, pod_conditions, pods_of, ready_of, restarts, spec_of, standing,
+};
 pub(crate) use revisions::ControllerRevisions;
 pub(crate) use stored::{ConfigMaps, Namespaces, Secrets, content, printable};
 pub(crate) use tokens::Tokens;

@@ -172,6 +172,7 @@ impl Get<'_> {
                 field: String::new(),
                 // Rows show none.
                 log_tails: !matches!(self.form, Form::Rows),
+                specs: !matches!(self.form, Form::Rows),
             };
             return K::list(client, request).await;
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use everynode_coordinator_core::{Fleet, NodeView, PodView, Readiness};
-use everynode_model::{ContainerState, LOGS_FEATURE, Now};
+use everynode_model::{ContainerState, ContainerStatus, LOGS_FEATURE, Now, Role};
 use everynode_proto::error::{Invalid, refusal};
 use everynode_proto::v1;
 use everynode_proto::v1::logs_input::Message;
@@ -97,7 +97,8 @@ async fn open(
     Ok(ReceiverStream::new(messages))
 }
 
-/// The container that was asked for, or the first; in kubectl's words where it has printed nothing.
+/// The container that was asked for, or the first main one; in kubectl's words where it has printed
+/// nothing.
 fn container_of(pod: &PodView, asked: &str) -> Result<String, Status> {
     let bad = |message: String| Err(refusal(Code::InvalidArgument, "BadRequest", message));
     let name = &pod.name;
@@ -109,8 +110,11 @@ fn container_of(pod: &PodView, asked: &str) -> Result<String, Status> {
     let Some(status) = &pod.status else { return waits(asked, &why(pod)) };
     let has_ended = status.last_failure.as_ref().is_some_and(|failure| failure.exit.is_some());
     let all = &status.containers;
-    let wanted = |name: &str| asked.is_empty() || name == asked;
-    match all.iter().find(|container| wanted(&container.name)) {
+    let wanted = |container: &&ContainerStatus| match asked {
+        "" => container.role == Role::Main,
+        asked => container.name == asked,
+    };
+    match all.iter().find(wanted) {
         None if all.is_empty() => waits(asked, &why(pod)),
         None => bad(format!("container {asked} is not valid for pod {name}")),
         Some(container) => match &container.state {

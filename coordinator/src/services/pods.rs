@@ -9,7 +9,7 @@ use everynode_proto::v1::pods_server::Pods;
 use everynode_proto::v1::{self, EventKind};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::convert::pod::{self, PodLabels};
+use super::convert::pod::{self, Templates};
 use super::filter::{Filter, given, or_default};
 use super::watch::{self, Gone, Watched};
 use super::{Api, list, logs, unexpected};
@@ -34,16 +34,23 @@ impl Pods for Api {
         let whole = request.get_ref().log_tails;
         let read = move |fleet: &Fleet, _| {
             let pods = pods_on(fleet, namespace, node.as_deref());
-            let labels = pod::labels(fleet, &pods);
-            (fleet.version(), pods, labels)
+            let templates = pod::templates(fleet, &pods);
+            (fleet.version(), pods, templates)
         };
-        let (version, views, labels) = self.read(read).await?;
-        let all = views.iter().map(|view| pod::message(view, &labels));
+        let (version, views, templates) = self.read(read).await?;
+        let (specs, numbers) = match request.get_ref().specs {
+            true => pod::specs(&views, &templates),
+            false => Default::default(),
+        };
+        let all = views.iter().map(|view| {
+            let spec_number = numbers.get(&(view.set, view.revision)).copied().unwrap_or_default();
+            v1::Pod { spec_number, ..pod::message(view, &templates) }
+        });
         let all = all.map(|pod| if whole { pod } else { pod::short(pod) });
         let wanted = |pod: &v1::Pod| pod.metadata.as_ref().is_some_and(|meta| filter.wants(meta));
         let mut items: Vec<v1::Pod> = all.filter(wanted).collect();
         items.sort_by(|one, other| place_of(one).cmp(&place_of(other)));
-        list(v1::PodList { resource_version: version.to_string(), items })
+        list(v1::PodList { resource_version: version.to_string(), items, specs })
     }
 
     async fn watch(
@@ -82,9 +89,11 @@ impl Pods for Api {
 }
 
 async fn named(api: &Api, namespace: String, name: String) -> Result<(PodView, v1::Pod), Status> {
-    let labels = |fleet: &Fleet, view: &PodView, _| Some(pod::labels(fleet, slice::from_ref(view)));
-    let (view, labels) = find(api, namespace, name, labels).await?;
-    let pod = pod::message(&view, &labels);
+    let template =
+        |fleet: &Fleet, view: &PodView, _| Some(pod::templates(fleet, slice::from_ref(view)));
+    let (view, templates) = find(api, namespace, name, template).await?;
+    let spec = pod::spec(&view, &templates);
+    let pod = v1::Pod { spec, ..pod::message(&view, &templates) };
     Ok((view, pod))
 }
 
@@ -126,24 +135,24 @@ impl Watched for AllPods {
     type Scope = (NodeUid, PodKey);
     type Object = v1::Pod;
     type Event = v1::PodEvent;
-    type View = (Vec<PodView>, PodLabels);
+    type View = (Vec<PodView>, Templates);
 
     fn all(&self, fleet: &Fleet) -> Self::View {
         let pods = fleet.pods(&PodFilter::default());
-        let labels = pod::labels(fleet, &pods);
-        (pods, labels)
+        let templates = pod::templates(fleet, &pods);
+        (pods, templates)
     }
 
     fn at(&self, fleet: &Fleet, scopes: &BTreeSet<Self::Scope>) -> Self::View {
         let place = |(node, key): &Self::Scope| fleet.place(*node, key);
         let pods: Vec<PodView> = scopes.iter().flat_map(place).collect();
-        let labels = pod::labels(fleet, &pods);
-        (pods, labels)
+        let templates = pod::templates(fleet, &pods);
+        (pods, templates)
     }
 
-    fn objects(&self, (pods, labels): Self::View, _now: Now) -> Vec<(Self::Scope, v1::Pod)> {
+    fn objects(&self, (pods, templates): Self::View, _now: Now) -> Vec<(Self::Scope, v1::Pod)> {
         let object = |view: PodView| {
-            ((view.node.uid, view.key.clone()), pod::short(pod::message(&view, &labels)))
+            ((view.node.uid, view.key.clone()), pod::short(pod::message(&view, &templates)))
         };
         pods.into_iter().map(object).collect()
     }

@@ -37,8 +37,8 @@ pub use id::{
 pub use log_tail::{Gatherer, LogTail, carry_log_tails};
 pub use object::{BUILT_IN_NAMESPACES, ObjectKey, ObjectKind};
 pub use pod::{
-    ContainerState, ContainerStatus, Exit, Failure, FormerFailure, HELD_ON_NODE, PodPhase,
-    PodStatus, Reason, pod_name,
+    ContainerState, ContainerStatus, Exit, Failure, FinishedRun, FormerFailure, HELD_ON_NODE,
+    PodPhase, PodStatus, Reason, Role, pod_name,
 };
 pub use quantity::{IntOrPercent, InvalidIntOrPercent};
 pub use rlimit::{InvalidRlimits, RLIMITS_ANNOTATION, RLIMITS_PREFIX, Resource, Rlimit, Rlimits};

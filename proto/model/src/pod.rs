@@ -56,17 +56,50 @@ pub enum ContainerState {
     Terminated(Exit),
 }
 
+/// What a container is to its pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// Runs to its end, with exit code 0, before the next one starts.
+    Init,
+    /// An init container with `restartPolicy: Always`: the next one starts as soon as it has started
+    /// (with a startup probe: has passed it), and it ends after the main containers.
+    Sidecar,
+    /// One of `spec.containers`.
+    #[default]
+    Main,
+}
+
+/// A run of a container that is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FinishedRun {
+    /// How it ended.
+    pub exit: Exit,
+    /// Kubernetes' word for it, such as `OOMKilled`.
+    pub reason: String,
+    /// When it began, where that is known.
+    pub started: Option<WallTime>,
+    /// When it ended; no later than that, where nobody was there.
+    pub finished: WallTime,
+}
+
 /// One container's part of a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerStatus {
     /// Its name in the template.
     pub name: String,
+    /// What it is to its pod.
+    pub role: Role,
     /// What it is doing.
     pub state: ContainerState,
     /// Whether it is ready to serve.
     pub ready: bool,
+    /// Whether its present run is past its postStart hook and its startup probe.
+    pub started: bool,
     /// How often it was started again, over the pod's life.
     pub restarts: u64,
+    /// The run that ended last: the one that [`ContainerState::Terminated`] tells of, or else the one
+    /// before the present state.
+    pub last_run: Option<Box<FinishedRun>>,
 }
 
 /// The last time something of a pod went wrong.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use everynode_model::{
-    ContainerState, ContainerStatus, Exit, Failure, FormerFailure, LogTail, PodKey, PodPhase,
-    PodStatus, Reason, WallTime,
+    ContainerState, ContainerStatus, Exit, Failure, FinishedRun, FormerFailure, LogTail, PodKey,
+    PodPhase, PodStatus, Reason, Role, WallTime,
 };
 
 use super::{digest, id, required};
@@ -165,6 +165,42 @@ impl From<&ContainerStatus> for v1::ContainerStatus {
             ready: container.ready,
             restarts: container.restarts,
             state: Some(state),
+            role: v1::ContainerRole::from(container.role).into(),
+            started: container.started,
+            last_run: container.last_run.as_deref().map(Into::into),
+        }
+    }
+}
+
+impl From<Role> for v1::ContainerRole {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Init => Self::Init,
+            Role::Sidecar => Self::Sidecar,
+            Role::Main => Self::Main,
+        }
+    }
+}
+
+impl From<v1::ContainerRole> for Role {
+    /// Agents that did not say knew of main containers only, as far as people could see; and a role
+    /// of a later version is for showing, too.
+    fn from(role: v1::ContainerRole) -> Self {
+        match role {
+            v1::ContainerRole::Init => Self::Init,
+            v1::ContainerRole::Sidecar => Self::Sidecar,
+            v1::ContainerRole::Main | v1::ContainerRole::Unspecified => Self::Main,
+        }
+    }
+}
+
+impl From<&FinishedRun> for v1::FinishedRun {
+    fn from(run: &FinishedRun) -> Self {
+        Self {
+            exit: Some(run.exit.into()),
+            reason: run.reason.clone(),
+            started_at_millis: run.started.map(|at| at.unix_millis),
+            finished_at_millis: run.finished.unix_millis,
         }
     }
 }
@@ -215,10 +251,22 @@ fn container(container: &v1::ContainerStatus) -> Result<ContainerStatus, Invalid
     };
     Ok(ContainerStatus {
         name: cut(&container.name),
+        role: container.role().into(),
         state,
         ready: container.ready,
+        started: container.started,
         restarts: container.restarts,
+        last_run: container.last_run.as_ref().map(finished_run).map(Box::new),
     })
+}
+
+fn finished_run(run: &v1::FinishedRun) -> FinishedRun {
+    FinishedRun {
+        exit: run.exit.as_ref().map_or(Exit::Unknown, Into::into),
+        reason: cut(&run.reason),
+        started: run.started_at_millis.map(WallTime::from_unix_millis),
+        finished: WallTime::from_unix_millis(run.finished_at_millis),
+    }
 }
 
 #[cfg(test)]
@@ -262,9 +310,17 @@ mod tests {
             }),
             containers: vec![ContainerStatus {
                 name: "main".into(),
+                role: Role::Sidecar,
                 state: ContainerState::Running { pid: 7, since: WallTime::from_unix_millis(6) },
                 ready: true,
+                started: true,
                 restarts: 2,
+                last_run: Some(Box::new(FinishedRun {
+                    exit: Exit::Code(3),
+                    reason: "Error".into(),
+                    started: Some(WallTime::from_unix_millis(3)),
+                    finished: WallTime::from_unix_millis(4),
+                })),
             }],
         };
         assert_eq!(try_place(&place(&key, std::slice::from_ref(&pod))), Ok((key, vec![pod])));
@@ -278,6 +334,14 @@ mod tests {
         let mut crowded = place(&key, &[]);
         crowded.pods = vec![v1::PodStatus::default(); MAX_PODS + 1];
         assert_eq!(try_place(&crowded).unwrap_err().field, "pods");
+    }
+
+    #[test]
+    fn a_container_of_an_agent_that_says_no_role_is_a_main_one() {
+        let state = Some(State::Waiting(v1::Reason::default()));
+        let said = v1::ContainerStatus { name: "a".into(), state, ..Default::default() };
+        let taken = container(&said).unwrap();
+        assert_eq!((taken.role, taken.started, taken.last_run), (Role::Main, false, None));
     }
 
     #[test]

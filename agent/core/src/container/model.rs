@@ -134,7 +134,7 @@ impl Bench {
             "StartFailed" => _ = container.start_failed(&Reason::new("No", ""), &policy, now),
             "Exited" => _ = container.exited(Exit::Code(1), &policy, now),
             "Exited 0" => _ = container.exited(Exit::Code(0), &policy, now),
-            "Ended" => container.ended(Exit::Code(1)),
+            "Ended" => container.ended(Exit::Code(1), now),
             "PostStart" => {
                 container.hook_done((HookKind::PostStart, number), outcome(), GRACE, now)
             }

@@ -2,18 +2,7 @@
 
 use std::time::Duration;
 
-/// What a container is to its pod.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Role {
-    /// Runs to its end, with exit code 0, before the next one starts.
-    Init,
-    /// An init container with `restartPolicy: Always`: the next one starts as soon as it has started
-    /// (with a startup probe: has passed it), and it ends after the main containers.
-    Sidecar,
-    /// One of `spec.containers`.
-    #[default]
-    Main,
-}
+use everynode_model::Role;
 
 /// All that a template says of a container's life.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

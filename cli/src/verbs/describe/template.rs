@@ -25,17 +25,29 @@ pub(crate) fn template_text(template: &Value) -> String {
             let _ = writeln!(text, "  {title}:");
         }
         for one in containers {
-            container(&mut text, one);
+            container_text(&mut text, " ", one, |_| ());
         }
     }
-    volumes(&mut text, &spec["volumes"]);
-    map(&mut text, "  Node-Selectors", &spec["nodeSelector"]);
-    lines(&mut text, "  Tolerations", &list(&spec["tolerations"], toleration));
+    push_placement(&mut text, "  ", spec);
     text
 }
 
-fn container(text: &mut String, container: &Value) {
-    let _ = writeln!(text, "   {}:", scalar(&container["name"]));
+/// Volumes, and where a pod may run; `space` is before each title.
+pub(super) fn push_placement(text: &mut String, space: &str, spec: &Value) {
+    volumes(text, space, &spec["volumes"]);
+    map(text, &format!("{space}Node-Selectors"), &spec["nodeSelector"]);
+    lines(text, &format!("{space}Tolerations"), &list(&spec["tolerations"], toleration));
+}
+
+/// One container, `space` further in than one of a pod, with what is known of its `state` between what
+/// it is and how it is looked after.
+pub(super) fn container_text(
+    text: &mut String,
+    space: &str,
+    container: &Value,
+    state: impl FnOnce(&mut String),
+) {
+    let _ = writeln!(text, "  {space}{}:", scalar(&container["name"]));
     if let Some(image) = container["image"].as_str().filter(|image| !image.is_empty()) {
         let _ = writeln!(text, "    Image:\t{image}");
     }
@@ -52,6 +64,7 @@ fn container(text: &mut String, container: &Value) {
     for (title, field) in [("Command", "command"), ("Args", "args")] {
         below(text, title, &list(&container[field], scalar));
     }
+    state(text);
     for (title, field) in [("Limits", "limits"), ("Requests", "requests")] {
         let entries: Vec<String> = pairs(&container["resources"][field], ":\t");
         below(text, title, &entries);
@@ -108,15 +121,17 @@ fn mount(mount: &Value) -> String {
     format!("{} from {} ({mode})", scalar(&mount["mountPath"]), scalar(&mount["name"]))
 }
 
-fn volumes(text: &mut String, volumes: &Value) {
+fn volumes(text: &mut String, space: &str, volumes: &Value) {
     let volumes = volumes.as_array().map_or(&[][..], Vec::as_slice);
     if volumes.is_empty() {
-        let _ = writeln!(text, "  Volumes:\t<none>");
+        let _ = writeln!(text, "{space}Volumes:\t<none>");
         return;
     }
-    let _ = writeln!(text, "  Volumes:");
+    let _ = writeln!(text, "{space}Volumes:");
     for volume in volumes {
-        let _ = writeln!(text, "   {}:", scalar(&volume["name"]));
+        // As kubectl: a template's names are set in by one more.
+        let name_space = if space.is_empty() { "  " } else { "   " };
+        let _ = writeln!(text, "{name_space}{}:", scalar(&volume["name"]));
         let sources = volume.as_object().into_iter().flatten().filter(|(key, _)| *key != "name");
         for (source, settings) in sources {
             let _ = writeln!(text, "    Type:\t{source}");

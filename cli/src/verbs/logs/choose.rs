@@ -5,7 +5,7 @@ use everynode_proto::v1::{ListRequest, Pod, PodPhase};
 use crate::args::LogsArgs;
 use crate::connect::Client;
 use crate::error::Error;
-use crate::kinds::{DaemonSets, Kind as _, Pods, Resource, name_of, pods_of};
+use crate::kinds::{DaemonSets, Kind as _, Pods, Resource, is_main, name_of, pods_of};
 use crate::out::Out;
 use crate::targets::slashed;
 
@@ -123,21 +123,19 @@ fn best(mut pods: Vec<Pod>, out: &mut Out) -> Pod {
 /// Those of a pod that are meant. Of one that has said nothing the coordinator says why.
 fn containers(pod: &Pod, wanted: Option<&str>, all: bool, out: &mut Out) -> Vec<Chosen> {
     let name = name_of(pod.metadata.as_ref());
-    let there: Vec<&str> = pod
-        .status
-        .iter()
-        .flat_map(|status| &status.containers)
-        .map(|container| container.name.as_str())
-        .collect();
+    let all_there = || pod.status.iter().flat_map(|status| &status.containers);
+    // As kubectl: init containers come first, and the first main one is the usual one.
+    let main = all_there().find(|container| is_main(container)).map(|main| main.name.as_str());
+    let there: Vec<&str> = all_there().map(|container| container.name.as_str()).collect();
     let chosen = match (wanted, there.as_slice()) {
         (Some(wanted), _) => vec![wanted],
         (None, []) => vec![""],
         (None, there) if all => there.to_vec(),
         (None, [only]) => vec![*only],
         (None, [first, ..]) => {
-            let there = there.join(", ");
-            out.note(format!("Defaulted container {first:?} out of: {there}"));
-            vec![*first]
+            let (usual, there) = (main.unwrap_or(first), there.join(", "));
+            out.note(format!("Defaulted container {usual:?} out of: {there}"));
+            vec![usual]
         }
     };
     let of_pod = |container: &str| Chosen { pod: name.to_owned(), container: container.to_owned() };

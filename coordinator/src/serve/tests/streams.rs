@@ -96,6 +96,7 @@ impl World {
     async fn stream(&mut self) -> (CallerEnd, NodeEnd) {
         let asking = tokio::spawn(self.ask(""));
         let asked = self.asked().await;
+        assert_eq!(asked.container, "main", "init containers are not what is meant");
         let node = self.attach_as(&self.node, &self.mark, asked.number).await.unwrap();
         (asking.await.unwrap().unwrap(), node)
     }
@@ -140,11 +141,13 @@ fn place(set: &str) -> v1::Place {
         state: Some(v1::container_status::State::Running(v1::container_status::Running::default())),
         ..Default::default()
     };
+    let mut done = container("prepare");
+    done.set_role(v1::ContainerRole::Init);
     let mut pod = v1::PodStatus {
         uid: POD.into(),
         set_uid: set.into(),
         revision: vec![7; 32],
-        containers: vec![container("main"), container("side")],
+        containers: vec![done, container("main"), container("side")],
         ..Default::default()
     };
     pod.set_phase(v1::PodPhase::Running);
