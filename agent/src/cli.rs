@@ -128,6 +128,16 @@ pub(crate) struct Start {
     #[arg(long, value_name = "DIR", env = "EVERYNODE_AGENT_SECCOMP_PROFILE_ROOT")]
     pub(crate) seccomp_profile_root: Option<PathBuf>,
 
+    /// The size from which a container's log goes on in another file; five files are kept of a run
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "10Mi",
+        env = "EVERYNODE_AGENT_CONTAINER_LOG_MAX_SIZE",
+        value_parser = log_size
+    )]
+    pub(crate) container_log_max_size: u64,
+
     /// How log lines look
     #[arg(long, value_enum, default_value = "text", env = "EVERYNODE_AGENT_LOG_FORMAT")]
     pub(crate) log_format: LogFormat,
@@ -346,6 +356,22 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The least size of a full log file in bytes: the longest record, and some more.
+const MIN_LOG_SIZE: u64 = 32 * 1024;
+
+/// A size as Kubernetes writes it: bytes, or with `Ki`, `Mi` or `Gi`.
+fn log_size(text: &str) -> Result<u64, String> {
+    let units = [("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1 << 30)];
+    let unit = units.iter().find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?, *bytes)));
+    let (digits, bytes) = unit.unwrap_or((text, 1));
+    let size = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(bytes));
+    match size {
+        Some(size) if size >= MIN_LOG_SIZE => Ok(size),
+        Some(_) => Err("at least 32Ki, so that the longest line fits in".into()),
+        None => Err("must be a number of bytes, such as 10Mi".into()),
+    }
+}
+
 /// One line that fits where it is shown: in tables, and in one line of `why`.
 fn reason(text: &str) -> Result<String, String> {
     if text.chars().any(char::is_control) {
@@ -382,6 +408,19 @@ mod tests {
         assert!(parse(&"r".repeat(MAX_REASON)).is_ok());
         for (reason, said) in [("two\nlines".to_owned(), "one line"), ("r".repeat(9_000), "9000")] {
             assert!(parse(&reason).unwrap_err().to_string().contains(said));
+        }
+    }
+
+    #[test]
+    fn sizes_of_logs_are_written_as_in_kubernetes() {
+        let parse = |size| Cli::try_parse_from(["x", "--container-log-max-size", size]);
+        for (text, size) in [("32Ki", 32 << 10), ("1Gi", 1 << 30), ("1000000", 1_000_000)] {
+            assert_eq!(parse(text).unwrap().start.container_log_max_size, size);
+        }
+        let usual = Cli::try_parse_from(["x"]).unwrap().start.container_log_max_size;
+        assert_eq!(usual, everynode_runtime::MAX_LOG_FILE);
+        for bad in ["", "10", "31Ki", "-1", "1e6", "10M", "99999999999Gi"] {
+            assert!(parse(bad).is_err(), "{bad}");
         }
     }
 

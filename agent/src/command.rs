@@ -213,6 +213,7 @@ async fn start(config: Config, task: Task) -> Result<bool, Failure> {
         run_dir: run_dir.clone(),
         spare_dir: Some(spare_dir.clone()),
         seccomp_dir: config.seccomp_profile_root.clone(),
+        max_log_file: config.max_log_file,
         shim_command: vec!["/proc/self/exe".into(), "shim".into()],
         old_kernel: false,
     })

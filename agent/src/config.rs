@@ -33,6 +33,8 @@ pub struct Config {
     pub cgroup_root: PathBuf,
     /// Where `localhostProfile` of a `seccompProfile` is looked for.
     pub seccomp_profile_root: PathBuf,
+    /// The size from which a container's log goes on in another file, in bytes.
+    pub max_log_file: u64,
     /// Where coordinators are; empty: as remembered.
     pub coordinators: Vec<String>,
     /// Where the token to join with comes from.
@@ -99,6 +101,7 @@ impl Config {
         let seccomp = start.seccomp_profile_root;
         Ok(Self {
             seccomp_profile_root: seccomp.unwrap_or_else(|| common.data_dir.join("seccomp")),
+            max_log_file: start.container_log_max_size,
             data_dir: common.data_dir,
             cgroup_root: common.cgroup_root,
             coordinators: start.coordinator,

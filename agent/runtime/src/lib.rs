@@ -43,7 +43,7 @@ pub use logs::{PodLogs, Run, log_file, logs, logs_of, newest_run_since};
 pub use machine::{Capabilities, probe};
 pub use place::place_of;
 pub use seccomp::SeccompError;
-pub use shim::{DEFAULT_PATH, host_path_problem, is_program, programs_in};
+pub use shim::{DEFAULT_PATH, MAX_LOG_FILE, host_path_problem, is_program, programs_in};
 
 /// Runs pods, each in its place: at most one pod alive per namespace and name, or two where one is
 /// made to take over from the other; never three.

@@ -244,6 +244,7 @@ impl Inner {
             fs_group: request.spec.fs_group,
             cgroup: text(pod.path())?,
             directory: text(directory)?,
+            max_log_file: Some(self.max_log_file),
             old_kernel: self.old_kernel,
         };
         let line = protocol::line(&spec);

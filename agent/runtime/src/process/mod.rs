@@ -63,6 +63,9 @@ pub struct Config {
     pub spare_dir: Option<PathBuf>,
     /// Where `localhostProfile` of a `seccompProfile` is looked for.
     pub seccomp_dir: PathBuf,
+    /// The size in bytes from which a container's log goes on in another file;
+    /// [`MAX_LOG_FILE`](crate::MAX_LOG_FILE) where nobody says.
+    pub max_log_file: u64,
     /// The program that calls [`crate::shim::main`], and its arguments: for an agent
     /// `/proc/self/exe` and `shim`.
     pub shim_command: Vec<OsString>,
@@ -83,6 +86,7 @@ struct Inner {
     run_dir: PathBuf,
     spare_dir: Option<PathBuf>,
     seccomp_dir: PathBuf,
+    max_log_file: u64,
     shim_command: Vec<CString>,
     old_kernel: bool,
     force: Force,
@@ -130,6 +134,7 @@ impl ProcessRuntime {
             run_dir,
             spare_dir: config.spare_dir,
             seccomp_dir: config.seccomp_dir,
+            max_log_file: config.max_log_file,
             shim_command: words(&config.shim_command),
             old_kernel: config.old_kernel,
             watch: Arc::clone(&watch),

@@ -15,7 +15,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 use std::time::Duration;
 
 use everynode_model::{LogTail, Reason};
@@ -70,14 +69,8 @@ enum State {
 }
 
 impl Container {
-    pub(super) fn new(
-        spec: SpecContainer,
-        pod: &Cgroup,
-        directory: &Path,
-        old_kernel: bool,
-    ) -> Self {
+    pub(super) fn new(spec: SpecContainer, pod: &Cgroup, log: Log, old_kernel: bool) -> Self {
         let leaf = pod.child(&place::container_leaf(&spec.name));
-        let log = Log::new(&directory.join(super::protocol::LOGS), &spec.name);
         Self {
             force: if old_kernel { Force::FreezeKillThaw } else { leaf.best_force() },
             way: if old_kernel { Way::Fork } else { Way::Best },

@@ -24,8 +24,10 @@ use crate::logs::{Run, log_file};
 /// The longest piece of a line in one record, as in containerd and CRI-O.
 const MAX_RECORD: usize = 16 * 1024;
 
-/// When a file is full, and how many there are of one run: the kubelet's defaults.
-const MAX_FILE: u64 = 10 * 1024 * 1024;
+/// When a file is full where nobody says, in bytes: the kubelet's `containerLogMaxSize`.
+pub const MAX_LOG_FILE: u64 = 10 * 1024 * 1024;
+
+/// How many files there are of one run: the kubelet's `containerLogMaxFiles`.
 const FILES: usize = 5;
 
 /// Which of a container's outputs.
@@ -114,13 +116,14 @@ impl Tail {
 
 impl Log {
     /// The log of a container in this directory, which is made with its first line.
-    pub(super) fn new(directory: &Path, container: &str) -> Self {
+    /// A file that has `max_file` bytes is full.
+    pub(super) fn new(directory: &Path, container: &str, max_file: u64) -> Self {
         Self {
             directory: directory.to_owned(),
             container: container.to_owned(),
             file: None,
             begun: false,
-            max_file: MAX_FILE,
+            max_file,
             dropped: 0,
             tail: Tail::default(),
         }
@@ -301,7 +304,7 @@ mod tests {
     fn the_format_is_the_cris() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.log");
-        let mut log = Log::new(directory.path(), "a");
+        let mut log = Log::new(directory.path(), "a", MAX_LOG_FILE);
         let mut lines = Lines::default();
         log.write(Stream::Stdout, &mut lines, b"hello\nwor", AT);
         log.finish(Stream::Stdout, &mut lines, AT);
@@ -316,7 +319,7 @@ mod tests {
     fn files_rotate_and_the_oldest_goes() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.log");
-        let mut log = Log { max_file: 60, ..Log::new(directory.path(), "a") };
+        let mut log = Log::new(directory.path(), "a", 60);
         let mut lines = Lines::default();
         for number in 0..8 {
             log.write(Stream::Stderr, &mut lines, format!("line {number}\n").as_bytes(), AT);
@@ -329,7 +332,7 @@ mod tests {
     #[test]
     fn the_run_before_is_kept_with_all_its_files_and_no_other() {
         let directory = tempfile::tempdir().unwrap();
-        let mut log = Log { max_file: 60, ..Log::new(directory.path(), "a") };
+        let mut log = Log::new(directory.path(), "a", 60);
         let mut lines = Lines::default();
         for (run, count) in [(1, 5), (2, 2), (3, 1)] {
             log.begin_run();
@@ -355,13 +358,18 @@ mod tests {
     fn a_directory_that_is_not_there_yet_is_made_with_the_first_line() {
         let directory = tempfile::tempdir().unwrap();
         let logs = directory.path().join("pod/logs");
-        Log::new(&logs, "a").write(Stream::Stdout, &mut Lines::default(), b"kept\n", AT);
+        Log::new(&logs, "a", MAX_LOG_FILE).write(
+            Stream::Stdout,
+            &mut Lines::default(),
+            b"kept\n",
+            AT,
+        );
         assert!(fs::read_to_string(logs.join("a.log")).unwrap().ends_with("stdout F kept\n"));
     }
 
     #[test]
     fn the_end_of_a_run_is_kept_without_the_disk_and_without_the_run_before() {
-        let mut log = Log::new(Path::new("/dev/null/logs"), "a");
+        let mut log = Log::new(Path::new("/dev/null/logs"), "a", MAX_LOG_FILE);
         let (mut out, mut err) = (Lines::default(), Lines::default());
         log.write(Stream::Stdout, &mut out, b"former run\n", AT);
         log.begin_run();
@@ -381,7 +389,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.log");
         std::os::unix::fs::symlink("/dev/full", &path).unwrap();
-        let mut log = Log::new(directory.path(), "a");
+        let mut log = Log::new(directory.path(), "a", MAX_LOG_FILE);
         let mut lines = Lines::default();
         log.write(Stream::Stdout, &mut lines, b"lost\nlost too\n", AT);
         fs::remove_file(&path).unwrap();

@@ -27,6 +27,7 @@ mod program;
 pub(crate) mod protocol;
 mod volumes;
 
+pub use log::MAX_LOG_FILE;
 pub use program::{DEFAULT_PATH, is_program, programs_in};
 pub use volumes::host_path::problem as host_path_problem;
 
@@ -46,8 +47,12 @@ use crate::sys;
 use agent::Agent;
 use container::Container;
 use exec::Execs;
+use log::Log;
 use plan::WirePlan;
-use protocol::{Account, ExecWanted, Identity, MAX_SPEC, Message, NOT_UNDERSTOOD, Request, Spec};
+use protocol::{
+    Account, ExecWanted, Identity, LOGS, MAX_SPEC, Message, NOT_UNDERSTOOD, Request, Spec,
+    SpecContainer,
+};
 use volumes::Volumes;
 
 /// Where the agent put what the supervisor needs.
@@ -103,7 +108,11 @@ impl Shim {
         // What a container orphans comes to us, and not to init.
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
         let (pod, directory) = (Cgroup::at(&spec.cgroup), Path::new(&spec.directory));
-        let new = |c| Container::new(c, &pod, directory, spec.old_kernel);
+        let max_log_file = spec.max_log_file.unwrap_or(MAX_LOG_FILE);
+        let new = |c: SpecContainer| {
+            let log = Log::new(&directory.join(LOGS), &c.name, max_log_file);
+            Container::new(c, &pod, log, spec.old_kernel)
+        };
         Ok(Self {
             identity: spec.identity,
             plan: spec.plan,

@@ -199,6 +199,9 @@ pub(crate) struct Spec {
     pub(crate) cgroup: String,
     /// The pod's directory for sockets and logs.
     pub(crate) directory: String,
+    /// From which size a log goes on in another file, in bytes.
+    #[serde(default)]
+    pub(crate) max_log_file: Option<u64>,
     /// Whether to do without `cgroup.kill` and without `CLONE_INTO_CGROUP`, for tests of the ways
     /// of older kernels.
     #[serde(default)]

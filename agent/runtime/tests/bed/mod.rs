@@ -58,6 +58,7 @@ impl Bed {
             run_dir: self.run_dir(),
             spare_dir: Some(self.spare_dir()),
             seccomp_dir: self.seccomp_dir(),
+            max_log_file: everynode_runtime::MAX_LOG_FILE,
             shim_command: [SHIM, "shim"].map(OsString::from).to_vec(),
             old_kernel: self.old_kernel,
         }
