@@ -60,6 +60,9 @@ impl Pod {
     /// One step further, and what is to happen when the time is over. Whether `stop` is to go on to
     /// force.
     pub(crate) fn wind_down(&mut self, stop: &mut Stop, turn: &mut Turn<'_>) -> bool {
+        if mutated!(StartWhileEnding) {
+            self.tend(turn);
+        }
         let Some(Ending::InOrder { hurried }) = self.ending else { return true };
         let over = stop.due() <= turn.now.steady;
         if over && !hurried && self.is_anybody_untold() {

@@ -65,6 +65,8 @@ mod on {
         ReadyForEver,
         /// Sidecars are told to end with all others.
         EndSidecarsFirst,
+        /// In a pod that ends, containers are started.
+        StartWhileEnding,
         /// A machine that leaves goes on starting pods.
         StartWhileLeaving,
         /// So does one that goes down.

@@ -138,7 +138,7 @@ impl World {
         let Some(agent) = &mut one.agent else { return };
         for key in agent.node.take_dirty() {
             let statuses = agent.node.statuses(&key, now);
-            ours::p8_counts_never_fall(&mut one.counted, &statuses, &mut self.law);
+            ours::p8_counts_never_fall(&mut one.counted, &statuses, &one.machine, &mut self.law);
             agent.outbox.places.insert(key, statuses);
         }
     }

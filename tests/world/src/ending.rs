@@ -261,7 +261,9 @@ impl World {
     fn seat_is_right(&self, fleet: &Fleet, seat: &Seat) -> Result<(), String> {
         let Some(uid) = seat.identity else { return Err("has not joined".into()) };
         let Some(agent) = &seat.agent else { return Err("its agent does not run".into()) };
-        let waits = agent.node.wake_at().is_some() || agent.ask_again.is_some();
+        // Who probes always has something to wait for.
+        let wakes = agent.node.wake_at().is_some() && !seat.machine.is_probed();
+        let waits = wakes || agent.ask_again.is_some();
         if !agent.node.ledger().holds.is_empty() {
             return Err("something is held".into());
         }

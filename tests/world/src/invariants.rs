@@ -223,16 +223,19 @@ pub(crate) fn c_a_token_admits_no_more_than_it_may(
     }
 }
 
-/// P8: what is counted of a pod only grows, also where another agent adopts it.
+/// P8: what is counted of a pod only grows, also where another agent adopts it; but for how often probes
+/// found it unready, of which no supervisor knows.
 pub(crate) fn p8_counts_never_fall(
     counted: &mut BTreeMap<PodUid, (u64, u64)>,
     statuses: &[PodStatus],
+    machine: &Machine,
     law: &mut Law,
 ) {
     for status in statuses {
         let said = (status.restarts, status.times_unready);
         let before = counted.entry(status.uid).or_insert(said);
-        let grows = said.0 >= before.0 && said.1 >= before.1;
+        let grows =
+            said.0 >= before.0 && (said.1 >= before.1 || machine.probes(&status.key, status.uid));
         law.holds("p8_counts_never_fall", grows, || {
             format!("restarts and times unready of {} were {before:?}, are {said:?}", status.key)
         });

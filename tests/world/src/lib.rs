@@ -31,6 +31,7 @@ mod invariants;
 mod machine;
 mod names;
 mod people;
+mod plans;
 mod seat;
 mod store;
 mod watch;

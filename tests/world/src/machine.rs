@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use everynode_agent_core::{
-    Action, Event, Found, Lifecycle, Marks, Plan, PodRef, RestartBackoff, Supervised,
-    SupervisedContainer, Unstaged,
+    Action, Event, Found, HookKind, Lifecycle, Marks, PodRef, Probes, RestartBackoff, Role,
+    Supervised, SupervisedContainer, Unstaged,
 };
 use everynode_model::{
     ClusterId, Digest, Exit, Now, PodKey, PodUid, Reason, SetUid, Timestamp, WallTime,
@@ -16,8 +16,7 @@ use everynode_model::{
 
 use crate::dice::Dice;
 use crate::names::{CLUSTER, can_be_honoured};
-
-const GRACE: Duration = Duration::from_secs(5);
+use crate::plans::{GRACE, plan};
 
 /// Something that was started and may be alive.
 #[derive(Clone, Debug)]
@@ -36,12 +35,16 @@ pub(crate) struct Body {
     /// Pays no heed to SIGTERM.
     stubborn: bool,
     restarts: u64,
-    procs: BTreeMap<&'static str, Proc>,
+    procs: BTreeMap<String, Proc>,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Proc {
+    /// What was ordered of it.
+    life: Lifecycle,
     alive: bool,
+    /// It was sent SIGTERM.
+    asked: bool,
     runs: u64,
     last_exit: Option<Exit>,
     since: Timestamp,
@@ -58,9 +61,13 @@ impl Body {
         self.supervisor && !self.silent && !self.terminating
     }
 
-    /// Whether it is sound and all of its containers run.
+    /// Whether it is sound, all of its containers run, and what was to be done first is.
     pub(crate) fn is_whole(&self) -> bool {
-        self.is_sound() && self.procs.values().all(|one| one.alive)
+        self.is_sound() && self.procs.values().all(|one| one.alive || one.is_done())
+    }
+
+    fn is_probed(&self) -> bool {
+        self.procs.values().any(|one| one.life.probes != Probes::default())
     }
 
     fn die(&mut self) {
@@ -70,6 +77,17 @@ impl Body {
 
     fn is_of(&self, cluster: ClusterId) -> bool {
         self.marks.cluster == cluster
+    }
+}
+
+impl Proc {
+    fn is_done(&self) -> bool {
+        self.life.role == Role::Init && self.last_exit == Some(Exit::Code(0))
+    }
+
+    /// Whether it ends by itself: its work is done, or it was told to.
+    fn ends(&self, stubborn: bool) -> bool {
+        self.alive && (self.life.role == Role::Init || self.asked && !stubborn)
     }
 }
 
@@ -117,6 +135,17 @@ impl Machine {
     pub(crate) fn reboot(&mut self) {
         self.agent_died();
         self.bodies.clear();
+    }
+
+    /// Whether anything that lives here is probed.
+    pub(crate) fn is_probed(&self) -> bool {
+        self.alive().any(|(_, body)| body.is_probed())
+    }
+
+    /// Whether this pod is probed, as far as it is here.
+    pub(crate) fn probes(&self, key: &PodKey, uid: PodUid) -> bool {
+        let bodies = self.bodies.get(key).into_iter().flatten();
+        bodies.filter(|body| body.uid == uid).any(Body::is_probed)
     }
 
     /// Whether nothing is left to be done or told.
@@ -168,7 +197,7 @@ impl Machine {
 
     /// A pod of another cluster comes to live in an empty place.
     pub(crate) fn move_in(&mut self, key: PodKey, uid: PodUid, marks: Marks, set: SetUid) {
-        let procs = [("main", Proc { alive: true, runs: 1, ..Proc::default() })].into();
+        let procs = [("main".to_owned(), Proc { alive: true, runs: 1, ..Proc::default() })].into();
         let body = Body {
             uid,
             marks,
@@ -218,9 +247,9 @@ impl Machine {
         if body.silent && body.supervisor {
             body.silent = false;
             words.push(Event::Answered(found(key, body, now)));
-        } else if body.terminating && body.supervisor && !body.stubborn {
-            let alive = body.procs.iter().filter(|(_, one)| one.alive);
-            words.extend(alive.map(|(name, _)| exited(key, body.uid, name, Exit::Signal(15))));
+        } else if body.supervisor && body.procs.values().any(|one| one.ends(body.stubborn)) {
+            words.extend(natural_ends(key, body, now));
+        } else if body.terminating && body.supervisor && !body.procs.values().any(|it| it.alive) {
             body.die();
         } else if faulty {
             happen(body, &mut words);
@@ -275,8 +304,34 @@ impl Machine {
             }
             Action::Start { pod, container } => self.start(&pod, container, fault, now),
             Action::Terminate(pod) => {
-                if let Some(body) = self.body(&pod).filter(|body| body.supervisor && !body.silent) {
+                if let Some(body) = self.answering(&pod) {
                     body.terminating = true;
+                    body.procs.values_mut().for_each(|one| one.asked = true);
+                }
+            }
+            Action::Close(pod) => {
+                self.answering(&pod).into_iter().for_each(|body| body.terminating = true);
+            }
+            Action::Stop { pod, container } => {
+                let body = self.answering(&pod);
+                let one = body.and_then(|body| body.procs.get_mut(&container));
+                one.into_iter().for_each(|one| one.asked = true);
+            }
+            Action::KillContainer { pod, container } => {
+                let body = self.answering(&pod);
+                let word = body.and_then(|body| end(key, body, &container, Exit::Signal(9), now));
+                word.into_iter().for_each(|word| self.say(key, word));
+            }
+            Action::Probe { pod, container, kind, number, .. } => {
+                let fails = fault || (self.faulty && dice.one_in(4));
+                let outcome = if fails { Err("pretended".to_owned()) } else { Ok(()) };
+                self.say(key, Event::Probed { pod, container, kind, number, outcome });
+            }
+            Action::Hook { pod, container, hook, number, .. } => {
+                let outcome = if fault { Err("pretended".to_owned()) } else { Ok(()) };
+                // Some preStop hooks take longer than they may; those that end are told.
+                if !(self.faulty && hook == HookKind::PreStop && dice.one_in(3)) {
+                    self.say(key, Event::HookDone { pod, container, hook, number, outcome });
                 }
             }
             Action::Kill(key) => self.kill(&key, marks.cluster, fault),
@@ -288,17 +343,17 @@ impl Machine {
                 }
                 self.bodies.entry(pod.key).or_default().retain(|body| body.uid != pod.uid);
             }
-            // Nobody here has a probe, a hook or an order to end in: the walks of `agent/core` do.
-            other => self.wrong = Some(format!("{other:?} is of no plan here")),
+            other => self.wrong = Some(format!("{other:?} is no runtime's business")),
         }
     }
 
     fn create(&mut self, pod: PodRef, mut body: Body, fault: bool, dice: &mut Dice) {
         let unfit = !can_be_honoured(body.revision);
         let in_doubt = fault && !unfit && dice.one_in(2);
-        let count = 1 + dice.below(2);
-        let names: Vec<&'static str> = ["main", "side"].into_iter().take(count).collect();
-        body.procs.extend(names.iter().map(|name| (*name, Proc::default())));
+        let plan = plan(dice);
+        let proc = |life: &Lifecycle| Proc { life: life.clone(), ..Proc::default() };
+        let procs = plan.containers.iter().map(|one| (one.name.clone(), proc(&one.lifecycle)));
+        body.procs.extend(procs);
         if in_doubt {
             body.supervisor = false;
             body.procs.values_mut().for_each(|one| one.alive = dice.one_in(2));
@@ -311,8 +366,7 @@ impl Machine {
             let reason = Reason::new("CreateFailed", "pretended");
             Event::CreateFailed { pod, reason, retry: !unfit, in_doubt }
         } else {
-            let names = names.into_iter().map(str::to_owned);
-            Event::Created { pod, plan: Plan::of_mains(names, GRACE) }
+            Event::Created { pod, plan }
         };
         self.say(&key, word);
     }
@@ -334,7 +388,7 @@ impl Machine {
             let reason = Reason::new("StartError", "pretended");
             Event::StartFailed { pod: pod.clone(), container: name, reason }
         } else {
-            one.alive = true;
+            (one.alive, one.asked) = (true, false);
             one.runs += 1;
             one.since = now.steady;
             body.restarts += u64::from(one.runs > 1);
@@ -375,6 +429,11 @@ impl Machine {
         self.words.entry(key.clone()).or_default().push_back(word);
     }
 
+    /// One whose supervisor does as it is told.
+    fn answering(&mut self, pod: &PodRef) -> Option<&mut Body> {
+        self.body(pod).filter(|body| body.supervisor && !body.silent)
+    }
+
     fn body(&mut self, pod: &PodRef) -> Option<&mut Body> {
         self.bodies.get_mut(&pod.key)?.iter_mut().find(|body| body.uid == pod.uid)
     }
@@ -404,18 +463,31 @@ fn misfortune(
         }
         2 => body.silent = body.supervisor,
         _ => {
-            let alive = body.procs.iter().filter(|(_, one)| one.alive).map(|(name, _)| *name);
-            let alive: Vec<&'static str> = alive.collect();
-            let Some(name) = dice.pick(&alive) else { return };
+            let alive = body.procs.iter().filter(|(_, one)| one.alive);
+            let alive: Vec<&String> = alive.map(|(name, _)| name).collect();
+            let Some(name) = dice.pick(&alive).cloned() else { return };
             let exit = Exit::Code(i32::try_from(dice.below(3)).unwrap_or(0));
-            if let Some(one) = body.procs.get_mut(name) {
-                (one.alive, one.since, one.last_exit) = (false, now.steady, Some(exit));
-            }
-            if body.supervisor {
-                words.push(exited(key, body.uid, name, exit));
-            }
+            words.extend(end(key, body, &name, exit, now));
         }
     }
+}
+
+/// What is done ends well, and what heeds SIGTERM by it.
+fn natural_ends(key: &PodKey, body: &mut Body, now: Now) -> Vec<Event> {
+    let ending = body.procs.iter().filter(|(_, one)| one.ends(body.stubborn));
+    let exit = |one: &Proc| match one.asked {
+        true => Exit::Signal(15),
+        false => Exit::Code(0),
+    };
+    let ending: Vec<_> = ending.map(|(name, one)| (name.clone(), exit(one))).collect();
+    ending.into_iter().filter_map(|(name, exit)| end(key, body, &name, exit, now)).collect()
+}
+
+/// A container ends; told where a supervisor is there.
+fn end(key: &PodKey, body: &mut Body, name: &str, exit: Exit, now: Now) -> Option<Event> {
+    let one = body.procs.get_mut(name).filter(|one| one.alive)?;
+    (one.alive, one.since, one.last_exit) = (false, now.steady, Some(exit));
+    body.supervisor.then(|| exited(key, body.uid, name, exit))
 }
 
 fn exited(key: &PodKey, uid: PodUid, name: &str, exit: Exit) -> Event {
@@ -435,10 +507,10 @@ fn found(key: &PodKey, body: &Body, now: Now) -> Found {
 }
 
 fn supervised(body: &Body, now: Now) -> Supervised {
-    let container = |(name, one): (&&'static str, &Proc)| SupervisedContainer {
-        name: (*name).to_owned(),
-        lifecycle: Lifecycle::default(),
-        asked: false,
+    let container = |(name, one): (&String, &Proc)| SupervisedContainer {
+        name: name.clone(),
+        lifecycle: one.life.clone(),
+        asked: one.asked && one.alive,
         pid: one.alive.then_some(7),
         last_exit: one.last_exit,
         oom: false,

@@ -52,6 +52,7 @@ fn each_broken_rule_of_a_pods_life_is_seen() {
         (Mutation::IgnoreThresholds, "ReadyOrNot"),
         (Mutation::ReadyForEver, "ReadyOrNot"),
         (Mutation::EndSidecarsFirst, "EndedOutOfTurn"),
+        (Mutation::StartWhileEnding, "StartedWhileEnding"),
     ] {
         choose(Some(mutation));
         let red = |seed| World::new(seed).run(STEPS).is_err_and(|why| why.contains(rule));
