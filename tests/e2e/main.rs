@@ -34,6 +34,7 @@ mod operations;
 mod orphans;
 mod recreate;
 mod resources;
+mod restarts;
 mod restored;
 mod rollback;
 mod settings;
@@ -87,6 +88,7 @@ const SCENARIOS: &[Scenario] = &[
     ("kills::a_killed_agent_finds_its_pods", kills::a_killed_agent_finds_its_pods),
     ("kills::a_killed_shim_is_no_proof_of_death", kills::a_killed_shim_is_no_proof_of_death),
     ("evidence::of_a_revision_that_was_rolled_back", evidence::of_a_revision_that_was_rolled_back),
+    ("restarts::nothing_grows_with_them", restarts::nothing_grows_with_them),
     ("resources::limits_hold_and_leave_nothing", resources::limits_hold_and_leave_nothing),
     ("lives::they_start_and_end_in_order", lives::they_start_and_end_in_order),
     ("orphans::run_on_until_they_are_taken_over", orphans::run_on_until_they_are_taken_over),

@@ -5,6 +5,7 @@
 //! speed says nothing by itself.
 
 mod memory;
+mod probes;
 mod samples;
 
 use std::fs;
@@ -24,10 +25,17 @@ use crate::samples::{Samples, now};
 /// Of so many the median is taken.
 const ROUNDS: usize = 20;
 
+/// How many updates: enough for one in a hundred.
+const UPDATES: usize = 100;
+
 /// The machine that joins and leaves; those before it stay.
 const COMES_AND_GOES: &str = "n4";
 
 fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(done) = probes::other_half(&words) {
+        return if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     match Ground::find().and_then(|ground| measure(&ground)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -40,6 +48,7 @@ fn main() -> ExitCode {
 fn measure(ground: &Ground) -> Outcome {
     let mut times = Vec::new();
     let mut weights = Vec::new();
+    let mut probed = Vec::new();
     Fleet::play(ground, 3, |fleet| {
         let bare = bare(fleet, ground)?;
         let (created, killed) = created_and_killed(fleet)?;
@@ -53,14 +62,28 @@ fn measure(ground: &Ground) -> Outcome {
         weights = memory::of(fleet)?;
         Ok(())
     })?;
+    Fleet::play(ground, 1, |fleet| {
+        times.push(("bare again, to its first line", bare_started(fleet, ground)?));
+        times.push(("update: old one's end -> new one's first line", gaps(fleet)?));
+        Ok(())
+    })?;
+    Fleet::play(ground, 1, |fleet| {
+        probed = probes::of(fleet)?;
+        Ok(())
+    })?;
     let bare = times[0].1.median();
-    say(&format!("{:<42}{:>10}{:>10}{:>10}{:>8}", "", "median", "least", "most", "ratio"));
+    say(&format!(
+        "{:<42}{:>10}{:>10}{:>10}{:>10}{:>8}",
+        "", "median", "least", "p99", "most", "ratio"
+    ));
     for (name, samples) in &times {
         say(&samples.row(name, bare));
     }
     say("");
     say(&format!("{:<42}{:>10}{:>10}", "KiB", "resident", "private"));
     weights.iter().for_each(|weight| say(weight));
+    say("");
+    probed.iter().for_each(|row| say(row));
     say("");
     for program in ["everynode-coordinator", "everynode-agent", "everynode"] {
         let size = fs::metadata(ground.program(program))?.len();
@@ -78,6 +101,39 @@ fn bare(fleet: &Fleet<'_>, ground: &Ground) -> Outcome<Samples> {
         let daemon = Daemon::start(command, &fleet.path("bare.log"))?;
         samples.add(begun, locked(&fleet.witness_dir(), "bare", begun)?);
         daemon.kill()?;
+    }
+    Ok(samples)
+}
+
+/// Until the program says its first word.
+fn bare_started(fleet: &Fleet<'_>, ground: &Ground) -> Outcome<Samples> {
+    let mut samples = Samples::default();
+    for _ in 0..UPDATES {
+        let mut command = Command::new(ground.program(WITNESS_PROGRAM));
+        command.arg("--dir").arg(fleet.witness_dir()).env("NODE", "bare");
+        let begun = now();
+        let daemon = Daemon::start(command, &fleet.path("bare.log"))?;
+        samples.add(begun, said(&fleet.witness_dir(), "bare", begun, What::Started)?);
+        locked(&fleet.witness_dir(), "bare", begun)?;
+        daemon.kill()?;
+    }
+    Ok(samples)
+}
+
+/// How long a node has no instance while it is updated: from the last word of the old one, which ends
+/// with it, to the first of the new one. In between its death is seen.
+fn gaps(fleet: &Fleet<'_>) -> Outcome<Samples> {
+    let mut samples = Samples::default();
+    let mut begun = now();
+    for round in 0..=UPDATES {
+        fleet.apply(&fleet.witness(&["--mark", &format!("m{round}")]))?;
+        let running = locked(&fleet.witness_dir(), "n1", begun)?;
+        if round > 0 {
+            let ended = said(&fleet.witness_dir(), "n1", begun, What::Ended)?;
+            samples.add(ended, said(&fleet.witness_dir(), "n1", ended, What::Started)?);
+        }
+        begun = running + 1;
+        fleet.rolled_out(WITNESS, "60s")?;
     }
     Ok(samples)
 }
@@ -135,10 +191,15 @@ fn join(fleet: &mut Fleet<'_>, joining: &Joining) -> Outcome<u64> {
 
 /// When the witness of a node had its lock, the first time after `begun`.
 fn locked(dir: &Path, node: &str, begun: u64) -> Outcome<u64> {
-    wait::soon(&format!("the witness of {node} has its lock"), || {
+    said(dir, node, begun, What::Locked)
+}
+
+/// When the witness of a node said this, the first time after `begun`.
+fn said(dir: &Path, node: &str, begun: u64, what: What) -> Outcome<u64> {
+    wait::soon(&format!("the witness of {node} has said {what:?}"), || {
         let lines = witness::read(dir, node)?;
         let mut later = lines.iter().filter(|line| line.micros >= begun);
-        let line = later.find(|line| line.what == What::Locked);
+        let line = later.find(|line| line.what == what);
         line.map(|line| line.micros).ok_or_else(|| failure!("not yet"))
     })
 }

@@ -21,15 +21,22 @@ impl Samples {
         self.0.get(self.0.len() / 2).copied().unwrap_or_default()
     }
 
+    /// What one in a hundred is above; the greatest of fewer.
+    fn last_percent(&self) -> u64 {
+        let at = (self.0.len() * 99).div_ceil(100);
+        self.0.get(at.saturating_sub(1)).copied().unwrap_or_default()
+    }
+
     /// A row of the table, with the ratio to a bare start.
     pub(crate) fn row(&self, name: &str, bare: u64) -> String {
         let [least, most] = [self.0.first(), self.0.last()].map(|sample| sample.copied());
         let cell = |micros: u64| format!("{:.1} ms", fraction(micros, 1000));
         let (median, least, most) = (self.median(), least.unwrap_or(0), most.unwrap_or(0));
         format!(
-            "{name:<42}{:>10}{:>10}{:>10}{:>8.1}",
+            "{name:<42}{:>10}{:>10}{:>10}{:>10}{:>8.1}",
             cell(median),
             cell(least),
+            cell(self.last_percent()),
             cell(most),
             fraction(median, bare.max(1)),
         )
@@ -47,6 +54,6 @@ pub(crate) fn mebi(bytes: u64) -> f64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for showing, with one digit after the point")]
-fn fraction(part: u64, whole: u64) -> f64 {
+pub(crate) fn fraction(part: u64, whole: u64) -> f64 {
     part as f64 / whole as f64
 }

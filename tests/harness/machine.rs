@@ -36,6 +36,8 @@ pub struct Machine {
     program: PathBuf,
     boots: u32,
     agent: Option<Daemon>,
+    /// Further words for every agent's command line.
+    words: Vec<&'static str>,
     /// A wrong one, if any.
     clock: Option<WrongClock>,
     /// Last, so that it is removed last.
@@ -69,6 +71,7 @@ impl Machine {
             program: ground.program("everynode-agent"),
             boots: 0,
             agent: None,
+            words: Vec::new(),
             clock: None,
             namespace,
         };
@@ -126,7 +129,7 @@ impl Machine {
     pub fn agent_command(&self, data: &Path, joining: Option<&Joining>) -> Command {
         let mut command = self.command(&self.program);
         command.arg("--data-dir").arg(data);
-        command.args(["--cgroup-root", &self.root]);
+        command.args(["--cgroup-root", &self.root]).args(&self.words);
         if let Some(clock) = &self.clock {
             clock.give_to(&mut command);
         }
@@ -138,6 +141,11 @@ impl Machine {
             command.args(joining.labels.iter().flat_map(|label| ["--label", label]));
         }
         command
+    }
+
+    /// Gives these words to the agents that are started from now on, too.
+    pub fn tell_agents(&mut self, words: &[&'static str]) {
+        self.words.extend(words);
     }
 
     /// Sets its date, for the agent that runs if it has such a clock already, and for those after

@@ -64,6 +64,11 @@ impl Process {
         })
     }
 
+    /// Its mount namespace, as the inode of `/proc/PID/ns/mnt`.
+    pub fn mounts(&self) -> Option<u64> {
+        fs::metadata(format!("/proc/{}/ns/mnt", self.pid)).ok().map(|file| file.ino())
+    }
+
     /// Its network namespace, as the inode of `/proc/PID/ns/net`.
     pub fn network(&self) -> Option<u64> {
         network_of(self.pid)

@@ -8,7 +8,7 @@ use crate::failure::{Failure, Outcome};
 pub const SOON: Duration = Duration::from_secs(30);
 
 /// Between two looks: short beside a process start, long beside a look at `/proc`.
-const BETWEEN: Duration = Duration::from_millis(40);
+pub const BETWEEN: Duration = Duration::from_millis(40);
 
 /// Looks until `look` succeeds, for at most [`SOON`].
 ///

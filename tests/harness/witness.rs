@@ -6,13 +6,18 @@
 //!
 //! ```text
 //!   MICROSECONDS PID MARK started|locked|overlap|stopping|ended
+//!   MICROSECONDS PID MARK early WHY                                  something was out of turn
+//!   MICROSECONDS PID MARK prepared|side-up|side-down|hook|hooked     others of its pod
 //! ```
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::failure::{Context as _, Outcome};
 use crate::{ensure, failure};
+
+/// How many lines before one that is wrong are told.
+const TOLD: usize = 30;
 
 /// One line of a witness.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +45,18 @@ pub enum What {
     Stopping,
     /// It ends by itself: nobody killed it while it was stopping.
     Ended,
+    /// Something has happened out of turn.
+    Early,
+    /// An init container has done its work.
+    Prepared,
+    /// A sidecar is there.
+    SideUp,
+    /// A sidecar ends.
+    SideDown,
+    /// A preStop hook begins.
+    Hook,
+    /// It has done its work.
+    Hooked,
 }
 
 /// The time in which a node had no instance.
@@ -58,14 +75,14 @@ pub struct Gap {
 /// # Errors
 /// When it has written nothing, or something else.
 pub fn read(dir: &Path, node: &str) -> Outcome<Vec<Line>> {
-    let path = dir.join(format!("{node}.log"));
+    let path = path(dir, node);
     let text = fs::read_to_string(&path).context(path.display())?;
     // A writer that was killed may have left half a line at the end.
     let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
     whole.lines().map(|line| parse(line).ok_or_else(|| failure!("no witness: {line:?}"))).collect()
 }
 
-/// Sees that no witness has ever met another, on any node.
+/// Sees that no witness has ever met another, and nothing happened out of turn, on any node.
 ///
 /// # Errors
 /// When one has.
@@ -75,8 +92,8 @@ pub fn no_overlap(dir: &Path) -> Outcome {
         let name = entry.file_name().to_string_lossy().into_owned();
         let Some(node) = name.strip_suffix(".log") else { continue };
         let lines = read(dir, node)?;
-        let overlap = lines.iter().find(|line| line.what == What::Overlap);
-        ensure!(overlap.is_none(), "two instances at once on {node}: {lines:#?}");
+        let bad = lines.iter().position(|line| matches!(line.what, What::Overlap | What::Early));
+        ensure!(bad.is_none(), "out of turn on {node}:\n{}", around(&path(dir, node), bad)?);
     }
     Ok(())
 }
@@ -96,12 +113,23 @@ pub fn gaps(dir: &Path, nodes: &[String]) -> Outcome<Vec<Gap>> {
                     let gap = |from| Gap { node: node.clone(), from, to: line.micros };
                     gaps.extend(from.take().map(gap));
                 }
-                What::Started | What::Overlap | What::Ended => {}
+                _ => {}
             }
         }
     }
     gaps.sort_by_key(|gap| gap.from);
     Ok(gaps)
+}
+
+fn path(dir: &Path, node: &str) -> PathBuf {
+    dir.join(format!("{node}.log"))
+}
+
+/// The lines that lead to the one at which something was wrong.
+fn around(log: &Path, at: Option<usize>) -> Outcome<String> {
+    let text = fs::read_to_string(log)?;
+    let (first, count) = (at.unwrap_or(0).saturating_sub(TOLD), TOLD + 3);
+    Ok(text.lines().skip(first).take(count).collect::<Vec<_>>().join("\n"))
 }
 
 fn parse(line: &str) -> Option<Line> {
@@ -113,6 +141,12 @@ fn parse(line: &str) -> Option<Line> {
         "overlap" => What::Overlap,
         "stopping" => What::Stopping,
         "ended" => What::Ended,
+        "early" => What::Early,
+        "prepared" => What::Prepared,
+        "side-up" => What::SideUp,
+        "side-down" => What::SideDown,
+        "hook" => What::Hook,
+        "hooked" => What::Hooked,
         _ => return None,
     };
     Some(Line { micros: micros.parse().ok()?, pid: pid.parse().ok()?, mark: mark.into(), what })
@@ -130,6 +164,8 @@ mod tests {
         assert_eq!(no_overlap(dir.path()), Ok(()));
         fs::write(&log, "1 10 a started\n2 11 a overlap\n").unwrap();
         assert!(no_overlap(dir.path()).is_err());
+        fs::write(&log, "1 10 a prepared\n2 11 a early main is started too soon\n").unwrap();
+        assert!(no_overlap(dir.path()).unwrap_err().to_string().contains("too soon"));
     }
 
     #[test]

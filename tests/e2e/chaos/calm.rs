@@ -4,7 +4,7 @@
 //! lives there. Nothing is left of what was killed: no process, zombie, cgroup, mount, file or open
 //! descriptor more than there was in the first calm.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,14 +15,18 @@ use everynode_tests::{
 };
 use serde_json::Value;
 
+use super::sets::{self, STEADY, TUNING_FILE};
 use super::writer::Writer;
 
 /// How long everything may take to come to rest: dials after a back-off of up to 30 s, then rollouts
 /// of every set, node by node.
 const REST: Duration = Duration::from_secs(120);
 
-/// Templates of revisions that are not wanted any more stay until an agent's next session.
+/// Templates of revisions that are not wanted any more stay until the next order.
 const MAY_GROW: &str = "file bodies/ID";
+
+/// Full log files, of which there are as many as were printed, and what is in volumes.
+const WRITTEN_BY_PODS: [&str; 3] = [".log.", "/volumes/", "/emptyDir/"];
 
 /// What there is, by kind and name, and how often.
 type Inventory = BTreeMap<String, usize>;
@@ -112,15 +116,17 @@ fn at_rest(fleet: &Fleet<'_>, writer: &Writer) -> Outcome {
         let states = fleet.states(name)?;
         ensure!(states == ["Ready"], "{name} is {states:?}");
         let here: Vec<&Value> = pods.iter().filter(|pod| pod["spec"]["nodeName"] == name).collect();
-        for (set, program) in Writer::running() {
+        for set in sets::all() {
+            let program = sets::program(set);
             let pid = runs(&here, set, writer).context(name)?;
             let process = proc::Process::of(pid);
             let is = process.as_ref().map_or("nothing", |process| process.program());
             ensure!(is == program, "pod of {set} on {name}: {is} has its pid {pid}");
         }
-        let sets = Writer::running().count();
+        let sets = sets::all().count();
         ensure!(here.len() == sets, "{} pods are shown on {name}", here.len());
         only_what_should(machine, sets)?;
+        is_tuned(&here, writer).context(name)?;
         machine.scrape()?;
     }
     Ok(())
@@ -136,21 +142,38 @@ fn runs(pods: &[&Value], set: &str, writer: &Writer) -> Outcome<u32> {
     ensure!(meta["labels"]["mark"] == mark, "{set} should be {mark}: {meta}");
     let uid = meta["uid"].as_str().unwrap_or_default();
     ensure!(!writer.doomed().contains(uid), "the deleted pod {uid} of {set} is there");
-    let container = &status["containerStatuses"][0];
+    let container = main_of(pod);
     ensure!(container["ready"] == true, "{set}: {status}");
     let pid = container["state"]["running"]["pid"].as_u64();
     pid.and_then(|pid| u32::try_from(pid).ok()).ok_or_else(|| failure!("{set} runs as {status}"))
 }
 
-/// The agent, and of each set a supervisor and a workload, each in its cgroup; nothing else.
+/// What the steady set's pod sees of the ConfigMap that is changed alone is what it has now.
+fn is_tuned(pods: &[&Value], writer: &Writer) -> Outcome {
+    let pid = runs(pods, STEADY, writer)?;
+    let seen = fs::read_to_string(format!("/proc/{pid}/root{TUNING_FILE}"))?;
+    let wanted = writer.tuning()?;
+    ensure!(seen == wanted, "{STEADY} sees {seen:?} for {wanted}");
+    Ok(())
+}
+
+fn main_of(pod: &Value) -> &Value {
+    let containers = pod["status"]["containerStatuses"].as_array().into_iter().flatten();
+    containers.into_iter().find(|one| one["name"] == "main").unwrap_or(&Value::Null)
+}
+
+/// The agent, and of each set a supervisor and its containers, each in its cgroup; nothing else.
 fn only_what_should(machine: &Machine, sets: usize) -> Outcome {
     let members = cgroups::members(&machine.cgroup());
     let leaf =
         |cgroup: &Path| cgroup.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    // Probes come and go.
+    let probes = members.iter().filter(|(cgroup, _)| leaf(cgroup).starts_with("exec-")).count();
     let supervisors = members.iter().filter(|(cgroup, _)| leaf(cgroup) == "shim").count();
     let workloads = members.iter().filter(|(cgroup, _)| leaf(cgroup).starts_with("c-")).count();
-    let all = (supervisors, workloads, members.len());
-    ensure!(all == (sets, sets, 2 * sets), "{all:?} live in cgroups: {members:?}");
+    let all = (supervisors, workloads, members.len() - probes);
+    let should: usize = sets::all().map(sets::containers).sum();
+    ensure!(all == (sets, should, sets + should), "{all:?} live in cgroups: {members:?}");
     let agent = machine.agent_pid();
     let is_known =
         |pid: u32| Some(pid) == agent || members.iter().any(|(_, member)| member.pid == pid);
@@ -164,16 +187,26 @@ fn of_machine(machine: &Machine) -> Outcome<Inventory> {
     let mut inventory = Inventory::new();
     let agent = machine.agent_pid().ok_or_else(|| failure!("no agent on {}", machine.name()))?;
     count_open(&mut inventory, agent);
-    for (cgroup, process) in cgroups::members(&machine.cgroup()) {
-        if cgroup.ends_with("shim") {
-            count_open(&mut inventory, process.pid);
-        }
+    let members = cgroups::members(&machine.cgroup());
+    let mut own = vec![agent, std::process::id()];
+    for (_, supervisor) in members.iter().filter(|(cgroup, _)| cgroup.ends_with("shim")) {
+        count_open(&mut inventory, supervisor.pid);
+        own.push(supervisor.pid);
     }
-    let cgroups = cgroups::tree(&machine.cgroup()).len();
-    inventory.insert("cgroup".into(), cgroups);
-    let mounts = fs::read_to_string(format!("/proc/{agent}/mountinfo"))?;
-    let own = machine.data_dir().display().to_string();
-    inventory.insert("mount".into(), mounts.lines().filter(|line| line.contains(&own)).count());
+    let legacy = cgroups::legacy_of(&machine.cgroup())?;
+    let roots =
+        legacy.iter().chain([&machine.cgroup()]).map(|root| cgroups::tree(root).len()).sum();
+    inventory.insert("cgroup".into(), roots);
+    // Nothing is mounted where anybody but a container sees it.
+    let data = machine.data_dir().display().to_string();
+    let mut mounts = 0;
+    for pid in own {
+        let all = fs::read_to_string(format!("/proc/{pid}/mountinfo"))?;
+        mounts += all.lines().filter(|line| line.contains(&data) || line.contains("/mnt/")).count();
+    }
+    inventory.insert("mount".into(), mounts);
+    let spaces = machine.processes().into_iter().filter_map(|process| process.mounts());
+    inventory.insert("mount namespace".into(), spaces.collect::<BTreeSet<_>>().len());
     count_files(&mut inventory, &machine.data_dir())?;
     Ok(inventory)
 }
@@ -184,13 +217,16 @@ fn count_open(inventory: &mut Inventory, pid: u32) {
     }
 }
 
-/// Counts files by their paths, in which ids stand for all ids.
+/// Counts files by their paths, in which ids stand for all ids; without what pods write themselves.
 fn count_files(inventory: &mut Inventory, dir: &Path) -> Outcome {
     let mut left: Vec<PathBuf> = vec![dir.to_owned()];
     while let Some(next) = left.pop() {
         for entry in fs::read_dir(&next).context(next.display())?.flatten() {
             let path = entry.path();
             let name = path.strip_prefix(dir).unwrap_or(&path).display().to_string();
+            if WRITTEN_BY_PODS.iter().any(|part| name.contains(part)) {
+                continue;
+            }
             *inventory.entry(format!("file {}", nameless(&name))).or_default() += 1;
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 left.push(path);

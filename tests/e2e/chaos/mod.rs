@@ -7,7 +7,9 @@
 //!    └──────────── every count of processes, cgroups, files … is the same ────┘
 //! ```
 //!
-//! No lock witness may ever have met another, every acknowledged change is there, and in calm nothing
+//! What runs is plain pods and whole ones (see [`sets`]): init containers, sidecars, probes, hooks,
+//! volumes, surges. No lock witness may ever have met another, nothing in a pod may have happened out
+//! of turn, every acknowledged change is there, and in calm nothing
 //! is left of what was killed: see [`calm`].
 //!
 //! ```text
@@ -21,6 +23,7 @@
 mod calm;
 mod killer;
 mod moment;
+mod sets;
 mod writer;
 
 use std::str::FromStr;
@@ -43,6 +46,9 @@ const BETWEEN_CALMS: u64 = 100;
 /// Machines: enough for a rollout to be under way on one while it waits on others.
 pub(crate) const NODES: u8 = 3;
 
+/// So that logs rotate every second or two.
+const SMALL_LOGS: [&str; 2] = ["--container-log-max-size", "32Ki"];
+
 /// See the module.
 pub(crate) fn everything_is_killed(ground: &Ground) -> Outcome {
     let kills = number("EVERYNODE_KILLS").unwrap_or(KILLS);
@@ -58,6 +64,9 @@ fn play(fleet: &mut Fleet<'_>, kills: u64, seed: u64) -> Outcome {
     let mut killer = Killer::new(random.fork());
     // Whoever joined has what joining takes open; from now on all are as they come back, and have
     // made every pod themselves.
+    for name in (1..=NODES).map(|number| format!("n{number}")) {
+        fleet.machine_mut(&name)?.tell_agents(&SMALL_LOGS);
+    }
     killer.restart_all(fleet)?;
     writer.settle()?;
     let calm = Calm::reached(fleet, &writer, None)?;

@@ -21,8 +21,18 @@ pub(crate) enum Moment {
     Any,
     /// A pod's cgroup was just made: its supervisor is about to be forked, or just was.
     Creation,
+    /// An init container has just done its work: its end, a sidecar and the main container follow.
+    Prepared,
+    /// A probe or a hook is just being run in a container.
+    Exec,
+    /// A preStop hook runs; SIGTERM follows.
+    Hook,
     /// A workload was just asked to end, and takes its time.
     Stop,
+    /// A workload has just ended as it was asked to, and the next one is not there.
+    Gap,
+    /// A log is being rotated.
+    Rotation,
     /// A ledger is being written.
     Ledger,
     /// The coordinator is storing something.
@@ -32,10 +42,15 @@ pub(crate) enum Moment {
 }
 
 /// How often each comes, against the others.
-pub(crate) const MOMENTS: [(u64, Moment); 6] = [
+pub(crate) const MOMENTS: [(u64, Moment); 11] = [
     (6, Moment::Any),
     (5, Moment::Creation),
+    (3, Moment::Prepared),
+    (2, Moment::Exec),
+    (3, Moment::Hook),
     (3, Moment::Stop),
+    (3, Moment::Gap),
+    (2, Moment::Rotation),
     (3, Moment::Ledger),
     (2, Moment::Store),
     (2, Moment::Rollout),
@@ -58,22 +73,35 @@ pub(crate) fn wait_for(
     machine: &Machine,
 ) -> Outcome<Option<PathBuf>> {
     let places = machine.cgroup().join(NAMESPACE);
+    let said = |word: &str| {
+        let logs = Writer::witness_dirs(fleet);
+        let log = format!("{}.log", machine.name());
+        let says = |name: &str| {
+            let written = logs.iter().filter(|_| name == log);
+            let mut ends = written.map(|dir| last_line(&dir.join(&log)));
+            ends.any(|line| line.split(' ').nth(3) == Some(word)).then(|| places.clone())
+        };
+        Watch::of(&logs, WatchFlags::MODIFY)?.wait(says)
+    };
     match moment {
         Moment::Any => Ok(Some(places)),
         Moment::Creation => {
             let made = |name: &str| name.starts_with("d-").then(|| places.join(name));
             Watch::of(&[&places], WatchFlags::CREATE)?.wait(made)
         }
-        Moment::Stop => {
-            let logs = Writer::witness_dirs(fleet);
-            let dirs: Vec<&Path> = logs.iter().map(PathBuf::as_path).collect();
-            let log = format!("{}.log", machine.name());
-            let stopping = |name: &str| {
-                let written = logs.iter().filter(|_| name == log);
-                let mut ends = written.map(|dir| last_line(&dir.join(&log)));
-                ends.any(|line| line.ends_with(" stopping")).then(|| places.clone())
-            };
-            Watch::of(&dirs, WatchFlags::MODIFY)?.wait(stopping)
+        Moment::Prepared => said("prepared"),
+        Moment::Hook => said("hook"),
+        Moment::Stop => said("stopping"),
+        Moment::Gap => said("ended"),
+        Moment::Exec => {
+            let containers = below(&machine.cgroup(), |leaf| leaf.starts_with("c-"));
+            let begins = |name: &str| name.starts_with("exec-").then(|| places.clone());
+            Watch::of(&containers, WatchFlags::CREATE)?.wait(begins)
+        }
+        Moment::Rotation => {
+            let logs = below(&machine.data_dir(), |leaf| leaf == "logs");
+            let rotates = |name: &str| name.contains(".log.").then(|| places.clone());
+            Watch::of(&logs, WatchFlags::MOVED_TO)?.wait(rotates)
         }
         Moment::Ledger => {
             let copies = ["ledger.a.tmp", "ledger.b.tmp"];
@@ -87,13 +115,12 @@ pub(crate) fn wait_for(
         }
         Moment::Rollout => {
             let logs = Writer::witness_dirs(fleet);
-            let dirs: Vec<&Path> = logs.iter().map(PathBuf::as_path).collect();
             let under_way = |_: &str| {
                 let mixed =
                     logs.iter().any(|dir| marks(fleet, dir).windows(2).any(|w| w[0] != w[1]));
                 mixed.then(|| places.clone())
             };
-            Watch::of(&dirs, WatchFlags::MODIFY)?.wait(under_way)
+            Watch::of(&logs, WatchFlags::MODIFY)?.wait(under_way)
         }
     }
 }
@@ -104,7 +131,7 @@ pub(crate) fn member(place: &Path, supervisor: bool, nth: usize) -> Option<Proce
     let begun = Instant::now();
     let wanted = |cgroup: &Path| {
         let leaf = cgroup.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if supervisor { leaf == "shim" } else { leaf.starts_with("c-") }
+        if supervisor { leaf == "shim" } else { leaf != "shim" }
     };
     loop {
         let mut members = cgroups::members(place);
@@ -115,6 +142,13 @@ pub(crate) fn member(place: &Path, supervisor: bool, nth: usize) -> Option<Proce
         }
         std::thread::yield_now();
     }
+}
+
+/// The directories below this one whose names are so.
+fn below(dir: &Path, is_it: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+    let mut all = cgroups::tree(dir);
+    all.retain(|path| is_it(&path.file_name().unwrap_or_default().to_string_lossy()));
+    all
 }
 
 /// The mark of what ran last on each machine that has run something.
@@ -141,14 +175,16 @@ fn last_line(log: &Path) -> String {
 struct Watch(OwnedFd);
 
 impl Watch {
-    fn of(dirs: &[&Path], what: WatchFlags) -> Outcome<Self> {
+    fn of(dirs: &[impl AsRef<Path>], what: WatchFlags) -> Outcome<Self> {
         let flags = CreateFlags::NONBLOCK | CreateFlags::CLOEXEC;
         let watch = inotify::init(flags).map_err(std::io::Error::from)?;
         for dir in dirs {
             // One that is not there now has nothing happening in it.
-            match inotify::add_watch(&watch, *dir, what) {
+            match inotify::add_watch(&watch, dir.as_ref(), what) {
                 Ok(_) | Err(rustix::io::Errno::NOENT) => {}
-                Err(error) => return Err(std::io::Error::from(error)).context(dir.display()),
+                Err(error) => {
+                    return Err(std::io::Error::from(error)).context(dir.as_ref().display());
+                }
             }
         }
         Ok(Self(watch))

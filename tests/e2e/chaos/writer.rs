@@ -17,23 +17,16 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use everynode_agent::random::Random;
-use everynode_tests::manifests::{EXPORTER, EXPORTER_PROGRAM, WITNESS_PROGRAM};
+use everynode_tests::manifests::WITNESS_PROGRAM;
 use everynode_tests::said::Said;
 use everynode_tests::{Fleet, Outcome, ensure, failure, wait};
 use serde_json::Value;
 
 use super::NODES;
+use super::sets::{self, CHURN, EXPORTER_SET, Maker, SETTINGS, STEADY, TUNING};
 
 /// Where all sets are.
 pub(crate) const NAMESPACE: &str = "default";
-/// The real exporter, which is there at all times.
-const EXPORTER_SET: &str = "node-exporter";
-/// A witness that is there at all times, and has its mark from a ConfigMap that is applied with it.
-const STEADY: &str = "lock-witness";
-/// That ConfigMap.
-const MAP: &str = "lock-witness-settings";
-/// Witnesses that come and go.
-const CHURN: [&str; 4] = ["churn-0", "churn-1", "churn-2", "churn-3"];
 /// Which nodes a set may be for; all without.
 const TIERS: [Option<&str>; 4] = [None, None, Some("a"), Some("b")];
 /// How long an answer is waited for: many times what a busy machine takes.
@@ -47,8 +40,11 @@ struct Content {
 }
 
 /// Something to ask for.
+#[derive(Debug)]
 enum Change {
     Apply(&'static str, Content),
+    /// The ConfigMap that is changed alone, to this mark.
+    Tune(String),
     Create(&'static str, Content),
     Delete(&'static str),
     Label(String, &'static str),
@@ -65,6 +61,8 @@ pub(crate) struct Writer {
     marks: u64,
     /// What each set may be.
     sets: BTreeMap<&'static str, BTreeSet<Option<Content>>>,
+    /// What the ConfigMap that is changed alone may have; nothing where it is not there.
+    tunings: BTreeSet<Option<String>>,
     /// What each node's label may be.
     labels: BTreeMap<String, BTreeSet<String>>,
     /// Pods whose end was acknowledged.
@@ -92,7 +90,8 @@ impl Writer {
             dir: fleet.path(""),
             random,
             marks: 0,
-            sets: all_sets().map(|set| (set, BTreeSet::from([None]))).collect(),
+            sets: sets::all().map(|set| (set, BTreeSet::from([None]))).collect(),
+            tunings: BTreeSet::from([None]),
             labels: BTreeMap::new(),
             doomed: BTreeSet::new(),
             acknowledged: 0,
@@ -104,14 +103,8 @@ impl Writer {
 
     /// Where the witnesses of each set write.
     pub(crate) fn witness_dirs(fleet: &Fleet<'_>) -> Vec<PathBuf> {
-        let sets = all_sets().filter(|set| *set != EXPORTER_SET);
+        let sets = sets::all().filter(|set| *set != EXPORTER_SET);
         sets.map(|set| witness_dir(&fleet.path(""), set)).collect()
-    }
-
-    /// All that runs in calm: each set's name, and its program.
-    pub(crate) fn running() -> impl Iterator<Item = (&'static str, &'static str)> {
-        let program = |set| if set == EXPORTER_SET { EXPORTER_PROGRAM } else { WITNESS_PROGRAM };
-        all_sets().map(move |set| (set, program(set)))
     }
 
     /// The mark of what each set is now.
@@ -120,6 +113,14 @@ impl Writer {
         match may_be.map(|content| content.mark.as_str()).collect::<Vec<_>>()[..] {
             [mark] => Ok(mark),
             ref marks => Err(failure!("{set} may be {marks:?}")),
+        }
+    }
+
+    /// What the ConfigMap that is changed alone has now.
+    pub(crate) fn tuning(&self) -> Outcome<&str> {
+        match self.tunings.iter().flatten().collect::<Vec<_>>()[..] {
+            [mark] => Ok(mark),
+            ref marks => Err(failure!("{TUNING} may have {marks:?}")),
         }
     }
 
@@ -155,13 +156,16 @@ impl Writer {
             ensure!(self.reads > before, "nothing can be read");
             Ok(())
         })?;
-        for set in all_sets() {
+        let mut changes = vec![Change::Tune(self.next_mark())];
+        for set in sets::all() {
             let content = Content { mark: self.next_mark(), tier: None };
-            let change = Change::Apply(set, content);
+            changes.push(Change::Apply(set, content));
+        }
+        for change in changes {
             wait::soon("a change is acknowledged", || {
                 let before = self.acknowledged;
                 self.ask(&change)?;
-                ensure!(self.acknowledged > before, "{set} can't be applied");
+                ensure!(self.acknowledged > before, "{change:?} can't be applied");
                 Ok(())
             })?;
         }
@@ -183,12 +187,16 @@ impl Writer {
             let is = item.map(Content::of);
             ensure!(may_be.contains(&is), "{set} is {is:?} and should be one of {may_be:?}");
         }
-        let map = items(&maps).find(|item| item["metadata"]["name"] == MAP);
-        let is = map.and_then(|map| text(&map["data"]["mark"]));
-        let may_be = self.sets.get(STEADY).into_iter().flatten();
-        let may_be: Vec<_> =
-            may_be.map(|set| set.as_ref().map(|content| content.mark.clone())).collect();
-        ensure!(may_be.contains(&is), "{MAP} has {is:?} and should have one of {may_be:?}");
+        let data = |name: &str| {
+            let map = items(&maps).find(|item| item["metadata"]["name"] == name);
+            map.and_then(|map| text(&map["data"]["mark"]))
+        };
+        let steady = self.sets.get(STEADY).into_iter().flatten();
+        let steady = steady.map(|set| set.as_ref().map(|content| content.mark.clone()));
+        for (map, may_be) in [(SETTINGS, &steady.collect()), (TUNING, &self.tunings)] {
+            let is = data(map);
+            ensure!(may_be.contains(&is), "{map} has {is:?} and should have one of {may_be:?}");
+        }
         for (node, may_be) in &self.labels {
             let Some(item) = items(&nodes).find(|item| item["metadata"]["name"] == **node) else {
                 return Err(failure!("node {node} is not there"));
@@ -207,14 +215,15 @@ impl Writer {
         let for_all = Content { tier: None, ..content.clone() };
         let churn = CHURN[self.draw(CHURN.len())];
         let node = format!("n{}", 1 + self.draw(NODES.into()));
-        match self.draw(16) {
+        match self.draw(18) {
             0..=4 => Change::Apply(churn, content),
             5..=6 => Change::Create(churn, content),
             7..=9 => Change::Delete(churn),
             10..=11 => Change::Label(node, TIERS[2 + self.draw(2)].unwrap_or_default()),
             12 => Change::DeletePod(churn, node),
             13 => Change::DeletePod([STEADY, EXPORTER_SET][self.draw(2)], node),
-            14 => Change::Apply(STEADY, for_all),
+            14..=15 => Change::Apply(STEADY, for_all),
+            16 => Change::Tune(for_all.mark),
             _ => Change::Apply(EXPORTER_SET, for_all),
         }
     }
@@ -225,6 +234,15 @@ impl Writer {
                 let file = self.manifest(set, content)?;
                 let said = self.run(&["apply", "-f", &file])?;
                 self.note(set, Some(content.clone()), &said, "")
+            }
+            Change::Tune(mark) => {
+                let file = self.file(&sets::tuning(mark))?;
+                let said = self.run(&["apply", "-f", &file])?;
+                if self.answered(&said) {
+                    self.tunings.clear();
+                }
+                self.tunings.insert(Some(mark.clone()));
+                Ok(())
             }
             Change::Create(set, content) => {
                 let file = self.manifest(set, content)?;
@@ -309,46 +327,12 @@ impl Writer {
 
     fn manifest(&self, set: &str, content: &Content) -> Outcome<String> {
         let Content { mark, tier } = content;
-        let command = if set == EXPORTER_SET {
-            format!("[{EXPORTER}, '--web.listen-address=:9100', --log.level=error]")
-        } else {
-            let (witness, dir) = (self.witness.display(), witness_dir(&self.dir, set));
-            let mark = if set == STEADY { "$(MARK)" } else { mark };
-            format!("[{witness}, --dir, {}, --mark, {mark}]", dir.display())
-        };
-        let (map, variable) = match set {
-            STEADY => (
-                format!(
-                    "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {MAP}}}\ndata: {{mark: {mark}}}\n---\n"
-                ),
-                format!(
-                    "        - name: MARK\n          valueFrom: {{configMapKeyRef: {{name: {MAP}, key: mark}}}}\n"
-                ),
-            ),
-            _ => Default::default(),
-        };
-        let tier = tier.iter().map(|tier| format!("\n      nodeSelector: {{tier: {tier}}}"));
-        let tier: String = tier.collect();
-        let text = format!(
-            "{map}apiVersion: apps/v1
-kind: DaemonSet
-metadata: {{name: {set}}}
-spec:
-  selector: {{matchLabels: {{app: {set}}}}}
-  template:
-    metadata: {{labels: {{app: {set}, mark: {mark}}}}}
-    spec:{tier}
-      runtimeClassName: process
-      hostNetwork: true
-      terminationGracePeriodSeconds: 5
-      containers:
-      - name: main
-        command: {command}
-        env:
-        - name: NODE
-          valueFrom: {{fieldRef: {{fieldPath: spec.nodeName}}}}
-{variable}"
-        );
+        let dir = witness_dir(&self.dir, set);
+        let maker = Maker { witness: &self.witness, dir, set, mark, tier: tier.as_deref() };
+        self.file(&maker.manifest())
+    }
+
+    fn file(&self, text: &str) -> Outcome<String> {
         let file = self.dir.join("change.yaml");
         fs::write(&file, text)?;
         Ok(file.display().to_string())
@@ -382,10 +366,6 @@ impl fmt::Display for Writer {
         write!(f, "{acknowledged} changes acknowledged, {refused} refused, ")?;
         write!(f, "{unanswered} without an answer, {reads} reads compared")
     }
-}
-
-fn all_sets() -> impl Iterator<Item = &'static str> {
-    [EXPORTER_SET, STEADY].into_iter().chain(CHURN)
 }
 
 /// The steady one writes where the fleet's own witness does, which is looked at in any case.
