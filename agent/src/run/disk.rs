@@ -33,6 +33,8 @@ pub(super) struct Disk {
     store: Arc<dyn LedgerStore>,
     waiting: VecDeque<Job>,
     running: Option<BoxFuture<'static, Done>>,
+    /// Whether that is an order.
+    runs_order: bool,
 }
 
 enum Job {
@@ -57,7 +59,7 @@ pub(super) enum Done {
 impl Disk {
     pub(super) fn new(store: Arc<dyn LedgerStore>) -> Self {
         // What an agent's end, or damage, has left different.
-        Self { store, waiting: [Job::Mirror].into(), running: None }
+        Self { store, waiting: [Job::Mirror].into(), running: None, runs_order: false }
     }
 
     pub(super) fn put_ledger(&mut self, ledger: Box<Ledger>) {
@@ -72,6 +74,11 @@ impl Disk {
         self.waiting.push_back(Job::Order(Box::new(order)));
     }
 
+    /// Whether bodies of an order are to be written, or just are.
+    pub(super) fn stores_order(&self) -> bool {
+        self.runs_order || self.waiting.iter().any(|job| matches!(job, Job::Order(_)))
+    }
+
     pub(super) fn keep_bodies(&mut self, keep: BTreeSet<Digest>) {
         self.waiting.retain(|job| !matches!(job, Job::Keep(_)));
         self.waiting.push_back(Job::Keep(keep));
@@ -82,13 +89,14 @@ impl Disk {
     pub(super) async fn done(&mut self) -> Done {
         if self.running.is_none() {
             let Some(job) = self.waiting.pop_front() else { return std::future::pending().await };
+            self.runs_order = matches!(job, Job::Order(_));
             self.running = Some(job.run(Arc::clone(&self.store)));
         }
         let done = match &mut self.running {
             Some(running) => running.await,
             None => return std::future::pending().await,
         };
-        self.running = None;
+        (self.running, self.runs_order) = (None, false);
         if matches!(done, Done::Ledger(Ok(()))) {
             self.waiting.retain(|job| !matches!(job, Job::Mirror));
             self.waiting.push_back(Job::Mirror);

@@ -84,6 +84,7 @@ impl Agent {
             Done::Ledger(Ok(())) => {
                 self.unwritten = 0;
                 self.apply(Event::Persisted);
+                self.drop_unneeded_bodies();
             }
             Done::Ledger(Err(error)) => {
                 tracing::error!("cannot write the ledger: {error}");
@@ -143,12 +144,13 @@ impl Agent {
         Opening { hello, accepted: self.node.ledger().assignment.clone() }
     }
 
-    /// Removes the bodies that nothing names any more. Only between sessions: within one the
-    /// coordinator takes all that it sent for held.
+    /// Removes the bodies that nothing names any more. The coordinator takes what its newest order
+    /// names for held, and sends all others again; one that took all that it ever sent for held is
+    /// asked for the whole.
     fn drop_unneeded_bodies(&mut self) {
         let ledger = self.node.ledger();
-        if ledger.accepted.is_none() {
-            // Nobody knows what is needed.
+        // Nobody knows what is needed, or not yet what the order names that is being stored.
+        if ledger.accepted.is_none() || self.disk.stores_order() {
             return;
         }
         let items = ledger.assignment.items().chain(ledger.holds.kept.values());

@@ -528,6 +528,23 @@ async fn the_template_of_a_pod_that_lives_is_kept_whatever_is_ordered() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn templates_that_nothing_names_any_more_go_within_a_session() {
+    let mut world = World::new();
+    let (agent, mut session) = world.with_pods(&["a"]).await;
+    for generation in 2..20 {
+        let body = format!("template {generation}");
+        let item = world.item("a", body.as_bytes(), Intent::Run);
+        session.say(world.order_of(generation, vec![item], &[body.as_bytes()])).await;
+        assert_eq!(session.ack().await.refused, None);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // That of the pod that lives, and that of the newest order.
+    let held = world.disk.bodies().await;
+    assert_eq!(held, [Digest::of(BODY), Digest::of(b"template 19")].into());
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_order_that_can_not_be_written_is_refused_and_asked_for_again() {
     let mut world = World::new();
     let (agent, mut session) = world.with_pods(&["a"]).await;
