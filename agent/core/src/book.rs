@@ -48,8 +48,8 @@ pub(crate) struct Book {
     found: BTreeMap<PodKey, Item>,
     /// Places whose entry must name another runtime before anything is made there.
     moves: BTreeMap<PodKey, String>,
-    /// Which runtime each item on disk asks for, as far as it was said.
-    runtimes: BTreeMap<PodKey, String>,
+    /// Which runtime each revision on disk asks for, as far as it was said.
+    runtimes: BTreeMap<Digest, String>,
     /// What the revisions that are known here use of the machine's ports.
     ports: Ports,
     /// Which revisions have something to be staged.
@@ -88,7 +88,7 @@ impl Book {
             ends: Ends::default(),
             found: BTreeMap::new(),
             moves: BTreeMap::new(),
-            runtimes: disk.places.clone(),
+            runtimes: runtimes_of_places(&disk),
             ports: Ports::new(),
             stages: BTreeSet::new(),
             failures: 0,
@@ -195,8 +195,8 @@ impl Book {
         self.session = Some(session);
     }
 
-    pub(crate) fn know_runtime(&mut self, key: PodKey, runtime: String) {
-        self.runtimes.insert(key, runtime);
+    pub(crate) fn know_runtime(&mut self, revision: Digest, runtime: String) {
+        self.runtimes.insert(revision, runtime);
     }
 
     /// What is known of ports.
@@ -242,9 +242,10 @@ impl Book {
         lives
     }
 
-    /// Whether the disk names, and goes on naming, the runtime in which `key` is to be made.
-    pub(crate) fn names_runtime(&self, key: &PodKey) -> bool {
-        let Some(wanted) = self.runtimes.get(key) else { return true };
+    /// Whether the disk names, and goes on naming, the runtime in which a pod of this revision is to be
+    /// made in `key`.
+    pub(crate) fn names_runtime(&self, key: &PodKey, revision: Digest) -> bool {
+        let Some(wanted) = self.runtimes.get(&revision) else { return true };
         let in_flight = self.writing.as_ref().map(|writing| &writing.ledger);
         [Some(&self.disk), in_flight]
             .into_iter()
@@ -252,10 +253,12 @@ impl Book {
             .all(|ledger| ledger.places.get(key) == Some(wanted))
     }
 
-    /// Which places must be moved to the runtime that their item asks for.
-    pub(crate) fn set_moves(&mut self, keys: impl IntoIterator<Item = PodKey>) {
-        let wanted = |key: PodKey| self.runtimes.get(&key).cloned().map(|runtime| (key, runtime));
-        self.moves = keys.into_iter().filter_map(wanted).collect();
+    /// Which places must be moved to the runtime that a revision asks for.
+    pub(crate) fn set_moves(&mut self, moves: BTreeMap<PodKey, Digest>) {
+        let wanted = |(key, revision): (PodKey, Digest)| {
+            self.runtimes.get(&revision).cloned().map(|runtime| (key, runtime))
+        };
+        self.moves = moves.into_iter().filter_map(wanted).collect();
     }
 
     /// The ledger to write now, if any. `is_empty` knows the places that were seen empty, `to_run`
@@ -277,7 +280,9 @@ impl Book {
             let runtimes: BTreeMap<_, _> = order.runtimes.into_iter().collect();
             let unsaid =
                 |key: &PodKey| order.assignment.get(key).is_some() && !runtimes.contains_key(key);
-            ledger.places.retain(|key, _| !is_empty(key) || unsaid(key));
+            // What is held is made again where it was.
+            let held = |key: &PodKey| ledger.holds.kept.contains_key(key);
+            ledger.places.retain(|key, _| !is_empty(key) || unsaid(key) || held(key));
             for item in order.assignment.items() {
                 if let Some(runtime) = runtimes.get(&item.key) {
                     ledger.places.entry(item.key.clone()).or_insert_with(|| runtime.clone());
@@ -308,7 +313,12 @@ impl Book {
         self.failure = None;
         self.retry_at = Timestamp::ZERO;
         let order = writing.order.map(|(stamp, runtimes)| {
-            self.runtimes = runtimes;
+            let items = self.disk.assignment.items();
+            let said =
+                items.filter_map(|item| Some((item.revision, runtimes.get(&item.key)?.clone())));
+            self.runtimes.extend(said);
+            let needed = self.needed(BTreeSet::new());
+            self.runtimes.retain(|revision, _| needed.contains(revision));
             self.found.clear();
             stamp
         });
@@ -374,4 +384,10 @@ impl Book {
         };
         changes.map(follow).collect()
     }
+}
+
+/// Until it is said, a revision is taken to ask for the runtime that holds its place.
+fn runtimes_of_places(disk: &Ledger) -> BTreeMap<Digest, String> {
+    let items = disk.assignment.items().chain(disk.holds.kept.values());
+    items.filter_map(|item| Some((item.revision, disk.places.get(&item.key)?.clone()))).collect()
 }

@@ -49,11 +49,12 @@ impl Node {
         }
     }
 
-    /// Says which runtime the ledger's items ask for, read from their bodies. To be called once,
-    /// before the first event; without it the runtimes that hold the places are taken for them.
-    pub fn know_runtimes(&mut self, runtimes: impl IntoIterator<Item = (PodKey, String)>) {
-        for (key, runtime) in runtimes {
-            self.book.know_runtime(key, runtime);
+    /// Says which runtime the ledger's revisions ask for, also those that are held, read from their
+    /// bodies. To be called once, before the first event; without it the runtimes that hold the places
+    /// are taken for them.
+    pub fn know_runtimes(&mut self, runtimes: impl IntoIterator<Item = (Digest, String)>) {
+        for (revision, runtime) in runtimes {
+            self.book.know_runtime(revision, runtime);
         }
     }
 

@@ -27,15 +27,16 @@ pub(crate) fn reconcile(
     let ready = ready(places);
     let mut holding: BTreeSet<_> =
         places.iter().flat_map(|(key, place)| holders(key, place)).collect();
-    let mut moves = BTreeSet::new();
+    let mut moves = BTreeMap::new();
     for (key, place) in &mut *places {
         let mut want = wanted(book, key);
         if let Want::Pod { item, gate, stages, surge, .. } = &mut want {
             *stages = book.stages(item.revision);
             // A place with something in it has one runtime: a pod of another can't be beside it.
-            *surge = surge.filter(|_| names_runtime(book, key));
-            if matches!(place.life, Life::Empty) && !names_runtime(book, key) {
-                moves.insert(key.clone());
+            let named = book.names_runtime(key, item.revision);
+            *surge = surge.filter(|_| named);
+            if matches!(place.life, Life::Empty) && !named {
+                moves.insert(key.clone(), item.revision);
             }
             *gate = self::gate(book, item, &ready)
                 .or_else(|| ports::conflict(book.ports(), key, item.revision, &holding));
@@ -124,15 +125,9 @@ fn is_anew(book: &Book) -> bool {
     book.disk().accepted.is_none() && !book.disk().formers.is_empty()
 }
 
-/// Whether the ledger names the runtime in which this place's pod is to be made. One that is held
-/// goes on in the one it had.
-fn names_runtime(book: &Book, key: &PodKey) -> bool {
-    hold(book, key).is_some() || book.names_runtime(key)
-}
-
 /// Why a wanted pod that is not there must not be made yet.
 fn gate(book: &Book, item: &Item, ready: &BTreeSet<PodKey>) -> Option<Reason> {
-    if !names_runtime(book, &item.key) {
+    if !book.names_runtime(&item.key, item.revision) {
         let line = "the ledger has to name this pod's runtime before it is made";
         return Some(Reason::new("LedgerNotWritten", line));
     }

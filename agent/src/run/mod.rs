@@ -270,14 +270,13 @@ impl Agent {
     /// Reads from the bodies on disk what the core must know of them.
     async fn know_bodies(&mut self) {
         let ledger = self.node.ledger();
-        // Of a place that is held, what was ordered meanwhile does not matter yet.
-        let ordered = ledger.assignment.items().filter(|item| ledger.holds.of(&item.key).is_none());
-        let items: Vec<_> = ordered.chain(ledger.holds.kept.values()).cloned().collect();
+        let items = ledger.assignment.items().chain(ledger.holds.kept.values());
+        let revisions: BTreeSet<Digest> = items.map(|item| item.revision).collect();
         let mut known = Vec::new();
-        for item in items {
-            let body = self.store.body(item.revision).await;
+        for revision in revisions {
+            let body = self.store.body(revision).await;
             let runtime = body.as_deref().and_then(body::runtime_of);
-            known.extend(runtime.map(|runtime| (item.key, runtime.to_owned())));
+            known.extend(runtime.map(|runtime| (revision, runtime.to_owned())));
         }
         self.node.know_runtimes(known);
         let mut ports = Vec::new();

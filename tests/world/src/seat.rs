@@ -225,8 +225,10 @@ impl Agent {
         let mut checker = Checker::new(&ledger);
         checker.know_stages(staged_bodies());
         let mut node = Node::new(ledger.clone(), policy());
-        let runtime = |item: &Item| (item.key.clone(), runtime_of(item.revision).to_owned());
-        node.know_runtimes(ledger.assignment.items().map(runtime));
+        let runtime = |item: &Item| (item.revision, runtime_of(item.revision).to_owned());
+        node.know_runtimes(
+            ledger.assignment.items().chain(ledger.holds.kept.values()).map(runtime),
+        );
         node.know_stages(staged_bodies());
         Self {
             node,

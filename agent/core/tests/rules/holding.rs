@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use everynode_agent_core::{Action, Event, HoldChange, Marks, PodRef, Scope};
-use everynode_model::{Exit, HELD_ON_NODE, NodeUid, PodPhase};
+use everynode_model::{Assignment, Exit, HELD_ON_NODE, NodeUid, PodPhase};
 use uuid::Uuid;
 
-use crate::bench::{Bench, OURS, found, item, key, made, order, reason, revision};
+use crate::bench::{Bench, OURS, found, item, key, made, order, order_in, reason, revision, stamp};
 
 fn hold(scope: Scope, stop: bool, lasting: Option<Duration>) -> HoldChange {
     HoldChange::Hold { scope, stop, by: "root".into(), reason: "a look".into(), lasting }
@@ -235,4 +235,38 @@ fn of_two_holds_each_has_its_own_end() {
     let only = |pod: &PodRef| pod.key == key("b");
     assert!(matches!(actions.as_slice(), [Action::Terminate(pod)] if only(pod)), "{actions:?}");
     assert!(bench.status("a").is_held());
+}
+
+#[test]
+fn a_held_pod_is_made_where_the_ledger_names_its_runtime() {
+    let mut bench = Bench::running([item("a", "1")]);
+    let next = Assignment::new([item("a", "2")]);
+    let ordered = bench.apply(order_in("cri", stamp(2, &next), next));
+    assert!(matches!(ordered.as_slice(), [Action::Persist(_)]), "{ordered:?}");
+    let [_, Action::Terminate(_)] = bench.apply(Event::Persisted)[..] else {
+        panic!("not stopped")
+    };
+    // What is to go on is the new one, which is not there yet.
+    ask(&mut bench, hold(place("a"), false, None));
+    let actions = bench.empty("a");
+    let [Action::Persist(ledger), Action::Remove(_)] = actions.as_slice() else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(ledger.places[&key("a")], "cri", "its death was seen where it lived");
+    let actions = bench.apply(Event::Persisted);
+    let [Action::Create { revision: made, .. }] = actions.as_slice() else { panic!("{actions:?}") };
+    assert_eq!(*made, revision("2"));
+}
+
+#[test]
+fn a_held_pod_is_made_again_where_it_was_whatever_is_ordered_meanwhile() {
+    let mut bench = Bench::running([item("a", "1")]);
+    ask(&mut bench, hold(place("a"), false, None));
+    let [_, Action::Create { .. }] = bench.empty("a")[..] else { panic!("not made again") };
+    let pod = bench.pod("a");
+    bench.apply(Event::CreateFailed { pod, reason: reason(), retry: true, in_doubt: false });
+    let next = Assignment::new([item("a", "2")]);
+    bench.apply(order_in("cri", stamp(2, &next), next));
+    bench.apply(Event::Persisted);
+    assert_eq!(bench.node.ledger().places[&key("a")], "process");
 }
