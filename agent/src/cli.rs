@@ -138,6 +138,19 @@ pub(crate) struct Start {
     )]
     pub(crate) container_log_max_size: u64,
 
+    /// Let nobody run programs in pods from elsewhere (everynode exec), whatever the coordinator says
+    #[arg(
+        long,
+        value_name = "BOOL",
+        action = clap::ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = false,
+        default_missing_value = "true",
+        env = "EVERYNODE_AGENT_DENY_EXEC"
+    )]
+    pub(crate) deny_exec: bool,
+
     /// How log lines look
     #[arg(long, value_enum, default_value = "text", env = "EVERYNODE_AGENT_LOG_FORMAT")]
     pub(crate) log_format: LogFormat,

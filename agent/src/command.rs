@@ -252,6 +252,7 @@ async fn start(config: Config, task: Task) -> Result<bool, Failure> {
         streams: Some(streams::Places {
             run_dir: run_dir.clone(),
             cgroup_root: config.cgroup_root.clone(),
+            deny_exec: config.deny_exec,
         }),
         heart: Heart::of_service(),
         vitals,

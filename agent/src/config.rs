@@ -45,6 +45,8 @@ pub struct Config {
     pub labels: Labels,
     /// Taints to join with.
     pub taints: Vec<Taint>,
+    /// Whether nobody may run programs in pods from elsewhere.
+    pub deny_exec: bool,
     /// Where ids of machine and boot are read.
     pub ids: IdFiles,
     pub(crate) log_format: LogFormat,
@@ -109,6 +111,7 @@ impl Config {
             node_name: start.node_name.map(name).transpose()?,
             labels: start.label.iter().map(|text| label(text)).collect::<Result<_, _>>()?,
             taints: start.taint.iter().map(|text| taint(text)).collect::<Result<_, _>>()?,
+            deny_exec: start.deny_exec,
             ids: IdFiles {
                 machine: start.machine_id_file.unwrap_or(ids.machine),
                 boot: start.boot_id_file.unwrap_or(ids.boot),

@@ -1,5 +1,6 @@
 //! The command line: kubectl's words, flags and defaults.
 
+mod exec;
 mod get;
 mod logs;
 mod node;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use exec::ExecArgs;
 pub(crate) use get::{GetArgs, Output, Template};
 pub(crate) use logs::LogsArgs;
 pub(crate) use node::{DrainArgs, NodeVerb};
@@ -79,6 +81,8 @@ pub(crate) enum Verb {
     Describe(DescribeArgs),
     /// Show what containers print
     Logs(LogsArgs),
+    /// Run a program in a container
+    Exec(ExecArgs),
     /// Change labels of objects: KEY=VALUE sets one, KEY- removes it
     Label(ChangeArgs),
     /// Change annotations of objects: KEY=VALUE sets one, KEY- removes it

@@ -31,6 +31,17 @@ impl Out {
         }
     }
 
+    /// Nobody listens.
+    pub(crate) fn silent() -> Self {
+        Self {
+            out: Box::new(io::sink()),
+            err: Box::new(io::sink()),
+            out_is_terminal: false,
+            err_is_terminal: false,
+            progress: false,
+        }
+    }
+
     /// Whether results go to a terminal.
     pub(crate) fn is_terminal(&self) -> bool {
         self.out_is_terminal

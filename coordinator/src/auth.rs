@@ -72,7 +72,7 @@ pub enum Denial {
 }
 
 /// Every method, and what its caller must be. What is not listed is nobody's.
-const METHODS: [(&str, Required); 42] = [
+const METHODS: [(&str, Required); 43] = [
     ("/everynode.v1.Agent/Join", Required::Nobody),
     ("/everynode.v1.Agent/Renew", Required::Node),
     ("/everynode.v1.Agent/Session", Required::Node),
@@ -103,6 +103,8 @@ const METHODS: [(&str, Required); 42] = [
     ("/everynode.v1.Objects/Put", Required::Admin),
     ("/everynode.v1.Objects/Watch", Required::Viewer),
     ("/everynode.v1.Pods/Delete", Required::Admin),
+    // Whoever may do this has the rights of every container.
+    ("/everynode.v1.Pods/Exec", Required::Admin),
     ("/everynode.v1.Pods/Get", Required::Viewer),
     ("/everynode.v1.Pods/List", Required::Viewer),
     // As in Kubernetes' role `view`; the last lines of what failed are in `Get`, too.
@@ -173,6 +175,15 @@ pub fn is_admin<T>(request: &tonic::Request<T>) -> bool {
     peer.is_some_and(|peer| Required::Admin.met_by(peer))
 }
 
+/// The name of the user that a request comes from, for logs and the audit trail.
+pub fn user_of<T>(request: &tonic::Request<T>) -> String {
+    let info = request.extensions().get::<ConnectInfo>();
+    match info.and_then(|info| info.identity.as_ref()).map(|identity| &identity.peer) {
+        Some(Peer::User { name, .. }) => name.clone(),
+        Some(Peer::Node { .. }) | None => String::new(),
+    }
+}
+
 impl Required {
     fn met_by(self, peer: &Peer) -> bool {
         match (self, peer) {
@@ -202,7 +213,8 @@ impl Denial {
             Self::OtherKey => "OtherKey",
             Self::NodeRemoved => "NodeRemoved",
             Self::OtherCluster(_) => "OtherCluster",
-            Self::WrongRole { .. } => "WrongRole",
+            // As in Kubernetes.
+            Self::WrongRole { .. } => "Forbidden",
             Self::UnknownMethod { .. } => "UnknownMethod",
         }
     }
@@ -324,6 +336,7 @@ mod tests {
     const RENEW: &str = "/everynode.v1.Agent/Renew";
     const ATTACH: &str = "/everynode.v1.Streams/Attach";
     const LOGS: &str = "/everynode.v1.Pods/Logs";
+    const EXEC: &str = "/everynode.v1.Pods/Exec";
     const LIST: &str = "/everynode.v1.Nodes/List";
     const DELETE: &str = "/everynode.v1.Nodes/Delete";
 
@@ -368,14 +381,16 @@ mod tests {
         let (admin, viewer) = (user(Role::Admin), user(Role::Viewer));
         let nodes = [false, false, true];
         let users = [true, true, false];
-        let who = [(SESSION, nodes), (RENEW, nodes), (ATTACH, nodes), (LIST, users), (LOGS, users)];
+        let admins = [false, true, false];
+        let who = [(SESSION, nodes), (RENEW, nodes), (ATTACH, nodes)];
+        let who = who.into_iter().chain([(LIST, users), (LOGS, users), (EXEC, admins)]);
         for (method, may) in who {
             let asked = [&viewer, &admin, &node()].map(|who| reason(method, Some(who)).is_none());
             assert_eq!(asked, may, "{method}");
         }
-        assert_eq!(reason(DELETE, Some(&viewer)), Some("WrongRole"));
+        assert_eq!(reason(DELETE, Some(&viewer)), Some("Forbidden"));
         assert_eq!(reason(DELETE, Some(&admin)), None);
-        assert_eq!(reason(DELETE, Some(&node())), Some("WrongRole"));
+        assert_eq!(reason(DELETE, Some(&node())), Some("Forbidden"));
     }
 
     #[test]

@@ -86,13 +86,18 @@ impl Default for Window {
 impl Window {
     /// What is to be granted now, if it is worth a message.
     pub const fn grant(&mut self) -> Option<u32> {
-        if self.owed < WINDOW / 2 {
+        if !self.owes() {
             return None;
         }
         let grant = self.owed;
         self.granted += grant;
         self.owed = 0;
         Some(grant)
+    }
+
+    /// Whether something is to be granted.
+    pub const fn owes(&self) -> bool {
+        self.owed >= WINDOW / 2
     }
 
     /// A piece has come.

@@ -19,6 +19,7 @@ mod config;
 mod daemons;
 mod demo;
 mod evidence;
+mod exec;
 mod frozen;
 mod grpc;
 mod identity;
@@ -81,6 +82,10 @@ const SCENARIOS: &[Scenario] = &[
     ("logs::they_are_shown_as_kubectl_shows_them", logs::they_are_shown_as_kubectl_shows_them),
     ("logs::a_run_ends_and_the_one_before_is_kept", logs::a_run_ends_and_the_one_before_is_kept),
     ("logs::whoever_goes_leaves_nothing_open", logs::whoever_goes_leaves_nothing_open),
+    ("exec::it_ends_with_whoever_wanted_it", exec::it_ends_with_whoever_wanted_it),
+    ("exec::nobody_waits_for_a_slow_one", exec::nobody_waits_for_a_slow_one),
+    ("exec::a_program_runs_as_its_container_does", exec::a_program_runs_as_its_container_does),
+    ("exec::a_terminal_is_one", exec::a_terminal_is_one),
     ("main_job::one_on_every_machine", main_job::one_on_every_machine),
     ("islands::a_cut_off_node_looks_after_itself", islands::a_cut_off_node_looks_after_itself),
     ("islands::a_reboot_needs_no_coordinator", islands::a_reboot_needs_no_coordinator),

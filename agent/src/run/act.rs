@@ -138,6 +138,11 @@ impl Agent {
 }
 
 impl Doer {
+    /// What runs pods here, for others.
+    pub(super) fn runtime(&self) -> Arc<dyn Runtime> {
+        Arc::clone(&self.runtime)
+    }
+
     pub(super) fn new(parts: &Parts, answers: mpsc::Sender<Event>, stager: Stager) -> Self {
         Self {
             runtime: Arc::clone(&parts.runtime),

@@ -84,7 +84,7 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// People at this machine.
     pub requests: Option<mpsc::Receiver<local::Request>>,
-    /// What people elsewhere may look at; nothing without.
+    /// What people elsewhere may look at and do; nothing without.
     pub streams: Option<streams::Places>,
     /// What the service manager's watchdog hears of the loop.
     pub heart: Heart,
@@ -295,7 +295,8 @@ impl Agent {
     fn dial(&mut self) {
         let (dial, clock) = (Arc::clone(&self.dial), Arc::clone(&self.clock));
         let places = self.streams.clone();
-        let streams = places.map(|places| streams::begin(places, dial, clock));
+        let runtime = self.doer.runtime();
+        let streams = places.map(|places| streams::begin(places, runtime, dial, clock));
         let line = Line {
             dial: Arc::clone(&self.dial),
             identity: self.identity.clone(),

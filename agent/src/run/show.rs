@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use everynode_agent_core::Node;
 use everynode_model::{
-    Digest, LOGS_FEATURE, LogTail, NodeCondition, Now, PodKey, PodStatus, Reason, SURGE_FEATURE,
+    Digest, EXEC_FEATURE, LOGS_FEATURE, LogTail, NodeCondition, Now, PodKey, PodStatus, Reason,
+    SURGE_FEATURE,
 };
 use everynode_proto::convert::status;
 use everynode_proto::v1;
@@ -37,9 +38,9 @@ pub(super) fn hello(
     }
 }
 
-/// Says that this machine hands on what its pods print.
+/// Says that this machine has streams for people, and knows of which kinds.
 pub(super) fn with_streams(mut hello: v1::Hello) -> v1::Hello {
-    hello.features.push(LOGS_FEATURE.into());
+    hello.features.extend([LOGS_FEATURE, EXEC_FEATURE].map(str::to_owned));
     hello
 }
 

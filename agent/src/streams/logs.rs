@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everynode_agent_core::PodRef;
-use everynode_model::{PodKey, PodUid, Reason, WallTime};
+use everynode_model::{Reason, WallTime};
 use everynode_proto::v1;
 use everynode_runtime::{LogDate, Run, logs_of, runs};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::Places;
+use super::target::Target;
 use super::wire::Piece;
 use crate::logs::{Ahead, BETWEEN_LOOKS, GAP, Reader, Wish};
 
@@ -36,38 +37,28 @@ pub(super) struct Job {
 }
 
 impl Job {
-    /// # Errors
-    /// When what was named is nothing that could be here.
     pub(super) fn new(
         places: &Places,
-        (namespace, name): (String, String),
-        (pod, container): (String, String),
+        target: Target,
         options: &v1::LogOptions,
         now: WallTime,
-    ) -> Result<Self, Reason> {
-        let bad = |what: &str| Reason::new("BadRequest", format!("{what} is not valid"));
-        let key = PodKey::new(&namespace, &name).map_err(|_| bad("the DaemonSet's name"))?;
-        let uid: PodUid = pod.parse().map_err(|_| bad("the pod's uid"))?;
-        // It becomes part of a path.
-        let is_label = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-        if container.is_empty() || !container.bytes().all(is_label) {
-            return Err(bad("the container's name"));
-        }
+    ) -> Self {
+        let Target { pod, container } = target;
         let wish = Wish {
             run: if options.previous { Run::Previous } else { Run::Present },
             tail: options.tail_lines,
             since: since(options, now),
             timestamps: options.timestamps,
         };
-        Ok(Self {
-            directory: logs_of(&places.run_dir, uid),
-            pod: PodRef { key, uid },
+        Self {
+            directory: logs_of(&places.run_dir, pod.uid),
+            pod,
             container,
             cgroup_root: places.cgroup_root.clone(),
             wish,
             follow: options.follow && !options.previous,
             left: options.limit_bytes,
-        })
+        }
     }
 
     /// Whether more may be printed in this run. What can't be seen may run.
@@ -77,16 +68,8 @@ impl Job {
 }
 
 /// Says all of it, and that it was all; ends when nobody listens.
-pub(super) async fn tell(
-    job: Result<Job, Reason>,
-    readers: Arc<Semaphore>,
-    say: mpsc::Sender<Piece>,
-) {
-    let told = match job {
-        Ok(job) => read(job, &readers, &say).await,
-        Err(reason) => Err(reason),
-    };
-    let end = match told {
+pub(super) async fn tell(job: Job, readers: Arc<Semaphore>, say: mpsc::Sender<Piece>) {
+    let end = match read(job, &readers, &say).await {
         Ok(()) => Piece::complete(),
         Err(reason) => Piece::refused(&reason.code, reason.message),
     };
@@ -195,23 +178,15 @@ fn unreadable(error: std::io::Error) -> Reason {
 mod tests {
     use super::*;
 
-    fn job(container: &str, pod: &str, options: &v1::LogOptions) -> Result<Job, Reason> {
-        let places = Places { run_dir: "/run".into(), cgroup_root: "x".into() };
-        let now = WallTime::from_unix_millis(10_000);
-        let key = ("default".into(), "a".into());
-        Job::new(&places, key, (pod.into(), container.into()), options, now)
-    }
-
     #[test]
     fn what_is_asked_for_is_in_the_directory_of_its_pod() {
-        let pod = "00000000-0000-0000-0000-000000000007";
+        let places = Places { run_dir: "/run".into(), cgroup_root: "x".into(), deny_exec: false };
+        let target = crate::streams::target::tests::target();
         let options = v1::LogOptions { since_seconds: Some(3), ..Default::default() };
-        let good = job("main", pod, &options).unwrap();
-        assert_eq!(good.directory, PathBuf::from(format!("/run/{pod}/logs")));
-        assert_eq!(good.wish.since.as_deref(), Some("1970-01-01T00:00:07.000000000Z"));
-        for (container, pod) in [("../x", pod), ("", pod), ("main", ".."), ("a.b", pod)] {
-            assert_eq!(job(container, pod, &options).err().unwrap().code, "BadRequest");
-        }
+        let uid = target.pod.uid;
+        let job = Job::new(&places, target, &options, WallTime::from_unix_millis(10_000));
+        assert_eq!(job.directory, PathBuf::from(format!("/run/{uid}/logs")));
+        assert_eq!(job.wish.since.as_deref(), Some("1970-01-01T00:00:07.000000000Z"));
     }
 
     #[test]

@@ -5,21 +5,26 @@
 //!                                            └──── none for a minute: the connection is closed
 //! ```
 //!
-//! Nothing here knows or changes what ought to run: files are read, and that is all. Read in this
-//! order: [`logs`] (what is said), [`wire`] (how it is sent, as far as there is credit).
+//! Nothing here knows or changes what ought to run: files are read, and programs are run beside it. Read
+//! in this order: [`logs`] and [`exec`] (what is said), [`wire`] (how it is sent, as far as there is
+//! credit), [`stdin`] (what comes the other way).
 
+mod exec;
 mod logs;
+mod stdin;
+mod target;
 mod wire;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use everynode_model::SessionNonce;
+use everynode_model::{Reason, SessionNonce};
 use everynode_proto::v1;
 use everynode_proto::v1::node_output::Message;
 use everynode_proto::v1::open_stream::What;
 use everynode_proto::v1::streams_client::StreamsClient;
+use everynode_runtime::Runtime;
 use everynode_transport::{Connected, Dial, Options, connect};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -28,6 +33,7 @@ use tonic::{Status, Streaming};
 
 use crate::clock::Clock;
 use crate::identity::Identity;
+use target::Target;
 use wire::{Piece, Wire};
 
 /// Streams at a time, by the contract.
@@ -46,13 +52,15 @@ const READERS: usize = 2;
 /// Pieces that wait to be sent, beside the one that is being sent.
 const PIECES: usize = 1;
 
-/// Where what is asked for is on this machine.
+/// Where what is asked for is on this machine, and what of it may not be.
 #[derive(Clone, Debug)]
 pub struct Places {
     /// The directories of pods, with their logs.
     pub run_dir: PathBuf,
     /// Under which cgroup they live.
     pub cgroup_root: PathBuf,
+    /// Whether nobody may run programs in them.
+    pub deny_exec: bool,
 }
 
 /// What a session was asked for.
@@ -73,22 +81,32 @@ struct Host {
     dial: Arc<dyn Dial>,
     clock: Arc<dyn Clock>,
     connection: Option<Connected>,
+    runtime: Arc<dyn Runtime>,
     running: JoinSet<()>,
     readers: Arc<Semaphore>,
+    /// Programs that may be run at a time.
+    execs: Arc<Semaphore>,
 }
 
 type Attached = (mpsc::Sender<v1::NodeOutput>, Streaming<v1::NodeInput>);
 
 /// Serves streams until the last door is dropped.
-pub(crate) fn begin(places: Places, dial: Arc<dyn Dial>, clock: Arc<dyn Clock>) -> Door {
+pub(crate) fn begin(
+    places: Places,
+    runtime: Arc<dyn Runtime>,
+    dial: Arc<dyn Dial>,
+    clock: Arc<dyn Clock>,
+) -> Door {
     let (door, asks) = mpsc::channel(MAX_STREAMS);
     let host = Host {
         places,
         dial,
         clock,
         connection: None,
+        runtime,
         running: JoinSet::new(),
         readers: Arc::new(Semaphore::new(READERS)),
+        execs: Arc::new(Semaphore::new(exec::MAX_EXECS)),
     };
     tokio::spawn(host.serve(asks));
     Door(door)
@@ -136,27 +154,44 @@ impl Host {
     fn begin(&mut self, stream: v1::OpenStream, (output, input): Attached) {
         let (say, pieces) = mpsc::channel(PIECES);
         let wire = Wire::new(output, input, pieces);
-        match stream.what {
-            Some(What::Logs(options)) => {
-                let target = (stream.pod_uid, stream.container);
-                let key = (stream.namespace, stream.name);
-                let now = self.clock.now().wall;
-                let job = logs::Job::new(&self.places, key, target, &options, now);
-                let readers = Arc::clone(&self.readers);
+        let target = Target::of(&stream);
+        // In each, both are dropped together: when nobody wants to hear any more, nothing is read.
+        match (target, stream.what) {
+            (Err(reason), _) => self.refuse(reason, wire, say),
+            (Ok(target), Some(What::Logs(options))) => {
+                let job = logs::Job::new(&self.places, target, &options, self.clock.now().wall);
+                let told = logs::tell(job, Arc::clone(&self.readers), say);
                 self.running.spawn(async move {
-                    // Dropped together: when nobody wants to hear any more, nothing is read.
-                    tokio::join!(wire.run(), logs::tell(job, readers, say));
+                    tokio::join!(wire.run(), told);
                 });
             }
-            None => {
-                let refused = "this agent knows no stream of that kind";
-                let end = Piece::refused("NotSupported", refused.into());
+            (Ok(target), Some(What::Exec(options))) => {
+                let (pod, container) = (&target.pod, &target.container);
+                tracing::info!(user = stream.user, %pod, container, command = ?options.command, "exec");
+                if self.places.deny_exec {
+                    return self.refuse(exec::denied(), wire, say);
+                }
+                let (inlet, outlet) = exec::input(&options);
+                let wire = wire.into_inlet(inlet);
+                let (runtime, turns) = (Arc::clone(&self.runtime), Arc::clone(&self.execs));
+                let run = exec::run(exec::Job { target, options }, runtime, turns, outlet, say);
                 self.running.spawn(async move {
-                    let _ = say.send(end).await;
-                    wire.run().await;
+                    tokio::join!(wire.run(), run);
                 });
+            }
+            (Ok(_), None) => {
+                let line = "this agent knows no stream of that kind";
+                self.refuse(Reason::new("NotSupported", line), wire, say);
             }
         }
+    }
+
+    fn refuse(&mut self, reason: Reason, wire: Wire, say: mpsc::Sender<Piece>) {
+        tracing::info!(%reason, "a stream was refused");
+        self.running.spawn(async move {
+            let _ = say.send(Piece::refused(&reason.code, reason.message)).await;
+            wire.run().await;
+        });
     }
 
     /// Attaches over the connection that there is, or, where that has ended, over a new one.

@@ -1,4 +1,5 @@
-//! The agent's end of a stream: sends what there is to say as far as there is credit.
+//! The agent's end of a stream: sends what there is to say as far as there is credit, and takes in what
+//! goes to a program.
 
 use std::time::Duration;
 
@@ -9,6 +10,8 @@ use everynode_proto::v1::node_output::Message;
 use everynode_proto::v1::stream_end::{Complete, How, Refused};
 use tokio::sync::mpsc;
 use tonic::Streaming;
+
+use super::stdin::Inlet;
 
 /// How long the coordinator may take to end its call after the last message.
 const LAST: Duration = Duration::from_secs(10);
@@ -27,12 +30,19 @@ pub(super) struct Wire {
     input: Streaming<v1::NodeInput>,
     pieces: mpsc::Receiver<Piece>,
     room: Room,
+    /// What goes the other way.
+    inlet: Option<Inlet>,
 }
 
 impl Piece {
     /// All has been said.
     pub(super) const fn complete() -> Self {
         Self::End(How::Complete(Complete {}))
+    }
+
+    /// All has been said of a program that has ended so.
+    pub(super) const fn exited(code: i32) -> Self {
+        Self::End(How::Exited(v1::Exited { code }))
     }
 
     /// It can't be, or not any further.
@@ -67,12 +77,17 @@ impl Wire {
         input: Streaming<v1::NodeInput>,
         pieces: mpsc::Receiver<Piece>,
     ) -> Self {
-        Self { output, input, pieces, room: Room::default() }
+        Self { output, input, pieces, room: Room::default(), inlet: None }
+    }
+
+    /// With something that takes what comes.
+    pub(super) fn into_inlet(self, inlet: Option<Inlet>) -> Self {
+        Self { inlet, ..self }
     }
 
     /// Sends until all is said, or nobody wants to hear it.
     pub(super) async fn run(self) {
-        let Self { output, mut input, mut pieces, mut room } = self;
+        let Self { output, mut input, mut pieces, mut room, mut inlet } = self;
         let mut piece: Option<Piece> = None;
         loop {
             let most = match &piece {
@@ -80,14 +95,24 @@ impl Wire {
                 Some(_) => room.piece(),
                 None => 0,
             };
+            let owed = inlet.as_ref().is_some_and(Inlet::owes);
             tokio::select! {
                 biased;
-                heard = input.message() => match heard {
-                    Ok(Some(heard)) if hear(&heard, &mut room) => {}
-                    _ => return,
-                },
-                permit = output.reserve(), if most > 0 => {
-                    let (Ok(permit), Some(saying)) = (permit, &mut piece) else { return };
+                heard = input.message() => {
+                    let Ok(Some(heard)) = heard else { return };
+                    if !hear(heard, &mut room, inlet.as_mut()) {
+                        return;
+                    }
+                }
+                () = taken(inlet.as_mut()) => {}
+                permit = output.reserve(), if most > 0 || owed => {
+                    let Ok(permit) = permit else { return };
+                    if let Some(bytes) = inlet.as_mut().and_then(Inlet::grant) {
+                        let message = Some(Message::Credit(bytes));
+                        permit.send(v1::NodeOutput { message });
+                        continue;
+                    }
+                    let Some(saying) = &mut piece else { continue };
                     let message = saying.take(most);
                     if let Message::Stdout(data) | Message::Stderr(data) = &message
                         && room.spend(data.len()).is_err()
@@ -116,9 +141,25 @@ impl Wire {
 }
 
 /// Whether the other side keeps to the rules. What this version does not know is passed over.
-fn hear(heard: &v1::NodeInput, room: &mut Room) -> bool {
-    match heard.message {
-        Some(Heard::Credit(bytes)) => room.grant(bytes).is_ok(),
-        None => true,
+fn hear(heard: v1::NodeInput, room: &mut Room, inlet: Option<&mut Inlet>) -> bool {
+    match (heard.message, inlet) {
+        (Some(Heard::Credit(bytes)), _) => room.grant(bytes).is_ok(),
+        (Some(Heard::Stdin(data)), Some(inlet)) => inlet.take(data).is_ok(),
+        (Some(Heard::Resize(size)), Some(inlet)) => inlet.resize(size).is_ok(),
+        (Some(Heard::StdinEnd(_)), Some(inlet)) => {
+            inlet.end();
+            true
+        }
+        // Nothing was granted for it.
+        (Some(Heard::Stdin(_) | Heard::Resize(_)), None) => false,
+        (Some(Heard::StdinEnd(_)) | None, _) => true,
+    }
+}
+
+/// Waits until something of what has come was taken.
+async fn taken(inlet: Option<&mut Inlet>) {
+    match inlet {
+        Some(inlet) => inlet.taken().await,
+        None => std::future::pending().await,
     }
 }

@@ -152,7 +152,7 @@ impl Source {
             let (size, text) = match said.message {
                 Some(Said::Stdout(data)) => (data.len(), Text::Out(lines.take(data))),
                 Some(Said::Stderr(data)) => (data.len(), Text::Err(data)),
-                None => continue,
+                Some(Said::Credit(_) | Said::Exited(_)) | None => continue,
             };
             window.take(size).map_err(unruly)?;
             say.send(text).await.map_err(|_| Error::Closed)?;

@@ -14,11 +14,13 @@ mod describe;
 mod diff;
 mod edit;
 mod effect;
+mod exec;
 mod get;
 mod label;
 mod logs;
 mod node;
 mod patch;
+mod pick;
 mod printed;
 mod reference;
 mod rollout;
@@ -52,6 +54,7 @@ pub(crate) async fn run(verb: Verb, context: &Context, out: &mut Out) -> Result<
         Verb::Get(args) => get::run(&args, context, out).await,
         Verb::Describe(args) => describe::run(&args, context, out).await,
         Verb::Logs(args) => logs::run(&args, context, out).await,
+        Verb::Exec(args) => exec::run(args, context, out).await,
         Verb::Label(args) => label::run(&args, context, out).await,
         Verb::Annotate(args) => {
             annotate::run(annotate::Map::Annotations, &args, context, out).await

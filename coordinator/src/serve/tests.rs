@@ -400,7 +400,7 @@ async fn nobody_gets_further_than_their_role() {
     viewer.list(v1::ListRequest::default()).await.unwrap();
     let denied = viewer.apply(put("x", "1")).await.unwrap_err();
     assert_eq!(denied.code(), Code::PermissionDenied);
-    assert_eq!(reason_of(&denied).as_deref(), Some("WrongRole"));
+    assert_eq!(reason_of(&denied).as_deref(), Some("Forbidden"));
 }
 
 #[tokio::test(start_paused = true)]

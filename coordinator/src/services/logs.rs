@@ -1,42 +1,25 @@
-//! `Pods.Logs`: from a pod's name to a stream from its node.
+//! `Pods.Logs`: what a container prints.
 
-use std::time::Duration;
-
-use everynode_coordinator_core::{Fleet, NodeView, PodView, Readiness};
-use everynode_model::{ContainerState, ContainerStatus, LOGS_FEATURE, Now, Role};
+use everynode_coordinator_core::{Fleet, PodView};
+use everynode_model::{ContainerState, ContainerStatus, Role};
 use everynode_proto::error::{Invalid, refusal};
 use everynode_proto::v1;
 use everynode_proto::v1::logs_input::Message;
 use everynode_proto::v1::node_input::Message as ToNode;
 use everynode_proto::v1::open_stream::What;
 use futures_util::StreamExt as _;
-use futures_util::stream::BoxStream;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
 use super::Api;
 use super::pods::find;
+use super::stream::{FIRST, Output, Wanted, open};
 use crate::first::first;
-use crate::streams::{Caller, QUEUE, Relay};
 
-/// How long an agent may take to attach, by the contract.
-const ATTACH: Duration = Duration::from_secs(10);
-
-/// How long a caller may take to say what it wants.
-const FIRST: Duration = Duration::from_secs(10);
-
-/// What the caller of a stream receives.
-pub(super) type Output = ReceiverStream<Result<v1::PodOutput, Status>>;
-
-/// A pod, and the node that it is on.
-struct Found {
-    pod: PodView,
-    node: NodeView,
-    now: Now,
-}
-
-pub(super) async fn logs(api: &Api, mut input: Streaming<v1::LogsInput>) -> Result<Output, Status> {
+pub(super) async fn logs(
+    api: &Api,
+    user: String,
+    mut input: Streaming<v1::LogsInput>,
+) -> Result<Output, Status> {
     let request = first(&mut input, FIRST, ["the", "request"], |said| match said.message {
         Some(Message::Open(request)) => Some(request),
         _ => None,
@@ -54,47 +37,10 @@ pub(super) async fn logs(api: &Api, mut input: Streaming<v1::LogsInput>) -> Resu
         Some(Message::Credit(bytes)) => Ok(ToNode::Credit(bytes)),
         _ => Err(Invalid::new("message", "only the first one may be a request").into()),
     });
-    open(api, Found { pod, node, now }, container, options, input.boxed()).await
-}
-
-/// Asks the node for a stream, and waits until it has it.
-async fn open(
-    api: &Api,
-    found: Found,
-    container: String,
-    options: v1::LogOptions,
-    input: BoxStream<'static, Result<ToNode, Status>>,
-) -> Result<Output, Status> {
-    let Found { pod, node, now } = found;
-    let (uid, node_name) = (node.record.uid, node.record.name.to_string());
-    let sessions = &api.parts.sessions;
-    let session = sessions.nonce(uid).ok_or_else(|| not_connected(&node, now))?;
-    let hello = node.hello.as_ref();
-    if !hello.is_some_and(|hello| hello.features.contains(LOGS_FEATURE)) {
-        return Err(not_supported(&node_name));
-    }
-    let pod_uid = pod.status.as_ref().map(|status| status.uid.to_string()).unwrap_or_default();
-    let (place, attaching) = api.parts.streams.wait(uid, session)?;
-    let message = v1::OpenStream {
-        number: place.number(),
-        namespace: pod.key.namespace().into(),
-        name: pod.key.name().into(),
-        pod_uid,
-        container,
-        what: Some(What::Logs(options)),
-    };
-    if !sessions.open_stream(uid, session, message) {
-        return Err(not_connected(&node, now));
-    }
-    let (output, messages) = mpsc::channel(QUEUE);
-    let node = match tokio::time::timeout(ATTACH, attaching).await {
-        Ok(Ok(end)) => end,
-        Ok(Err(_)) | Err(_) => return Err(not_attached(api, &node, now)),
-    };
-    let caller = Caller { input, output };
-    let closing = api.parts.closing.clone();
-    tokio::spawn(Relay { caller, node, node_name, place, closing }.run());
-    Ok(ReceiverStream::new(messages))
+    let wanted = Wanted { pod, node, now, container, what: What::Logs(options), user };
+    let (relay, output) = open(api, wanted, input.boxed()).await?;
+    tokio::spawn(relay.run());
+    Ok(output)
 }
 
 /// The container that was asked for, or the first main one; in kubectl's words where it has printed
@@ -124,38 +70,4 @@ fn container_of(pod: &PodView, asked: &str) -> Result<String, Status> {
             _ => Ok(container.name.clone()),
         },
     }
-}
-
-fn not_connected(node: &NodeView, now: Now) -> Status {
-    let seen = match node.readiness {
-        Readiness::Lost { since: Some(since) } => {
-            let ago = Duration::from_secs(now.steady.since(since).as_secs());
-            format!("last seen {} ago", humantime::format_duration(ago))
-        }
-        Readiness::Ready => "last seen a moment ago".into(),
-        Readiness::Lost { since: None } | Readiness::Unknown => {
-            "not seen since this coordinator was started".into()
-        }
-    };
-    let message = format!("node {:?} is not connected ({seen})", node.record.name.as_str());
-    refusal(Code::FailedPrecondition, "NodeNotConnected", message)
-}
-
-fn not_supported(node: &str) -> Status {
-    let message = format!(
-        "the agent of node {node:?} can't do it ({LOGS_FEATURE}): it is of an older version"
-    );
-    refusal(Code::FailedPrecondition, "NotSupported", message)
-}
-
-fn not_attached(api: &Api, node: &NodeView, now: Now) -> Status {
-    if api.parts.sessions.nonce(node.record.uid).is_none() {
-        return not_connected(node, now);
-    }
-    let message = format!(
-        "the agent of node {:?} has a session and opened no stream within {} s: its log says why",
-        node.record.name.as_str(),
-        ATTACH.as_secs(),
-    );
-    refusal(Code::FailedPrecondition, "NotAttached", message)
 }

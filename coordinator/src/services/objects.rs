@@ -103,7 +103,7 @@ fn may_see<T>(request: &Request<T>, show_values: bool) -> Result<(), Status> {
         return Ok(());
     }
     let message = "values of Secrets are shown to users with the role admin";
-    Err(refusal(Code::PermissionDenied, "WrongRole", message))
+    Err(refusal(Code::PermissionDenied, "Forbidden", message))
 }
 
 fn kind_of(kind: &str) -> Result<ObjectKind, Status> {

@@ -12,13 +12,14 @@ use tonic::{Request, Response, Status, Streaming};
 use super::convert::pod::{self, Templates};
 use super::filter::{Filter, given, or_default};
 use super::watch::{self, Gone, Watched};
-use super::{Api, list, logs, unexpected};
-use crate::status;
+use super::{Api, exec, list, logs, stream, unexpected};
+use crate::{auth, status};
 
 #[tonic::async_trait]
 impl Pods for Api {
     type WatchStream = watch::Events<v1::PodEvent>;
-    type LogsStream = logs::Output;
+    type LogsStream = stream::Output;
+    type ExecStream = stream::Output;
 
     async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::Pod>, Status> {
         let v1::GetRequest { namespace, name } = request.into_inner();
@@ -64,7 +65,16 @@ impl Pods for Api {
         &self,
         request: Request<Streaming<v1::LogsInput>>,
     ) -> Result<Response<Self::LogsStream>, Status> {
-        logs::logs(self, request.into_inner()).await.map(Response::new)
+        let user = auth::user_of(&request);
+        logs::logs(self, user, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn exec(
+        &self,
+        request: Request<Streaming<v1::ExecInput>>,
+    ) -> Result<Response<Self::ExecStream>, Status> {
+        let user = auth::user_of(&request);
+        exec::exec(self, user, request.into_inner()).await.map(Response::new)
     }
 
     async fn delete(

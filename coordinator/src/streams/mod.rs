@@ -1,8 +1,8 @@
 //! Streams between people and nodes: who waits for one, and how many there are.
 //!
 //! ```text
-//!   Pods.Logs ─▶ place taken ─▶ OpenStream to the session ─▶ waiting ─┬─▶ attached ─▶ relay
-//!                    │ too many        │ no session                   └─▶ 10 s, or the caller gone
+//!   a call ─▶ place taken ─▶ OpenStream to the session ─▶ waiting ─┬─▶ attached ─▶ relay
+//!                 │ too many        │ no session                   └─▶ 10 s, or the caller gone
 //! ```
 //!
 //! [`relay`] has both ends once the agent has attached. Nothing here is stored, and nothing passes
@@ -22,7 +22,7 @@ use everynode_proto::v1;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tonic::{Code, Status, Streaming};
 
-pub(crate) use relay::{Caller, Relay};
+pub(crate) use relay::{Caller, End, Relay};
 pub(crate) use service::StreamService;
 
 /// Streams of one node at a time, by the contract.

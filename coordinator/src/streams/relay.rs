@@ -1,8 +1,10 @@
 //! One stream, between an operator's call and an agent's.
 //!
 //! ```text
-//!   operator ── credit ───────▶ room ──────────▶ agent
-//!            ◀─ data ── ≤ QUEUE ◀── room spent ◀─
+//!   operator ── credit ───────▶ room of outputs ────▶ agent
+//!            ◀─ outputs ── ≤ QUEUE ◀── room spent ◀──
+//!            ◀─ credit ──────── room of input ◀──────
+//!            ── input ── room spent ──▶ ≤ QUEUE ────▶
 //! ```
 //!
 //! Both are read at once whatever comes, and what comes is handed on without waiting: a writer has
@@ -42,29 +44,43 @@ pub(crate) struct Relay {
 }
 
 /// How it ended.
-enum End {
+#[derive(Debug)]
+pub(crate) enum End {
     /// All has been said.
     Complete,
+    /// All has been said of a program that ended so.
+    Exited(i32),
     /// Why not.
     Failed(Status),
     /// Nobody is there to be told.
     CallerGone,
 }
 
+/// What may still be sent.
+#[derive(Default)]
+struct Rooms {
+    /// By the node, of outputs.
+    outputs: Room,
+    /// By the caller, of an input.
+    input: Room,
+    /// Whether that has ended.
+    input_ended: bool,
+}
+
 impl Relay {
-    /// Hands on until either side ends.
-    pub(crate) async fn run(mut self) {
+    /// Hands on until either side ends; how it did.
+    pub(crate) async fn run(mut self) -> End {
         let end = self.exchange().await;
-        if let End::Failed(status) = end {
+        if let End::Failed(status) = &end {
             // A caller who does not read learns it from the end of its call.
-            let _ = self.caller.output.try_send(Err(status));
+            let _ = self.caller.output.try_send(Err(status.clone()));
         }
         drop(self.place);
+        end
     }
 
     async fn exchange(&mut self) -> End {
-        // What the node may send.
-        let mut room = Room::default();
+        let mut rooms = Rooms::default();
         let mut caller_speaks = true;
         loop {
             tokio::select! {
@@ -75,7 +91,7 @@ impl Relay {
                 () = self.caller.output.closed() => return End::CallerGone,
                 said = self.caller.input.next(), if caller_speaks => match said {
                     Some(Ok(message)) => {
-                        if let Err(status) = self.to_node(message, &mut room) {
+                        if let Err(status) = self.to_node(message, &mut rooms) {
                             return End::Failed(status);
                         }
                     }
@@ -89,7 +105,7 @@ impl Relay {
                         Ok(Some(v1::NodeOutput { message: None })) => continue,
                         Ok(None) | Err(_) => return End::Failed(self.broken()),
                     };
-                    match self.to_caller(message, &mut room) {
+                    match self.to_caller(message, &mut rooms) {
                         Ok(None) => {}
                         Ok(Some(end)) => return end,
                         Err(status) => return End::Failed(status),
@@ -99,32 +115,48 @@ impl Relay {
         }
     }
 
-    fn to_node(&self, message: ToNode, room: &mut Room) -> Result<(), Status> {
-        let ToNode::Credit(bytes) = &message;
-        room.grant(*bytes).map_err(over_credit)?;
+    fn to_node(&self, message: ToNode, rooms: &mut Rooms) -> Result<(), Status> {
+        match &message {
+            ToNode::Credit(bytes) => rooms.outputs.grant(*bytes).map_err(over_credit)?,
+            ToNode::Stdin(_) | ToNode::StdinEnd(_) if rooms.input_ended => {
+                return Err(Invalid::new("stdin", "it has ended before").into());
+            }
+            ToNode::Stdin(data) => rooms.input.spend(data.len()).map_err(over_credit)?,
+            ToNode::StdinEnd(_) => rooms.input_ended = true,
+            ToNode::Resize(_) => rooms.input.spend(0).map_err(over_credit)?,
+        }
         let message = v1::NodeInput { message: Some(message) };
         self.node.output.try_send(Ok(message)).map_err(|_| self.broken())
     }
 
-    fn to_caller(&self, message: FromNode, room: &mut Room) -> Result<Option<End>, Status> {
-        let message = match message {
+    fn to_caller(&self, message: FromNode, rooms: &mut Rooms) -> Result<Option<End>, Status> {
+        let (message, end) = match message {
             FromNode::Stdout(data) => {
-                room.spend(data.len()).map_err(over_credit)?;
-                ToCaller::Stdout(data)
+                rooms.outputs.spend(data.len()).map_err(over_credit)?;
+                (ToCaller::Stdout(data), None)
             }
             FromNode::Stderr(data) => {
-                room.spend(data.len()).map_err(over_credit)?;
-                ToCaller::Stderr(data)
+                rooms.outputs.spend(data.len()).map_err(over_credit)?;
+                (ToCaller::Stderr(data), None)
             }
-            FromNode::End(end) => return Ok(Some(ended(end))),
+            FromNode::Credit(bytes) => {
+                rooms.input.grant(bytes).map_err(over_credit)?;
+                (ToCaller::Credit(bytes), None)
+            }
+            FromNode::End(end) => match ended(end) {
+                End::Exited(code) => {
+                    (ToCaller::Exited(v1::Exited { code }), Some(End::Exited(code)))
+                }
+                end => return Ok(Some(end)),
+            },
             FromNode::Attach(_) => {
                 return Err(Invalid::new("attach", "only the first message may be one").into());
             }
         };
         let message = v1::PodOutput { message: Some(message) };
         match self.caller.output.try_send(Ok(message)) {
-            Ok(()) => Ok(None),
-            Err(_) => Ok(Some(End::CallerGone)),
+            Ok(()) => Ok(end),
+            Err(_) => Ok(Some(end.unwrap_or(End::CallerGone))),
         }
     }
 
@@ -139,6 +171,7 @@ fn ended(end: v1::StreamEnd) -> End {
     use v1::stream_end::{How, Refused};
     match end.how {
         Some(How::Complete(_)) => End::Complete,
+        Some(How::Exited(v1::Exited { code })) => End::Exited(code),
         Some(How::Refused(Refused { code, message })) => {
             End::Failed(refusal(Code::FailedPrecondition, &code, message))
         }

@@ -48,8 +48,8 @@ pub use selector::{
     valid_qualified_name,
 };
 pub use set::{
-    DaemonSet, Features, LOGS_FEATURE, NodeSelectorTerm, PIDS_LIMIT, PROCESS_FEATURES, Placement,
-    REQUIRE_LIMITS, SURGE_FEATURE, Strategy,
+    DaemonSet, EXEC_FEATURE, Features, LOGS_FEATURE, NodeSelectorTerm, PIDS_LIMIT,
+    PROCESS_FEATURES, Placement, REQUIRE_LIMITS, SURGE_FEATURE, Strategy,
 };
 pub use taint::{Effect, InvalidTaint, Taint, Toleration, TolerationOperator};
 pub use time::{Now, Timestamp, WallTime};

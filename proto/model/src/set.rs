@@ -150,6 +150,10 @@ pub const SURGE_FEATURE: &str = "surge";
 /// What an agent announces that hands on what its pods print.
 pub const LOGS_FEATURE: &str = "logs";
 
+/// What an agent announces that knows what it is to run a program in a container for somebody. Also
+/// where the machine's settings deny it: that is the agent's to say.
+pub const EXEC_FEATURE: &str = "exec";
+
 impl Strategy {
     /// Node by node, an old pod ending before the new one starts.
     pub const fn rolling(max_unavailable: IntOrPercent) -> Self {

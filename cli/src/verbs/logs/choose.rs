@@ -1,13 +1,14 @@
 //! Which containers of which pods are meant.
 
-use everynode_proto::v1::{ListRequest, Pod, PodPhase};
+use everynode_proto::v1::{ListRequest, Pod};
 
 use crate::args::LogsArgs;
 use crate::connect::Client;
 use crate::error::Error;
-use crate::kinds::{DaemonSets, Kind as _, Pods, Resource, is_main, name_of, pods_of};
+use crate::kinds::{DaemonSets, Kind as _, Pods, Resource, name_of, pods_of};
 use crate::out::Out;
 use crate::targets::slashed;
+use crate::verbs::pick;
 
 /// A container of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +59,7 @@ pub(super) async fn choose(
         out.note(format!("No resources found in {namespace} namespace."));
     }
     if matches!(target, Target::DaemonSet(_)) && !args.all_pods {
-        pods = vec![best(pods, out)];
+        pods = vec![pick::best(pods, out)];
     }
     let mut chosen = Vec::new();
     for pod in &pods {
@@ -99,44 +100,14 @@ fn target(args: &LogsArgs) -> Result<(Target, Option<String>), Error> {
     }
 }
 
-/// The one that kubectl would take: one that runs, is ready, has been for long, was restarted often.
-fn best(mut pods: Vec<Pod>, out: &mut Out) -> Pod {
-    let count = pods.len();
-    pods.sort_by_key(|pod| {
-        let status = pod.status.clone().unwrap_or_default();
-        let runs = status.phase() == PodPhase::Running;
-        std::cmp::Reverse((
-            !pod.stale,
-            runs,
-            status.ready,
-            status.ready_for_millis,
-            status.restarts,
-        ))
-    });
-    let pod = pods.swap_remove(0);
-    if count > 1 {
-        out.note(format!("Found {count} pods, using pod/{}", name_of(pod.metadata.as_ref())));
-    }
-    pod
-}
-
 /// Those of a pod that are meant. Of one that has said nothing the coordinator says why.
 fn containers(pod: &Pod, wanted: Option<&str>, all: bool, out: &mut Out) -> Vec<Chosen> {
     let name = name_of(pod.metadata.as_ref());
-    let all_there = || pod.status.iter().flat_map(|status| &status.containers);
-    // As kubectl: init containers come first, and the first main one is the usual one.
-    let main = all_there().find(|container| is_main(container)).map(|main| main.name.as_str());
-    let there: Vec<&str> = all_there().map(|container| container.name.as_str()).collect();
-    let chosen = match (wanted, there.as_slice()) {
-        (Some(wanted), _) => vec![wanted],
-        (None, []) => vec![""],
-        (None, there) if all => there.to_vec(),
-        (None, [only]) => vec![*only],
-        (None, [first, ..]) => {
-            let (usual, there) = (main.unwrap_or(first), there.join(", "));
-            out.note(format!("Defaulted container {usual:?} out of: {there}"));
-            vec![usual]
-        }
+    let there = pick::containers(pod);
+    let chosen = match wanted {
+        Some(wanted) => vec![wanted],
+        None if all && !there.is_empty() => there,
+        None => vec![pick::container(pod, out)],
     };
     let of_pod = |container: &str| Chosen { pod: name.to_owned(), container: container.to_owned() };
     chosen.into_iter().map(of_pod).collect()
@@ -145,30 +116,16 @@ fn containers(pod: &Pod, wanted: Option<&str>, all: bool, out: &mut Out) -> Vec<
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
-    use everynode_proto::v1::{ContainerStatus, ObjectMeta, PodStatus};
 
     use super::*;
     use crate::args::{Cli, Verb};
     use crate::out::testing::captured;
+    use crate::verbs::pick::tests::pod;
 
     fn parsed(line: &str) -> Result<(Target, Option<String>), Error> {
         let words = ["everynode", "logs"].into_iter().chain(line.split_whitespace());
         let Verb::Logs(args) = Cli::try_parse_from(words).unwrap().verb else { panic!() };
         target(&args)
-    }
-
-    fn pod(name: &str, ready_for: u64, containers: &[&str]) -> Pod {
-        let container =
-            |name: &&str| ContainerStatus { name: (*name).into(), ..ContainerStatus::default() };
-        let mut status = PodStatus {
-            ready: ready_for > 0,
-            ready_for_millis: ready_for,
-            containers: containers.iter().map(container).collect(),
-            ..PodStatus::default()
-        };
-        status.set_phase(PodPhase::Running);
-        let metadata = ObjectMeta { name: name.into(), ..ObjectMeta::default() };
-        Pod { metadata: Some(metadata), status: Some(status), ..Pod::default() }
     }
 
     #[test]
@@ -189,15 +146,6 @@ mod tests {
         ] {
             assert!(matches!(parsed(line), Err(Error::Usage(_))), "{line}");
         }
-    }
-
-    #[test]
-    fn of_several_pods_the_one_that_has_been_ready_for_longest_is_taken() {
-        let (mut out, _, err) = captured();
-        let lost = Pod { stale: true, ..pod("lost", 99, &[]) };
-        let pods = vec![pod("new", 0, &[]), pod("b", 5, &[]), lost, pod("a", 7, &[])];
-        assert_eq!(name_of(best(pods, &mut out).metadata.as_ref()), "a");
-        assert_eq!(err.text(), "Found 4 pods, using pod/a\n");
     }
 
     #[test]

@@ -69,7 +69,7 @@ async fn nobody_is_ordered_or_removed_before_somebody_says_so() {
     assert_eq!(status.consequences.len(), 1, "{:?}", status.consequences);
     assert_eq!(status.consequences[0].action, "start");
     let mut viewer = ClusterClient::new(second.user(Role::Viewer).await);
-    assert_eq!(reason(viewer.resume(v1::ResumeRequest::default()).await), "WrongRole");
+    assert_eq!(reason(viewer.resume(v1::ResumeRequest::default()).await), "Forbidden");
     let dry = v1::ResumeRequest { dry_run: true, ..Default::default() };
     assert!(cluster.resume(dry).await.unwrap().into_inner().was_held);
 

@@ -2,12 +2,16 @@
 
 use everynode_proto::credit::{MAX_PIECE, SMALLEST, WINDOW};
 use everynode_proto::v1::coordinator_message::Message;
+use everynode_proto::v1::exec_input::Message as Typed;
 use everynode_proto::v1::logs_input::Message as Asked;
 use everynode_proto::v1::node_input::Message as Heard;
 use everynode_proto::v1::node_output::Message as Said;
 use everynode_proto::v1::pod_output::Message as Shown;
 use everynode_proto::v1::streams_client::StreamsClient;
-use everynode_proto::v1::{LogOptions, LogsInput, LogsRequest, NodeInput, NodeOutput, PodOutput};
+use everynode_proto::v1::{
+    ExecInput, ExecOptions, ExecRequest, LogOptions, LogsInput, LogsRequest, NodeInput, NodeOutput,
+    PodOutput, StdinEnd, TerminalSize,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
@@ -290,4 +294,166 @@ async fn at_shutdown_a_stream_says_so() {
     let (mut caller, _node) = world.stream().await;
     world.coordinator.shutdown.cancel();
     assert_eq!(caller.refused().await, "ShuttingDown");
+}
+
+/// The end of somebody who runs a program.
+struct ExecEnd {
+    say: mpsc::Sender<ExecInput>,
+    caller: CallerEnd,
+}
+
+impl World {
+    /// Asks for a program; the answer comes when the agent has attached.
+    async fn exec(
+        &self,
+        role: Role,
+        container: &str,
+        options: ExecOptions,
+    ) -> impl Future<Output = Result<ExecEnd, Status>> + use<> {
+        let mut pods = PodsClient::new(self.coordinator.user(role).await);
+        let request = ExecRequest {
+            name: self.pod.clone(),
+            container: container.into(),
+            options: Some(options),
+            ..ExecRequest::default()
+        };
+        async move {
+            let (say, said) = mpsc::channel(8);
+            say.send(ExecInput { message: Some(Typed::Open(request)) }).await.unwrap();
+            let sees = pods.exec(ReceiverStream::new(said)).await?.into_inner();
+            let (nobody, _) = mpsc::channel(1);
+            Ok(ExecEnd { say, caller: CallerEnd { say: nobody, sees } })
+        }
+    }
+
+    /// Why nothing is run.
+    async fn refused(&self, role: Role, container: &str, options: ExecOptions) -> String {
+        reason(self.exec(role, container, options).await.await.map(drop))
+    }
+
+    /// Both ends of a program that runs.
+    async fn program(&mut self) -> (ExecEnd, NodeEnd) {
+        let asking = tokio::spawn(self.exec(Role::Admin, "", command(&["sh"])).await);
+        let asked = self.asked().await;
+        let node = self.attach_as(&self.node, &self.mark, asked.number).await.unwrap();
+        (asking.await.unwrap().unwrap(), node)
+    }
+
+    /// The events of the pod, as `reason message`, when there are so many.
+    async fn events(&self, count: usize) -> Vec<String> {
+        let mut events = EventsClient::new(self.coordinator.user(Role::Viewer).await);
+        loop {
+            let all = events.list(v1::ListRequest::default()).await.unwrap().into_inner().items;
+            let all = all.into_iter().filter(|event| event.involved_name == self.pod);
+            let all: Vec<String> =
+                all.map(|event| format!("{} {}", event.reason, event.message)).collect();
+            if all.len() >= count {
+                return all;
+            }
+        }
+    }
+}
+
+impl ExecEnd {
+    async fn says(&self, message: Typed) {
+        self.say.send(ExecInput { message: Some(message) }).await.unwrap();
+    }
+}
+
+impl NodeEnd {
+    async fn hears(&mut self) -> Option<Heard> {
+        self.hears.message().await.unwrap().map(|heard| heard.message.unwrap())
+    }
+}
+
+fn command(words: &[&str]) -> ExecOptions {
+    let command = words.iter().map(ToString::to_string).collect();
+    ExecOptions { command, stdin: true, ..ExecOptions::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_programs_input_is_handed_on_as_far_as_it_was_granted() {
+    let mut world = World::new(&["exec"]).await;
+    let words = command(&["sh", "-c", "echo 'a b'"]);
+    let asking = tokio::spawn(world.exec(Role::Admin, "side", words.clone()).await);
+    let asked = world.asked().await;
+    assert_eq!((asked.pod_uid.as_str(), asked.container.as_str()), (POD, "side"));
+    assert_eq!(asked.user, "ada");
+    assert_eq!(asked.what, Some(v1::open_stream::What::Exec(words)));
+    let mut node = world.attach_as(&world.node, &world.mark, asked.number).await.unwrap();
+    let mut person = asking.await.unwrap().unwrap();
+
+    node.say(Said::Credit(3 * SMALLEST)).await;
+    assert_eq!(person.caller.sees().await, Some(Shown::Credit(3 * SMALLEST)));
+    person.says(Typed::Stdin(b"\0\xff".to_vec())).await;
+    assert_eq!(node.hears().await, Some(Heard::Stdin(b"\0\xff".to_vec())));
+    let size = TerminalSize { columns: 80, rows: 24 };
+    person.says(Typed::Resize(size)).await;
+    assert_eq!(node.hears().await, Some(Heard::Resize(size)));
+    person.says(Typed::StdinEnd(StdinEnd {})).await;
+    assert_eq!(node.hears().await, Some(Heard::StdinEnd(StdinEnd {})));
+    person.says(Typed::Credit(WINDOW)).await;
+    assert_eq!(node.granted().await, WINDOW);
+    node.say(Said::Stderr(b"oh".to_vec())).await;
+    let how = v1::stream_end::How::Exited(v1::Exited { code: 3 });
+    node.say(Said::End(v1::StreamEnd { how: Some(how) })).await;
+    assert_eq!(person.caller.sees().await, Some(Shown::Stderr(b"oh".to_vec())));
+    assert_eq!(person.caller.sees().await, Some(Shown::Exited(v1::Exited { code: 3 })));
+    assert_eq!(person.caller.sees().await, None);
+    let what = r#"sh -c "echo 'a b'" in container side on node a by ada"#;
+    let expected = [format!("ExecStarted {what}"), format!("ExecEnded {what}: exit code 3")];
+    assert_eq!(world.events(2).await, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_input_without_credit_ends_a_program() {
+    let mut world = World::new(&["exec"]).await;
+    let size = Typed::Resize(TerminalSize::default());
+    for typed in [Typed::Stdin(b"x".to_vec()), size] {
+        let (mut person, mut node) = world.program().await;
+        person.says(typed).await;
+        assert_eq!(person.caller.refused().await, "OverCredit");
+        assert!(node.hears.message().await.unwrap().is_none());
+    }
+    let (mut person, node) = world.program().await;
+    node.say(Said::Credit(WINDOW)).await;
+    person.caller.sees().await;
+    person.says(Typed::StdinEnd(StdinEnd {})).await;
+    person.says(Typed::Stdin(b"x".to_vec())).await;
+    assert_eq!(person.caller.refused().await, "InvalidField");
+    let (mut person, node) = world.program().await;
+    node.say(Said::Credit(WINDOW + 1)).await;
+    assert_eq!(person.caller.refused().await, "OverCredit");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_program_is_run_for_admins_only_and_where_it_can_be() {
+    let mut world = World::new(&["exec"]).await;
+    let ls = || command(&["ls"]);
+    assert_eq!(world.refused(Role::Viewer, "", ls()).await, "Forbidden");
+    assert_eq!(world.refused(Role::Admin, "third", ls()).await, "BadRequest");
+    let long = "x".repeat(32 * 1024 + 1);
+    for words in [&[][..], &[""], &["a", "b\0"], &[long.as_str()]] {
+        assert_eq!(world.refused(Role::Admin, "", command(words)).await, "InvalidField");
+    }
+    assert!(world.events(0).await.is_empty(), "nothing was begun");
+
+    // Denied by the machine itself; and one whose caller goes away.
+    let (mut person, node) = world.program().await;
+    let refused = v1::stream_end::Refused { code: "ExecDenied".into(), message: "no".into() };
+    let how = v1::stream_end::How::Refused(refused);
+    node.say(Said::End(v1::StreamEnd { how: Some(how) })).await;
+    assert_eq!(person.caller.refused().await, "ExecDenied");
+    let (person, mut node) = world.program().await;
+    drop(person);
+    assert!(node.hears.message().await.unwrap().is_none());
+    let events = world.events(3).await;
+    assert!(events.contains(&"ExecEnded sh in container main on node a by ada: no".into()));
+    let gone = "ExecEnded sh in container main on node a by ada: the caller went away";
+    assert!(events.contains(&gone.into()), "{events:?}");
+
+    let old = World::new(&["logs"]).await;
+    assert_eq!(old.refused(Role::Admin, "", ls()).await, "NotSupported");
+    let ended = &old.events(2).await[1];
+    assert!(ended.contains("can't do it (exec): it is of an older version"), "{ended}");
 }

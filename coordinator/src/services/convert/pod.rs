@@ -1,6 +1,7 @@
 //! Pods, whose labels and specs are their template's.
 
 use std::collections::{BTreeMap, HashMap};
+use std::slice;
 
 use everynode_coordinator_core::{Fleet, PodView};
 use everynode_model::{Digest, Labels, Role, SetUid};
@@ -10,6 +11,9 @@ use prost_types::Struct;
 use serde_json::{Map, Value};
 
 use super::{annotations, timestamp};
+
+/// The annotation by which a template says which container is meant where none is named.
+const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
 /// The templates of pods, by their set and revision, as far as the revisions are kept.
 pub(in crate::services) type Templates = BTreeMap<(SetUid, Digest), Template>;
@@ -36,6 +40,12 @@ pub(in crate::services) fn templates(fleet: &Fleet, pods: &[PodView]) -> Templat
         templates.entry((pod.set, pod.revision)).or_default();
     }
     templates
+}
+
+/// The container of a pod that is meant where none is named, if its template says so.
+pub(in crate::services) fn default_container(fleet: &Fleet, pod: &PodView) -> Option<String> {
+    let template = templates(fleet, slice::from_ref(pod)).remove(&(pod.set, pod.revision))?;
+    template.annotations.get(DEFAULT_CONTAINER).cloned()
 }
 
 /// A pod, without its spec.
