@@ -437,7 +437,7 @@ impl World {
 }
 
 /// The agent core's own invariants: `check.rs` there.
-pub(crate) const CHECKED: [&str; 22] = [
+pub(crate) const CHECKED: [&str; 27] = [
     "AnsweredUnwritten",
     "StoppedThoughOrdered",
     "StoppedWhileHeld",
@@ -448,6 +448,11 @@ pub(crate) const CHECKED: [&str; 22] = [
     "MadeUnstaged",
     "CreatedTwice",
     "StartedWhatIsNotDown",
+    "StartedOutOfTurn",
+    "StartedWhileEnding",
+    "EndedOutOfTurn",
+    "TriedInVain",
+    "ReadyOrNot",
     "StartedWhileLeaving",
     "StartedWhileGoingDown",
     "StartedBeforeLooking",
