@@ -25,7 +25,9 @@ fn fields() -> Vec<(&'static str, Value)> {
         ("/spec/securityContext", json!({"fsGroup": 5})),
         ("/spec/securityContext", json!({"seccompProfile": {"type": "RuntimeDefault"}})),
         ("/spec/securityContext", json!({"sysctls": [{"name": "kernel.x", "value": "1"}]})),
-        ("/spec/hostPID", json!(true)),
+        ("/spec/hostPID", json!(false)),
+        ("/spec/hostIPC", json!(false)),
+        ("/spec/hostNetwork", json!(false)),
         ("/spec/dnsPolicy", json!("Default")),
         ("/spec/terminationGracePeriodSeconds", json!(5)),
         ("/spec/priorityClassName", json!("system-node-critical")),
@@ -93,13 +95,22 @@ fn on_every_field() {
     }
 }
 
-/// Kubernetes has no pod with users of its own in the host's network.
+/// Kubernetes has no pod with users of its own that shares anything else with the machine.
 #[test]
 fn on_users_of_its_own() {
     let mut object = plain();
-    object["spec"]["template"]["spec"]["hostNetwork"] = json!(false);
-    object["spec"]["template"]["spec"]["hostUsers"] = json!(false);
+    for field in ["hostNetwork", "hostPID", "hostIPC", "hostUsers"] {
+        object["spec"]["template"]["spec"][field] = json!(false);
+    }
     agree(&object, "hostUsers: false");
+}
+
+#[test]
+fn on_processes_that_are_shared() {
+    let mut object = plain();
+    object["spec"]["template"]["spec"]["hostPID"] = json!(false);
+    object["spec"]["template"]["spec"]["shareProcessNamespace"] = json!(true);
+    agree(&object, "shareProcessNamespace: true");
 }
 
 /// Only what nothing enforces is not run.
@@ -194,7 +205,8 @@ fn plain() -> Value {
             "template": {
                 "metadata": {"labels": {"app": "x"}},
                 "spec": {
-                    "runtimeClassName": "process", "hostNetwork": true,
+                    "runtimeClassName": "process",
+                    "hostNetwork": true, "hostPID": true, "hostIPC": true,
                     "containers": [{"name": "c", "command": ["/bin/c"]}],
                 },
             },
@@ -249,6 +261,7 @@ fn around() -> Surroundings {
         node_name: NodeName::new("n").unwrap(),
         hostname: "n".into(),
         address: Some("192.0.2.1".into()),
+        makes_namespaces: true,
         // Not root, so that `runAsNonRoot` alone can be met.
         agent_user: 1000,
         capacity: std::collections::BTreeMap::new(),

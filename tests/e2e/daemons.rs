@@ -163,7 +163,7 @@ fn daemon_set(name: &str, spec: &str, container: &str) -> String {
     DaemonSet {
         name,
         spec: "updateStrategy: {rollingUpdate: {maxUnavailable: 100%}}\n",
-        pod: &format!("hostPID: true\nterminationGracePeriodSeconds: 10\n{spec}"),
+        pod: &format!("terminationGracePeriodSeconds: 10\n{spec}"),
         containers: &format!("- name: {name}\n{KNOWS_ITS_NODE}{container}"),
         ..DaemonSet::default()
     }

@@ -22,6 +22,7 @@ spec:
     spec:
       runtimeClassName: process
       hostNetwork: true
+      hostPID: true
       containers:
       - name: agent
         command: [/bin/sleep, infinity]

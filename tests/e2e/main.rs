@@ -31,6 +31,7 @@ mod limits;
 mod lives;
 mod logs;
 mod main_job;
+mod namespaces;
 mod operations;
 mod orphans;
 mod recreate;
@@ -96,6 +97,7 @@ const SCENARIOS: &[Scenario] = &[
     ("restarts::nothing_grows_with_them", restarts::nothing_grows_with_them),
     ("resources::limits_hold_and_leave_nothing", resources::limits_hold_and_leave_nothing),
     ("lives::they_start_and_end_in_order", lives::they_start_and_end_in_order),
+    ("namespaces::what_is_not_shared_is_its_own", namespaces::what_is_not_shared_is_its_own),
     ("orphans::run_on_until_they_are_taken_over", orphans::run_on_until_they_are_taken_over),
     ("restored::onto_yesterdays_copy", restored::onto_yesterdays_copy),
     ("settings::a_file_is_as_good_as_flags", settings::a_file_is_as_good_as_flags),

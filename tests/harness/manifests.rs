@@ -19,6 +19,7 @@ pub const KNOWS_ITS_NODE: &str = "  env:
 ";
 
 /// A DaemonSet of host processes, as the YAML that it is shown as; its pods' label `app` is its name.
+/// They share all with their machine: what dies by SIGTERM would not, as the first of its own processes.
 /// What a scenario adds is lines, each with a line end, which are indented to where they belong.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DaemonSet<'a> {
@@ -57,6 +58,8 @@ metadata:
 {template}    spec:
       runtimeClassName: process
       hostNetwork: true
+      hostPID: true
+      hostIPC: true
 {pod}      containers:
 {containers}"
         )

@@ -1,6 +1,7 @@
 //! What a runtime needs to know to run a pod: the template, parsed and filled in for this node.
 
 mod lifecycle;
+mod namespaces;
 mod plan;
 mod resources;
 mod security;
@@ -13,6 +14,7 @@ pub use everynode_model::Role;
 use everynode_model::{PodKey, PodUid};
 
 pub use lifecycle::{Handler, Hooks, Lifecycle, Probe, Probes};
+pub use namespaces::{Namespaces, Pids};
 pub use plan::{Plan, Planned, RestartBackoff};
 pub use resources::Resources;
 pub use security::{Capabilities, CapabilitySet, Seccomp, Security};
@@ -46,6 +48,8 @@ pub struct PodSpec {
     pub volumes: Vec<Volume>,
     /// The group of what is made for the pod in its volumes (`fsGroup`).
     pub fs_group: Option<u32>,
+    /// What of the machine's it does not share.
+    pub namespaces: Namespaces,
 }
 
 /// One process of the host, as the template wants it.

@@ -29,6 +29,7 @@ use std::collections::BTreeSet;
 use everynode_agent_core::{Found, Marks, PodRef, PodSpec};
 use everynode_model::{ClusterId, Digest, Exit, LogTail, PodKey, PodUid, SetUid, WallTime};
 use futures_util::future::BoxFuture;
+use tokio::net::TcpSocket;
 
 pub use alive::{Alive, alive, runs};
 pub use ends::{Ends, Reader, Terminal, WindowSize, Writer, by_pipes, by_terminal};
@@ -84,6 +85,11 @@ pub trait Runtime: Send + Sync + 'static {
     /// The `runtimeClassName` that asks for it.
     fn name(&self) -> &'static str;
 
+    /// Whether it can give pods namespaces of their own.
+    fn makes_namespaces(&self) -> bool {
+        true
+    }
+
     /// All that is alive or left over, in order of places, with what living supervisors say. One
     /// that does not answer within seconds is listed as silent, and what becomes of it is told:
     /// [`RuntimeEvent::Answered`] or [`RuntimeEvent::SupervisorLost`].
@@ -136,6 +142,16 @@ pub trait Runtime: Send + Sync + 'static {
         container: &'a str,
         request: ExecRequest,
     ) -> BoxFuture<'a, Result<Executed, ExecError>>;
+
+    /// A new TCP socket in the network that a pod has of its own, for addresses of IPv6 or of IPv4, not
+    /// connected; `None` where its network is the machine's.
+    fn socket<'a>(
+        &'a self,
+        _pod: &'a PodRef,
+        _v6: bool,
+    ) -> BoxFuture<'a, Result<Option<TcpSocket>, ExecError>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
 
     /// Forces the place empty: kills all that bears one of these clusters' marks. Always followed
     /// by a `PlaceEmpty` unless it fails, also for a place that was empty.

@@ -74,6 +74,14 @@ pub(crate) fn look(root: &Path) -> Result<Look, MachineError> {
     Ok(Look { capabilities, root, controllers })
 }
 
+/// Whether this process may make namespaces, and bring up loopback in one: capabilities(7). What else
+/// may forbid it is told when a pod is to have one.
+pub(crate) fn makes_namespaces() -> bool {
+    use rustix::thread::CapabilitySet;
+    let needed = CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN;
+    rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(needed))
+}
+
 /// What was killed while it looked could not clear its trial away.
 fn remove_trials_of_the_dead(root: &Root) {
     let entries = fs::read_dir(root.cgroup().path()).into_iter().flatten().flatten();

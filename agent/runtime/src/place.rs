@@ -42,6 +42,9 @@ pub(crate) struct NotAMark;
 /// The name of a supervisor's cgroup in its pod's.
 pub(crate) const SHIM: &str = "shim";
 
+/// The name of the cgroup of a pod's first process, where its containers share their process ids.
+pub(crate) const PAUSE: &str = "pause";
+
 /// What stands before a DaemonSet's name in its place's.
 const DAEMON_SET: &str = "d-";
 

@@ -1,5 +1,5 @@
 //! The system calls that no safe crate offers: starting a process inside a cgroup ([`launch`]),
-//! mounts ([`mount`]), and signals as a file descriptor.
+//! mounts ([`mount`]), namespaces ([`namespace`]), and signals as a file descriptor.
 //!
 //! The only place with unsafe code, with what is under `sys/`.
 
@@ -9,6 +9,7 @@ mod clone;
 mod confine;
 mod launch;
 mod mount;
+mod namespace;
 mod stage;
 
 use std::ffi::c_int;
@@ -24,7 +25,8 @@ use tokio::io::unix::AsyncFd;
 pub(crate) use clone::{not_supported, try_clone_into};
 pub(crate) use confine::{Confinement, Limit, UNLIMITED, bounding_set};
 pub(crate) use launch::{Launch, LaunchError, Way};
-pub(crate) use mount::{new_mount_namespace, set_propagation, set_read_only, set_writable};
+pub(crate) use mount::{set_propagation, set_read_only, set_writable};
+pub(crate) use namespace::{Kind, bring_up, new_namespace, start_first};
 pub(crate) use stage::Stage;
 
 /// Blocks these signals for the calling thread and returns a descriptor they are read from, 128

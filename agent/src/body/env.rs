@@ -1,5 +1,8 @@
 //! A container's environment, as the kubelet makes it.
 
+use std::net::Ipv4Addr;
+
+use everynode_agent_core::Namespaces;
 use everynode_model::{ObjectKind, Reason, pod_name};
 use everynode_runtime::DEFAULT_PATH;
 
@@ -15,6 +18,7 @@ pub(super) struct Sources<'a> {
     pub(super) metadata: &'a Metadata,
     pub(super) config: &'a Config,
     pub(super) around: &'a Surroundings,
+    pub(super) namespaces: Namespaces,
     /// All containers of the pod: one may ask for what another may use.
     pub(super) containers: &'a [&'a Container],
 }
@@ -93,7 +97,7 @@ impl Sources<'_> {
     /// The field of the pod that the `fieldRef` at `path` names.
     pub(super) fn field(&self, from: &FieldRef, path: &str) -> Result<String, Reason> {
         let name = &from.field_path;
-        let value = field(name, self.metadata, self.around);
+        let value = field(name, self.metadata, self.around, self.namespaces.network);
         value.ok_or_else(|| unsupported(&format!("{path}.fieldRef"), &format!("{name:?}")))
     }
 
@@ -180,13 +184,19 @@ fn usable(kind: ObjectKind, name: &str, key: &str, value: Variable) -> Result<St
     })
 }
 
-fn field(path: &str, metadata: &Metadata, around: &Surroundings) -> Option<String> {
+fn field(
+    path: &str,
+    metadata: &Metadata,
+    around: &Surroundings,
+    own_network: bool,
+) -> Option<String> {
     Some(match path {
         "metadata.name" => pod_name(&around.key, around.uid.uuid().as_bytes()),
         "metadata.namespace" => around.key.namespace().to_owned(),
         "metadata.uid" => around.uid.to_string(),
         "spec.nodeName" => around.node_name.to_string(),
-        // The pod shares the host's network.
+        // All that a network of its own has.
+        "status.podIP" if own_network => Ipv4Addr::LOCALHOST.to_string(),
         "status.hostIP" | "status.podIP" => around.address.clone()?,
         _ => {
             let (map, key) = path.strip_suffix("']")?.split_once("['")?;

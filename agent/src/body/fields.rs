@@ -45,6 +45,12 @@ pub(super) struct Spec {
     pub(super) init_containers: Vec<Container>,
     pub(super) runtime_class_name: Option<String>,
     pub(super) termination_grace_period_seconds: Option<i64>,
+    pub(super) host_network: Option<bool>,
+    #[serde(rename = "hostIPC")]
+    pub(super) host_ipc: Option<bool>,
+    #[serde(rename = "hostPID")]
+    pub(super) host_pid: Option<bool>,
+    pub(super) share_process_namespace: Option<bool>,
     pub(super) security_context: Option<PodSecurity>,
     #[serde(default)]
     pub(super) volumes: Vec<volumes::Written>,
@@ -161,9 +167,6 @@ const PASSED_OVER_IN_SPEC: &[&str] = &[
     "dnsPolicy",
     "enableServiceLinks",
     "hostAliases",
-    "hostIPC",
-    "hostNetwork",
-    "hostPID",
     "hostname",
     "hostnameOverride",
     "imagePullSecrets",
@@ -178,7 +181,6 @@ const PASSED_OVER_IN_SPEC: &[&str] = &[
     "serviceAccount",
     "serviceAccountName",
     "setHostnameAsFQDN",
-    "shareProcessNamespace",
     "subdomain",
     "tolerations",
     "topologySpreadConstraints",

@@ -11,6 +11,7 @@ mod fields;
 mod files;
 mod lifecycle;
 mod mounts;
+mod namespaces;
 mod ports;
 mod resources;
 mod security;
@@ -55,10 +56,12 @@ pub struct Surroundings {
     pub uid: PodUid,
     /// The node's name.
     pub node_name: NodeName,
-    /// The machine's name, as `HOSTNAME`: the pod shares the host's network.
+    /// The machine's name, as `HOSTNAME`: the pod shares it.
     pub hostname: String,
     /// The machine's first address, if it has one.
     pub address: Option<String>,
+    /// Whether this agent can give pods namespaces of their own.
+    pub makes_namespaces: bool,
     /// The agent's user: what a process is that names none.
     pub agent_user: u32,
     /// What the machine has (`cpu`, `memory`, …), as Kubernetes writes amounts: what a container may
@@ -100,7 +103,9 @@ pub fn pod_spec(content: &[u8], around: &Surroundings) -> Result<PodSpec, Reason
     let said = Said::read(&metadata)?;
     let config = Config::read(&config, &around.contents)?;
     let all: Vec<&Container> = spec.init_containers.iter().chain(&spec.containers).collect();
-    let from = Sources { metadata: &metadata, config: &config, around, containers: &all };
+    let namespaces = namespaces::namespaces(&spec, around.makes_namespaces)?;
+    let from =
+        Sources { metadata: &metadata, config: &config, around, namespaces, containers: &all };
     let of = |list: &'static str, containers: &'_ [Container]| {
         let specs = containers.iter().enumerate().map(|(number, container)| {
             container_spec(container, (list, number), &pod, said, &from)
@@ -120,6 +125,7 @@ pub fn pod_spec(content: &[u8], around: &Surroundings) -> Result<PodSpec, Reason
         limits_required: said.required,
         volumes: volumes::volumes(&spec.volumes, &from)?,
         fs_group: pod.fs_group()?,
+        namespaces,
     })
 }
 

@@ -10,12 +10,16 @@ use super::PROCESS;
 /// The declared ports of the machine, of a template in its normal form; none of one that can't be
 /// read, which is refused elsewhere.
 ///
-/// Host processes, and pods in the host's network, use the machine's ports themselves: there a
-/// container's port is the machine's. Init containers are done before, and hold none.
+/// Pods in the host's network use the machine's ports themselves: there a container's port is the
+/// machine's. Host processes that are not in it reach none: nothing is forwarded to them. Init
+/// containers are done before, and hold none.
 pub fn host_ports(content: &[u8]) -> Vec<HostPort> {
     let template: Value = serde_json::from_slice(content).unwrap_or_default();
     let spec = &template["spec"];
-    let in_host = spec["hostNetwork"] == true || spec["runtimeClassName"] == PROCESS;
+    let in_host = spec["hostNetwork"] == true;
+    if !in_host && spec["runtimeClassName"] == PROCESS {
+        return Vec::new();
+    }
     let listed = |list: &str| spec[list].as_array().into_iter().flatten();
     // Sidecars stay beside the others.
     let sidecars = listed("initContainers").filter(|init| init["restartPolicy"] == "Always");
@@ -60,7 +64,9 @@ mod tests {
         ]);
         let all = ["80/TCP", "127.0.0.1:53/UDP", "2/TCP"];
         assert_eq!(ports(json!({"hostNetwork": true, "containers": containers})), all);
-        assert_eq!(ports(json!({"runtimeClassName": "process", "containers": containers})), all);
+        let process = |shares| json!({"runtimeClassName": "process", "hostNetwork": shares, "containers": containers});
+        assert_eq!(ports(process(true)), all);
+        assert_eq!(ports(process(false)), [""; 0]);
         assert_eq!(ports(json!({"containers": containers})), ["2/TCP"]);
         let before = json!([{"ports": [{"containerPort": 80}]}]);
         assert_eq!(ports(json!({"hostNetwork": true, "initContainers": before})), [""; 0]);

@@ -1,5 +1,5 @@
 use super::*;
-use everynode_agent_core::{Capabilities, CapabilitySet, Seccomp, Security};
+use everynode_agent_core::{Capabilities, CapabilitySet, Namespaces, Pids, Seccomp, Security};
 use everynode_agent_core::{HostPathKind, Propagation, ReadOnly, Volume, VolumeFile, VolumeSource};
 use serde_json::json;
 
@@ -10,6 +10,7 @@ fn around() -> Surroundings {
         node_name: NodeName::new("edge-1").unwrap(),
         hostname: "edge-1.example".into(),
         address: Some("10.0.0.5".into()),
+        makes_namespaces: true,
         agent_user: 0,
         capacity: BTreeMap::new(),
         contents: Contents::new(),
@@ -200,6 +201,39 @@ fn what_confines_nothing_is_passed_over() {
         "securityContext": {"privileged": true, "readOnlyRootFilesystem": false},
     });
     assert!(parse(pod, container).is_ok());
+}
+
+#[test]
+fn what_is_not_shared_is_the_pods_own() {
+    let of = |pod| parse(pod, json!({})).unwrap().namespaces;
+    let own = Namespaces { network: true, ipc: true, pids: Pids::Container };
+    assert_eq!(of(json!({})), own);
+    assert_eq!(of(json!({"hostNetwork": false, "hostPID": null})), own);
+    let all = json!({"hostNetwork": true, "hostIPC": true, "hostPID": true});
+    assert_eq!(of(all.clone()), Namespaces::default());
+    assert_eq!(of(json!({"hostNetwork": true})), Namespaces { network: false, ..own });
+    let shared = Namespaces { pids: Pids::Pod, ..own };
+    assert_eq!(of(json!({"shareProcessNamespace": true})), shared);
+    let both = refusal(json!({"shareProcessNamespace": true, "hostPID": true}), json!({}));
+    assert!(both.message.starts_with("spec.shareProcessNamespace: "), "{both}");
+    // Less than was asked for is not run.
+    let can_not = Surroundings { makes_namespaces: false, ..around() };
+    let reason = pod_spec(&template(json!({"hostIPC": true}), json!({})), &can_not).unwrap_err();
+    assert_eq!(reason.code, "NamespacesNotSupported");
+    assert!(reason.message.ends_with("set hostNetwork, hostPID to true"), "{reason}");
+    assert!(pod_spec(&template(all, json!({})), &can_not).is_ok());
+}
+
+#[test]
+fn a_pod_with_its_own_network_is_at_loopback() {
+    let address = |path| json!({"name": "A", "valueFrom": {"fieldRef": {"fieldPath": path}}});
+    let of = |path, pod| {
+        let env = parse(pod, json!({"env": [address(path)]})).unwrap().containers[0].env.clone();
+        env.into_iter().find(|(name, _)| name == "A").unwrap().1
+    };
+    assert_eq!(of("status.podIP", json!({})), "127.0.0.1");
+    assert_eq!(of("status.hostIP", json!({})), "10.0.0.5");
+    assert_eq!(of("status.podIP", json!({"hostNetwork": true})), "10.0.0.5");
 }
 
 #[test]

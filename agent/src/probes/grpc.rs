@@ -2,22 +2,35 @@
 
 use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
 use tonic::Code;
-use tonic::transport::Endpoint;
+use tonic::transport::{Endpoint, Uri};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::USER_AGENT;
-use super::dial::{Place, words};
+use super::dial::{DialError, Place, dial};
+use super::network::Network;
 
 /// Whether the service says that it serves; the server as a whole, where its name is empty.
-pub(super) async fn check(place: &Place, service: &str, within: Duration) -> Result<(), String> {
+pub(super) async fn check(
+    place: &Place,
+    service: &str,
+    within: Duration,
+    network: &Network,
+) -> Result<(), String> {
     let until = tokio::time::Instant::now() + within;
     let endpoint = Endpoint::from_shared(format!("http://{place}"))
         .and_then(|endpoint| endpoint.user_agent(USER_AGENT))
         .map_err(|error| format!("error: failed to connect service at \"{place}\": {error}"))?;
-    let channel = match tokio::time::timeout_at(until, endpoint.connect()).await {
+    let (to, network) = (place.clone(), network.clone());
+    let connector = tower::service_fn(move |_: Uri| {
+        let (to, network) = (to.clone(), network.clone());
+        async move { dial(&to, &network).await.map(TokioIo::new) }
+    });
+    let connecting = endpoint.connect_with_connector(connector);
+    let channel = match tokio::time::timeout_at(until, connecting).await {
         Ok(Ok(channel)) => channel,
         Ok(Err(error)) => {
             let why = cause(&error);
@@ -53,8 +66,8 @@ pub(super) async fn check(place: &Place, service: &str, within: Duration) -> Res
 fn cause(error: &tonic::transport::Error) -> String {
     let mut at: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = at {
-        if let Some(error) = error.downcast_ref::<std::io::Error>() {
-            return words(error);
+        if let Some(error) = error.downcast_ref::<DialError>() {
+            return error.words();
         }
         at = error.source();
     }

@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::dial::{self, DialError, Place};
+use super::network::Network;
 use super::tls::Trusting;
 
 /// How much of an answer is read; the rest is not waited for.
@@ -61,11 +62,12 @@ pub(super) async fn get(
     url: &Url,
     headers: &[(String, String)],
     tls: &Trusting,
+    network: &Network,
 ) -> Result<StatusCode, GetError> {
     let headers = header_map(headers)?;
     let mut at = url.clone();
     for _ in 0..MAX_REDIRECTS {
-        let answer = get_once(&at, &headers, tls).await?;
+        let answer = get_once(&at, &headers, tls, network).await?;
         let next = answer.location.and_then(|location| at.redirected(&location));
         match next.filter(|next| next.place.host == url.place.host) {
             Some(next) => at = next,
@@ -83,7 +85,12 @@ pub(super) fn judge(status: StatusCode) -> Result<(), String> {
     }
 }
 
-async fn get_once(url: &Url, headers: &HeaderMap, tls: &Trusting) -> Result<Answer, GetError> {
+async fn get_once(
+    url: &Url,
+    headers: &HeaderMap,
+    tls: &Trusting,
+    network: &Network,
+) -> Result<Answer, GetError> {
     let mut request = Request::new(Empty::<Bytes>::new());
     *request.uri_mut() = url.path.parse().map_err(|_| GetError::Path(url.path.clone()))?;
     *request.headers_mut() = headers.clone();
@@ -92,7 +99,7 @@ async fn get_once(url: &Url, headers: &HeaderMap, tls: &Trusting) -> Result<Answ
         let value = host.parse().map_err(|_| GetError::Header(host))?;
         request.headers_mut().insert(HOST, value);
     }
-    let stream = dial::dial(&url.place).await?;
+    let stream = dial::dial(&url.place, network).await?;
     match url.tls {
         true => {
             let secure = tls.connect(&url.place.host, stream).await.map_err(GetError::Tls)?;

@@ -7,6 +7,7 @@
 mod dial;
 mod grpc;
 mod http;
+mod network;
 mod program;
 mod tls;
 
@@ -19,6 +20,7 @@ use tokio::sync::Semaphore;
 
 use self::http::Url;
 use dial::Place;
+use network::Network;
 use tls::Trusting;
 
 /// Tries of probes under way at once. Each has a descriptor or two, of the 1024 that a process may have
@@ -34,7 +36,7 @@ pub(crate) struct Prober {
     runtime: Arc<dyn Runtime>,
     slots: Arc<Semaphore>,
     tls: Trusting,
-    /// The pods': they share the host's network.
+    /// That of pods in the machine's network.
     address: Arc<str>,
 }
 
@@ -48,7 +50,7 @@ pub(crate) struct Target {
 }
 
 impl Prober {
-    /// For pods with this address.
+    /// For pods with this address, where they share the machine's network.
     pub(crate) fn new(runtime: Arc<dyn Runtime>, address: Option<&str>) -> Self {
         Self {
             runtime,
@@ -67,13 +69,19 @@ impl Prober {
     ) -> Option<Result<(), String>> {
         // Its time begins when it does: that this agent is busy is no container's fault.
         let _slot = self.slots.acquire().await.ok()?;
+        let network = match handler {
+            // Its supervisor is asked anyhow.
+            Handler::Exec(_) => Network::Machine,
+            _ => Network::of(&self.runtime, &target.pod).await?,
+        };
+        let place = |host: Option<&str>, port| self.place(host, port, &network);
         let outcome = match handler {
             Handler::Exec(words) => {
                 return program::run(&*self.runtime, target, words, Some(timeout)).await;
             }
             Handler::Http { tls, host, port, path, headers } => {
-                let url = Url::new(*tls, self.place(host.as_deref(), *port), path);
-                let got = http::get(&url, headers, &self.tls);
+                let url = Url::new(*tls, place(host.as_deref(), *port), path);
+                let got = http::get(&url, headers, &self.tls, &network);
                 match tokio::time::timeout(timeout, got).await {
                     Ok(Ok(status)) => http::judge(status),
                     Ok(Err(error)) => Err(format!("Get \"{url}\": {error}")),
@@ -81,14 +89,14 @@ impl Prober {
                 }
             }
             Handler::Tcp { host, port } => {
-                let place = self.place(host.as_deref(), *port);
-                match tokio::time::timeout(timeout, dial::dial(&place)).await {
+                let place = place(host.as_deref(), *port);
+                match tokio::time::timeout(timeout, dial::dial(&place, &network)).await {
                     Ok(dialled) => dialled.map(drop).map_err(|error| error.to_string()),
                     Err(_) => Err(format!("dial tcp {place}: i/o timeout")),
                 }
             }
             Handler::Grpc { port, service } => {
-                grpc::check(&self.place(None, *port), service, timeout).await
+                grpc::check(&place(None, *port), service, timeout, &network).await
             }
             Handler::Sleep(_) => Err("invalid probe: it sleeps".to_owned()),
         };
@@ -108,8 +116,10 @@ impl Prober {
                     return program::run(&*self.runtime, target, words, within).await;
                 }
                 Handler::Http { tls, host, port, path, headers } => {
-                    let url = Url::new(*tls, self.place(host.as_deref(), *port), path);
-                    let got = http::get(&url, headers, &self.tls).await;
+                    let network = Network::of(&self.runtime, &target.pod).await?;
+                    let place = self.place(host.as_deref(), *port, &network);
+                    let url = Url::new(*tls, place, path);
+                    let got = http::get(&url, headers, &self.tls, &network).await;
                     // As with the kubelet, whatever the answer says.
                     got.map(drop).map_err(|error| format!("Get \"{url}\": {error}"))
                 }
@@ -130,9 +140,9 @@ impl Prober {
         }
     }
 
-    fn place(&self, host: Option<&str>, port: u16) -> Place {
-        let host = host.filter(|host| !host.is_empty()).unwrap_or(&self.address);
-        Place { host: host.to_owned(), port }
+    fn place(&self, host: Option<&str>, port: u16, network: &Network) -> Place {
+        let host = host.filter(|host| !host.is_empty()).map(str::to_owned);
+        Place { host: host.unwrap_or_else(|| network.address(&self.address)), port }
     }
 }
 

@@ -166,6 +166,10 @@ impl Doer {
         }
     }
 
+    pub(super) fn makes_namespaces(&self) -> bool {
+        self.runtime.makes_namespaces()
+    }
+
     /// From now on this machine is somebody else; what is under way ends as it began.
     pub(super) fn become_another(&mut self, identity: &Identity) {
         self.marks = identity.marks();
@@ -222,6 +226,7 @@ impl Doer {
             uid: pod.uid,
             node_name: self.around.node_name.clone(),
             hostname: self.around.hostname.clone(),
+            makes_namespaces: self.runtime.makes_namespaces(),
             address: self.around.address.clone(),
             agent_user: self.around.agent_user,
             capacity: self.around.capacity.clone(),

@@ -136,7 +136,8 @@ impl Agent {
         let now = self.clock.now();
         let conditions = self.conditions.all();
         let said = (self.untold.as_slice(), conditions.as_slice());
-        let hello = show::hello(&self.node, &self.machine, &self.held, said, now);
+        let namespaces = self.doer.makes_namespaces();
+        let hello = show::hello(&self.node, &self.machine, &self.held, said, namespaces, now);
         let hello = match &self.streams {
             Some(_) => show::with_streams(hello),
             None => hello,

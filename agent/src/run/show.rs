@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use everynode_agent_core::Node;
 use everynode_model::{
-    Digest, EXEC_FEATURE, LOGS_FEATURE, LogTail, NodeCondition, Now, PodKey, PodStatus, Reason,
-    SURGE_FEATURE,
+    Digest, EXEC_FEATURE, LOGS_FEATURE, LogTail, NAMESPACES, NodeCondition, Now, PodKey, PodStatus,
+    Reason, SURGE_FEATURE,
 };
 use everynode_proto::convert::status;
 use everynode_proto::v1;
@@ -19,6 +19,7 @@ pub(super) fn hello(
     machine: &Machine,
     held: &BTreeSet<Digest>,
     (troubles, conditions): (&[Reason], &[NodeCondition]),
+    makes_namespaces: bool,
     now: Now,
 ) -> v1::Hello {
     let ledger = node.ledger();
@@ -27,7 +28,7 @@ pub(super) fn hello(
         agent_version: env!("CARGO_PKG_VERSION").into(),
         machine_id: machine.machine_id.clone(),
         boot_id: machine.boot_id.clone(),
-        features: FEATURES.iter().chain([&SURGE_FEATURE]).map(|&feature| feature.into()).collect(),
+        features: features(makes_namespaces).map(String::from).collect(),
         facts: machine.facts.clone().into_iter().collect(),
         accepted: ledger.accepted.as_ref().map(Into::into),
         places: places(node, now).into_iter().map(place).collect(),
@@ -36,6 +37,12 @@ pub(super) fn hello(
         conditions: conditions.iter().map(Into::into).collect(),
         last_session: ledger.session.map(|session| session.to_string()).unwrap_or_default(),
     }
+}
+
+/// All that this version honours, but for what this machine does not let it.
+fn features(makes_namespaces: bool) -> impl Iterator<Item = &'static str> {
+    let honoured = move |feature: &&str| makes_namespaces || !NAMESPACES.contains(feature);
+    FEATURES.iter().copied().filter(honoured).chain([SURGE_FEATURE])
 }
 
 /// Says that this machine has streams for people, and knows of which kinds.

@@ -19,7 +19,7 @@ const AGENT: &str = env!("CARGO_BIN_EXE_everynode-agent");
 const ID: &str = "6ba7b810-9dad-41d1-80b4-00c04fd430c8";
 /// Says something, and then sleeps.
 const BODY: &[u8] = br#"{"spec":{"containers":[{"command":["sh","-c","echo up; exec sleep 86400"],
-    "name":"c"}],"runtimeClassName":"process","terminationGracePeriodSeconds":1}}"#;
+    "name":"c"}],"hostIPC":true,"hostNetwork":true,"hostPID":true,"runtimeClassName":"process","terminationGracePeriodSeconds":1}}"#;
 
 /// A machine with a data directory and a cgroup root of its own.
 pub struct Machine {

@@ -7,7 +7,7 @@
 mod limits;
 mod volumes;
 
-use everynode_model::{Features, RLIMITS_ANNOTATION, RLIMITS_PREFIX};
+use everynode_model::{Features, NAMESPACES, RLIMITS_ANNOTATION, RLIMITS_PREFIX};
 use serde_json::Value;
 
 use crate::check::Check;
@@ -85,7 +85,7 @@ const PROCESS: &[(&str, Honour)] = &[
     ("spec.os", Needs("os")),
     ("spec.resourceClaims", Needs("resources.claims")),
     ("spec.runtimeClassName", Honoured),
-    ("spec.shareProcessNamespace", Ignored("not honoured: processes see all of the host's")),
+    ("spec.shareProcessNamespace", Needs("shareProcessNamespace")),
     // Of volumes; either way all of one is the group's in the end.
     ("spec.securityContext.fsGroupChangePolicy", Honoured),
     ("spec.subdomain", Ignored(HOSTS_NAMES)),
@@ -114,6 +114,9 @@ pub fn needed_features(template: &Value) -> Features {
     };
     walk(&normal, &mut FieldPath::root(), &mut note);
     features.extend(limits::needed(&normal).iter().map(|feature| named(feature)));
+    if process {
+        features.extend(namespaces(&normal).map(String::from));
+    }
     if has_rlimits(&normal) {
         features.insert(named("rlimits"));
     }
@@ -123,6 +126,15 @@ pub fn needed_features(template: &Value) -> Features {
         features.insert(format!("cri/runtimeClass/{class}"));
     }
     features
+}
+
+/// What a pod of processes needs that does not share all of the machine's namespaces: as in Kubernetes,
+/// one that says nothing shares none. (Every container runtime has them.)
+fn namespaces(template: &Value) -> impl Iterator<Item = &'static str> {
+    let [network, ipc, pids, _] = NAMESPACES;
+    let own = |field: &str| template["spec"][field] != true;
+    let needed = [(own("hostNetwork"), network), (own("hostIPC"), ipc), (own("hostPID"), pids)];
+    needed.into_iter().filter_map(|(own, feature)| own.then_some(feature))
 }
 
 /// Whether an annotation asks for resource limits.
@@ -240,7 +252,10 @@ mod tests {
     use super::*;
 
     fn process(fields: Value) -> Value {
-        let mut spec = json!({"runtimeClassName": "process", "containers": [{"name": "a"}]});
+        let mut spec = json!({
+            "runtimeClassName": "process", "containers": [{"name": "a"}],
+            "hostNetwork": true, "hostIPC": true, "hostPID": true,
+        });
         spec.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
         json!({"spec": spec})
     }
@@ -276,6 +291,10 @@ mod tests {
         }
         assert_eq!(features(json!({"hostUsers": false})), ["hostUsers"]);
         assert_eq!(features(json!({"os": {"name": "windows"}})), ["os"]);
+        assert_eq!(features(json!({"hostPID": false})), ["namespaces.pid"]);
+        let own = json!({"hostNetwork": null, "hostIPC": null, "shareProcessNamespace": true});
+        let wanted = ["namespaces.ipc", "namespaces.network", "shareProcessNamespace"];
+        assert_eq!(features(own), wanted);
     }
 
     #[test]

@@ -149,9 +149,13 @@ fn process_pods_are_warned_of_what_has_no_effect() {
         [
             "spec.template.spec.containers[0].image: not used: with `runtimeClassName: process` the command is run on the host",
             "spec.template.spec.containers[0].tty: not honoured by `runtimeClassName: process`",
-            "spec.template.spec.hostNetwork: processes share the host's network: say so with `hostNetwork: true`",
+            "spec.template.spec.hostNetwork: its pods have loopback alone, as there is no pod network: to use the machine's, set `hostNetwork: true`",
         ]
     );
+    let ports = json!([{"containerPort": 80, "hostPort": 8080}]);
+    let set = admitted(&process(json!({"name": "a", "command": ["x"], "ports": ports})));
+    let forwarded = "spec.template.spec.containers[0].ports[0].hostPort: not forwarded: there is no pod network; set `hostNetwork: true`";
+    assert!(set.warnings.iter().any(|warning| warning.to_string() == forwarded));
     let mut quiet = process(json!({"name": "a", "command": ["x"]}));
     quiet["spec"]["template"]["spec"]["hostNetwork"] = json!(true);
     assert_eq!(admitted(&quiet).warnings, []);

@@ -48,7 +48,7 @@ pub use selector::{
     valid_qualified_name,
 };
 pub use set::{
-    DaemonSet, EXEC_FEATURE, Features, LOGS_FEATURE, NodeSelectorTerm, PIDS_LIMIT,
+    DaemonSet, EXEC_FEATURE, Features, LOGS_FEATURE, NAMESPACES, NodeSelectorTerm, PIDS_LIMIT,
     PROCESS_FEATURES, Placement, REQUIRE_LIMITS, SURGE_FEATURE, Strategy,
 };
 pub use taint::{Effect, InvalidTaint, Taint, Toleration, TolerationOperator};

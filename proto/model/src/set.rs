@@ -126,6 +126,10 @@ pub const PROCESS_FEATURES: &[&str] = &[
     "probes",
     "limits.pids",
     "limits.required",
+    NAMESPACES[0],
+    NAMESPACES[1],
+    NAMESPACES[2],
+    NAMESPACES[3],
     "volumeMounts",
     "volumes.configMap",
     "volumes.downwardAPI",
@@ -134,6 +138,11 @@ pub const PROCESS_FEATURES: &[&str] = &[
     "volumes.projected",
     "volumes.secret",
 ];
+
+/// Of those, the ones that take the right to make namespaces: of network, IPC and process ids, and to
+/// share those of process ids in a pod.
+pub const NAMESPACES: [&str; 4] =
+    ["namespaces.network", "namespaces.ipc", "namespaces.pid", "shareProcessNamespace"];
 
 /// The annotation of a template whose pods must not run where a limit of theirs is not enforced:
 /// `"true"`.

@@ -114,6 +114,8 @@ spec:
     spec:
       runtimeClassName: process
       hostNetwork: true
+      hostPID: true
+      hostIPC: true
 {tier}{pod}"
         )
     }

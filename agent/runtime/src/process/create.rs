@@ -191,6 +191,8 @@ impl Inner {
             enter: &[],
             dir: c"/".to_owned(),
             confinement: &Confinement::default(),
+            other_pids: false,
+            proc: None,
             way: self.way,
         }
         .start()
@@ -242,6 +244,7 @@ impl Inner {
             plan: WirePlan::of(&request.spec),
             volumes: SpecVolume::all(&request.spec),
             fs_group: request.spec.fs_group,
+            namespaces: request.spec.namespaces.into(),
             cgroup: text(pod.path())?,
             directory: text(directory)?,
             max_log_file: Some(self.max_log_file),

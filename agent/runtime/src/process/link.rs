@@ -58,6 +58,9 @@ const ASKS: usize = 16;
 pub(super) struct Link {
     asks: mpsc::Sender<Ask>,
     killed: Arc<AtomicBool>,
+    /// Whether its pod is known to have a network of its own: said with the plan, and so before
+    /// anything else can be known of the pod.
+    own_network: Arc<AtomicBool>,
     task: AbortHandle,
 }
 
@@ -116,8 +119,9 @@ impl Link {
     pub(super) fn new(connected: Connected, events: mpsc::Sender<RuntimeEvent>) -> Self {
         let (asks, receiver) = mpsc::channel(ASKS);
         let killed = Arc::new(AtomicBool::new(false));
+        let own_network = Arc::new(AtomicBool::new(connected.plan.own_network()));
         let worker = Worker::new(connected, receiver, events, Arc::clone(&killed));
-        Self { asks, killed, task: tokio::spawn(worker.run()).abort_handle() }
+        Self { asks, killed, own_network, task: tokio::spawn(worker.run()).abort_handle() }
     }
 
     /// Seeks the supervisor of what was found, which is alive and has not answered; tells when it
@@ -130,10 +134,13 @@ impl Link {
         let (asks, receiver) = mpsc::channel(ASKS);
         let killed = Arc::new(AtomicBool::new(false));
         let shared = Arc::clone(&killed);
+        let own_network = Arc::new(AtomicBool::new(false));
+        let network = Arc::clone(&own_network);
         let seeking = async move {
             let connected = address.seek(&shared).await;
             let said = connected.and_then(|it| Some((it.account.parse(&it.plan).ok()?, it)));
             if let Some((supervised, connected)) = said {
+                network.store(connected.plan.own_network(), Ordering::Release);
                 let found = Found { supervised: Some(supervised), silent: false, ..found };
                 // Nobody listens only when the agent ends.
                 let _ = events.send(RuntimeEvent::Answered(found)).await;
@@ -142,11 +149,16 @@ impl Link {
                 let _ = events.send(RuntimeEvent::SupervisorLost(address.pod)).await;
             }
         };
-        Self { asks, killed, task: tokio::spawn(seeking).abort_handle() }
+        Self { asks, killed, own_network, task: tokio::spawn(seeking).abort_handle() }
     }
 
     pub(super) fn asker(&self) -> Asker {
         Asker(self.asks.clone())
+    }
+
+    /// Whether its pod has a network of its own.
+    pub(super) fn has_own_network(&self) -> bool {
+        self.own_network.load(Ordering::Acquire)
     }
 
     /// Whether its supervisor is not known to be dead.
@@ -190,6 +202,19 @@ impl Asker {
         let (ask, answered) = Ask::new(Request::Exec(wanted));
         let ask = Ask { fds: fds.into(), ended: Some(ended), ..ask };
         Ok((self.send(ask, answered).await?, end))
+    }
+
+    /// Asks, with a descriptor, and waits a bounded time for the answer.
+    ///
+    /// # Errors
+    /// Without an answer in time, or ever.
+    pub(super) async fn ask_with(
+        &self,
+        request: Request,
+        fd: OwnedFd,
+    ) -> Result<Message, NoAnswer> {
+        let (ask, answered) = Ask::new(request);
+        self.send(Ask { fds: vec![fd], ..ask }, answered).await
     }
 
     /// Has what was run killed, after what waits to be asked.

@@ -12,6 +12,7 @@ mod kill;
 mod link;
 mod list;
 mod remove;
+mod socket;
 mod sweep;
 mod tree;
 
@@ -27,6 +28,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use everynode_agent_core::{Found, Marks, PodRef};
 use everynode_model::{ClusterId, PodKey, PodUid, Reason};
 use futures_util::future::BoxFuture;
+use tokio::net::TcpSocket;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
 
@@ -163,6 +165,10 @@ impl Runtime for ProcessRuntime {
         "process"
     }
 
+    fn makes_namespaces(&self) -> bool {
+        machine::makes_namespaces()
+    }
+
     fn list(&self) -> BoxFuture<'_, Result<Vec<Found>, ListError>> {
         Box::pin(list::list(&self.inner))
     }
@@ -210,6 +216,14 @@ impl Runtime for ProcessRuntime {
         request: ExecRequest,
     ) -> BoxFuture<'a, Result<Executed, ExecError>> {
         Box::pin(exec::exec(&self.inner, pod, container, request))
+    }
+
+    fn socket<'a>(
+        &'a self,
+        pod: &'a PodRef,
+        v6: bool,
+    ) -> BoxFuture<'a, Result<Option<TcpSocket>, ExecError>> {
+        Box::pin(socket::socket(&self.inner, pod, v6))
     }
 
     fn kill<'a>(

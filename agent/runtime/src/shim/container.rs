@@ -13,6 +13,7 @@
 //! As when a pid namespace loses its first process, what it left behind is killed before the end
 //! is told: so the next start is the only one.
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -25,10 +26,11 @@ use super::clock;
 use super::confine::Who;
 use super::emptying::Emptying;
 use super::log::{Log, Stream};
+use super::namespaces::{Elsewhere, Namespaces, Pidspace};
 use super::output::Output;
 use super::program::{self, Problem};
 use super::protocol::{AccountContainer, SpecContainer, WireExit, millis};
-use super::volumes::{Seen, Volumes};
+use super::volumes::{self, Seen, Volumes};
 use crate::cgroup::{Cgroup, Events, Force};
 use crate::place;
 use crate::sys::{self, Launch, Way};
@@ -58,6 +60,8 @@ pub(super) struct Container {
     log: Log,
     /// What its present run sees, if that is not what the machine sees.
     seen: Option<Seen>,
+    /// Its process ids, if they are not the machine's.
+    pids: Option<Pidspace>,
 }
 
 enum State {
@@ -87,6 +91,7 @@ impl Container {
             outputs: Vec::new(),
             log,
             seen: None,
+            pids: None,
         }
     }
 
@@ -95,7 +100,11 @@ impl Container {
     }
 
     /// Starts it; answers its process id.
-    pub(super) fn start(&mut self, volumes: &mut Volumes) -> Result<u32, Reason> {
+    pub(super) fn start(
+        &mut self,
+        volumes: &mut Volumes,
+        namespaces: &mut Namespaces,
+    ) -> Result<u32, Reason> {
         match self.state {
             State::Idle | State::Ended => {}
             State::Running(_) | State::Emptying { .. } => {
@@ -109,9 +118,10 @@ impl Container {
         self.renew_leaf().map_err(|error| self.refusal("RunContainerError", &error.to_string()))?;
         self.oom_kills = self.spec.share.oom_kills(&self.leaf);
         self.log.begin_run();
-        let pid = self.launch(volumes).map_err(|problem| {
+        let pid = self.launch(volumes, namespaces).map_err(|problem| {
             self.outputs.clear();
             self.seen = None;
+            self.pids = None;
             self.refusal(problem.code(), &problem.to_string())
         })?;
         self.state = State::Running(pid);
@@ -141,6 +151,7 @@ impl Container {
         fds: &[OwnedFd; 3],
         terminal: bool,
         leaf: &str,
+        namespaces: &Namespaces,
     ) -> Result<(Pid, Cgroup, Force), Reason> {
         let State::Running(_) = self.state else {
             return Err(self.refusal("NotRunning", "it does not run"));
@@ -152,7 +163,11 @@ impl Container {
             self.lend(fd, terminal);
         }
         let fds = fds.iter().map(AsFd::as_fd).collect();
-        match self.launch_in(&leaf, argv, fds, terminal) {
+        let launched = namespaces
+            .for_exec(self.pids.as_ref())
+            .map_err(Problem::Pids)
+            .and_then(|pids| self.launch_in(&leaf, argv, fds, terminal, pids, None));
+        match launched {
             Ok(pid) => Ok((pid, leaf, self.force)),
             Err(problem) => {
                 let _ = leaf.remove_tree();
@@ -197,6 +212,7 @@ impl Container {
         if !populated {
             self.finish_outputs();
             self.seen = None;
+            self.pids = None;
         }
         if told.is_some() {
             self.since = now;
@@ -295,15 +311,25 @@ impl Container {
         }
     }
 
-    fn launch(&mut self, volumes: &mut Volumes) -> Result<Pid, Problem> {
-        self.seen = volumes.seen(&self.spec.mounts, self.spec.confinement.read_only_root())?;
+    fn launch(
+        &mut self,
+        volumes: &mut Volumes,
+        namespaces: &mut Namespaces,
+    ) -> Result<Pid, Problem> {
+        let read_only = self.spec.confinement.read_only_root();
+        self.seen = volumes.seen(&self.spec.mounts, read_only, namespaces.system())?;
         let plumbing = |source: io::Error| Problem::Plumbing(source);
         let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, 0.into())
             .map_err(|errno| plumbing(errno.into()))?;
         let stdout = self.output(Stream::Stdout).map_err(plumbing)?;
         let stderr = self.output(Stream::Stderr).map_err(plumbing)?;
         let fds = vec![null.as_fd(), stdout.as_fd(), stderr.as_fd()];
-        self.launch_in(&self.leaf, &self.spec.argv, fds, false)
+        let pids = namespaces.for_start().map_err(Problem::Pids)?;
+        let proc = pids.as_ref().map(|_| volumes::of_the_machine(read_only));
+        let pid = self.launch_in(&self.leaf, &self.spec.argv, fds, false, pids, proc)?;
+        // Of one that has ended at once there is nothing to enter.
+        self.pids = namespaces.space_of(pid).unwrap_or_default();
+        Ok(pid)
     }
 
     /// Starts a program as this container's confinement wants it: its own, and each that is run
@@ -314,6 +340,8 @@ impl Container {
         argv: &[String],
         fds: Vec<BorrowedFd<'_>>,
         terminal: bool,
+        pids: Option<Elsewhere>,
+        proc: Option<&[&CStr]>,
     ) -> Result<Pid, Problem> {
         let who = Who { user: self.spec.user, group: self.group() };
         let confinement = self.spec.confinement.prepare(who, self.spec.no_new_privs)?;
@@ -333,6 +361,8 @@ impl Container {
             enter: &doors,
             dir: program.dir,
             confinement: &confinement,
+            other_pids: pids.is_some(),
+            proc,
             way: self.way,
         };
         launch.start().map_err(|error| Problem::Launch { program: name, error })

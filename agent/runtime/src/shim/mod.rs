@@ -21,10 +21,12 @@ mod container;
 mod emptying;
 mod exec;
 mod log;
+pub(crate) mod namespaces;
 mod output;
 pub(crate) mod plan;
 mod program;
 pub(crate) mod protocol;
+mod socket;
 mod volumes;
 
 pub use log::MAX_LOG_FILE;
@@ -43,11 +45,13 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Signal, WaitOptions};
 
 use crate::cgroup::Cgroup;
-use crate::sys;
+use crate::place;
+use crate::sys::{self, Way};
 use agent::Agent;
 use container::Container;
 use exec::Execs;
 use log::Log;
+use namespaces::Namespaces;
 use plan::WirePlan;
 use protocol::{
     Account, ExecWanted, Identity, LOGS, MAX_SPEC, Message, NOT_UNDERSTOOD, Request, Spec,
@@ -72,6 +76,7 @@ struct Shim {
     containers: Vec<Container>,
     execs: Execs,
     volumes: Volumes,
+    namespaces: Namespaces,
     terminating: bool,
     signals: OwnedFd,
     listener: OwnedFd,
@@ -113,6 +118,7 @@ impl Shim {
             let log = Log::new(&directory.join(LOGS), &c.name, max_log_file);
             Container::new(c, &pod, log, spec.old_kernel)
         };
+        let way = if spec.old_kernel { Way::Fork } else { Way::Best };
         Ok(Self {
             identity: spec.identity,
             plan: spec.plan,
@@ -120,6 +126,7 @@ impl Shim {
             containers: spec.containers.into_iter().map(new).collect(),
             execs: Execs::default(),
             volumes: Volumes::new(spec.volumes, spec.fs_group, directory.to_owned()),
+            namespaces: spec.namespaces.leave(pod.child(place::PAUSE), way),
             terminating: false,
             signals,
             listener,
@@ -147,6 +154,7 @@ impl Shim {
             }
             self.progress();
             if self.terminating && self.containers.iter().all(Container::is_over) {
+                self.namespaces.end();
                 self.tell(&Message::Leaving {});
                 return Ok(());
             }
@@ -194,7 +202,8 @@ impl Shim {
     fn reap(&mut self) {
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             let _ = self.containers.iter_mut().any(|container| container.reaped(pid, status))
-                || self.execs.reaped(pid, status);
+                || self.execs.reaped(pid, status)
+                || self.namespaces.reaped(pid);
         }
     }
 
@@ -257,6 +266,10 @@ impl Shim {
                 Message::EndingExec { id }
             }
             Some(Request::Plan {}) => Message::Plan(self.plan.clone()),
+            Some(Request::Socket { v6 }) => match self.socket(v6, agent.take_fds()) {
+                Ok(()) => Message::Socket {},
+                Err(reason) => Message::refused(reason),
+            },
             None => {
                 agent.drop_fds();
                 Message::refused(Reason::new(NOT_UNDERSTOOD, "no such request"))
@@ -274,18 +287,28 @@ impl Shim {
             return Err(Reason::new("NoSuchContainer", format!("no container {container:?}")));
         };
         let leaf = self.execs.next_leaf()?;
-        let (pid, leaf, force) = known.exec(argv, &fds, *terminal, &leaf)?;
+        let (pid, leaf, force) = known.exec(argv, &fds, *terminal, &leaf, &self.namespaces)?;
         self.execs.launched(*id, pid, leaf, force, timeout_millis.map(Duration::from_millis));
         Ok(pid.as_raw_nonzero().get().unsigned_abs())
+    }
+
+    fn socket(&self, v6: bool, fds: Option<[OwnedFd; 1]>) -> Result<(), Reason> {
+        self.namespaces.check()?;
+        let sent = match fds {
+            Some([to]) => socket::hand_out(v6, &to),
+            None => Err(io::Error::other("the request brought no descriptor")),
+        };
+        sent.map_err(|error| Reason::new("SocketError", error.to_string()))
     }
 
     fn start(&mut self, name: &str) -> Result<u32, Reason> {
         if self.terminating {
             return Err(Reason::new("Terminating", "the pod is being ended"));
         }
+        self.namespaces.check()?;
         let known = self.containers.iter_mut().find(|container| container.name() == name);
         match known {
-            Some(container) => container.start(&mut self.volumes),
+            Some(container) => container.start(&mut self.volumes, &mut self.namespaces),
             None => Err(Reason::new("NoSuchContainer", format!("no container {name:?}"))),
         }
     }

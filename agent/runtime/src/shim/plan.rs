@@ -19,6 +19,9 @@ pub(crate) struct WirePlan {
     restart_first_millis: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     restart_max_millis: Option<u64>,
+    /// Whether the pod has a network of its own: then who probes it asks for sockets in it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    own_network: bool,
     /// By name; those of whom nothing is said are main containers without probes and hooks.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     containers: BTreeMap<String, WireLifecycle>,
@@ -93,8 +96,13 @@ impl WirePlan {
         Self {
             restart_first_millis: spec.restart.first.map(millis),
             restart_max_millis: spec.restart.max.map(millis),
+            own_network: spec.namespaces.network,
             containers: says.map(|c| (c.name.clone(), (&c.lifecycle).into())).collect(),
         }
+    }
+
+    pub(crate) const fn own_network(&self) -> bool {
+        self.own_network
     }
 
     pub(crate) fn restart(&self) -> RestartBackoff {

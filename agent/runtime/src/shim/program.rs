@@ -43,6 +43,9 @@ pub(super) enum Problem {
     /// It can't see what it is to see.
     #[error(transparent)]
     View(#[from] super::volumes::Problem),
+    /// It can't have process ids of its own.
+    #[error("cannot run: no PID namespace of its own: {0}")]
+    Pids(io::Error),
     /// It asks for what this process does not have itself.
     #[error("cannot run: {0}")]
     Beyond(String),

@@ -25,6 +25,7 @@ use seccompiler::BpfProgram;
 use serde::{Deserialize, Serialize};
 
 use super::confine::Confinement;
+use super::namespaces::WireNamespaces;
 use super::plan::WirePlan;
 use super::volumes::wire::SpecMount;
 pub(crate) use super::volumes::wire::SpecVolume;
@@ -79,6 +80,12 @@ pub(crate) enum Request {
     Plan {},
     /// For what a container printed last in the run that ended last.
     Printed { container: String },
+    /// For a TCP socket in the pod's network, which is not connected; brings a descriptor, of a unix
+    /// socket to which it is sent (SCM_RIGHTS).
+    Socket {
+        /// Whether it is for addresses of IPv6.
+        v6: bool,
+    },
 }
 
 /// What a supervisor says.
@@ -103,6 +110,8 @@ pub(crate) enum Message {
     Plan(WirePlan),
     /// Answers what can't be done.
     Refused { code: String, message: String },
+    /// Answers `socket`: it was sent.
+    Socket {},
     /// Answers `printed`.
     Printed { container: String, text: String },
     /// Unasked: a container has ended, and what it printed last.
@@ -195,6 +204,9 @@ pub(crate) struct Spec {
     pub(crate) volumes: Vec<SpecVolume>,
     #[serde(default)]
     pub(crate) fs_group: Option<u32>,
+    /// What of the machine's it does not share.
+    #[serde(default)]
+    pub(crate) namespaces: WireNamespaces,
     /// The pod's cgroup directory.
     pub(crate) cgroup: String,
     /// The pod's directory for sockets and logs.

@@ -56,6 +56,11 @@ pub(crate) struct Launch<'a> {
     pub(crate) dir: CString,
     /// What it gives up of what this process has.
     pub(crate) confinement: &'a Confinement,
+    /// Whether it will be in another namespace of process ids than this process.
+    pub(crate) other_pids: bool,
+    /// Whether it mounts `/proc` of those anew, in the mount namespace that this process is in; and
+    /// what of it becomes read-only.
+    pub(crate) proc: Option<&'a [&'a CStr]>,
     /// How it gets into its cgroup.
     pub(crate) way: Way,
 }
@@ -80,11 +85,22 @@ pub(super) struct Prepared<'a> {
     enter: Option<OwnedFd>,
     /// `cgroup.procs` in hierarchies of v1.
     enter_more: Vec<OwnedFd>,
-    parent: c_int,
+    /// By which a child that has to enter its cgroup by itself knows its parent to be alive.
+    parent: Parent,
+    proc: Option<&'a [&'a CStr]>,
     terminal: bool,
     dir: *const c_char,
     pub(super) confinement: &'a Confinement,
     report: OwnedFd,
+}
+
+/// What a child knows its parent by.
+enum Parent {
+    /// Its process id.
+    Id(c_int),
+    /// From another namespace of process ids every parent is 0: by its end of the report's pipe,
+    /// which is the child's by this number, too.
+    Reader(RawFd),
 }
 
 /// Lowest number for descriptors that the child keeps aside: above every target number.
@@ -150,7 +166,11 @@ impl Launch<'_> {
             sources: self.fds.iter().map(|fd| aside(*fd)).collect::<Result<_, _>>()?,
             enter: enter.map(|fd| aside(fd.as_fd())).transpose()?,
             enter_more: self.enter.iter().map(|fd| aside(fd.as_fd())).collect::<Result<_, _>>()?,
-            parent: rustix::process::getpid().as_raw_nonzero().get(),
+            parent: match self.other_pids {
+                true => Parent::Reader(read.as_raw_fd()),
+                false => Parent::Id(rustix::process::getpid().as_raw_nonzero().get()),
+            },
+            proc: self.proc,
             terminal: self.terminal,
             dir: self.dir.as_ptr(),
             confinement: self.confinement,
@@ -175,6 +195,9 @@ impl Prepared<'_> {
             for procs in &self.enter_more {
                 let done = libc::syscall(libc::SYS_write, procs.as_raw_fd(), c"0".as_ptr(), 1);
                 self.must(Stage::EnterCgroup, done);
+            }
+            if let Some(read_only) = self.proc {
+                self.show_processes(read_only);
             }
             self.must(Stage::Session, libc::syscall(libc::SYS_setsid));
             for (source, target) in self.sources.iter().zip(0..) {
@@ -207,12 +230,57 @@ impl Prepared<'_> {
             let stage = Stage::EnterCgroup;
             let done = libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
             self.must(stage, c_long::from(done));
-            if libc::syscall(libc::SYS_getppid) != c_long::from(self.parent) {
+            if !self.parent_lives() {
                 libc::_exit(127);
             }
             self.must(stage, libc::syscall(libc::SYS_write, procs, c"0".as_ptr(), 1));
             // From here it is in its place, where everybody finds it.
             libc::prctl(libc::PR_SET_PDEATHSIG, 0, 0, 0, 0);
+        }
+    }
+
+    /// Mounts `/proc` anew: only who is among those processes can.
+    ///
+    /// # Safety
+    /// As [`Self::become_program`].
+    unsafe fn show_processes(&self, read_only: &[&CStr]) {
+        let stage = Stage::Processes;
+        let plain = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+        let (proc, none) = (c"proc".as_ptr(), ptr::null());
+        // SAFETY: as in `become_program`; no data is passed.
+        unsafe {
+            let done = libc::mount(proc, c"/proc".as_ptr(), proc, plain, ptr::null());
+            self.must(stage, c_long::from(done));
+            for path in read_only.iter().map(|path| path.as_ptr()) {
+                let bind = libc::MS_BIND | libc::MS_REC;
+                if libc::mount(path, path, none, bind, ptr::null()) != 0 {
+                    // What is not there is not written.
+                    if *libc::__errno_location() == libc::ENOENT {
+                        continue;
+                    }
+                    self.fail(stage);
+                }
+                let flags = libc::MS_BIND | libc::MS_REMOUNT | libc::MS_RDONLY | plain;
+                let done = libc::mount(none, path, none, flags, ptr::null());
+                self.must(stage, c_long::from(done));
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`Self::become_program`].
+    unsafe fn parent_lives(&self) -> bool {
+        // SAFETY: as in `become_program`.
+        unsafe {
+            match self.parent {
+                Parent::Id(id) => libc::syscall(libc::SYS_getppid) == c_long::from(id),
+                Parent::Reader(reader) => {
+                    libc::close(reader);
+                    let fd = self.report.as_raw_fd();
+                    let mut report = libc::pollfd { fd, events: 0, revents: 0 };
+                    libc::poll(&raw mut report, 1, 0) == 0
+                }
+            }
         }
     }
 
@@ -246,7 +314,7 @@ impl Prepared<'_> {
 ///
 /// # Safety
 /// Only in the child: it changes what the whole process does on a signal.
-unsafe fn default_signals() {
+pub(super) unsafe fn default_signals() {
     // SAFETY: a kernel sigaction of zeros is SIG_DFL without flags, and no longer than this; for
     // SIGKILL and SIGSTOP the kernel refuses, which is right. Raw, as the C library keeps two
     // numbers for itself, which somebody before us may have ignored all the same.
@@ -277,6 +345,23 @@ unsafe fn close_rest_on_exec(first: usize) {
         // library forgot; the first 1024 are what such a process can be expected to have.
         for fd in (0..1024).skip(first) {
             libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
+        }
+    }
+}
+
+/// Closes every descriptor.
+///
+/// # Safety
+/// Only in the child.
+pub(super) unsafe fn close_all() {
+    // SAFETY: they are the child's own, and nothing uses them any more.
+    unsafe {
+        if libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0) == 0 {
+            return;
+        }
+        // Before Linux 5.9; as in `close_rest_on_exec`.
+        for fd in 0..1024 {
+            libc::close(fd);
         }
     }
 }
@@ -359,6 +444,8 @@ mod tests {
             enter: &[],
             dir: dir.to_owned(),
             confinement: &Confinement::default(),
+            other_pids: false,
+            proc: None,
             way,
         };
         launch.start()

@@ -1,5 +1,4 @@
-//! What of mounts no safe crate offers: a mount namespace of one's own, and attributes of a whole
-//! tree at once.
+//! What of mounts no safe crate offers: attributes of a whole tree at once.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -8,16 +7,6 @@ use rustix::mount::MountPropagationFlags;
 
 /// `MOUNT_ATTR_RDONLY`; libc's constant has another type on some machines.
 const READ_ONLY: u64 = 1;
-
-/// Gives the calling thread a copy of its mount namespace. For a process with one thread: others
-/// would stay where they are.
-pub(crate) fn new_mount_namespace() -> io::Result<()> {
-    // SAFETY: takes no memory, and leaves descriptors as they are.
-    match unsafe { libc::unshare(libc::CLONE_NEWNS) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
 
 /// Makes a mount read-only, or with `all` also every mount below it (Linux 5.12).
 pub(crate) fn set_read_only(mount: BorrowedFd<'_>, all: bool) -> io::Result<()> {

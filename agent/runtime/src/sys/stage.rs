@@ -10,6 +10,7 @@ pub(crate) enum Stage {
     Prepare,
     Clone,
     EnterCgroup,
+    Processes,
     Session,
     Descriptors,
     Terminal,
@@ -25,10 +26,11 @@ pub(crate) enum Stage {
 }
 
 impl Stage {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::Prepare,
         Self::Clone,
         Self::EnterCgroup,
+        Self::Processes,
         Self::Session,
         Self::Descriptors,
         Self::Terminal,
@@ -54,6 +56,7 @@ impl fmt::Display for Stage {
             Self::Prepare => "prepare the start",
             Self::Clone => "make a process in the cgroup",
             Self::EnterCgroup => "enter the cgroup",
+            Self::Processes => "mount its own /proc",
             Self::Session => "make a session",
             Self::Descriptors => "set up descriptors",
             Self::Terminal => "take the terminal",

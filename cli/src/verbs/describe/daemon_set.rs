@@ -187,6 +187,7 @@ Pod Template:
       /bin/agent
     Environment:   <none>
     Mounts:        <none>
+  Network:         loopback alone (hostNetwork is not true)
   Volumes:         <none>
   Node-Selectors:  <none>
   Tolerations:     <none>

@@ -32,8 +32,11 @@ pub(crate) fn template_text(template: &Value) -> String {
     text
 }
 
-/// Volumes, and where a pod may run; `space` is before each title.
+/// What network a pod has, its volumes, and where it may run; `space` is before each title.
 pub(super) fn push_placement(text: &mut String, space: &str, spec: &Value) {
+    if spec["runtimeClassName"] == "process" && spec["hostNetwork"] != true {
+        let _ = writeln!(text, "{space}Network:\tloopback alone (hostNetwork is not true)");
+    }
     volumes(text, space, &spec["volumes"]);
     map(text, &format!("{space}Node-Selectors"), &spec["nodeSelector"]);
     lines(text, &format!("{space}Tolerations"), &list(&spec["tolerations"], toleration));

@@ -19,10 +19,24 @@ pub(super) fn check_pod(check: &mut Check, path: &FieldPath, pod: &PodSpec) {
         return;
     }
     if pod.host_network != Some(true) {
-        let message = "processes share the host's network: say so with `hostNetwork: true`";
+        let message = "its pods have loopback alone, as there is no pod network: to use the \
+                       machine's, set `hostNetwork: true`";
         check.warn(path.field("hostNetwork"), message);
+        for (index, container) in pod.containers.iter().enumerate() {
+            let path = path.field("containers").index(index).field("ports");
+            warn_of_host_ports(check, &path, container);
+        }
     }
     check_artifacts(check, &path.field("volumes"), pod);
+}
+
+fn warn_of_host_ports(check: &mut Check, path: &FieldPath, container: &Container) {
+    for (index, port) in container.ports.iter().flatten().enumerate() {
+        if port.host_port.is_some_and(|port| port != 0) {
+            let path = path.clone().index(index).field("hostPort");
+            check.warn(path, "not forwarded: there is no pod network; set `hostNetwork: true`");
+        }
+    }
 }
 
 /// Checks what is delivered to host processes: there is no runtime that knows of images.

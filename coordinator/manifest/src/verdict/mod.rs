@@ -103,7 +103,8 @@ fn of_admitted(admitted: &Admitted) -> Verdict {
     volumes::look(&mut findings, &at, &pod);
     let process = validate::is_process(&pod);
     if process {
-        runtime::of_processes(&mut findings, &admitted.object["spec"]["template"]);
+        let template = &admitted.object["spec"]["template"];
+        runtime::of_processes(&mut findings, &at, &pod, template);
     } else {
         runtime::of_containers(&mut findings, &at, &pod);
     }

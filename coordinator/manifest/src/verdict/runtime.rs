@@ -13,7 +13,13 @@ const NOT_SCHEDULED: &str = "not looked at: a pod is placed by nodeName, nodeSel
                              affinity and taints alone";
 
 /// Host processes: what has no effect, and features that no agent has yet.
-pub(super) fn of_processes(findings: &mut Findings, template: &Value) {
+pub(super) fn of_processes(
+    findings: &mut Findings,
+    at: &FieldPath,
+    pod: &PodSpec,
+    template: &Value,
+) {
+    network(findings, at, pod);
     let at = FieldPath::fields("spec.template");
     each_word(template, &mut |path, word| match word {
         Word::Ignored(why) => findings.without(at.join(path), Lack::Feature, why),
@@ -30,12 +36,7 @@ pub(super) fn of_processes(findings: &mut Findings, template: &Value) {
 /// scheduler, a network of pods, or an API.
 pub(super) fn of_containers(findings: &mut Findings, at: &FieldPath, pod: &PodSpec) {
     scheduling(findings, at, pod);
-    if pod.host_network != Some(true) {
-        let why = "there is no pod network: other machines do not reach the pod at an address of \
-                   its own; to be reached, set hostNetwork: true";
-        findings.without(at.field("hostNetwork"), Lack::PodNetwork, why);
-        host_ports(findings, at, pod);
-    }
+    network(findings, at, pod);
     if pod.dns_policy.as_deref() == Some("ClusterFirstWithHostNet") {
         let why = "there is no cluster DNS: names are resolved as the machine does";
         findings.without(at.field("dnsPolicy"), Lack::Services, why);
@@ -47,6 +48,16 @@ pub(super) fn of_containers(findings: &mut Findings, at: &FieldPath, pod: &PodSp
     if pod.readiness_gates.as_ref().is_some_and(|gates| !gates.is_empty()) {
         let why = "not waited for: such conditions are set through the Kubernetes API";
         findings.without(at.field("readinessGates"), Lack::KubernetesApi, why);
+    }
+}
+
+/// A network of the pod's own, from which nothing leads anywhere.
+fn network(findings: &mut Findings, at: &FieldPath, pod: &PodSpec) {
+    if pod.host_network != Some(true) {
+        let why = "there is no pod network: other machines do not reach the pod at an address of \
+                   its own; to be reached, set hostNetwork: true";
+        findings.without(at.field("hostNetwork"), Lack::PodNetwork, why);
+        host_ports(findings, at, pod);
     }
 }
 

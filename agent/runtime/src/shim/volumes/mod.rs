@@ -20,7 +20,8 @@
 //! - [`tree`]: mounts by descriptor. [`namespace`]: going in and out.
 //! - [`host_path`], [`files`]: what is in a volume. [`beneath`]: a part of one.
 //! - [`target`]: where it is seen; [`stand_in`]: where the machine has no such place.
-//! - [`root`]: what of the machine's files is seen read-only.
+//! - [`root`]: what of the machine's files is seen read-only. [`system`]: what of the machine's is not
+//!   seen, as the pod has its own.
 
 mod beneath;
 mod files;
@@ -28,6 +29,7 @@ pub(crate) mod host_path;
 mod namespace;
 mod root;
 mod stand_in;
+mod system;
 mod target;
 mod tree;
 pub(super) mod wire;
@@ -41,6 +43,8 @@ use rustix::fs::{Gid, Mode, OFlags};
 use rustix::mount::MountPropagationFlags;
 
 use namespace::Namespace;
+pub(super) use root::of_the_machine;
+pub(super) use system::System;
 use target::Targets;
 use tree::Tree;
 use wire::{SpecMount, SpecPropagation, SpecReadOnly, SpecSource, SpecVolume};
@@ -58,6 +62,8 @@ pub(super) struct Volumes {
     home: Option<Rc<Namespace>>,
     /// The pod's, made when it is needed.
     pod: Option<Namespace>,
+    /// The pod's shared memory, likewise.
+    shared_memory: Option<OwnedFd>,
 }
 
 struct Volume {
@@ -98,6 +104,9 @@ pub(super) enum Problem {
     /// It could write to the machine's files.
     #[error("readOnlyRootFilesystem can't be honoured: {0}")]
     ReadOnlyRoot(io::Error),
+    /// It would see what is not its pod's.
+    #[error("its own {what} can't be mounted: {why}")]
+    System { what: &'static str, why: String },
     /// The kernel gives no namespace.
     #[error("its mounts need a mount namespace: {0}")]
     Namespace(io::Error),
@@ -131,6 +140,7 @@ impl Volumes {
             group: group.map(Gid::from_raw),
             home: None,
             pod: None,
+            shared_memory: None,
         }
     }
 
@@ -142,8 +152,9 @@ impl Volumes {
         &mut self,
         mounts: &[SpecMount],
         read_only: Option<ReadOnlyRoot>,
+        system: System,
     ) -> Result<Option<Seen>, Problem> {
-        let as_it_is = mounts.is_empty() && read_only.is_none();
+        let as_it_is = mounts.is_empty() && read_only.is_none() && system.is_the_machines();
         if self.volumes.is_empty() && as_it_is {
             return Ok(None);
         }
@@ -160,24 +171,49 @@ impl Volumes {
         if as_it_is {
             return Ok(None);
         }
+        let in_proc = |mount: &&SpecMount| target::parts(&mount.path).first() == Some(&"proc");
+        if let Some(mount) = mounts.iter().find(in_proc).filter(|_| system.pids) {
+            let why = "is inside /proc, which shows the container's own processes".to_owned();
+            return Err(Problem::Target { path: mount.path.clone(), why });
+        }
         // What is mounted inside of another mount comes after it.
         let mut mounts: Vec<&SpecMount> = mounts.iter().collect();
         mounts.sort_by_key(|mount| target::parts(&mount.path).len());
         let sources =
             mounts.iter().map(|mount| self.source(mount)).collect::<Result<Vec<_>, _>>()?;
+        let shared_memory = match system.ipc {
+            true => Some(self.shared_memory().map_err(Problem::system(system::SHM))?),
+            false => None,
+        };
         self.go_home()?;
         let home = Rc::clone(self.home()?);
         let _inside = Inside { home: &home };
         let own = Namespace::copy().map_err(Problem::Namespace)?;
+        if system.network {
+            system::show_network().map_err(Problem::system("/sys"))?;
+        }
         if let Some(ReadOnlyRoot { privileged }) = read_only {
             root::make_read_only(privileged).map_err(Problem::ReadOnlyRoot)?;
         }
         let mut targets = Targets::new(&own);
+        if let Some(tree) = &shared_memory {
+            system::show_ipc(tree, &mut targets)?;
+        }
         for source in &sources {
             source.attach(&mut targets)?;
         }
         targets.finish().map_err(Problem::Namespace)?;
         Ok(Some(Seen { own, home: Rc::clone(&home) }))
+    }
+
+    /// The pod's shared memory, to be seen by one more container.
+    fn shared_memory(&mut self) -> io::Result<Tree> {
+        if self.shared_memory.is_none() {
+            self.shared_memory = Some(keep(&mut self.pod, &Tree::shared_memory()?)?);
+        }
+        self.enter_pod()?;
+        let made = self.shared_memory.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        Tree::alone(made.as_fd())
     }
 
     fn home(&self) -> Result<&Rc<Namespace>, Problem> {
@@ -203,12 +239,14 @@ impl Volumes {
             }
             SpecSource::Disk {} => State::Disk(self.on_disk(name).map_err(io)?),
             SpecSource::Memory { size } => {
-                let made = keep(&mut self.pod, *size).map_err(io)?;
+                let made = Tree::in_memory(*size).and_then(|tree| keep(&mut self.pod, &tree));
+                let made = made.map_err(io)?;
                 files::give(made.as_fd(), 0o777, self.group).map_err(io)?;
                 State::InMemory(made)
             }
             SpecSource::Files { files } => {
-                let made = keep(&mut self.pod, None).map_err(io)?;
+                let made = Tree::in_memory(None).and_then(|tree| keep(&mut self.pod, &tree));
+                let made = made.map_err(io)?;
                 files::give(made.as_fd(), 0o777, self.group).map_err(io)?;
                 files::write(made.as_fd(), files, self.group).map_err(io)?;
                 State::InMemory(made)
@@ -315,15 +353,21 @@ impl Problem {
         match self {
             Self::Volume { .. } => "FailedMount",
             Self::SubPath { .. } => "CreateContainerConfigError",
-            Self::Target { .. } | Self::Namespace(_) | Self::ReadOnlyRoot(_) => "RunContainerError",
+            Self::Target { .. }
+            | Self::Namespace(_)
+            | Self::ReadOnlyRoot(_)
+            | Self::System { .. } => "RunContainerError",
         }
+    }
+
+    fn system(what: &'static str) -> impl Fn(io::Error) -> Self {
+        move |error| Self::System { what, why: error.to_string() }
     }
 }
 
 /// Mounts a new file system in the pod's namespace, which is left entered. Where does not matter:
 /// who has the descriptor has the mount, and nobody looks for it by a path.
-fn keep(pod: &mut Option<Namespace>, size: Option<u64>) -> io::Result<OwnedFd> {
-    let tree = Tree::in_memory(size)?;
+fn keep(pod: &mut Option<Namespace>, tree: &Tree) -> io::Result<OwnedFd> {
     match pod {
         Some(pod) => pod.enter()?,
         None => *pod = Some(Namespace::copy()?),
@@ -332,7 +376,7 @@ fn keep(pod: &mut Option<Namespace>, size: Option<u64>) -> io::Result<OwnedFd> {
     // Its copies in containers share what is mounted in them, where these ask for that.
     tree.set_propagation(MountPropagationFlags::SHARED)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(&tree, ".", flags, Mode::empty())?)
+    Ok(rustix::fs::openat(tree, ".", flags, Mode::empty())?)
 }
 
 fn sub_path_problem(mount: &SpecMount, path: &str, error: &io::Error) -> Problem {

@@ -25,7 +25,7 @@ impl Namespace {
     /// A copy of the present one, which is entered. What is mounted in the present one later is
     /// there, too; nothing that is mounted in the copy gets out.
     pub(super) fn copy() -> io::Result<Self> {
-        sys::new_mount_namespace()?;
+        sys::new_namespace(sys::Kind::Mounts)?;
         let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
         rustix::mount::mount_change("/", slave)?;
         Self::current()

@@ -5,13 +5,16 @@
 //! changes the machine, can be written by who is `privileged`.
 
 use std::collections::BTreeMap;
+use std::ffi::{CStr, OsStr};
 use std::io;
 use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use rustix::mount::MountPropagationFlags;
 
+use super::ReadOnlyRoot;
 use super::target::look;
 use super::tree::Tree;
 use crate::mounts;
@@ -22,8 +25,13 @@ const LEFT: [&str; 2] = ["/dev", "/proc"];
 /// What stays so for who is privileged.
 const OF_PRIVILEGED: &str = "/sys";
 /// What of `/proc` only who is privileged writes; runc's list.
-const OF_THE_MACHINE: [&str; 5] =
-    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+const OF_THE_MACHINE: [&CStr; 5] =
+    [c"/proc/bus", c"/proc/fs", c"/proc/irq", c"/proc/sys", c"/proc/sysrq-trigger"];
+
+/// What of a `/proc` of its own a container must not write.
+pub(in super::super) fn of_the_machine(root: Option<ReadOnlyRoot>) -> &'static [&'static CStr] {
+    if root.is_some_and(|root| !root.privileged) { &OF_THE_MACHINE } else { &[] }
+}
 
 /// Makes the whole of the present namespace read-only, before anything is mounted in it for a
 /// container. What is mounted on the machine later is not seen there: it would come in writable.
@@ -59,8 +67,8 @@ fn to_leave(before: Vec<(PathBuf, bool)>, privileged: bool) -> impl Iterator<Ite
 }
 
 /// Mounts a path over itself, read-only.
-fn cover(path: &str) -> io::Result<()> {
-    let place = match look(path) {
+fn cover(path: &CStr) -> io::Result<()> {
+    let place = match look(OsStr::from_bytes(path.to_bytes())) {
         Err(Errno::NOENT) => return Ok(()),
         outcome => outcome?,
     };

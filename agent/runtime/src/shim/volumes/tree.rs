@@ -15,6 +15,14 @@ use rustix::mount::{
 
 use crate::sys;
 
+/// How much shared memory a pod may have: containerd's number.
+const SHARED_MEMORY: u64 = 64 * 1024 * 1024;
+
+/// What such a file system is not for, as in the container runtimes.
+const PLAIN: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
+    .union(MountAttrFlags::MOUNT_ATTR_NODEV)
+    .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
+
 /// A mount, with all that is mounted below it.
 pub(super) struct Tree(OwnedFd);
 
@@ -40,18 +48,26 @@ impl Tree {
     /// A new file system in memory that anybody may write to, of so many bytes at most; half of the
     /// machine's memory without a number.
     pub(super) fn in_memory(size: Option<u64>) -> io::Result<Self> {
-        let context = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        let context = context.as_fd();
-        rustix::mount::fsconfig_set_string(context, "source", "everynode")?;
-        rustix::mount::fsconfig_set_string(context, "mode", "0777")?;
-        if let Some(size) = size {
-            rustix::mount::fsconfig_set_string(context, "size", size.to_string())?;
-        }
+        let context = tmpfs("0777", size)?;
         // Since Linux 6.4: then secrets are never swapped out.
-        let _ = rustix::mount::fsconfig_set_flag(context, "noswap");
-        rustix::mount::fsconfig_create(context)?;
+        let _ = rustix::mount::fsconfig_set_flag(context.as_fd(), "noswap");
+        Self::create(&context, MountAttrFlags::empty())
+    }
+
+    /// A new `/dev/shm`, as containerd makes it.
+    pub(super) fn shared_memory() -> io::Result<Self> {
+        Self::create(&tmpfs("1777", Some(SHARED_MEMORY))?, PLAIN)
+    }
+
+    /// A file system that shows what the kernel knows of this process' namespaces: `sysfs`, `mqueue`.
+    pub(super) fn of_kernel(kind: &str) -> io::Result<Self> {
+        Self::create(&rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?, PLAIN)
+    }
+
+    fn create(context: &OwnedFd, attributes: MountAttrFlags) -> io::Result<Self> {
+        rustix::mount::fsconfig_create(context.as_fd())?;
         let flags = FsMountFlags::FSMOUNT_CLOEXEC;
-        Ok(Self(rustix::mount::fsmount(context, flags, MountAttrFlags::empty())?))
+        Ok(Self(rustix::mount::fsmount(context.as_fd(), flags, attributes)?))
     }
 
     /// Mounts it over `target`.
@@ -108,6 +124,16 @@ impl AsFd for Tree {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+fn tmpfs(mode: &str, size: Option<u64>) -> io::Result<OwnedFd> {
+    let context = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    rustix::mount::fsconfig_set_string(context.as_fd(), "source", "everynode")?;
+    rustix::mount::fsconfig_set_string(context.as_fd(), "mode", mode)?;
+    if let Some(size) = size {
+        rustix::mount::fsconfig_set_string(context.as_fd(), "size", size.to_string())?;
+    }
+    Ok(context)
 }
 
 /// Whether the kernel says that it does not know a call.
