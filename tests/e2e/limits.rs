@@ -83,17 +83,21 @@ pub(crate) fn a_machine_without_memory(ground: &Ground) -> Outcome {
         group.set("memory.limit_in_bytes", "96M")?;
         let machine = fleet.machine("n1")?;
         let (exporter, witness) = (machine.only(EXPORTER_PROGRAM)?, machine.only(WITNESS_PROGRAM)?);
-        fleet.apply(&hog("hog"))?;
+        fleet.apply(&hog("hog", ""))?;
         says_why(fleet, "signal 9")?;
         let now = (machine.only(EXPORTER_PROGRAM)?, machine.only(WITNESS_PROGRAM)?);
         ensure!(now == (exporter.clone(), witness.clone()), "others died of the one's hunger");
 
-        // The next ones to be chosen, by what the kernel goes by.
-        for pid in [machine.shim_of(&witness)?.pid, machine.agent_pid().unwrap_or_default()] {
-            std::fs::write(format!("/proc/{pid}/oom_score_adj"), "1000")?;
+        // The next ones to be chosen, by what the kernel goes by; not the exporter, and not who
+        // takes it all: a pod that asks for as much is among the last.
+        let (shim, agent) =
+            (machine.shim_of(&witness)?.pid, machine.agent_pid().unwrap_or_default());
+        for (pid, score) in [(shim, "1000"), (agent, "1000"), (exporter.pid, "0")] {
+            std::fs::write(format!("/proc/{pid}/oom_score_adj"), score)?;
         }
+        let asks = "  resources: {requests: {memory: 1Ti}}\n";
         let mut agent = fleet.machine_mut("n1")?.take_agent()?;
-        fleet.apply(&hog("another-hog"))?;
+        fleet.apply(&hog("another-hog", asks))?;
         let ended = agent.ended()?;
         ensure!(!ended.success(), "the agent ended by itself: {ended}");
         for set in ["hog", "another-hog"] {
@@ -183,7 +187,7 @@ fn crowd(fleet: &Fleet<'_>, connections: u32) -> Outcome<Daemon> {
 }
 
 /// A DaemonSet that takes memory without end.
-fn hog(name: &str) -> String {
-    let containers = "- name: hog\n  command: [tail, /dev/zero]\n";
-    DaemonSet { name, containers, ..DaemonSet::default() }.to_string()
+fn hog(name: &str, more: &str) -> String {
+    let containers = format!("- name: hog\n  command: [tail, /dev/zero]\n{more}");
+    DaemonSet { name, containers: &containers, ..DaemonSet::default() }.to_string()
 }

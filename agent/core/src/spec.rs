@@ -72,6 +72,10 @@ pub struct ContainerSpec {
     pub security: Security,
     /// What it may use of the machine (`resources`).
     pub resources: Resources,
+    /// How soon the kernel kills it when the machine has no memory left, from -1000 to 1000
+    /// (`oom_score_adj`); as the agent's without. One below the agent's own may not be given, and then
+    /// is not.
+    pub oom_score: Option<i16>,
     /// What it sees of the pod's volumes; paths are unique.
     pub mounts: Vec<VolumeMount>,
 }

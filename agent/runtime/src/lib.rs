@@ -41,7 +41,7 @@ pub use exec::{Captured, ExecRequest, Executed, MAX_OUTPUT, capture};
 pub use limits::Controller;
 pub use log_date::LogDate;
 pub use logs::{PodLogs, Run, log_file, logs, logs_of, newest_run_since};
-pub use machine::{Capabilities, probe};
+pub use machine::{Capabilities, lowers_oom_scores, makes_namespaces, probe};
 pub use place::place_of;
 pub use seccomp::SeccompError;
 pub use shim::{DEFAULT_PATH, MAX_LOG_FILE, host_path_problem, is_program, programs_in};

@@ -12,6 +12,8 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::thread::CapabilitySet;
+
 use crate::cgroup::{Cgroup, Force};
 use crate::error::MachineError;
 use crate::limits::{Controller, Controllers};
@@ -76,9 +78,17 @@ pub(crate) fn look(root: &Path) -> Result<Look, MachineError> {
 
 /// Whether this process may make namespaces, and bring up loopback in one: capabilities(7). What else
 /// may forbid it is told when a pod is to have one.
-pub(crate) fn makes_namespaces() -> bool {
-    use rustix::thread::CapabilitySet;
-    let needed = CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN;
+pub fn makes_namespaces() -> bool {
+    has(CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN)
+}
+
+/// Whether this process may have others killed later than itself when memory is short:
+/// `oom_score_adj` of proc(5).
+pub fn lowers_oom_scores() -> bool {
+    has(CapabilitySet::SYS_RESOURCE)
+}
+
+fn has(needed: CapabilitySet) -> bool {
     rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(needed))
 }
 

@@ -11,7 +11,7 @@ use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-use everynode_agent_core::PodSpec;
+use everynode_agent_core::{ContainerSpec, PodSpec};
 use everynode_model::{Exit, LogTail};
 use everynode_runtime::contract::{self, Does, Factory as _, Machine, exited, request};
 use everynode_runtime::process::ProcessRuntime;
@@ -30,6 +30,28 @@ async fn the_contract_on_this_kernel() {
 async fn the_contract_on_an_old_kernel() {
     let Some(bed) = Bed::new(true) else { return };
     contract::every_case(&bed).await;
+    bed.is_clean();
+}
+
+/// It may be raised by anybody; who may not lower it starts all the same.
+#[tokio::test]
+async fn who_is_killed_first_for_memory_is_as_asked() {
+    let own: i16 = fs::read_to_string("/proc/self/oom_score_adj").unwrap().trim().parse().unwrap();
+    let Some(bed) = Bed::new(false) else { return };
+    let mut machine = Machine::open(&bed).await;
+    let containers = [("first", Some(1000)), ("last", Some(-997)), ("as-it-is", None)];
+    let containers = containers.map(|(name, oom_score)| ContainerSpec {
+        oom_score,
+        ..shell(name, "cat /proc/self/oom_score_adj")
+    });
+    let pod = machine.create(request("scores", spec_of(containers))).await;
+    let last = if everynode_runtime::lowers_oom_scores() { -997 } else { own };
+    for (name, expected) in [("first", 1000), ("last", last), ("as-it-is", own)] {
+        machine.start(&pod, name).await;
+        machine.expect(exited(&pod, name, Exit::Code(0))).await;
+        assert_eq!(bed.log(&pod, name), [format!("stdout F {expected}")]);
+    }
+    machine.end(&pod).await;
     bed.is_clean();
 }
 

@@ -45,6 +45,7 @@ pub(super) struct Spec {
     pub(super) init_containers: Vec<Container>,
     pub(super) runtime_class_name: Option<String>,
     pub(super) termination_grace_period_seconds: Option<i64>,
+    pub(super) priority_class_name: Option<String>,
     pub(super) host_network: Option<bool>,
     #[serde(rename = "hostIPC")]
     pub(super) host_ipc: Option<bool>,
@@ -175,7 +176,6 @@ const PASSED_OVER_IN_SPEC: &[&str] = &[
     "overhead",
     "preemptionPolicy",
     "priority",
-    "priorityClassName",
     "readinessGates",
     "schedulerName",
     "serviceAccount",

@@ -12,6 +12,7 @@ mod files;
 mod lifecycle;
 mod mounts;
 mod namespaces;
+mod oom;
 mod ports;
 mod resources;
 mod security;
@@ -30,6 +31,7 @@ pub use ports::host_ports;
 use content::Config;
 use env::Sources;
 use fields::{Container, Spec, Template};
+use oom::Class;
 use resources::Said;
 use security::PodSecurity;
 
@@ -106,9 +108,12 @@ pub fn pod_spec(content: &[u8], around: &Surroundings) -> Result<PodSpec, Reason
     let namespaces = namespaces::namespaces(&spec, around.makes_namespaces)?;
     let from =
         Sources { metadata: &metadata, config: &config, around, namespaces, containers: &all };
+    let class = Class::of(&all);
     let of = |list: &'static str, containers: &'_ [Container]| {
         let specs = containers.iter().enumerate().map(|(number, container)| {
-            container_spec(container, (list, number), &pod, said, &from)
+            let read = container_spec(container, (list, number), &pod, said, &from)?;
+            let oom_score = Some(oom::score(class, &spec, container, &around.capacity));
+            Ok::<_, Reason>(ContainerSpec { oom_score, ..read })
         });
         specs.collect::<Result<Vec<_>, _>>()
     };
@@ -173,6 +178,7 @@ fn container_spec(
         )?,
         mounts,
         resources: container.resources.resources(&format!("{path}.resources"), said)?,
+        oom_score: None,
     })
 }
 

@@ -50,6 +50,19 @@ impl Said {
 }
 
 impl Wanted {
+    /// A limit, of those that are more than nothing.
+    pub(super) fn limit(&self, name: &str) -> Option<&str> {
+        given(self.limits.get(name))
+    }
+
+    /// A request, likewise; the limit, where there is none.
+    pub(super) fn request(&self, name: &str) -> Option<&str> {
+        match self.requests.get(name) {
+            Some(text) => given(Some(text)),
+            None => self.limit(name),
+        }
+    }
+
     /// What of it the kernel is to enforce.
     pub(super) fn resources(&self, path: &str, said: Said) -> Result<Resources, Reason> {
         refuse_rest(&self.rest, path, &[])?;
@@ -87,11 +100,10 @@ impl Wanted {
     ) -> Result<String, Reason> {
         let unknown = || unsupported(&format!("{path}.resource"), &format!("{:?}", of.resource));
         let (list, name) = of.resource.split_once('.').ok_or_else(unknown)?;
-        let is_given = |text: &&String| amount(text, NANOS).is_some_and(|amount| amount > 0);
-        let limit = self.limits.get(name).filter(is_given);
+        let limit = self.limit(name);
         let text = match list {
-            "limits" => limit.or_else(|| capacity.get(name)),
-            "requests" => self.requests.get(name).or(limit),
+            "limits" => limit.or_else(|| capacity.get(name).map(String::as_str)),
+            "requests" => self.requests.get(name).map(String::as_str).or(limit),
             _ => return Err(unknown()),
         };
         let amount = match text {
@@ -109,8 +121,12 @@ impl Wanted {
 /// Of which the finest amount is one.
 const NANOS: u128 = 1_000_000_000;
 
+fn given(text: Option<&String>) -> Option<&str> {
+    text.map(String::as_str).filter(|text| nanos(text).is_some_and(|amount| amount > 0))
+}
+
 /// Billionths of an amount, of the normal form or with the suffix of a fact (`16Ki`).
-fn nanos(text: &str) -> Option<u128> {
+pub(super) fn nanos(text: &str) -> Option<u128> {
     let (number, factor) = match text.strip_suffix("Ki") {
         Some(number) => (number, NANOS << 10),
         None => (text, NANOS),

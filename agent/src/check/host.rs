@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use everynode_model::NodeName;
-use everynode_runtime::{Capabilities, Controller, MachineError};
+use everynode_runtime::{
+    Capabilities, Controller, MachineError, lowers_oom_scores, makes_namespaces,
+};
 
 use super::Line;
 
@@ -22,6 +24,8 @@ pub(super) fn lines(cgroup_root: &Path, node: Option<&NodeName>) -> Vec<Line> {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let mut lines = vec![kernel(&release)];
     lines.extend(cgroups(everynode_runtime::probe(cgroup_root)));
+    let rights = [namespaces(makes_namespaces()), scores(lowers_oom_scores())];
+    lines.extend(rights);
     lines.extend([user(), clock(seconds), name(&host, node)]);
     lines
 }
@@ -98,6 +102,31 @@ fn limits(found: &BTreeMap<Controller, Result<PathBuf, String>>) -> Line {
     match found.iter().any(lacks) {
         true => Line::warn(NAME, line),
         false => Line::pass(NAME, line),
+    }
+}
+
+fn namespaces(can: bool) -> Line {
+    const NAME: &str = "namespaces";
+    match can {
+        true => Line::pass(NAME, "network, IPC and process ids of a pod's own"),
+        false => Line::warn(
+            NAME,
+            "none of a pod's own without CAP_SYS_ADMIN and CAP_NET_ADMIN: only pods run that say \
+             hostNetwork, hostIPC and hostPID: true",
+        ),
+    }
+}
+
+/// Who is not promised it may still be killed later than others: nothing is refused for that.
+fn scores(can_lower: bool) -> Line {
+    const NAME: &str = "oom_score_adj";
+    match can_lower {
+        true => Line::pass(NAME, "by each pod's class of service"),
+        false => Line::warn(
+            NAME,
+            "only raised, for want of CAP_SYS_RESOURCE: pods of the class Guaranteed are killed as \
+             soon as the agent would be",
+        ),
     }
 }
 

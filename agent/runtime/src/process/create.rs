@@ -193,6 +193,7 @@ impl Inner {
             confinement: &Confinement::default(),
             other_pids: false,
             proc: None,
+            oom_score: None,
             way: self.way,
         }
         .start()

@@ -13,7 +13,7 @@
 //! As when a pid namespace loses its first process, what it left behind is killed before the end
 //! is told: so the next start is the only one.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -70,6 +70,12 @@ enum State {
     Emptying { pid: Pid, exit: WireExit, leaf: Emptying },
     Stuck { leaf: Emptying },
     Ended,
+}
+
+/// As it is written into `/proc`.
+fn oom_score(score: i16) -> CString {
+    // Digits hold no zero byte.
+    CString::new(score.to_string()).unwrap_or_default()
 }
 
 impl Container {
@@ -363,6 +369,7 @@ impl Container {
             confinement: &confinement,
             other_pids: pids.is_some(),
             proc,
+            oom_score: self.spec.oom_score.map(oom_score),
             way: self.way,
         };
         launch.start().map_err(|error| Problem::Launch { program: name, error })

@@ -154,6 +154,7 @@ mod tests {
             no_new_privs: false,
             share: crate::limits::Share::default(),
             stop_signal: None,
+            oom_score: None,
             mounts: Vec::new(),
             confinement: super::super::confine::Confinement::default(),
         }

@@ -235,6 +235,9 @@ pub(crate) struct SpecContainer {
     /// Which signal asks it to end; SIGTERM without one.
     #[serde(default)]
     pub(crate) stop_signal: Option<i32>,
+    /// Its `oom_score_adj`; the supervisor's without.
+    #[serde(default)]
+    pub(crate) oom_score: Option<i16>,
     #[serde(default)]
     pub(crate) mounts: Vec<SpecMount>,
     #[serde(default)]
@@ -346,6 +349,7 @@ impl SpecContainer {
             no_new_privs: container.security.no_new_privs,
             share,
             stop_signal: container.stop_signal,
+            oom_score: container.oom_score,
             mounts: container.mounts.iter().map(SpecMount::of).collect(),
             confinement: Confinement::of(&container.security, seccomp),
         }

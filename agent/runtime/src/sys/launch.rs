@@ -61,6 +61,9 @@ pub(crate) struct Launch<'a> {
     /// Whether it mounts `/proc` of those anew, in the mount namespace that this process is in; and
     /// what of it becomes read-only.
     pub(crate) proc: Option<&'a [&'a CStr]>,
+    /// Its `oom_score_adj`, in digits; this process' without. Where it may not have that, it keeps this
+    /// process': nothing is less confined by it.
+    pub(crate) oom_score: Option<CString>,
     /// How it gets into its cgroup.
     pub(crate) way: Way,
 }
@@ -88,6 +91,7 @@ pub(super) struct Prepared<'a> {
     /// By which a child that has to enter its cgroup by itself knows its parent to be alive.
     parent: Parent,
     proc: Option<&'a [&'a CStr]>,
+    oom_score: Option<&'a CStr>,
     terminal: bool,
     dir: *const c_char,
     pub(super) confinement: &'a Confinement,
@@ -171,6 +175,7 @@ impl Launch<'_> {
                 false => Parent::Id(rustix::process::getpid().as_raw_nonzero().get()),
             },
             proc: self.proc,
+            oom_score: self.oom_score.as_deref(),
             terminal: self.terminal,
             dir: self.dir.as_ptr(),
             confinement: self.confinement,
@@ -198,6 +203,12 @@ impl Prepared<'_> {
             }
             if let Some(read_only) = self.proc {
                 self.show_processes(read_only);
+            }
+            if let Some(score) = self.oom_score {
+                let flags = libc::O_WRONLY | libc::O_CLOEXEC;
+                let file = libc::open(c"/proc/self/oom_score_adj".as_ptr(), flags);
+                libc::syscall(libc::SYS_write, file, score.as_ptr(), score.count_bytes());
+                libc::close(file);
             }
             self.must(Stage::Session, libc::syscall(libc::SYS_setsid));
             for (source, target) in self.sources.iter().zip(0..) {
@@ -446,6 +457,7 @@ mod tests {
             confinement: &Confinement::default(),
             other_pids: false,
             proc: None,
+            oom_score: None,
             way,
         };
         launch.start()
