@@ -151,6 +151,33 @@ pub(crate) struct Start {
     )]
     pub(crate) deny_exec: bool,
 
+    /// Where else delivered files are fetched from, and first: what begins with the first PREFIX is at
+    /// the second; https:// or http://
+    #[arg(
+        long,
+        value_name = "PREFIX=PREFIX",
+        value_delimiter = ',',
+        env = "EVERYNODE_AGENT_ARTIFACT_MIRROR"
+    )]
+    pub(crate) artifact_mirror: Vec<String>,
+
+    /// A directory with delivered files, called by their SHA-256 or their name; looked at before all else
+    #[arg(long, value_name = "DIR", env = "EVERYNODE_AGENT_ARTIFACT_DIR")]
+    pub(crate) artifact_dir: Option<PathBuf>,
+
+    /// A file of certificate authorities to trust for fetching, besides the system's
+    #[arg(long, value_name = "FILE", env = "EVERYNODE_AGENT_ARTIFACT_CA")]
+    pub(crate) artifact_ca: Option<PathBuf>,
+
+    /// The largest file that is fetched, as 500Mi or 2Gi; archives may hold four times as much unpacked
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "1Gi",
+        env = "EVERYNODE_AGENT_ARTIFACT_MAX_SIZE"
+    )]
+    pub(crate) artifact_max_size: String,
+
     /// How log lines look
     #[arg(long, value_enum, default_value = "text", env = "EVERYNODE_AGENT_LOG_FORMAT")]
     pub(crate) log_format: LogFormat,

@@ -18,6 +18,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::artifacts::Artifacts;
 use crate::cli::{Cli, Command, LogFormat};
 use crate::clock::{BootClock, Clock};
 use crate::config::{CONFIG_FILE, Config, ConfigError, TokenSource};
@@ -32,7 +33,7 @@ use crate::random::Random;
 use crate::rejoin::{self, RejoinError};
 use crate::run::{Outcome, Parts, RunError, Vitals, go_down, run};
 use crate::service::{Heart, tell};
-use crate::stage::HostPrograms;
+use crate::stage::OnMachine;
 use crate::streams;
 
 /// Requests of people that wait for the loop.
@@ -240,7 +241,7 @@ async fn start(config: Config, task: Task) -> Result<bool, Failure> {
         dial: Arc::new(TcpDial),
         runtime: Arc::new(runtime),
         events,
-        stage: Arc::new(HostPrograms),
+        stage: Arc::new(OnMachine(Artifacts::new(directory.path(), config.artifacts.clone()))),
         ledger: Arc::new(ledger.clone()),
         identity,
         identities: Arc::new(files.clone()),
@@ -270,7 +271,7 @@ async fn start(config: Config, task: Task) -> Result<bool, Failure> {
         }
         Outcome::Down => tracing::info!("nothing of its cluster runs on this machine"),
         Outcome::Left => {
-            wipe(&files, &ledger, [&run_dir, &spare_dir]).await?;
+            wipe(&files, &ledger, directory.path(), [&run_dir, &spare_dir]).await?;
             tracing::info!("this machine has left its cluster; nothing of it is kept");
         }
     }
@@ -344,10 +345,12 @@ async fn identity(
 async fn wipe(
     files: &IdentityFiles,
     ledger: &DiskLedger,
+    data_dir: &Path,
     directories: [&Path; 2],
 ) -> Result<(), Failure> {
     files.wipe()?;
     ledger.wipe().await?;
+    Artifacts::wipe(data_dir)?;
     for directory in directories {
         match std::fs::remove_dir_all(directory) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),

@@ -9,6 +9,7 @@ use everynode_model::{
 use everynode_transport::JoinToken;
 use everynode_transport::token::InvalidToken;
 
+use crate::artifacts;
 use crate::cli::{Cli, LogFormat};
 use crate::data_dir::read_bounded;
 use crate::facts::IdFiles;
@@ -35,6 +36,8 @@ pub struct Config {
     pub seccomp_profile_root: PathBuf,
     /// The size from which a container's log goes on in another file, in bytes.
     pub max_log_file: u64,
+    /// Where delivered files come from, and how large they may be.
+    pub artifacts: artifacts::Settings,
     /// Where coordinators are; empty: as remembered.
     pub coordinators: Vec<String>,
     /// Where the token to join with comes from.
@@ -68,6 +71,15 @@ pub enum ConfigError {
     /// Not `key=value` with a valid key and value.
     #[error("--label {0:?}: must be KEY=VALUE with a valid label key and value")]
     Label(String),
+    /// Not where something else is.
+    #[error(
+        "--artifact-mirror {0:?}: must be PREFIX=PREFIX, as \
+         https://github.com/=https://mirror.example/github/"
+    )]
+    Mirror(String),
+    /// Not an amount of bytes.
+    #[error("--artifact-max-size {0:?}: must be a size such as 500Mi or 2Gi")]
+    Size(String),
     /// Not a taint.
     #[error("--taint {0:?}: {1}")]
     Taint(String, InvalidTaint),
@@ -106,6 +118,12 @@ impl Config {
             max_log_file: start.container_log_max_size,
             data_dir: common.data_dir,
             cgroup_root: common.cgroup_root,
+            artifacts: artifacts::Settings {
+                directory: start.artifact_dir,
+                mirrors: start.artifact_mirror.into_iter().map(mirror).collect::<Result<_, _>>()?,
+                ca: start.artifact_ca,
+                max_bytes: size(start.artifact_max_size)?,
+            },
             coordinators: start.coordinator,
             token,
             node_name: start.node_name.map(name).transpose()?,
@@ -133,6 +151,29 @@ impl TokenSource {
             Self::File(path) => read_token(path),
         }
     }
+}
+
+fn mirror(text: String) -> Result<artifacts::Mirror, ConfigError> {
+    artifacts::Mirror::parse(&text).ok_or(ConfigError::Mirror(text))
+}
+
+/// A whole number with one of Kubernetes' suffixes, or none.
+fn size(text: String) -> Result<u64, ConfigError> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, suffix) = text.split_at(end);
+    let factor = match suffix {
+        "" => Some(1),
+        "k" => Some(1_000),
+        "M" => Some(1_000_000),
+        "G" => Some(1_000_000_000),
+        "Ki" => Some(1 << 10),
+        "Mi" => Some(1 << 20),
+        "Gi" => Some(1 << 30),
+        _ => None,
+    };
+    let size = number.parse::<u64>().ok().zip(factor);
+    let size = size.and_then(|(number, factor)| number.checked_mul(factor));
+    size.filter(|size| *size > 0).ok_or(ConfigError::Size(text))
 }
 
 /// The token that the service manager has put there for this service alone.
@@ -208,6 +249,26 @@ mod tests {
         }
         let source = config(&["--join-token-file", "/no/such"]).unwrap().token.unwrap();
         assert!(source.token().unwrap_err().to_string().starts_with("--join-token-file /no/such"));
+    }
+
+    #[test]
+    fn where_files_come_from_and_how_large_they_may_be() {
+        let given = config(&[
+            "--artifact-mirror=https://a/=https://m/a/,https://b/=http://m/b/",
+            "--artifact-max-size=1500M",
+            "--artifact-dir=/srv/files",
+        ]);
+        let given = given.unwrap().artifacts;
+        assert_eq!((given.mirrors.len(), given.max_bytes), (2, 1_500_000_000));
+        assert_eq!(given.directory, Some("/srv/files".into()));
+        let default = config(&[]).unwrap().artifacts;
+        assert_eq!(default, artifacts::Settings::default());
+        for size in ["0", "1Ti", "-1", "1.5Gi", "", "18446744073709551615Gi"] {
+            let said = config(&[&format!("--artifact-max-size={size}")]).unwrap_err().to_string();
+            assert!(said.starts_with("--artifact-max-size"), "{said}");
+        }
+        let said = config(&["--artifact-mirror=mirror.lan"]).unwrap_err().to_string();
+        assert!(said.starts_with("--artifact-mirror \"mirror.lan\": must be"), "{said}");
     }
 
     #[test]

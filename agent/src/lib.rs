@@ -6,6 +6,7 @@
 //! (the loop), `session` (the line to the coordinator), [`ledger`] (what survives), [`body`] (a
 //! template at the agent's door), [`stage`] (what must be here before a pod is made).
 
+pub mod artifacts;
 pub mod body;
 mod check;
 mod cli;

@@ -17,6 +17,10 @@ use everynode_model::{NodeName, PodKey, PodUid};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+/// A file that may be delivered.
+const ARTIFACT: &str = "https://dl.example/x.tar.gz#x@sha256:\
+                        e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
 /// One field each, put into the pod's spec or its container.
 fn fields() -> Vec<(&'static str, Value)> {
     vec![
@@ -146,6 +150,8 @@ fn on_volumes_and_mounts() {
         json!({"projected": {"sources": [{"configMap": {"name": "c"}}, {"secret": {"name": "s"}}]}}),
         json!({"projected": {"sources": [{"downwardAPI": {"items": [labels]}}]}}),
         json!({"projected": {"sources": [{"serviceAccountToken": token}]}}),
+        json!({"image": {"reference": ARTIFACT}}),
+        json!({"image": {"reference": ARTIFACT, "pullPolicy": "Never"}}),
         json!({"nfs": {"server": "s", "path": "/"}}),
         json!({"persistentVolumeClaim": {"claimName": "c"}}),
     ] {
@@ -266,5 +272,6 @@ fn around() -> Surroundings {
         agent_user: 1000,
         capacity: std::collections::BTreeMap::new(),
         contents: everynode_agent::body::Contents::new(),
+        artifacts: "/store".into(),
     }
 }

@@ -53,6 +53,15 @@ pub enum Event {
     Persisted,
     /// It is not, and the former one is still there.
     PersistFailed(Reason),
+    /// How far it is with what a revision needs, which was asked for by [`Action::Stage`]; for people.
+    Staging {
+        /// For a pod in which place.
+        key: PodKey,
+        /// Which revision.
+        revision: Digest,
+        /// What is done, in one line.
+        line: String,
+    },
     /// What a revision needs is here, or not: the answer to [`Action::Stage`].
     Staged {
         /// For a pod in which place.

@@ -51,9 +51,9 @@ pub use order::Refusal;
 pub use ports::HostPort;
 pub use pressure::{Pressure, Readings, Room};
 pub use spec::{
-    Capabilities, CapabilitySet, ContainerSpec, Handler, Hooks, HostPathKind, Lifecycle,
-    Namespaces, Pids, Plan, Planned, PodRef, PodSpec, Probe, Probes, Propagation, ReadOnly,
-    Resources, RestartBackoff, Role, Seccomp, Security, Volume, VolumeFile, VolumeMount,
+    ArtifactSource, Capabilities, CapabilitySet, ContainerSpec, Handler, Hooks, HostPathKind,
+    Lifecycle, Namespaces, Pids, Plan, Planned, PodRef, PodSpec, Probe, Probes, Propagation,
+    ReadOnly, Resources, RestartBackoff, Role, Seccomp, Security, Volume, VolumeFile, VolumeMount,
     VolumeSource,
 };
 pub use status::rfc3339;

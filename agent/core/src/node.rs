@@ -241,6 +241,7 @@ impl Node {
         let Some(place) = place_of(&event).and_then(|key| self.places.get_mut(key)) else { return };
         let mut turn = turn(&self.policy, &self.book, now, ids, out);
         match event {
+            Event::Staging { revision, line, .. } => place.staging(revision, line),
             Event::Staged { revision, outcome, .. } => {
                 place.staged(revision, outcome, &turn);
             }
@@ -504,7 +505,9 @@ pub(crate) fn place_of(event: &Event) -> Option<&PodKey> {
         | Event::SupervisorHeard(pod) => Some(key_of(pod)),
         Event::Answered(found) => Some(&found.key),
         Event::PlaceEmpty(key) | Event::OursGone(key) => Some(key),
-        Event::KillFailed { key, .. } | Event::Staged { key, .. } => Some(key),
+        Event::KillFailed { key, .. } | Event::Staging { key, .. } | Event::Staged { key, .. } => {
+            Some(key)
+        }
         _ => None,
     }
 }

@@ -19,7 +19,8 @@ pub use plan::{Plan, Planned, RestartBackoff};
 pub use resources::Resources;
 pub use security::{Capabilities, CapabilitySet, Seccomp, Security};
 pub use volumes::{
-    HostPathKind, Propagation, ReadOnly, Volume, VolumeFile, VolumeMount, VolumeSource,
+    ArtifactSource, HostPathKind, Propagation, ReadOnly, Volume, VolumeFile, VolumeMount,
+    VolumeSource,
 };
 
 /// One pod on this machine: its place, and which of the pods that ever held it.

@@ -35,6 +35,8 @@ pub(crate) enum Staging {
     Asked {
         revision: Digest,
         tries: u32,
+        /// How far it is.
+        line: Option<String>,
     },
     Done(Digest),
     Failed {
@@ -49,8 +51,8 @@ impl Staging {
     pub(crate) fn hindrance(&mut self, item: &Item, turn: &mut Turn<'_>) -> Option<Wait> {
         let tries = match self {
             Self::Done(revision) if *revision == item.revision => return None,
-            Self::Asked { revision, tries } if *revision == item.revision => {
-                return Some(asked(*tries));
+            Self::Asked { revision, tries, line } if *revision == item.revision => {
+                return Some(asked(*tries, line.as_deref()));
             }
             Self::Failed { revision, tries, wait } if *revision == item.revision => {
                 if wait.until.is_none_or(|until| until > turn.now.steady) {
@@ -61,14 +63,23 @@ impl Staging {
             _ => 0,
         };
         let (key, revision) = (item.key.clone(), item.revision);
-        *self = Self::Asked { revision, tries };
+        *self = Self::Asked { revision, tries, line: None };
         turn.out.push(Action::Stage { key, revision, tries });
-        (!mutated!(MakeUnstaged)).then(|| asked(tries))
+        (!mutated!(MakeUnstaged)).then(|| asked(tries, None))
+    }
+
+    /// `Staging`.
+    fn goes_on(&mut self, of: Digest, now: String) {
+        if let Self::Asked { revision, line, .. } = self
+            && *revision == of
+        {
+            *line = Some(now);
+        }
     }
 
     /// `Staged`; what was asked of another revision is no answer.
     fn answered(&mut self, of: Digest, outcome: Result<(), Unstaged>, turn: &Turn<'_>) {
-        let Self::Asked { revision, tries } = *self else { return };
+        let Self::Asked { revision, tries, .. } = *self else { return };
         if revision != of {
             return;
         }
@@ -90,6 +101,11 @@ impl Staging {
 }
 
 impl Place {
+    /// `Staging`: only what people are told changes.
+    pub(crate) fn staging(&mut self, of: Digest, line: String) {
+        self.staging.goes_on(of, line);
+    }
+
     /// `Staged`. What went wrong is remembered as a failure of the pod that is to be here.
     pub(crate) fn staged(&mut self, of: Digest, outcome: Result<(), Unstaged>, turn: &Turn<'_>) {
         if let Err(Unstaged { reason, .. }) = &outcome
@@ -131,10 +147,11 @@ fn wait(Unstaged { reason, again }: Unstaged, now: Now) -> Wait {
     Wait { reason: Reason::new(reason.code, line), until: Some(now.steady.after(again)) }
 }
 
-fn asked(tries: u32) -> Wait {
+fn asked(tries: u32, line: Option<&str>) -> Wait {
+    let line = line.unwrap_or("what this revision needs is brought here and checked");
     let line = match tries {
-        0 => "what this revision needs is brought here and checked".into(),
-        tries => format!("what this revision needs is brought here and checked, try {}", tries + 1),
+        0 => line.into(),
+        tries => format!("{line}, try {}", tries + 1),
     };
     Wait { reason: Reason::new("Staging", line), until: None }
 }

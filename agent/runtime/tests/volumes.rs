@@ -11,8 +11,8 @@ use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use everynode_agent_core::{
-    ContainerSpec, HostPathKind, PodRef, PodSpec, Propagation, ReadOnly, Volume, VolumeFile,
-    VolumeMount, VolumeSource,
+    ArtifactSource, ContainerSpec, HostPathKind, PodRef, PodSpec, Propagation, ReadOnly, Volume,
+    VolumeFile, VolumeMount, VolumeSource,
 };
 use everynode_model::Exit;
 use everynode_runtime::RuntimeEvent;
@@ -122,6 +122,53 @@ async fn a_host_path_is_seen_in_its_container_and_nowhere_else() {
     let ours = fs::read_link("/proc/self/ns/mnt").unwrap();
     assert_eq!(run(&mut machine, bed, &pod, "b").await, [ours.to_str().unwrap()]);
     machine.end(&pod).await;
+    place.is_clean();
+}
+
+#[tokio::test]
+async fn what_was_delivered_is_run_and_never_written_to() {
+    let Some(place) = Place::new() else { return };
+    let (bed, seen, host) = (&place.bed, place.seen(), place.host());
+    fs::create_dir_all(host.join("top/bin")).unwrap();
+    fs::create_dir(host.join("top/conf")).unwrap();
+    fs::write(host.join("top/bin/run"), "#!/bin/sh\necho delivered\n").unwrap();
+    fs::set_permissions(host.join("top/bin/run"), fs::Permissions::from_mode(0o755)).unwrap();
+    symlink("../../../..", host.join("top/out")).unwrap();
+    let artifact = |inside: &str| {
+        VolumeSource::Artifact(ArtifactSource {
+            directory: host.to_str().unwrap().into(),
+            inside: Some(inside.into()),
+        })
+    };
+    let read_only = |mount: VolumeMount| VolumeMount { read_only: ReadOnly::Top, ..mount };
+    let part = |path: &str| VolumeMount { sub_path: Some(path.into()), ..mount("v", &seen) };
+    let script =
+        format!("{0}/bin/run; touch {0}/x 2>/dev/null || echo no; ls {0}/conf", seen.display());
+    let volumes = vec![volume("v", artifact("top")), volume("conf", VolumeSource::Disk)];
+    let conf = mount("conf", &seen.join("conf"));
+    let a = with_mounts(shell("a", &script), [read_only(mount("v", &seen)), conf]);
+    let b = with_mounts(shell("b", &format!("{}/run", seen.display())), [read_only(part("bin"))]);
+    let c = with_mounts(shell("c", "true"), [read_only(part("made"))]);
+    let d = with_mounts(shell("d", "true"), [read_only(part("out"))]);
+    let mut machine = Machine::open(bed).await;
+    let pod = machine.create(request("delivered", pod_of(volumes, [a, b, c, d]))).await;
+    assert_eq!(run(&mut machine, bed, &pod, "a").await, ["delivered", "no"]);
+    assert_eq!(run(&mut machine, bed, &pod, "b").await, ["delivered"]);
+    let said = refusal(&mut machine, &pod, "c").await;
+    assert!(said.contains("subPath \"made\""), "{said}");
+    assert!(!host.join("top/made").exists(), "nothing is made in what was delivered");
+    let said = refusal(&mut machine, &pod, "d").await;
+    assert!(said.contains("subPath \"out\""), "{said}");
+    machine.end(&pod).await;
+
+    for inside in ["no", "top/out"] {
+        let a = with_mounts(shell("a", "true"), [mount("v", &seen)]);
+        let volumes = vec![volume("v", artifact(inside))];
+        let pod = machine.create(request("delivered", pod_of(volumes, [a]))).await;
+        let said = refusal(&mut machine, &pod, "a").await;
+        assert!(said.contains(&format!("volume \"v\": {inside} of its artifact")), "{said}");
+        machine.end(&pod).await;
+    }
     place.is_clean();
 }
 

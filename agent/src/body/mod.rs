@@ -5,6 +5,7 @@
 //! every field that this version does not know. What only informs or places is passed over, by
 //! name ([`fields`]).
 
+mod artifacts;
 mod content;
 mod env;
 mod fields;
@@ -19,12 +20,14 @@ mod security;
 mod volumes;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use everynode_agent_core::{ContainerSpec, PodSpec, Resources};
 use everynode_model::{NodeName, PodKey, PodUid, Reason};
 use serde_json::Value;
 
+pub use artifacts::{Delivered, artifacts_of};
 pub use content::{Contents, blobs_of};
 pub use ports::host_ports;
 
@@ -71,6 +74,8 @@ pub struct Surroundings {
     pub capacity: BTreeMap<String, String>,
     /// The content that the template names.
     pub contents: Contents,
+    /// Where what is delivered is, each in a directory of its own.
+    pub artifacts: PathBuf,
 }
 
 /// Which runtime a template asks for; `None` for one that can't be read.
@@ -119,6 +124,8 @@ pub fn pod_spec(content: &[u8], around: &Surroundings) -> Result<PodSpec, Reason
     };
     let mut containers = of(INIT_CONTAINERS, &spec.init_containers)?;
     containers.extend(of("containers", &spec.containers)?);
+    let volumes = volumes::volumes(&spec.volumes, &from)?;
+    artifacts::mount_read_only(&volumes, &mut containers);
     Ok(PodSpec {
         containers,
         grace: grace(&spec)?,
@@ -128,7 +135,7 @@ pub fn pod_spec(content: &[u8], around: &Surroundings) -> Result<PodSpec, Reason
             ..spec.resources.resources("spec.resources", said)?
         },
         limits_required: said.required,
-        volumes: volumes::volumes(&spec.volumes, &from)?,
+        volumes,
         fs_group: pod.fs_group()?,
         namespaces,
     })

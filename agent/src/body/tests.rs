@@ -1,6 +1,7 @@
 use super::*;
 use everynode_agent_core::{Capabilities, CapabilitySet, Namespaces, Pids, Seccomp, Security};
 use everynode_agent_core::{HostPathKind, Propagation, ReadOnly, Volume, VolumeFile, VolumeSource};
+use everynode_model::go_arch;
 use serde_json::json;
 
 fn around() -> Surroundings {
@@ -14,6 +15,7 @@ fn around() -> Surroundings {
         agent_user: 0,
         capacity: BTreeMap::new(),
         contents: Contents::new(),
+        artifacts: "/store".into(),
     }
 }
 
@@ -486,6 +488,48 @@ fn mounts_are_read_and_hosts_paths_too() {
     assert_eq!(m.path, "/m", "relative paths begin at the root");
     assert_eq!((m.read_only, m.sub_path.as_deref()), (ReadOnly::No, Some("p/x")));
     assert_eq!((e.read_only, e.sub_path.as_deref()), (ReadOnly::Recursive, None));
+}
+
+#[test]
+fn what_is_delivered_is_mounted_read_only() {
+    let digest = "a".repeat(64);
+    let image = |text: &str, policy: &str| {
+        let reference = text.replace("DIGEST", &format!("sha256:{digest}"));
+        json!({"volumes": [{"name": "v", "image": {"reference": reference, "pullPolicy": policy}}]})
+    };
+    let seen = |text: &str| {
+        let mounts = json!({"volumeMounts": [{"name": "v", "mountPath": "/v", "subPath": "bin"}]});
+        let spec = parse(image(text, "Always"), mounts).unwrap();
+        assert_eq!(spec.containers[0].mounts[0].read_only, ReadOnly::Top);
+        match &spec.volumes[0].source {
+            VolumeSource::Artifact(source) => (source.directory.clone(), source.inside.clone()),
+            other => panic!("{other:?}"),
+        }
+    };
+    let whole = (format!("/store/{digest}"), None);
+    assert_eq!(seen("https://h/x.tar.gz@DIGEST"), whole);
+    let arch = go_arch();
+    let inside = (format!("/store/{digest}"), Some(format!("x-{arch}/y")));
+    assert_eq!(seen(&format!("https://h/x.tgz#x-{{arch}}/y@{arch}=DIGEST")), inside);
+    assert_eq!(seen("file:///srv/x#y@DIGEST"), (format!("/store/{digest}.y"), None));
+
+    let refused = |text: &str| refusal(image(text, ""), json!({})).to_string();
+    let path = "InvalidImageName: spec.volumes[0].image.reference: ";
+    for (text, why) in [
+        ("quay.io/x@DIGEST", "host processes are delivered files by"),
+        ("https://h/x", "needs a digest"),
+        ("https://h/x@other=DIGEST", "no digest for this node's architecture"),
+    ] {
+        let said = refused(text);
+        assert!(said.starts_with(&format!("{path}{why}")), "{said}");
+    }
+    let delivered = |text: &str, policy: &str| {
+        let delivered = artifacts_of(&template(image(text, policy), json!({})));
+        delivered.iter().map(|one| one.may_be_fetched).collect::<Vec<_>>()
+    };
+    assert_eq!(delivered("https://h/x@DIGEST", "IfNotPresent"), [true]);
+    assert_eq!(delivered("https://h/x@DIGEST", "Never"), [false]);
+    assert_eq!(delivered("quay.io/x@DIGEST", ""), [false; 0]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use everynode_agent_core::{HostPathKind, Volume, VolumeSource};
 use everynode_model::Reason;
 use serde::Deserialize;
 
+use super::artifacts::Image;
 use super::env::Sources;
 use super::fields::{Rest, refuse_rest};
 use super::files::{ConfigMap, DownwardApi, Projected, Secret};
@@ -25,6 +26,7 @@ pub(super) struct Written {
     #[serde(rename = "downwardAPI")]
     downward_api: Option<DownwardApi>,
     projected: Option<Projected>,
+    image: Option<Image>,
     #[serde(flatten)]
     rest: Rest,
 }
@@ -82,6 +84,9 @@ impl Written {
         }
         if let Some(source) = &self.projected {
             sources.push(source.read(&self.name, from, &format!("{path}.projected"))?);
+        }
+        if let Some(source) = &self.image {
+            sources.push(source.read(&from.around.artifacts, &format!("{path}.image"))?);
         }
         match (sources.pop(), sources.is_empty()) {
             (None, _) => Ok(VolumeSource::Disk),

@@ -24,7 +24,7 @@ use crate::probes::{Prober, Target};
 pub(super) struct Doer {
     runtime: Arc<dyn Runtime>,
     store: Arc<dyn LedgerStore>,
-    answers: mpsc::Sender<Event>,
+    pub(super) answers: mpsc::Sender<Event>,
     marks: Marks,
     /// Of which this machine is or was: what is killed bears the mark of one of them.
     clusters: Arc<BTreeSet<ClusterId>>,
@@ -211,16 +211,21 @@ impl Doer {
         contents
     }
 
+    /// A template. On failure: why, and that another try may help.
+    pub(super) async fn body(&self, revision: Digest) -> Result<Vec<u8>, (Reason, bool)> {
+        self.store.body(revision).await.ok_or_else(|| {
+            let line = format!("the template {revision} is not on this machine");
+            (Reason::new("BodyMissing", line), true)
+        })
+    }
+
     /// The pod as its template wants it here. On failure: why, and whether another try may help.
     pub(super) async fn spec(
         &self,
         pod: &PodRef,
         revision: Digest,
     ) -> Result<PodSpec, (Reason, bool)> {
-        let Some(content) = self.store.body(revision).await else {
-            let line = format!("the template {revision} is not on this machine");
-            return Err((Reason::new("BodyMissing", line), true));
-        };
+        let content = self.body(revision).await?;
         let around = Surroundings {
             key: pod.key.clone(),
             uid: pod.uid,
@@ -231,6 +236,7 @@ impl Doer {
             agent_user: self.around.agent_user,
             capacity: self.around.capacity.clone(),
             contents: self.contents(&content).await,
+            artifacts: self.stager.directory(),
         };
         // Content that is lost comes again with the next order; nothing else mends a template.
         let refused = |reason: Reason| {

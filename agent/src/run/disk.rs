@@ -9,6 +9,7 @@ use everynode_model::{Digest, Intent, Item, PodKey};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
+use super::artifacts;
 use crate::body;
 use crate::ledger::LedgerStore;
 use crate::session::assemble::Order;
@@ -23,6 +24,8 @@ pub(super) struct Told {
     pub(super) ports: Vec<(Digest, Vec<HostPort>)>,
     /// Which content each revision names.
     pub(super) contents: Vec<(Digest, Vec<Digest>)>,
+    /// What each revision has delivered, by name.
+    pub(super) artifacts: Vec<(Digest, BTreeSet<String>)>,
     /// Content that is named and not on this machine.
     pub(super) missing: Option<Digest>,
 }
@@ -154,5 +157,6 @@ impl Told {
         self.runtimes.extend(runtime.map(|runtime| (item.key.clone(), runtime.to_owned())));
         self.ports.push((item.revision, body::host_ports(body)));
         self.contents.push((item.revision, body::blobs_of(body)));
+        self.artifacts.push((item.revision, artifacts::names_of(body)));
     }
 }

@@ -95,9 +95,15 @@ impl Agent {
                 let line = format!("a template names the content {digest}");
                 self.shared.outbox.ask_for_whole(&Reason::new("BodyMissing", line));
             }
-            Done::Order(order, Ok(Told { runtimes, ports, contents, missing: None })) => {
+            Done::Order(
+                order,
+                Ok(Told { runtimes, ports, contents, artifacts, missing: None }),
+            ) => {
                 self.held.extend(order.bodies.keys());
                 self.contents.extend(contents);
+                for (revision, names) in artifacts {
+                    self.delivered.know(revision, names);
+                }
                 self.node.know_stages(ports.iter().map(|(revision, _)| *revision));
                 self.node.know_ports(ports);
                 self.apply(Event::Ordered {
@@ -162,6 +168,7 @@ impl Agent {
         let mut needed: BTreeSet<Digest> =
             named.chain(living).chain(self.named.iter().copied()).collect();
         self.contents.retain(|revision, _| needed.contains(revision));
+        self.delivered.forget_all_but(&needed);
         needed.extend(self.contents.values().flatten());
         if !self.held.is_subset(&needed) {
             self.held.retain(|digest| needed.contains(digest));

@@ -12,6 +12,7 @@
 //! hangs keeps nobody from being served.
 
 mod act;
+mod artifacts;
 mod begin;
 mod disk;
 mod down;
@@ -48,6 +49,7 @@ use crate::session::{self, Line, Shared};
 use crate::stage::Stage;
 use crate::streams;
 use act::Doer;
+use artifacts::Delivered;
 use begin::{ledger_of, look};
 use disk::Disk;
 use down::Waiters;
@@ -196,6 +198,7 @@ struct Agent {
     named: BTreeSet<Digest>,
     /// Which content each of the held bodies names.
     contents: BTreeMap<Digest, Vec<Digest>>,
+    delivered: Delivered,
     leavers: Leavers,
     /// Those who wait for the machine to be ready to go down.
     waiters: Waiters,
@@ -238,6 +241,7 @@ impl Agent {
             held,
             named: BTreeSet::new(),
             contents: BTreeMap::new(),
+            delivered: Delivered::default(),
             leavers: Leavers::default(),
             waiters: Waiters::default(),
             rejoining: Rejoining::default(),
@@ -286,6 +290,7 @@ impl Agent {
             if let Some(body) = body {
                 ports.push((revision, body::host_ports(&body)));
                 self.contents.insert(revision, body::blobs_of(&body));
+                self.delivered.know(revision, artifacts::names_of(&body));
             }
         }
         self.node.know_stages(ports.iter().map(|(revision, _)| *revision));
@@ -367,6 +372,7 @@ impl Agent {
     fn apply(&mut self, event: Event) {
         let now = self.clock.now();
         tracing::trace!(?event, "event");
+        let counts = artifacts::may_change(&event);
         let random = &mut self.random;
         let actions = self.node.apply(event, now, &mut || random.pod_uid());
         for action in actions {
@@ -375,6 +381,9 @@ impl Agent {
         for key in self.node.take_dirty() {
             let statuses = self.node.statuses(&key, now);
             self.shared.outbox.report(&key, &statuses);
+        }
+        if counts {
+            self.keep_artifacts(now);
         }
     }
 

@@ -1,6 +1,7 @@
 //! One try at a time for each place: another asked for in the same place ends the one before.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use everynode_agent_core::{Event, PodRef, Unstaged};
@@ -9,8 +10,10 @@ use tokio::task::AbortHandle;
 use uuid::Uuid;
 
 use super::act::Doer;
+use crate::artifacts::Wanted;
+use crate::body;
 use crate::random::Random;
-use crate::stage::{self, Stage};
+use crate::stage::{self, Stage, Tell};
 
 /// What brings here and checks what pods need, and what of that is under way.
 #[derive(Clone)]
@@ -25,6 +28,16 @@ impl Stager {
     pub(super) fn new(stage: Arc<dyn Stage>, random: Random) -> Self {
         let random = Arc::new(Mutex::new(random));
         Self { stage, random, under_way: Arc::default() }
+    }
+
+    /// Where what was delivered is.
+    pub(super) fn directory(&self) -> PathBuf {
+        self.stage.directory()
+    }
+
+    /// Has what was delivered cleared away, but for this.
+    pub(super) fn keep_artifacts(&self, wanted: Wanted) {
+        self.stage.keep(wanted);
     }
 
     fn failed(&self, (reason, retry): (Reason, bool), tries: u32) -> Unstaged {
@@ -62,6 +75,21 @@ impl Doer {
         // Of no pod yet; what its id is does not matter for what it needs.
         let pod = PodRef { key: key.clone(), uid: PodUid::new(Uuid::nil()) };
         let spec = self.spec(&pod, revision).await?;
-        self.stager.stage.stage(spec).await.map_err(|reason| (reason, true))
+        let delivered = body::artifacts_of(&self.body(revision).await?);
+        let tell = self.tells(key.clone(), revision);
+        self.stager.stage.stage(spec, delivered, tell).await.map_err(|reason| (reason, true))
+    }
+
+    /// Tells the core how far it is, once in the same words. Where it has much else to hear, it does
+    /// not hear of that.
+    fn tells(&self, key: PodKey, revision: Digest) -> Tell {
+        let (answers, said) = (self.answers.clone(), Mutex::new(String::new()));
+        Arc::new(move |line| {
+            let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+            if *said != line {
+                said.clone_from(&line);
+                let _ = answers.try_send(Event::Staging { key: key.clone(), revision, line });
+            }
+        })
     }
 }

@@ -10,7 +10,7 @@ use everynode_agent_core::{ContainerSpec, PodSpec, Role};
 use everynode_model::Reason;
 use everynode_runtime::{DEFAULT_PATH, is_program, programs_in};
 
-use super::volumes::covers;
+use super::volumes::{Seen, seen};
 
 /// What the kernel reads of a script's first line (`BINPRM_BUF_SIZE`).
 const FIRST_LINE: usize = 256;
@@ -19,15 +19,17 @@ const HEADERS: u64 = 64;
 /// ELF's `PT_INTERP`: the path of the dynamic loader.
 const PT_INTERP: u32 = 3;
 
-/// Why a pod of this spec could not run, by its programs.
+/// Why a pod of this spec could not run, by its programs: the machine's own, and those that were
+/// delivered.
 ///
-/// What comes after an init container may be its work, and what lies in a volume is not here yet: both
-/// are passed over.
+/// What comes after an init container may be its work, and what lies in another volume is not here yet:
+/// both are passed over.
 pub(super) fn check(spec: &PodSpec) -> Result<(), Reason> {
     let first_init = spec.containers.iter().position(|one| one.lifecycle.role != Role::Main);
     let known = first_init.map_or(spec.containers.len(), |at| at + 1);
     for container in spec.containers.iter().take(known) {
-        check_container(container).map_err(|line| {
+        let view = View { container, spec };
+        view.check().map_err(|line| {
             let name = &container.name;
             Reason::new("RunContainerError", format!("container {name} can't run: {line}"))
         })?;
@@ -35,54 +37,87 @@ pub(super) fn check(spec: &PodSpec) -> Result<(), Reason> {
     Ok(())
 }
 
-fn check_container(container: &ContainerSpec) -> Result<(), String> {
-    let Some(name) = container.argv.first().filter(|name| !name.is_empty()) else {
-        return Err("no command".into());
-    };
-    let Some(file) = find(name, container)? else { return Ok(()) };
-    check_file(&file).map_err(|line| format!("{}: {line}", file.display()))
+/// What a container will see.
+#[derive(Clone, Copy)]
+struct View<'a> {
+    container: &'a ContainerSpec,
+    spec: &'a PodSpec,
 }
 
-/// The file that the supervisor would run; `None` where that may be in a volume.
-fn find(name: &str, container: &ContainerSpec) -> Result<Option<PathBuf>, String> {
-    let directory = Path::new(container.working_dir.as_deref().unwrap_or("/"));
-    let in_volume = |path: &Path| covers(container, path);
-    if !directory.is_dir() && !in_volume(directory) {
-        return Err(format!("workingDir {} is no directory", directory.display()));
+impl View<'_> {
+    fn at(self, path: &Path) -> Seen {
+        seen(self.container, self.spec, path)
     }
-    if name.contains('/') {
-        return Ok(Some(directory.join(name)).filter(|file| !in_volume(file)));
-    }
-    let path = container.env.iter().rev().find(|(key, _)| key == "PATH");
-    let path = path.map_or(DEFAULT_PATH, |(_, path)| path);
-    let mut files = programs_in(path, name);
-    let found = files.find(|file| in_volume(file) || is_program(file));
-    let found = found.map(|file| Some(file).filter(|file| !in_volume(file)));
-    found.ok_or_else(|| format!("{name:?} not found in PATH ({path})"))
-}
 
-/// Whether this machine runs a file, by what the kernel looks at.
-fn check_file(file: &Path) -> Result<(), String> {
-    match file.metadata() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err("no such file on this node".into());
+    /// Whether a file is there that `is` what it has to be, or may be.
+    fn may(self, path: &Path, is: impl FnOnce(&Path) -> bool) -> bool {
+        match self.at(path) {
+            Seen::At(at) => is(&at),
+            Seen::NotYet => true,
+            Seen::Nowhere => false,
         }
-        Err(error) => return Err(error.to_string()),
-        Ok(found) if !found.is_file() => return Err("not a regular file".into()),
-        Ok(_) if !is_program(file) => return Err("not executable".into()),
-        Ok(_) => {}
     }
-    let mut head = Vec::with_capacity(FIRST_LINE);
-    let mut opened = File::open(file).map_err(|error| error.to_string())?;
-    let limit = u64::try_from(FIRST_LINE).unwrap_or(u64::MAX);
-    (&mut opened).take(limit).read_to_end(&mut head).map_err(|error| error.to_string())?;
-    if let Some(line) = head.strip_prefix(b"#!") {
-        return check_interpreter(line);
+
+    fn check(self) -> Result<(), String> {
+        let Some(name) = self.container.argv.first().filter(|name| !name.is_empty()) else {
+            return Err("no command".into());
+        };
+        let file = self.find(name)?;
+        let checked = match self.at(&file) {
+            Seen::At(at) => self.check_file(&at),
+            Seen::NotYet => Ok(()),
+            Seen::Nowhere => Err("no such file in what is delivered".into()),
+        };
+        checked.map_err(|line| format!("{}: {line}", file.display()))
     }
-    if head.starts_with(b"\x7fELF") {
-        return match machine_of(&head) {
-            Some(machine) if runs_here(machine) => match loader_of(&mut opened, &head) {
-                Some(loader) if !loader.exists() => {
+
+    /// The file that the supervisor would run.
+    fn find(self, name: &str) -> Result<PathBuf, String> {
+        let directory = Path::new(self.container.working_dir.as_deref().unwrap_or("/"));
+        if !self.may(directory, Path::is_dir) {
+            return Err(format!("workingDir {} is no directory", directory.display()));
+        }
+        if name.contains('/') {
+            return Ok(directory.join(name));
+        }
+        let path = self.container.env.iter().rev().find(|(key, _)| key == "PATH");
+        let path = path.map_or(DEFAULT_PATH, |(_, path)| path);
+        let mut files = programs_in(path, name);
+        let found = files.find(|file| self.may(file, is_program));
+        found.ok_or_else(|| format!("{name:?} not found in PATH ({path})"))
+    }
+
+    /// Whether this machine runs a file, by what the kernel looks at.
+    fn check_file(self, file: &Path) -> Result<(), String> {
+        match file.metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err("no such file on this node".into());
+            }
+            Err(error) => return Err(error.to_string()),
+            Ok(found) if !found.is_file() => return Err("not a regular file".into()),
+            Ok(_) if !is_program(file) => return Err("not executable".into()),
+            Ok(_) => {}
+        }
+        let mut head = Vec::with_capacity(FIRST_LINE);
+        let mut opened = File::open(file).map_err(|error| error.to_string())?;
+        let limit = u64::try_from(FIRST_LINE).unwrap_or(u64::MAX);
+        (&mut opened).take(limit).read_to_end(&mut head).map_err(|error| error.to_string())?;
+        if let Some(line) = head.strip_prefix(b"#!") {
+            return self.check_interpreter(line);
+        }
+        if head.starts_with(b"\x7fELF") {
+            return self.check_elf(&mut opened, &head);
+        }
+        if others_are_run() {
+            return Ok(());
+        }
+        Err("neither a program nor a script with `#!`".into())
+    }
+
+    fn check_elf(self, opened: &mut File, head: &[u8]) -> Result<(), String> {
+        match machine_of(head) {
+            Some(machine) if runs_here(machine) => match loader_of(opened, head) {
+                Some(loader) if !self.may(&loader, Path::exists) => {
                     Err(format!("its loader {} is not on this node", loader.display()))
                 }
                 _ => Ok(()),
@@ -93,19 +128,18 @@ fn check_file(file: &Path) -> Result<(), String> {
                 Err(format!("a program for {is}, and this node is {here}"))
             }
             None => Err("a damaged program".into()),
-        };
+        }
     }
-    if others_are_run() { Ok(()) } else { Err("neither a program nor a script with `#!`".into()) }
-}
 
-fn check_interpreter(line: &[u8]) -> Result<(), String> {
-    let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii();
-    let word = line.split(|byte| matches!(byte, b' ' | b'\t')).next().unwrap_or_default();
-    let interpreter = Path::new(std::ffi::OsStr::from_bytes(word));
-    if is_program(interpreter) {
-        return Ok(());
+    fn check_interpreter(self, line: &[u8]) -> Result<(), String> {
+        let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii();
+        let word = line.split(|byte| matches!(byte, b' ' | b'\t')).next().unwrap_or_default();
+        let interpreter = Path::new(std::ffi::OsStr::from_bytes(word));
+        if self.may(interpreter, is_program) {
+            return Ok(());
+        }
+        Err(format!("its interpreter {:?} is not on this node", interpreter.display().to_string()))
     }
-    Err(format!("its interpreter {:?} is not on this node", interpreter.display().to_string()))
 }
 
 /// The `e_machine` of an ELF header.
@@ -179,6 +213,8 @@ fn others_are_run() -> bool {
 mod tests {
     use std::fs::{self, Permissions};
     use std::os::unix::fs::PermissionsExt as _;
+
+    use everynode_agent_core::{Volume, VolumeMount, VolumeSource};
 
     use super::*;
 
@@ -256,6 +292,56 @@ mod tests {
         program[at..at + 4].copy_from_slice(b"/xxx");
         let line = of_file(&program, 0o755).unwrap_err();
         assert!(line.contains("its loader /xxx"), "{line}");
+    }
+
+    #[test]
+    fn a_program_that_is_delivered_is_looked_at_where_it_lies() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        for (name, content, mode) in [
+            ("run", &b"#!/opt/x/sh\n"[..], 0o755),
+            ("orphan", b"#!/opt/x/no\n", 0o755),
+            ("data", b"#!/bin/sh\n", 0o644),
+            ("sh", b"#!/bin/sh\n", 0o755),
+            ("other", &own_with(22), 0o755),
+        ] {
+            fs::write(at(name), content).unwrap();
+            fs::set_permissions(at(name), Permissions::from_mode(mode)).unwrap();
+        }
+        let source = everynode_agent_core::ArtifactSource {
+            directory: directory.path().to_str().unwrap().into(),
+            inside: None,
+        };
+        let said = |command: &str| {
+            let mount =
+                VolumeMount { volume: "x".into(), path: "/opt/x".into(), ..VolumeMount::default() };
+            let container = ContainerSpec {
+                argv: vec![command.into()],
+                env: vec![("PATH".into(), "/opt/x".into())],
+                mounts: vec![mount],
+                ..ContainerSpec::default()
+            };
+            let volume =
+                Volume { name: "x".into(), source: VolumeSource::Artifact(source.clone()) };
+            let spec = PodSpec {
+                containers: vec![container],
+                volumes: vec![volume],
+                ..PodSpec::default()
+            };
+            check(&spec).err().map(|reason| reason.message)
+        };
+        assert_eq!((said("/opt/x/run"), said("run")), (None, None));
+        let ends = |command, end| said(command).is_some_and(|line| line.ends_with(end));
+        assert!(ends("/opt/x/no", "/opt/x/no: no such file in what is delivered"));
+        assert!(ends("/opt/x/orphan", "its interpreter \"/opt/x/no\" is not on this node"));
+        assert!(
+            ends("/opt/x/data", "not executable") && ends("data", "not found in PATH (/opt/x)")
+        );
+        if others_are_run() {
+            return println!("skipped: this machine runs programs of other formats");
+        }
+        let line = format!("a program for s390x, and this node is {}", std::env::consts::ARCH);
+        assert!(ends("/opt/x/other", &line));
     }
 
     #[test]

@@ -135,6 +135,7 @@ pub const PROCESS_FEATURES: &[&str] = &[
     "volumes.downwardAPI",
     "volumes.emptyDir",
     "volumes.hostPath",
+    "volumes.image",
     "volumes.projected",
     "volumes.secret",
 ];

@@ -21,8 +21,19 @@ pub enum VolumeSource {
     /// An empty directory in memory, of so many bytes at most; without a number, half of the
     /// machine's memory.
     Memory(Option<u64>),
+    /// A directory of files that were delivered, which nobody can change.
+    Artifact(ArtifactSource),
     /// Files that nobody can change, in memory: of ConfigMaps, Secrets and fields of the pod.
     Files(Vec<VolumeFile>),
+}
+
+/// Files that were delivered to this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArtifactSource {
+    /// Where they are: a directory that is there, whole, or not at all.
+    pub directory: String,
+    /// The directory in it that is the volume, if not all of it: relative, without `..`.
+    pub inside: Option<String>,
 }
 
 /// What has to be at a host path, or is made there (`hostPath.type`).

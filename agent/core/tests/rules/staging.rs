@@ -72,6 +72,22 @@ fn one_that_no_try_can_mend_waits_for_another_order() {
 }
 
 #[test]
+fn how_far_it_is_is_told_and_decides_nothing() {
+    let (mut bench, _) = ordered(item("a", "2"));
+    let staging = |text, line: &str| {
+        let (revision, line) = (revision(text), line.to_owned());
+        Event::Staging { key: key("a"), revision, line }
+    };
+    assert_eq!(bench.apply(staging("3", "another")), []);
+    assert_eq!(bench.apply(staging("2", "half")), []);
+    let waits = &bench.statuses("a")[1];
+    assert_eq!(waits.reason.as_ref().unwrap().to_string(), "Staging: half");
+    assert_eq!(bench.apply(failed(revision("2"), 1)), []);
+    assert_eq!(bench.apply(staging("2", "late")), []);
+    assert_eq!(bench.status("a").reason.unwrap().code, reason().code);
+}
+
+#[test]
 fn nobody_waits_for_what_is_not_wanted_any_more() {
     let (mut bench, _) = ordered(item("a", "2"));
     assert_eq!(bench.accept([item("a", "3")]), [stage("3", 0)]);

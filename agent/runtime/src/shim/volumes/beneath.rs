@@ -18,6 +18,26 @@ const TRIES: usize = 100;
 /// # Errors
 /// `CrossesDevices` where a link leads out of `root`.
 pub(super) fn open(root: BorrowedFd<'_>, path: &str) -> io::Result<OwnedFd> {
+    walk(root, path, |at, name| {
+        let mode = rustix::fs::fstat(root)?.st_mode & 0o7777;
+        rustix::fs::mkdirat(at, name, Mode::from_raw_mode(mode))?;
+        Ok(rustix::fs::chmodat(at, name, Mode::from_raw_mode(mode), AtFlags::empty())?)
+    })
+}
+
+/// The same of what nothing is made in.
+///
+/// # Errors
+/// As [`open`]; `NotFound` where nothing is.
+pub(super) fn find(root: BorrowedFd<'_>, path: &str) -> io::Result<OwnedFd> {
+    walk(root, path, |_, _| Err(io::ErrorKind::NotFound.into()))
+}
+
+fn walk(
+    root: BorrowedFd<'_>,
+    path: &str,
+    make: impl Fn(BorrowedFd<'_>, &Path) -> io::Result<()>,
+) -> io::Result<OwnedFd> {
     let mut so_far = PathBuf::new();
     let mut at = root.try_clone_to_owned()?;
     for part in Path::new(path).components() {
@@ -27,9 +47,7 @@ pub(super) fn open(root: BorrowedFd<'_>, path: &str) -> io::Result<OwnedFd> {
         so_far.push(name);
         at = match step(root, at.as_fd(), &so_far, name.as_ref()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let mode = rustix::fs::fstat(root)?.st_mode & 0o7777;
-                rustix::fs::mkdirat(&at, name, Mode::from_raw_mode(mode))?;
-                rustix::fs::chmodat(&at, name, Mode::from_raw_mode(mode), AtFlags::empty())?;
+                make(at.as_fd(), name.as_ref())?;
                 step(root, at.as_fd(), &so_far, name.as_ref())?
             }
             outcome => outcome?,

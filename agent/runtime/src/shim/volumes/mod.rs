@@ -35,7 +35,7 @@ mod tree;
 pub(super) mod wire;
 
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -76,6 +76,9 @@ enum State {
     Wanted(SpecSource),
     /// By its path, looked up anew for each run.
     HostPath(String),
+    /// A directory of the agent's that is never written to: the part of it that is the volume, looked up
+    /// anew for each run.
+    Artifact { directory: String, inside: Option<String> },
     /// Made for the pod: on disk.
     Disk(OwnedFd),
     /// Made for the pod: in its namespace.
@@ -237,6 +240,10 @@ impl Volumes {
                 host_path::make(path, (*kind).into()).map_err(failed)?;
                 State::HostPath(path.clone())
             }
+            SpecSource::Artifact { directory, inside } => {
+                let (directory, inside) = (directory.clone(), inside.clone());
+                State::Artifact { directory, inside }
+            }
             SpecSource::Disk {} => State::Disk(self.on_disk(name).map_err(io)?),
             SpecSource::Memory { size } => {
                 let made = Tree::in_memory(*size).and_then(|tree| keep(&mut self.pod, &tree));
@@ -280,6 +287,10 @@ impl Volumes {
                     target::look(path).map_err(|errno| failed(format!("{path}: {errno}")))?;
                 looked_up.as_fd()
             }
+            State::Artifact { directory, inside } => {
+                looked_up = artifact(directory, inside.as_deref()).map_err(failed)?;
+                looked_up.as_fd()
+            }
             State::Disk(made) => made.as_fd(),
             State::InMemory(made) => {
                 self.enter_pod().map_err(io)?;
@@ -290,7 +301,7 @@ impl Volumes {
             // Not what is mounted over it: in the pod's namespace that is the next volume.
             None if matches!(volume.state, State::InMemory(_)) => Tree::alone(root).map_err(io),
             None => Tree::of(root).map_err(io),
-            Some(path) => beneath::open(root, path)
+            Some(path) => part(&volume.state, root, path)
                 .and_then(|part| Tree::of(part.as_fd()))
                 .map_err(|error| sub_path_problem(mount, path, &error)),
         };
@@ -362,6 +373,24 @@ impl Problem {
 
     fn system(what: &'static str) -> impl Fn(io::Error) -> Self {
         move |error| Self::System { what, why: error.to_string() }
+    }
+}
+
+/// A part of a volume; where nothing is, one is made, but in what was delivered.
+fn part(state: &State, root: BorrowedFd<'_>, path: &str) -> io::Result<OwnedFd> {
+    match state {
+        State::Artifact { .. } => beneath::find(root, path),
+        _ => beneath::open(root, path),
+    }
+}
+
+/// The directory of an artifact.
+fn artifact(directory: &str, inside: Option<&str>) -> Result<OwnedFd, String> {
+    let whole = target::look(directory).map_err(|errno| format!("its artifact: {errno}"))?;
+    match inside {
+        None => Ok(whole),
+        Some(inside) => beneath::find(whole.as_fd(), inside)
+            .map_err(|error| format!("{inside} of its artifact: {error}")),
     }
 }
 

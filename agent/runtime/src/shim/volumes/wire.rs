@@ -3,7 +3,8 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use everynode_agent_core::{
-    HostPathKind, PodSpec, Propagation, ReadOnly, Volume, VolumeFile, VolumeMount, VolumeSource,
+    ArtifactSource, HostPathKind, PodSpec, Propagation, ReadOnly, Volume, VolumeFile, VolumeMount,
+    VolumeSource,
 };
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,7 @@ pub(crate) enum SpecSource {
     Disk {},
     Memory { size: Option<u64> },
     Files { files: Vec<SpecFile> },
+    Artifact { directory: String, inside: Option<String> },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +83,9 @@ impl SpecVolume {
             }
             VolumeSource::Disk => SpecSource::Disk {},
             VolumeSource::Memory(size) => SpecSource::Memory { size: *size },
+            VolumeSource::Artifact(ArtifactSource { directory, inside }) => {
+                SpecSource::Artifact { directory: directory.clone(), inside: inside.clone() }
+            }
             VolumeSource::Files(files) => {
                 SpecSource::Files { files: files.iter().map(SpecFile::of).collect() }
             }
