@@ -23,7 +23,7 @@ use crate::cli::{Cli, Command, LogFormat};
 use crate::clock::{BootClock, Clock};
 use crate::config::{CONFIG_FILE, Config, ConfigError, TokenSource};
 use crate::data_dir::{DataDir, DataDirError, make_private, takes_nothing};
-use crate::facts::Machine;
+use crate::facts::{Address, Machine};
 use crate::identity::{Identity, IdentityError, IdentityFiles};
 use crate::join::{self, JoinError, Wish};
 use crate::ledger::{DiskLedger, LedgerStore as _};
@@ -236,7 +236,8 @@ async fn start(config: Config, task: Task) -> Result<bool, Failure> {
     );
     tell(&[NotifyState::Ready, NotifyState::Status(&format!("node {}", identity.name))]);
     let readings = Some(crate::facts::readings(directory.path().to_owned()));
-    let vitals = Vitals { readings, limits: runtime.limits(), proc: true };
+    let address = Some(Address::watched(machine.address()));
+    let vitals = Vitals { readings, limits: runtime.limits(), address, proc: true };
     let parts = Parts {
         dial: Arc::new(TcpDial),
         runtime: Arc::new(runtime),

@@ -1,5 +1,6 @@
 //! What people are shown of this machine, and what it is told apart by.
 
+mod address;
 mod measure;
 
 use std::collections::BTreeMap;
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use everynode_model::{Labels, NodeName};
 
+pub use address::Address;
 pub use measure::readings;
 
 /// A machine, as far as a coordinator wants to know it.
@@ -59,10 +61,7 @@ impl Machine {
         };
         put("memory", read("/proc/meminfo").and_then(|text| memory(&text)));
         put("osImage", read("/etc/os-release").and_then(|text| os_image(&text)));
-        let v4 = read("/proc/net/fib_trie").map(|text| local_v4(&text)).unwrap_or_default();
-        let v6 = read("/proc/net/if_inet6").map(|text| global_v6(&text)).unwrap_or_default();
-        let addresses: Vec<String> = v4.into_iter().chain(v6).take(MAX_ADDRESSES).collect();
-        put("addresses", Some(addresses.join(",")).filter(|list| !list.is_empty()));
+        put("addresses", Some(addresses().join(",")).filter(|list| !list.is_empty()));
         facts.extend(measure::capacity(disk));
         Self {
             machine_id: id(&ids.machine),
@@ -86,6 +85,13 @@ impl Machine {
             ("kubernetes.io/arch".to_owned(), go_arch().to_owned()),
         ])
     }
+}
+
+/// This machine's addresses, as far as they lead somewhere.
+fn addresses() -> Vec<String> {
+    let v4 = read("/proc/net/fib_trie").map(|text| local_v4(&text)).unwrap_or_default();
+    let v6 = read("/proc/net/if_inet6").map(|text| global_v6(&text)).unwrap_or_default();
+    v4.into_iter().chain(v6).take(MAX_ADDRESSES).collect()
 }
 
 /// More than a person reads; hosts of many containers have hundreds.

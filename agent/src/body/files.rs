@@ -12,7 +12,7 @@ use super::fields::{FieldRef, Rest, refuse_rest};
 use super::unsupported;
 
 /// The kubelet's word for a volume that can't be made.
-const FAILED_MOUNT: &str = "FailedMount";
+pub(super) const FAILED_MOUNT: &str = "FailedMount";
 
 /// Permissions of files that a template says nothing of.
 const DEFAULT_MODE: u32 = 0o644;

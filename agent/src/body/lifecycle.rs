@@ -6,21 +6,13 @@
 use std::time::Duration;
 
 use everynode_agent_core::{Handler, Hooks, Lifecycle, Probe, Probes, RestartBackoff, Role};
-use everynode_model::Reason;
+use everynode_model::{RESTART_BACKOFF, RESTART_BACKOFF_MAX, Reason, restart_wait};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::env::expand;
 use super::fields::{Container, Metadata, Rest, refuse_rest};
 use super::{invalid, unsupported};
-
-/// The annotations of a template that say what its containers wait between restarts: the shortest wait
-/// but for the first restart, which comes at once, and the longest.
-const RESTART_BACKOFF: &str = "everynode.dev/restart-backoff";
-const RESTART_BACKOFF_MAX: &str = "everynode.dev/restart-backoff-max";
-
-/// What is not less: shorter waits would be a loop.
-const SHORTEST_BACKOFF: Duration = Duration::from_secs(1);
 
 /// A probe or a hook, as it is written.
 #[derive(Clone, Debug, Deserialize)]
@@ -158,14 +150,8 @@ pub(super) fn read(
 pub(super) fn backoff(metadata: &Metadata) -> Result<RestartBackoff, Reason> {
     let read = |key: &str| {
         let Some((text, at)) = metadata.annotation(key) else { return Ok(None) };
-        match humantime::parse_duration(text) {
-            Ok(wait) if wait >= SHORTEST_BACKOFF => Ok(Some(wait)),
-            _ => {
-                let line =
-                    format!("{text:?} is no duration of a second or more, such as 10s or 5m");
-                Err(invalid(&at, &line))
-            }
-        }
+        let wait = restart_wait(text);
+        wait.map(Some).map_err(|error| invalid(&at, &format!("{text:?}: {error}")))
     };
     Ok(RestartBackoff { first: read(RESTART_BACKOFF)?, max: read(RESTART_BACKOFF_MAX)? })
 }

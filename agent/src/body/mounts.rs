@@ -50,6 +50,11 @@ pub(super) fn mounts(
 }
 
 impl Mount {
+    /// Of which volume it is.
+    pub(super) fn volume(&self) -> &str {
+        &self.name
+    }
+
     fn read(
         &self,
         path: &str,

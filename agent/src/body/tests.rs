@@ -404,7 +404,8 @@ fn content_that_is_not_held_is_asked_for_again() {
 fn files_of(source: Value, objects: &[(&str, &str, Option<Value>)]) -> Result<Vec<String>, Reason> {
     let mut volume = json!({"name": "v"});
     merge(&mut volume, source);
-    let spec = with_config_of(json!({"volumes": [volume]}), json!({}), objects)?;
+    let container = json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]});
+    let spec = with_config_of(json!({"volumes": [volume]}), container, objects)?;
     let [Volume { source: VolumeSource::Files(files), .. }] = spec.volumes.as_slice() else {
         panic!("a volume of files")
     };
@@ -453,6 +454,22 @@ fn volumes_are_filled_with_what_the_revision_reads() {
         let reason = files_of(source, &objects).unwrap_err();
         assert_eq!(reason.to_string(), format!("FailedMount: volume \"v\": {said}"));
     }
+}
+
+#[test]
+fn what_nobody_mounts_need_not_be_there() {
+    let volumes = json!({"volumes": [
+        {"name": "a", "hostPath": {"path": "/nowhere", "type": "Directory"}},
+        {"name": "b", "secret": {"secretName": "none"}},
+        {"name": "c", "emptyDir": {}},
+    ]});
+    let mounts = json!({"volumeMounts": [{"name": "c", "mountPath": "/c"}]});
+    let spec = with_config_of(volumes, mounts, &[]).unwrap();
+    let names: Vec<&str> = spec.volumes.iter().map(|volume| volume.name.as_str()).collect();
+    assert_eq!(names, ["c"]);
+    // What no version of this agent knows is refused all the same.
+    let unknown = json!({"volumes": [{"name": "a", "csi": {"driver": "d"}}]});
+    assert_eq!(refusal(unknown, json!({})).code, "UnsupportedField");
 }
 
 #[test]

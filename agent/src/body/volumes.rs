@@ -10,7 +10,8 @@ use serde::Deserialize;
 use super::artifacts::Image;
 use super::env::Sources;
 use super::fields::{Rest, refuse_rest};
-use super::files::{ConfigMap, DownwardApi, Projected, Secret};
+use super::files::{ConfigMap, DownwardApi, FAILED_MOUNT, Projected, Secret};
+use super::mounts::Mount;
 use super::resources::amount;
 use super::{invalid, unsupported};
 
@@ -50,17 +51,30 @@ struct EmptyDir {
     rest: Rest,
 }
 
-/// All volumes of a pod.
+/// The volumes of a pod that any of its containers mounts. As with the kubelet, nothing has to be there
+/// for one that nobody mounts, and nothing is made for it.
 pub(super) fn volumes(written: &[Written], from: &Sources<'_>) -> Result<Vec<Volume>, Reason> {
+    let mounts = from.containers.iter().flat_map(|container| &container.volume_mounts);
+    let mounted: BTreeSet<&str> = mounts.map(Mount::volume).collect();
     let mut names = BTreeSet::new();
-    let read = written.iter().enumerate().map(|(number, volume)| {
+    let mut volumes = Vec::new();
+    for (number, volume) in written.iter().enumerate() {
         let path = format!("spec.volumes[{number}]");
         if !names.insert(&volume.name) || !is_name(&volume.name) {
             return Err(invalid(&format!("{path}.name"), "must be a DNS label of its own"));
         }
-        Ok(Volume { name: volume.name.clone(), source: volume.source(&path, from)? })
-    });
-    read.collect()
+        let is_mounted = mounted.contains(volume.name.as_str());
+        match volume.source(&path, from) {
+            Ok(source) if is_mounted => {
+                volumes.push(Volume { name: volume.name.clone(), source });
+            }
+            Ok(_) => {}
+            // What it is made of is not there.
+            Err(reason) if reason.code == FAILED_MOUNT && !is_mounted => {}
+            Err(reason) => return Err(reason),
+        }
+    }
+    Ok(volumes)
 }
 
 impl Written {

@@ -5,7 +5,9 @@ use std::fmt;
 use std::io;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONNECTION, HOST, HeaderName, HeaderValue, LOCATION, USER_AGENT};
+use http::header::{
+    ACCEPT, AUTHORIZATION, CONNECTION, HOST, HeaderName, HeaderValue, LOCATION, USER_AGENT,
+};
 use http::{HeaderMap, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::http1;
@@ -14,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::dial::{self, DialError, Place};
 use super::network::Network;
-use super::tls::Trusting;
+use super::tls::{TlsError, Trusting};
 
 /// How much of an answer is read; the rest is not waited for.
 const MAX_BODY: usize = 10 * 1024;
@@ -38,6 +40,9 @@ pub(super) enum GetError {
     Dial(#[from] DialError),
     #[error("tls: {0}")]
     Tls(io::Error),
+    /// In Go's words.
+    #[error("http: server gave HTTP response to HTTPS client")]
+    NotTls,
     #[error("net/http: invalid header field {0:?}")]
     Header(String),
     #[error("net/http: invalid path {0:?}")]
@@ -77,6 +82,29 @@ pub(super) async fn get(
     Err(GetError::Redirects)
 }
 
+/// The same; where it was to be TLS and plain HTTP was answered, asks once more in plain HTTP, without
+/// what would give a secret away. As the kubelet does of hooks, which once were never asked by TLS,
+/// and not of probes.
+pub(super) async fn get_or_plain(
+    url: &Url,
+    headers: &[(String, String)],
+    tls: &Trusting,
+    network: &Network,
+) -> Result<StatusCode, GetError> {
+    let got = get(url, headers, tls, network).await;
+    let Err(GetError::NotTls) = got else { return got };
+    let open = |(name, _): &&(String, String)| !name.eq_ignore_ascii_case(AUTHORIZATION.as_str());
+    let headers: Vec<_> = headers.iter().filter(open).cloned().collect();
+    let plain = Url { tls: false, ..url.clone() };
+    match get(&plain, &headers, tls, network).await {
+        Ok(status) => {
+            tracing::warn!(%url, "a hook asks by HTTPS and was answered in HTTP: asked again so");
+            Ok(status)
+        }
+        Err(_) => got,
+    }
+}
+
 /// A status from 200 to 399 is success.
 pub(super) fn judge(status: StatusCode) -> Result<(), String> {
     match status.is_success() || status.is_redirection() {
@@ -102,7 +130,11 @@ async fn get_once(
     let stream = dial::dial(&url.place, network).await?;
     match url.tls {
         true => {
-            let secure = tls.connect(&url.place.host, stream).await.map_err(GetError::Tls)?;
+            let secure =
+                tls.connect(&url.place.host, stream).await.map_err(|error| match error {
+                    TlsError::Http => GetError::NotTls,
+                    TlsError::Io(error) => GetError::Tls(error),
+                })?;
             exchange(secure, request).await
         }
         false => exchange(stream, request).await,

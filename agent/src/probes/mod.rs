@@ -19,6 +19,7 @@ use everynode_runtime::Runtime;
 use tokio::sync::Semaphore;
 
 use self::http::Url;
+use crate::facts::Address;
 use dial::Place;
 use network::Network;
 use tls::Trusting;
@@ -37,7 +38,7 @@ pub(crate) struct Prober {
     slots: Arc<Semaphore>,
     tls: Trusting,
     /// That of pods in the machine's network.
-    address: Arc<str>,
+    address: Address,
 }
 
 /// Of whom it is.
@@ -51,13 +52,8 @@ pub(crate) struct Target {
 
 impl Prober {
     /// For pods with this address, where they share the machine's network.
-    pub(crate) fn new(runtime: Arc<dyn Runtime>, address: Option<&str>) -> Self {
-        Self {
-            runtime,
-            slots: Arc::new(Semaphore::new(AT_ONCE)),
-            tls: Trusting::new(),
-            address: address.unwrap_or("127.0.0.1").into(),
-        }
+    pub(crate) fn new(runtime: Arc<dyn Runtime>, address: Address) -> Self {
+        Self { runtime, slots: Arc::new(Semaphore::new(AT_ONCE)), tls: Trusting::new(), address }
     }
 
     /// One try of a probe: why it failed, in one line. `None` where the run that was asked has ended.
@@ -119,7 +115,7 @@ impl Prober {
                     let network = Network::of(&self.runtime, &target.pod).await?;
                     let place = self.place(host.as_deref(), *port, &network);
                     let url = Url::new(*tls, place, path);
-                    let got = http::get(&url, headers, &self.tls, &network).await;
+                    let got = http::get_or_plain(&url, headers, &self.tls, &network).await;
                     // As with the kubelet, whatever the answer says.
                     got.map(drop).map_err(|error| format!("Get \"{url}\": {error}"))
                 }
@@ -142,7 +138,7 @@ impl Prober {
 
     fn place(&self, host: Option<&str>, port: u16, network: &Network) -> Place {
         let host = host.filter(|host| !host.is_empty()).map(str::to_owned);
-        Place { host: host.unwrap_or_else(|| network.address(&self.address)), port }
+        Place { host: host.unwrap_or_else(|| network.address(self.address.now())), port }
     }
 }
 

@@ -36,12 +36,14 @@ impl Network {
         }
     }
 
-    /// Where the pod is, in that network, unless somebody says so; the machine is at `machine`.
-    pub(super) fn address(&self, machine: &str) -> String {
-        match self {
-            Self::Machine => machine.to_owned(),
-            Self::Pod(..) => Ipv4Addr::LOCALHOST.to_string(),
-        }
+    /// Where the pod is, in that network, unless somebody says so; the machine is at `machine`,
+    /// if it has an address.
+    pub(super) fn address(&self, machine: Option<String>) -> String {
+        let address = match self {
+            Self::Machine => machine,
+            Self::Pod(..) => None,
+        };
+        address.unwrap_or_else(|| Ipv4Addr::LOCALHOST.to_string())
     }
 
     pub(super) async fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {

@@ -98,7 +98,7 @@ fn to(location: &str) -> Response<Full<Bytes>> {
 }
 
 fn prober() -> Prober {
-    Prober::new(fake_runtime(), None)
+    Prober::new(fake_runtime(), Address::fixed(None))
 }
 
 fn target() -> Target {
@@ -172,10 +172,10 @@ async fn no_certificate_is_checked() {
     };
     assert_eq!(try_it(&over_tls(secure.port), LONG).await, Ok(()));
     let failed = try_it(&over_tls(plain.port), LONG).await.unwrap_err();
-    assert!(
-        failed.starts_with(&format!("Get \"https://127.0.0.1:{}/\": tls: ", plain.port)),
-        "{failed}"
-    );
+    let url = format!("https://127.0.0.1:{}/", plain.port);
+    let said = format!("Get \"{url}\": http: server gave HTTP response to HTTPS client");
+    assert_eq!(failed, said);
+    assert_eq!(plain.asked(), [""; 0], "a probe is no hook");
 }
 
 #[tokio::test]
@@ -238,4 +238,42 @@ async fn a_hook_is_done_as_the_kubelet_does_it() {
     assert_eq!(late.unwrap_err(), "not done within 1ms");
     let tcp = Handler::Tcp { host: None, port: server.port };
     assert_eq!(run(&tcp, None).await.unwrap_err(), "invalid handler: tcpSocket");
+}
+
+#[tokio::test]
+async fn a_hook_that_asks_by_https_makes_do_with_http() {
+    let server = Server::plain(|request| {
+        assert!(!request.headers().contains_key("authorization"));
+        status(200, b"")
+    })
+    .await;
+    let headers = [("Authorization", "Bearer x"), ("X", "1")];
+    let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let secure = |port| Handler::Http {
+        tls: true,
+        host: None,
+        port,
+        path: "/bye".into(),
+        headers: headers.to_vec(),
+    };
+    let run = async |handler: &Handler| prober().hook(&target(), handler, None).await.unwrap();
+    assert_eq!(run(&secure(server.port)).await, Ok(()));
+    assert_eq!(server.asked(), [format!("/bye 127.0.0.1:{} 1", server.port)]);
+    // What speaks neither is not asked twice.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let dialled = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = Arc::clone(&dialled);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, b"SSH-2.0-x\r\n").await;
+        }
+    });
+    let failed = run(&secure(port)).await.unwrap_err();
+    assert!(
+        failed.starts_with(&format!("Get \"https://127.0.0.1:{port}/bye\": tls: ")),
+        "{failed}"
+    );
+    assert_eq!(dialled.load(std::sync::atomic::Ordering::Relaxed), 1);
 }

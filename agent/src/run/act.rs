@@ -14,6 +14,7 @@ use super::stage::Stager;
 use super::tries::Tries;
 use super::{Agent, Parts};
 use crate::body::{self, Contents, Surroundings};
+use crate::facts::Address;
 use crate::holder;
 use crate::identity::Identity;
 use crate::ledger::LedgerStore;
@@ -43,7 +44,7 @@ pub(super) struct Doer {
 struct Around {
     node_name: everynode_model::NodeName,
     hostname: String,
-    address: Option<String>,
+    address: Address,
     agent_user: u32,
     capacity: BTreeMap<String, String>,
     proc: bool,
@@ -144,6 +145,8 @@ impl Doer {
     }
 
     pub(super) fn new(parts: &Parts, answers: mpsc::Sender<Event>, stager: Stager) -> Self {
+        let fixed = || Address::fixed(parts.machine.address());
+        let address = parts.vitals.address.clone().unwrap_or_else(fixed);
         Self {
             runtime: Arc::clone(&parts.runtime),
             store: Arc::clone(&parts.ledger),
@@ -153,13 +156,13 @@ impl Doer {
             around: Arc::new(Around {
                 node_name: parts.identity.name.clone(),
                 hostname: parts.machine.hostname.clone(),
-                address: parts.machine.address().map(str::to_owned),
+                address: address.clone(),
                 agent_user: rustix::process::geteuid().as_raw(),
                 capacity: parts.machine.facts.clone(),
                 proc: parts.vitals.proc,
             }),
             plans: Arc::default(),
-            prober: Prober::new(Arc::clone(&parts.runtime), parts.machine.address()),
+            prober: Prober::new(Arc::clone(&parts.runtime), address),
             tries: Arc::default(),
             kills: Arc::default(),
             stager,
@@ -232,7 +235,7 @@ impl Doer {
             node_name: self.around.node_name.clone(),
             hostname: self.around.hostname.clone(),
             makes_namespaces: self.runtime.makes_namespaces(),
-            address: self.around.address.clone(),
+            address: self.around.address.now(),
             agent_user: self.around.agent_user,
             capacity: self.around.capacity.clone(),
             contents: self.contents(&content).await,

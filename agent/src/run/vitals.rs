@@ -8,6 +8,8 @@ use everynode_model::{LIMITS_ENFORCED, NodeCondition, Now};
 use everynode_runtime::Controller;
 use tokio::sync::mpsc;
 
+use crate::facts::Address;
+
 /// What is known of the machine's state from elsewhere.
 #[derive(Debug, Default)]
 pub struct Vitals {
@@ -15,6 +17,8 @@ pub struct Vitals {
     pub readings: Option<mpsc::Receiver<Readings>>,
     /// Where what enforces limits is, or why it can't be used; empty: not known.
     pub limits: BTreeMap<Controller, Result<PathBuf, String>>,
+    /// The machine's address, as it changes; `None`: the one that it had at the start.
+    pub address: Option<Address>,
     /// Whether `/proc` tells of this machine, so that who holds a port can be looked up.
     pub proc: bool,
 }

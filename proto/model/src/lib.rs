@@ -19,6 +19,7 @@ mod log_tail;
 mod object;
 mod pod;
 mod quantity;
+mod restart_wait;
 mod rlimit;
 mod rollout;
 mod selector;
@@ -41,6 +42,7 @@ pub use pod::{
     PodPhase, PodStatus, Reason, Role, pod_name,
 };
 pub use quantity::{IntOrPercent, InvalidIntOrPercent};
+pub use restart_wait::{InvalidWait, RESTART_BACKOFF, RESTART_BACKOFF_MAX, restart_wait};
 pub use rlimit::{InvalidRlimits, RLIMITS_ANNOTATION, RLIMITS_PREFIX, Resource, Rlimit, Rlimits};
 pub use rollout::{Canary, CanaryWait, OnFailure, RolloutPolicy};
 pub use selector::{

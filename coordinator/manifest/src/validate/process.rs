@@ -1,6 +1,9 @@
 //! What Everynode adds: pods whose containers are processes of the host.
 
-use everynode_model::{ArtifactReference, PIDS_LIMIT, REQUIRE_LIMITS};
+use everynode_model::{
+    ArtifactReference, PIDS_LIMIT, REQUIRE_LIMITS, RESTART_BACKOFF, RESTART_BACKOFF_MAX,
+    restart_wait,
+};
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -55,7 +58,7 @@ fn check_artifacts(check: &mut Check, path: &FieldPath, pod: &PodSpec) {
     }
 }
 
-/// Checks the annotations of a template that speak of its limits.
+/// Checks the annotations of a template that speak of its limits and its restarts.
 pub(super) fn check_annotations(check: &mut Check, path: &FieldPath, metadata: &ObjectMeta) {
     let annotations = metadata.annotations.iter().flatten();
     for (key, value) in annotations {
@@ -66,6 +69,11 @@ pub(super) fn check_annotations(check: &mut Check, path: &FieldPath, metadata: &
             }
             (PIDS_LIMIT, text) if !text.parse::<u64>().is_ok_and(|most| most > 0) => {
                 check.invalid(path.key(key), text, "must be a positive number");
+            }
+            (RESTART_BACKOFF | RESTART_BACKOFF_MAX, text) => {
+                if let Err(error) = restart_wait(text) {
+                    check.invalid(path.key(key), text, error.to_string());
+                }
             }
             _ => {}
         }
