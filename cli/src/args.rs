@@ -5,6 +5,7 @@ mod get;
 mod logs;
 mod node;
 mod rollout;
+mod top;
 mod wait;
 mod write;
 
@@ -18,6 +19,7 @@ pub(crate) use get::{GetArgs, Output, Template};
 pub(crate) use logs::LogsArgs;
 pub(crate) use node::{DrainArgs, NodeVerb};
 pub(crate) use rollout::{HistoryArgs, RolloutArgs, RolloutVerb, StatusArgs, UndoArgs};
+pub(crate) use top::{SortBy, TopNodeArgs, TopPodArgs, TopVerb};
 pub(crate) use wait::WaitArgs;
 pub(crate) use write::{
     ApplyArgs, ApplyVerb, BareArgs, CreateArgs, CreateVerb, DiffArgs, EditArgs, PatchArgs,
@@ -83,6 +85,9 @@ pub(crate) enum Verb {
     Logs(LogsArgs),
     /// Run a program in a container
     Exec(ExecArgs),
+    /// Show what nodes and pods use of processors and memory
+    #[command(subcommand)]
+    Top(TopVerb),
     /// Change labels of objects: KEY=VALUE sets one, KEY- removes it
     Label(ChangeArgs),
     /// Change annotations of objects: KEY=VALUE sets one, KEY- removes it

@@ -72,7 +72,7 @@ pub enum Denial {
 }
 
 /// Every method, and what its caller must be. What is not listed is nobody's.
-const METHODS: [(&str, Required); 43] = [
+const METHODS: [(&str, Required); 44] = [
     ("/everynode.v1.Agent/Join", Required::Nobody),
     ("/everynode.v1.Agent/Renew", Required::Node),
     ("/everynode.v1.Agent/Session", Required::Node),
@@ -95,6 +95,7 @@ const METHODS: [(&str, Required); 43] = [
     ("/everynode.v1.Nodes/Delete", Required::Admin),
     ("/everynode.v1.Nodes/Get", Required::Viewer),
     ("/everynode.v1.Nodes/List", Required::Viewer),
+    ("/everynode.v1.Nodes/Usage", Required::Viewer),
     ("/everynode.v1.Nodes/Watch", Required::Viewer),
     ("/everynode.v1.Objects/Delete", Required::Admin),
     // A Secret's values are shown to admins only: that is the service's to see.

@@ -41,6 +41,7 @@ mod restored;
 mod rollback;
 mod settings;
 mod surge;
+mod top;
 mod updates;
 
 use std::process::ExitCode;
@@ -98,6 +99,7 @@ const SCENARIOS: &[Scenario] = &[
     ("resources::limits_hold_and_leave_nothing", resources::limits_hold_and_leave_nothing),
     ("lives::they_start_and_end_in_order", lives::they_start_and_end_in_order),
     ("namespaces::what_is_not_shared_is_its_own", namespaces::what_is_not_shared_is_its_own),
+    ("top::the_busy_and_the_large_are_told", top::the_busy_and_the_large_are_told),
     ("orphans::run_on_until_they_are_taken_over", orphans::run_on_until_they_are_taken_over),
     ("restored::onto_yesterdays_copy", restored::onto_yesterdays_copy),
     ("settings::a_file_is_as_good_as_flags", settings::a_file_is_as_good_as_flags),

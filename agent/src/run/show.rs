@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use everynode_agent_core::Node;
 use everynode_model::{
     Digest, EXEC_FEATURE, LOGS_FEATURE, LogTail, NAMESPACES, NodeCondition, Now, PodKey, PodStatus,
-    Reason, SURGE_FEATURE,
+    Reason, SURGE_FEATURE, USAGE_FEATURE,
 };
 use everynode_proto::convert::status;
 use everynode_proto::v1;
@@ -47,7 +47,7 @@ fn features(makes_namespaces: bool) -> impl Iterator<Item = &'static str> {
 
 /// Says that this machine has streams for people, and knows of which kinds.
 pub(super) fn with_streams(mut hello: v1::Hello) -> v1::Hello {
-    hello.features.extend([LOGS_FEATURE, EXEC_FEATURE].map(str::to_owned));
+    hello.features.extend([LOGS_FEATURE, EXEC_FEATURE, USAGE_FEATURE].map(str::to_owned));
     hello
 }
 

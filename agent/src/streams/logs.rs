@@ -13,9 +13,9 @@ use everynode_proto::v1;
 use everynode_runtime::{LogDate, Run, logs_of, runs};
 use tokio::sync::{Semaphore, mpsc};
 
-use super::Places;
 use super::target::Target;
 use super::wire::Piece;
+use super::{Places, block};
 use crate::logs::{Ahead, BETWEEN_LOOKS, GAP, Reader, Wish};
 
 /// What is read at once: as much as goes into one message.
@@ -135,15 +135,6 @@ async fn look(mut reader: Reader, last: bool, readers: &Semaphore) -> Result<Loo
         Ok(Look { reader, text, ahead })
     });
     look.await?.map_err(unreadable)
-}
-
-async fn block<T: Send + 'static>(
-    readers: &Semaphore,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Reason> {
-    let ended = |_| Reason::new("AgentStopping", "the agent is ending");
-    let _turn = readers.acquire().await.map_err(|_| ended(()))?;
-    tokio::task::spawn_blocking(work).await.map_err(|_| ended(()))
 }
 
 /// As much of `text` as may be said, and whether that was all that may be.

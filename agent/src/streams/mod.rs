@@ -6,13 +6,14 @@
 //! ```
 //!
 //! Nothing here knows or changes what ought to run: files are read, and programs are run beside it. Read
-//! in this order: [`logs`] and [`exec`] (what is said), [`wire`] (how it is sent, as far as there is
-//! credit), [`stdin`] (what comes the other way).
+//! in this order: [`logs`], [`exec`] and [`usage`] (what is said), [`wire`] (how it is sent, as far as
+//! there is credit), [`stdin`] (what comes the other way).
 
 mod exec;
 mod logs;
 mod stdin;
 mod target;
+mod usage;
 mod wire;
 
 use std::path::PathBuf;
@@ -154,6 +155,13 @@ impl Host {
     fn begin(&mut self, stream: v1::OpenStream, (output, input): Attached) {
         let (say, pieces) = mpsc::channel(PIECES);
         let wire = Wire::new(output, input, pieces);
+        if let Some(What::Usage(_)) = stream.what {
+            let (root, readers) = (self.places.cgroup_root.clone(), Arc::clone(&self.readers));
+            self.running.spawn(async move {
+                tokio::join!(wire.run(), usage::tell(root, &readers, say));
+            });
+            return;
+        }
         let target = Target::of(&stream);
         // In each, both are dropped together: when nobody wants to hear any more, nothing is read.
         match (target, stream.what) {
@@ -179,7 +187,7 @@ impl Host {
                     tokio::join!(wire.run(), run);
                 });
             }
-            (Ok(_), None) => {
+            (Ok(_), Some(What::Usage(_)) | None) => {
                 let line = "this agent knows no stream of that kind";
                 self.refuse(Reason::new("NotSupported", line), wire, say);
             }
@@ -229,4 +237,14 @@ async fn attach(connected: &Connected, ask: &Ask) -> Result<Attached, Status> {
     let mut client = StreamsClient::new(connected.channel.clone());
     let answer = client.attach(ReceiverStream::new(messages)).await?;
     Ok((output, answer.into_inner()))
+}
+
+/// Does what waits for disks on a thread for that, in turn.
+async fn block<T: Send + 'static>(
+    readers: &Semaphore,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Reason> {
+    let ended = |_| Reason::new("AgentStopping", "the agent is ending");
+    let _turn = readers.acquire().await.map_err(|_| ended(()))?;
+    tokio::task::spawn_blocking(work).await.map_err(|_| ended(()))
 }

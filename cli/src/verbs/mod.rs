@@ -28,6 +28,7 @@ mod rows;
 mod select;
 mod taint;
 mod token;
+mod top;
 mod values;
 mod verdict;
 mod version;
@@ -55,6 +56,7 @@ pub(crate) async fn run(verb: Verb, context: &Context, out: &mut Out) -> Result<
         Verb::Describe(args) => describe::run(&args, context, out).await,
         Verb::Logs(args) => logs::run(&args, context, out).await,
         Verb::Exec(args) => exec::run(args, context, out).await,
+        Verb::Top(verb) => top::run(&verb, context, out).await,
         Verb::Label(args) => label::run(&args, context, out).await,
         Verb::Annotate(args) => {
             annotate::run(annotate::Map::Annotations, &args, context, out).await

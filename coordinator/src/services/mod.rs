@@ -19,6 +19,7 @@ mod put;
 mod stream;
 mod tokens;
 mod undo;
+mod usage;
 mod watch;
 
 use std::sync::Arc;

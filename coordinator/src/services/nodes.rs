@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status};
 use super::convert::node;
 use super::filter::{Filter, given, meant};
 use super::watch::{self, Gone, Watched};
-use super::{Api, list, unexpected};
+use super::{Api, list, unexpected, usage};
 use crate::sessions::Sessions;
 use crate::status;
 
@@ -32,6 +32,7 @@ const MAX_REASON: usize = 256;
 #[tonic::async_trait]
 impl Nodes for Api {
     type WatchStream = watch::Events<v1::NodeEvent>;
+    type UsageStream = usage::Output;
 
     async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::Node>, Status> {
         let name = request.into_inner().name;
@@ -64,6 +65,13 @@ impl Nodes for Api {
         let request = v1::WatchRequest { namespace: String::new(), ..request.into_inner() };
         let watched = AllNodes { sessions: self.parts.sessions.clone() };
         watch::watch(self, watched, &request).await.map(Response::new)
+    }
+
+    async fn usage(
+        &self,
+        request: Request<v1::UsageRequest>,
+    ) -> Result<Response<Self::UsageStream>, Status> {
+        usage::usage(self, request.into_inner()).await.map(Response::new)
     }
 
     async fn change(

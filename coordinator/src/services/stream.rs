@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use everynode_coordinator_core::{NodeView, PodView, Readiness};
-use everynode_model::{EXEC_FEATURE, LOGS_FEATURE, Now};
+use everynode_model::{EXEC_FEATURE, LOGS_FEATURE, Now, USAGE_FEATURE};
 use everynode_proto::error::refusal;
 use everynode_proto::v1;
 use everynode_proto::v1::node_input::Message as ToNode;
@@ -17,7 +17,7 @@ use super::Api;
 use crate::streams::{Caller, QUEUE, Relay};
 
 /// How long an agent may take to attach, by the contract.
-const ATTACH: Duration = Duration::from_secs(10);
+pub(super) const ATTACH: Duration = Duration::from_secs(10);
 
 /// How long a caller may take to say what it wants.
 pub(super) const FIRST: Duration = Duration::from_secs(10);
@@ -81,10 +81,11 @@ const fn feature(what: &What) -> &'static str {
     match what {
         What::Logs(_) => LOGS_FEATURE,
         What::Exec(_) => EXEC_FEATURE,
+        What::Usage(_) => USAGE_FEATURE,
     }
 }
 
-fn not_connected(node: &NodeView, now: Now) -> Status {
+pub(super) fn not_connected(node: &NodeView, now: Now) -> Status {
     let seen = match node.readiness {
         Readiness::Lost { since: Some(since) } => {
             let ago = Duration::from_secs(now.steady.since(since).as_secs());
@@ -99,13 +100,13 @@ fn not_connected(node: &NodeView, now: Now) -> Status {
     refusal(Code::FailedPrecondition, "NodeNotConnected", message)
 }
 
-fn not_supported(node: &str, feature: &str) -> Status {
+pub(super) fn not_supported(node: &str, feature: &str) -> Status {
     let message =
         format!("the agent of node {node:?} can't do it ({feature}): it is of an older version");
     refusal(Code::FailedPrecondition, "NotSupported", message)
 }
 
-fn not_attached(api: &Api, node: &NodeView, now: Now) -> Status {
+pub(super) fn not_attached(api: &Api, node: &NodeView, now: Now) -> Status {
     if api.parts.sessions.nonce(node.record.uid).is_none() {
         return not_connected(node, now);
     }

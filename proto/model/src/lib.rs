@@ -51,7 +51,7 @@ pub use selector::{
 };
 pub use set::{
     DaemonSet, EXEC_FEATURE, Features, LOGS_FEATURE, NAMESPACES, NodeSelectorTerm, PIDS_LIMIT,
-    PROCESS_FEATURES, Placement, REQUIRE_LIMITS, SURGE_FEATURE, Strategy,
+    PROCESS_FEATURES, Placement, REQUIRE_LIMITS, SURGE_FEATURE, Strategy, USAGE_FEATURE,
 };
 pub use taint::{Effect, InvalidTaint, Taint, Toleration, TolerationOperator};
 pub use time::{Now, Timestamp, WallTime};

@@ -164,6 +164,9 @@ pub const LOGS_FEATURE: &str = "logs";
 /// where the machine's settings deny it: that is the agent's to say.
 pub const EXEC_FEATURE: &str = "exec";
 
+/// What an agent announces that measures what its node and pods use when it is asked.
+pub const USAGE_FEATURE: &str = "usage";
+
 impl Strategy {
     /// Node by node, an old pod ending before the new one starts.
     pub const fn rolling(max_unavailable: IntOrPercent) -> Self {
