@@ -78,6 +78,10 @@ fn fields() -> Vec<(&'static str, Value)> {
         ),
         (
             "/spec/containers/0/env",
+            json!([{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "node.labels['site']"}}}]),
+        ),
+        (
+            "/spec/containers/0/env",
             json!([{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]),
         ),
         (
@@ -265,6 +269,7 @@ fn around() -> Surroundings {
         key: PodKey::new("default", "x").unwrap(),
         uid: PodUid::new(Uuid::from_u128(1)),
         node_name: NodeName::new("n").unwrap(),
+        node_labels: [("site".to_owned(), "lab".to_owned())].into(),
         hostname: "n".into(),
         address: Some("192.0.2.1".into()),
         makes_namespaces: true,

@@ -26,6 +26,7 @@ mod identity;
 mod islands;
 mod kills;
 mod kubectl;
+mod labels;
 mod leaving;
 mod limits;
 mod lives;
@@ -99,6 +100,7 @@ const SCENARIOS: &[Scenario] = &[
     ("resources::limits_hold_and_leave_nothing", resources::limits_hold_and_leave_nothing),
     ("lives::they_start_and_end_in_order", lives::they_start_and_end_in_order),
     ("namespaces::what_is_not_shared_is_its_own", namespaces::what_is_not_shared_is_its_own),
+    ("labels::a_pod_reads_its_nodes_labels", labels::a_pod_reads_its_nodes_labels),
     ("top::the_busy_and_the_large_are_told", top::the_busy_and_the_large_are_told),
     ("orphans::run_on_until_they_are_taken_over", orphans::run_on_until_they_are_taken_over),
     ("restored::onto_yesterdays_copy", restored::onto_yesterdays_copy),

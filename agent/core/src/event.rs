@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use everynode_model::{
-    Assignment, ClusterId, Digest, Exit, LogTail, NodeUid, PodKey, PodUid, Reason, SessionNonce,
-    SetUid, Stamp, WallTime,
+    Assignment, ClusterId, Digest, Exit, Labels, LogTail, NodeUid, PodKey, PodUid, Reason,
+    SessionNonce, SetUid, Stamp, WallTime,
 };
 
 use crate::hold::HoldChange;
@@ -238,6 +238,8 @@ pub enum Action {
         revision: Digest,
         /// Under which replace counter.
         replace: u64,
+        /// The node's labels that its template reads.
+        labels: Labels,
         /// How often its containers have been restarted before, for the count to go on.
         restarts: u64,
         /// The one pod that may be alive in the place meanwhile; `None`: nothing may.

@@ -418,6 +418,7 @@ impl Place {
             set: item.set,
             revision: item.revision,
             replace: item.replace,
+            labels: item.labels.clone(),
             restarts: self.memory.restarts,
             beside,
         });

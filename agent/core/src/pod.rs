@@ -75,6 +75,7 @@ impl Identity {
             intent: Intent::Run,
             after: other.map(|item| item.after.clone()).unwrap_or_default(),
             surge: other.and_then(|item| item.surge),
+            labels: other.map(|item| item.labels.clone()).unwrap_or_default(),
         }
     }
 }

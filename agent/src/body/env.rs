@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use everynode_agent_core::Namespaces;
-use everynode_model::{ObjectKind, Reason, pod_name};
+use everynode_model::{ObjectKind, Reason, node_label, pod_name};
 use everynode_runtime::DEFAULT_PATH;
 
 use super::content::{Config, Content, Variable};
@@ -199,6 +199,9 @@ fn field(
         "status.podIP" if own_network => Ipv4Addr::LOCALHOST.to_string(),
         "status.hostIP" | "status.podIP" => around.address.clone()?,
         _ => {
+            if let Some(key) = node_label(path) {
+                return Some(around.node_labels.get(key).cloned().unwrap_or_default());
+            }
             let (map, key) = path.strip_suffix("']")?.split_once("['")?;
             let map = match map {
                 "metadata.labels" => &metadata.labels,

@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use everynode_agent_core::{ContainerSpec, PodSpec, Resources};
-use everynode_model::{NodeName, PodKey, PodUid, Reason};
+use everynode_model::{Labels, NodeName, PodKey, PodUid, Reason};
 use serde_json::Value;
 
 pub use artifacts::{Delivered, artifacts_of};
@@ -61,6 +61,8 @@ pub struct Surroundings {
     pub uid: PodUid,
     /// The node's name.
     pub node_name: NodeName,
+    /// Those of the node's labels that the template reads, as the pod was granted them.
+    pub node_labels: Labels,
     /// The machine's name, as `HOSTNAME`: the pod shares it.
     pub hostname: String,
     /// The machine's first address, if it has one.

@@ -9,6 +9,7 @@ fn around() -> Surroundings {
         key: PodKey::new("monitoring", "exporter").unwrap(),
         uid: "6ba7b810-9dad-41d1-80b4-00c04fd430c8".parse().unwrap(),
         node_name: NodeName::new("edge-1").unwrap(),
+        node_labels: [("site".to_owned(), "lab".to_owned())].into(),
         hostname: "edge-1.example".into(),
         address: Some("10.0.0.5".into()),
         makes_namespaces: true,
@@ -268,6 +269,8 @@ fn the_environment_is_the_kubelets() {
         {"name": "LABEL", "valueFrom": field("metadata.labels['app']")},
         {"name": "NOTE", "valueFrom": field("metadata.annotations['note']")},
         {"name": "NONE", "valueFrom": field("metadata.labels['none']")},
+        {"name": "SITE", "valueFrom": field("node.labels['site']")},
+        {"name": "NOWHERE", "valueFrom": field("node.labels['rack']")},
         {"name": "MAYBE", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "k", "optional": true}}},
         {"name": "PATH", "value": "/bin"},
     ]);
@@ -283,6 +286,7 @@ fn the_environment_is_the_kubelets() {
     assert_eq!(get("A"), Some("12"));
     assert_eq!(get("B"), Some("1-$(A)-$(Z)-$A-$("));
     assert_eq!(get("NODE"), Some("edge-1"));
+    assert_eq!((get("SITE"), get("NOWHERE")), (Some("lab"), Some("")));
     assert_eq!((get("NAME"), get("IP")), (Some("exporter-lwkkg"), Some("10.0.0.5")));
     assert_eq!(get("NAMESPACE"), Some("monitoring"));
     assert_eq!((get("LABEL"), get("NOTE"), get("NONE")), (Some("x"), Some("y"), Some("")));

@@ -15,7 +15,7 @@ use std::time::Duration;
 use everynode_agent_core::ledger::Heir;
 use everynode_agent_core::{Departure, Hold, Holds, Ledger, Standing};
 use everynode_model::{
-    Assignment, Digest, Generation, Intent, Item, PodKey, Stamp, Surge, Term, WallTime,
+    Assignment, Digest, Generation, Intent, Item, Labels, PodKey, Stamp, Surge, Term, WallTime,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -130,6 +130,9 @@ struct ItemRecord {
     /// For how many milliseconds a new pod has to be ready beside the old; absent without surge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     surge: Option<u64>,
+    /// The node's labels that the template reads.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    labels: Labels,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -352,6 +355,7 @@ impl From<&Item> for ItemRecord {
             intent: item.intent.as_str().into(),
             after: item.after.iter().map(pair).collect(),
             surge: item.surge.map(|surge| surge.millis()),
+            labels: item.labels.clone(),
         }
     }
 }
@@ -367,6 +371,7 @@ impl ItemRecord {
             intent: INTENTS.into_iter().find(|intent| intent.as_str() == self.intent)?,
             after: self.after.iter().map(key).collect::<Option<_>>()?,
             surge: self.surge.map(|millis| Surge { min_ready: Duration::from_millis(millis) }),
+            labels: self.labels.clone(),
         })
     }
 }
@@ -386,6 +391,7 @@ pub(super) mod tests {
             intent,
             after: vec![key("other")],
             surge: (intent == Intent::Run).then_some(Surge { min_ready: Duration::from_secs(3) }),
+            labels: [("site".to_owned(), name.to_owned())].into(),
         };
         let assignment = Assignment::new([
             item("a", Intent::Run),

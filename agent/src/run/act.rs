@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use everynode_agent_core::{Action, Event, HostPort, Marks, Plan, PodRef, PodSpec, Probe};
-use everynode_model::{ClusterId, Digest, Now, PodKey, PodUid, Reason, SetUid};
+use everynode_model::{ClusterId, Digest, Labels, Now, PodKey, PodUid, Reason, SetUid};
 use everynode_runtime::{CreateError, CreateRequest, Runtime, RuntimeEvent};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -56,6 +56,7 @@ struct Wanted {
     set: SetUid,
     revision: Digest,
     replace: u64,
+    labels: Labels,
     restarts: u64,
     beside: Option<PodUid>,
     now: Now,
@@ -80,9 +81,10 @@ impl Agent {
             Action::Answer { request, refused } => {
                 self.holders.answer(request, refused.as_ref(), &self.node);
             }
-            Action::Create { pod, set, revision, replace, restarts, beside } => {
+            Action::Create { pod, set, revision, replace, labels, restarts, beside } => {
                 tracing::info!(%pod, revision = revision.short(), "creating");
-                self.doer.create(Wanted { pod, set, revision, replace, restarts, beside, now });
+                let wanted = Wanted { pod, set, revision, replace, labels, restarts, beside, now };
+                self.doer.create(wanted);
             }
             Action::Stage { key, revision, tries } => self.doer.stage(key, revision, tries),
             Action::Start { pod, container } => self.doer.start(pod, container),
@@ -227,12 +229,14 @@ impl Doer {
         &self,
         pod: &PodRef,
         revision: Digest,
+        labels: Labels,
     ) -> Result<PodSpec, (Reason, bool)> {
         let content = self.body(revision).await?;
         let around = Surroundings {
             key: pod.key.clone(),
             uid: pod.uid,
             node_name: self.around.node_name.clone(),
+            node_labels: labels,
             hostname: self.around.hostname.clone(),
             makes_namespaces: self.runtime.makes_namespaces(),
             address: self.around.address.now(),
@@ -251,9 +255,9 @@ impl Doer {
 
     /// On failure: why, whether to try again, and whether anything may be alive.
     async fn try_create(&self, wanted: Wanted) -> Result<(), (Reason, bool, bool)> {
-        let Wanted { pod, set, revision, replace, restarts, beside, now } = wanted;
+        let Wanted { pod, set, revision, replace, labels, restarts, beside, now } = wanted;
         let refused = |(reason, retry)| (reason, retry, false);
-        let spec = self.spec(&pod, revision).await.map_err(refused)?;
+        let spec = self.spec(&pod, revision, labels).await.map_err(refused)?;
         // Before the call: the runtime may tell of the pod before the call returns.
         let plan = spec.plan();
         self.plans.lock().unwrap_or_else(PoisonError::into_inner).insert(pod.clone(), plan);

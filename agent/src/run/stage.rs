@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use everynode_agent_core::{Event, PodRef, Unstaged};
-use everynode_model::{Digest, PodKey, PodUid, Reason};
+use everynode_model::{Digest, Labels, PodKey, PodUid, Reason};
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
@@ -74,7 +74,7 @@ impl Doer {
     async fn try_stage(&self, key: &PodKey, revision: Digest) -> Result<(), (Reason, bool)> {
         // Of no pod yet; what its id is does not matter for what it needs.
         let pod = PodRef { key: key.clone(), uid: PodUid::new(Uuid::nil()) };
-        let spec = self.spec(&pod, revision).await?;
+        let spec = self.spec(&pod, revision, Labels::new()).await?;
         let delivered = body::artifacts_of(&self.body(revision).await?);
         let tell = self.tells(key.clone(), revision);
         self.stager.stage.stage(spec, delivered, tell).await.map_err(|reason| (reason, true))

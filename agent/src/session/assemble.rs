@@ -169,6 +169,7 @@ mod tests {
             intent: Intent::Run,
             after: Vec::new(),
             surge: None,
+            labels: Default::default(),
         }
     }
 

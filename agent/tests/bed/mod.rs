@@ -75,6 +75,7 @@ impl Machine {
             intent: Intent::Run,
             after: Vec::new(),
             surge: None,
+            labels: Default::default(),
         }]);
         ledger.places = [(key, "process".to_owned())].into();
         let store = DiskLedger::new(self.path());

@@ -103,8 +103,8 @@ impl Fleet {
         self.records.assignment(node)
     }
 
-    /// What the node is told of that: where its agent can't surge, nothing of it. It would compute another
-    /// digest, and ask for the whole again.
+    /// What the node is told of that: where its agent can't surge, or knows no labels of its node, nothing
+    /// of it. It would compute another digest, and ask for the whole again.
     pub(crate) fn told(&self, node: NodeUid) -> Assignment {
         as_told(self.records.assignment(node), self.seen.get(&node))
     }
@@ -200,5 +200,12 @@ impl Fleet {
 
 /// See [`Fleet::told`].
 pub(crate) fn as_told(assignment: Assignment, seen: Option<&Seen>) -> Assignment {
-    if seen.is_some_and(Seen::can_surge) { assignment } else { assignment.without_surge() }
+    let assignment = match seen.is_some_and(Seen::can_surge) {
+        true => assignment,
+        false => assignment.without_surge(),
+    };
+    match seen.is_some_and(Seen::knows_labels) {
+        true => assignment,
+        false => assignment.without_labels(),
+    }
 }

@@ -167,6 +167,8 @@ pub struct Content {
     pub blobs: BTreeSet<Digest>,
     /// What pods can't start without and is not there, one line each.
     pub missing: Vec<String>,
+    /// Which labels of its node a pod reads.
+    pub labels: BTreeSet<String>,
     /// The `resourceVersion` of each object that was looked at; `None` where it was not there.
     pub seen: BTreeMap<ObjectKey, Option<u64>>,
     /// Objects of which the revision has another content than they have now; `None` where the

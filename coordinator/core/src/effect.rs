@@ -205,6 +205,11 @@ impl Fleet {
             count.turn(*uid, here(place, node), here(after, &next), || {
                 self.runs(*uid, &record.set.key, node.uid)
             });
+            let steps = matches!(record.set.strategy, Strategy::RollingUpdate { .. });
+            let stays = here(place, node) == Place::Run && here(after, &next) == Place::Run;
+            if steps && stays && records.falls_behind(node, &next) {
+                count.effect.restarts += 1;
+            }
         }
     }
 

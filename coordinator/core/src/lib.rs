@@ -27,6 +27,7 @@ pub mod config;
 mod copies;
 mod decide;
 pub mod effect;
+mod environment;
 mod events;
 mod fleet;
 mod grants;

@@ -60,6 +60,9 @@ pub struct NodeRecord {
     pub unschedulable: bool,
     /// What people have ordered of all its pods together.
     pub order: NodeOrder,
+    /// By DaemonSet, what its pod here was granted that reads labels of the node, where these have
+    /// other values by now.
+    pub granted: BTreeMap<SetUid, Labels>,
     /// The `resourceVersion` of its last stored change.
     pub resource_version: u64,
 }
@@ -174,6 +177,8 @@ pub struct RevisionRecord {
     pub blobs: BTreeSet<Digest>,
     /// What its pods can't start without and was not there, one line each: no rollout leads to it.
     pub missing: Vec<String>,
+    /// Which labels of its node a pod of it reads.
+    pub labels: BTreeSet<String>,
 }
 
 /// The rule of a DaemonSet's grants: every node runs [`Self::stable`], but for the exceptions in

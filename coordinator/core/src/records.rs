@@ -441,6 +441,7 @@ impl SetRecords {
             intent,
             after: Vec::new(),
             surge: surges.then_some(Surge { min_ready: record.set.min_ready }),
+            labels: self.environment(node),
         })
     }
 

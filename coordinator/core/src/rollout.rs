@@ -33,11 +33,15 @@
 use everynode_model::{Digest, NodeUid, Now, SetUid, Strategy};
 
 use crate::Fleet;
+use crate::config::MAX_WRITES;
 use crate::grants::ChunkEdits;
 use crate::record::{EventType, Grant, GrantHead, Write};
 use crate::records::SetRecords;
 use crate::stage::Stage;
 use crate::status::{Tally, Turn};
+
+/// How many nodes' records one step may change beside chunks of grants, of which there are 64.
+const MAX_FORGOTTEN: usize = MAX_WRITES / 3;
 
 impl Fleet {
     /// The next step that should become durable: at most 120 writes and 12,000 grants. Once they
@@ -168,18 +172,29 @@ impl Fleet {
             (Stage::Back { .. }, Some(stable)) => records.unasked(stable),
             _ => Grant { rollout: head.rollout, ..records.unasked(head.target) },
         };
-        let grant = |node| {
-            let replace = self.replaced(uid, records, node, next.revision);
-            Some(Grant { replace, ..next })
-        };
         let mut edits = ChunkEdits::new(uid, records);
-        edit_while_there_is_room(&mut edits, chosen, grant);
-        edits.into_writes()
+        let mut nodes = Vec::new();
+        for (.., node) in chosen {
+            if !edits.has_room_for(*node) || nodes.len() >= MAX_FORGOTTEN {
+                break;
+            }
+            let replace = self.replaced(uid, records, *node, next.revision);
+            edits.set(*node, Some(Grant { replace, ..next }));
+            nodes.extend(self.forget_granted(uid, *node));
+        }
+        let mut writes = edits.into_writes();
+        writes.extend(nodes);
+        writes
     }
 
     /// Under which number the node was last seen to run that very revision, so that a pod which is
-    /// there already is not replaced.
+    /// there already is not replaced; another one, where it is to read other labels than it was granted.
     fn replaced(&self, set: SetUid, records: &SetRecords, node: NodeUid, revision: Digest) -> u64 {
+        let granted = records.grant(node).filter(|granted| granted.revision == revision);
+        let behind = self.records.active(node).is_some_and(|node| records.is_behind(node));
+        if let Some(granted) = granted.filter(|_| behind) {
+            return self.decided_version().max(granted.replace + 1);
+        }
         let key = records.record.as_ref().map(|record| &record.set.key);
         let place = key.and_then(|key| self.seen.get(&node)?.places.get(key));
         let pod = place.and_then(|place| place.pod_of(set));

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everynode_model::{
-    NodeUid, PodKey, PodPhase, PodStatus, Reason, SURGE_FEATURE, SessionNonce, SetUid, Stamp,
-    Timestamp, carry_log_tails,
+    NODE_LABELS_FEATURE, NodeUid, PodKey, PodPhase, PodStatus, Reason, SURGE_FEATURE, SessionNonce,
+    SetUid, Stamp, Timestamp, carry_log_tails,
 };
 
 use crate::copies::Marks;
@@ -73,6 +73,11 @@ impl Seen {
     /// Whether its agent can start a new pod beside the old one.
     pub(crate) fn can_surge(&self) -> bool {
         self.hello.as_ref().is_some_and(|hello| hello.features.contains(SURGE_FEATURE))
+    }
+
+    /// Whether its agent has pods read labels of the node.
+    pub(crate) fn knows_labels(&self) -> bool {
+        self.hello.as_ref().is_some_and(|hello| hello.features.contains(NODE_LABELS_FEATURE))
     }
 
     /// Whether it has a session on which it was heard within the lease. The session of a node that

@@ -258,12 +258,15 @@ impl Fleet {
             (pod.revision, pod.replace) == (grant.revision, grant.replace)
         });
         let granted = grant.map(|grant| grant.revision);
-        let moved = granted == Some(head.target);
-        let on_goal = granted == Some(goal);
+        // Its pod reads labels that say something else by now: it is to be granted anew, once it can be
+        // reached. Until then it stands where it stood: what was granted and went dark stays so.
+        let behind = seen.is_ready() && records.is_behind(active);
+        let moved = granted == Some(head.target) && !behind;
+        let on_goal = granted == Some(goal) && !behind;
         let held = active.order.holds() || pod.is_some_and(PodStatus::is_held);
         let out_of_hand = !seen.is_ready() || active.order.stops() || (held && !as_granted);
-        let recalled =
-            (available && pod.is_some_and(|pod| pod.revision == goal)) || (moved && out_of_hand);
+        let on_it = available && pod.is_some_and(|pod| pod.revision == goal) && !behind;
+        let recalled = on_it || (moved && out_of_hand);
         // What has failed is left by everybody, also where a pod is lost by it.
         let cannot_surge = !moved && records.surges() && !seen.can_surge();
         let two = available && !as_granted && grant.is_some_and(|grant| grant.surges());
@@ -289,7 +292,9 @@ impl Fleet {
             reachable: seen.is_ready(),
             present: pod.is_some(),
             ready,
-            updated: pod.is_some_and(|pod| pod.revision == head.target) && (as_granted || !moved),
+            updated: pod.is_some_and(|pod| pod.revision == head.target)
+                && (as_granted || !moved)
+                && !behind,
             available,
             astray: self.followed(records, active, seen).is_some(),
             canary: place == Place::Run && is_canary(policy, active),

@@ -214,7 +214,7 @@ impl Fleet {
                 false => Some(orders_held("the pod that is there is not the one wanted")),
             };
         }
-        if grant.revision != head.target {
+        if grant.revision != head.target || records.is_behind(node) {
             return Some(self.not_granted(records, uid, head, node));
         }
         if let Some(term) = self.higher_term(node.uid) {

@@ -36,6 +36,7 @@ fn seen(version: Option<u64>, blobs: &[&str]) -> Content {
     Content {
         blobs: blobs.iter().map(|blob| Digest::of(blob.as_bytes())).collect(),
         missing: Vec::new(),
+        labels: Default::default(),
         seen: [(map_key("m"), version)].into(),
         drifted: Some(BTreeSet::new()),
     }

@@ -37,6 +37,7 @@ fn node(taints: &[&str]) -> NodeRecord {
         joined_at: WallTime::default(),
         unschedulable: true,
         order: everynode_coordinator_core::NodeOrder::None,
+        granted: Default::default(),
         resource_version: 0,
     }
 }

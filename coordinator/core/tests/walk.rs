@@ -273,6 +273,7 @@ fn reading(
     let content = Content {
         blobs: [digest].into(),
         missing: lacks.then(|| "configmap \"m\" not found".to_owned()).into_iter().collect(),
+        labels: Default::default(),
         seen: [(map_key("m"), at)].into(),
         drifted: Some(Default::default()),
     };

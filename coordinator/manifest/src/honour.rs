@@ -7,13 +7,15 @@
 mod limits;
 mod volumes;
 
-use everynode_model::{Features, NAMESPACES, RLIMITS_ANNOTATION, RLIMITS_PREFIX};
+use everynode_model::{
+    Features, NAMESPACES, NODE_LABELS_FEATURE, RLIMITS_ANNOTATION, RLIMITS_PREFIX,
+};
 use serde_json::Value;
 
 use crate::check::Check;
 use crate::normal::normal_value;
 use crate::path::Segment;
-use crate::{FieldPath, validate};
+use crate::{FieldPath, node_labels, validate};
 
 /// What the process runtime makes of a field.
 #[derive(Clone, Copy)]
@@ -116,6 +118,9 @@ pub fn needed_features(template: &Value) -> Features {
     features.extend(limits::needed(&normal).iter().map(|feature| named(feature)));
     if process {
         features.extend(namespaces(&normal).map(String::from));
+    }
+    if node_labels::read_by(&normal).next().is_some() {
+        features.insert(named(NODE_LABELS_FEATURE));
     }
     if has_rlimits(&normal) {
         features.insert(named("rlimits"));

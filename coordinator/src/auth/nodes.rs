@@ -63,6 +63,7 @@ mod tests {
             joined_at: WallTime::default(),
             unschedulable: false,
             order: everynode_coordinator_core::NodeOrder::None,
+            granted: Default::default(),
             resource_version: 0,
         }
     }

@@ -108,6 +108,13 @@ fn node(uid: NodeUid, stored: storage::NodeRecord) -> Result<NodeRecord, DecodeE
         joined_at: at(stored.joined_at_millis),
         unschedulable: stored.unschedulable,
         order: order(stored.order),
+        granted: stored
+            .granted
+            .into_iter()
+            .map(|(set, granted)| {
+                Ok::<_, DecodeError>((text("granted", &set)?, granted.labels.into_iter().collect()))
+            })
+            .collect::<Result<_, _>>()?,
         resource_version: stored.resource_version,
     })
 }
@@ -194,6 +201,7 @@ fn revision(
         digest,
         blobs: blobs.collect::<Result<_, _>>()?,
         missing: stored.missing,
+        labels: stored.labels.into_iter().collect(),
         number: stored.number,
         body: stored.body.into(),
         normal_form: stored.normal_form,

@@ -6,7 +6,7 @@ use everynode_coordinator_core::{
     ClusterRecord, EventRecord, EventType, Grant, GrantHead, HoldRecord, NodeOrder, NodeRecord,
     NodeStanding, ObjectRecord, Record, RevisionRecord, SetRecord, TokenRecord,
 };
-use everynode_model::{Digest, NodeName, NodeUid, ObjectKey};
+use everynode_model::{Digest, Labels, NodeName, NodeUid, ObjectKey, SetUid};
 use everynode_proto::storage;
 use everynode_proto::storage::node_record::{Order, Standing};
 use prost::Message as _;
@@ -63,8 +63,14 @@ fn node(node: &NodeRecord) -> storage::NodeRecord {
         joined_at_millis: node.joined_at.unix_millis,
         unschedulable: node.unschedulable,
         order: order(&node.order),
+        granted: node.granted.iter().map(granted).collect(),
         resource_version: node.resource_version,
     }
+}
+
+fn granted((set, labels): (&SetUid, &Labels)) -> (String, storage::node_record::Granted) {
+    let labels = labels.clone().into_iter().collect();
+    (set.to_string(), storage::node_record::Granted { labels })
 }
 
 fn order(order: &NodeOrder) -> Option<Order> {
@@ -122,6 +128,7 @@ fn revision(revision: &RevisionRecord) -> storage::RevisionRecord {
         change_cause: revision.change_cause.clone(),
         blobs: revision.blobs.iter().copied().map(bytes).collect(),
         missing: revision.missing.clone(),
+        labels: revision.labels.iter().cloned().collect(),
     }
 }
 

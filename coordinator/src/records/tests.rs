@@ -32,6 +32,7 @@ fn node(number: u128, standing: NodeStanding) -> Record {
         token_id: "0123456789".into(),
         joined_at: AT,
         unschedulable: true,
+        granted: [(SetUid::new(Uuid::from_u128(5)), [("site".into(), "lab".into())].into())].into(),
         order: everynode_coordinator_core::NodeOrder::Hold {
             since: WallTime::from_unix_millis(5),
             until: Some(WallTime::from_unix_millis(6)),
@@ -129,6 +130,7 @@ fn every_kind() -> Vec<Record> {
             change_cause: "because".into(),
             blobs: [Digest::of(b"blob")].into(),
             missing: vec!["secret \"x\" not found".into()],
+            labels: ["site".to_owned()].into(),
         }),
         object(ObjectKind::ConfigMap, "n", None),
         object(ObjectKind::Secret, "n", None),

@@ -144,6 +144,7 @@ impl Way {
         Content {
             blobs: self.to.blobs.clone(),
             missing: self.to.missing.clone(),
+            labels: self.to.labels.clone(),
             seen: versions(&self.uses, &self.objects),
             drifted: Some(drifted),
         }

@@ -125,6 +125,7 @@ mod tests {
             intent: Intent::Run,
             after: Vec::new(),
             surge: None,
+            labels: Default::default(),
         };
         let assignment = Assignment::new(items.iter().map(item));
         let bodies = items.iter().map(|(_, body)| (Digest::of(body.as_bytes()), body.as_bytes()));

@@ -162,6 +162,7 @@ mod tests {
             joined_at: WallTime::default(),
             unschedulable: false,
             order: everynode_coordinator_core::NodeOrder::None,
+            granted: Default::default(),
             resource_version: 1,
         }))
     }
@@ -177,6 +178,7 @@ mod tests {
             change_cause: String::new(),
             blobs: Default::default(),
             missing: Vec::new(),
+            labels: Default::default(),
         }))
     }
 

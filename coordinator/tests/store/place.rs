@@ -207,6 +207,7 @@ fn node(number: u128) -> NodeRecord {
         joined_at: WallTime::default(),
         unschedulable: false,
         order: everynode_coordinator_core::NodeOrder::None,
+        granted: Default::default(),
         resource_version: 1,
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use crate::{ClusterId, Digest, Generation, PodKey, ReignId, SetUid, Term};
+use crate::{ClusterId, Digest, Generation, Labels, PodKey, ReignId, SetUid, Term};
 
 /// What a node is to do about one pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +34,10 @@ pub struct Item {
     pub after: Vec<PodKey>,
     /// Whether a new pod starts beside the old one, and how. Of no meaning but with [`Intent::Run`].
     pub surge: Option<Surge>,
+    /// The values of those labels of the node that the template reads (`node.labels['…']`), as they
+    /// were when the pod was granted; one that the node has not is not among them. Who is granted other
+    /// values is granted another `replace`, too.
+    pub labels: Labels,
 }
 
 /// How a pod takes over from another in the same place: the new one is started beside the old one,
@@ -113,6 +117,13 @@ impl Assignment {
     #[must_use]
     pub fn without_surge(mut self) -> Self {
         self.items.values_mut().for_each(|item| item.surge = None);
+        self
+    }
+
+    /// What an agent that knows no labels of its node is told.
+    #[must_use]
+    pub fn without_labels(mut self) -> Self {
+        self.items.values_mut().for_each(|item| item.labels.clear());
         self
     }
 
@@ -214,6 +225,20 @@ fn encode(item: &Item) -> Vec<u8> {
     if let Some(surge) = &item.surge {
         part(&surge.millis().to_be_bytes());
     }
+    // Two parts, the first of which is neither a namespace, as it has a dot, nor a surge.
+    if !item.labels.is_empty() {
+        part(b"node.labels");
+        part(&encode_labels(&item.labels));
+    }
+    out
+}
+
+fn encode_labels(labels: &Labels) -> Vec<u8> {
+    let mut out = Vec::new();
+    for text in labels.iter().flat_map(|(key, value)| [key, value]) {
+        out.extend_from_slice(&(text.len() as u64).to_be_bytes());
+        out.extend_from_slice(text.as_bytes());
+    }
     out
 }
 
@@ -231,6 +256,7 @@ mod tests {
             intent: Intent::Run,
             after: Vec::new(),
             surge: None,
+            labels: Default::default(),
         }
     }
 
@@ -248,6 +274,9 @@ mod tests {
             Item { set: SetUid::new(Uuid::from_u128(8)), ..base.clone() },
             Item { after: vec![PodKey::new("default", "x").unwrap()], ..base.clone() },
             Item { surge: Some(Surge { min_ready: Duration::ZERO }), ..base.clone() },
+            Item { labels: [("a".into(), "b".into())].into(), ..base.clone() },
+            Item { labels: [("a".into(), "c".into())].into(), ..base.clone() },
+            Item { labels: [("ab".into(), String::new())].into(), ..base.clone() },
         ] {
             assert_ne!(
                 Assignment::new([changed]).digest(),

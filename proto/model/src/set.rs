@@ -118,6 +118,7 @@ pub const PROCESS_FEATURES: &[&str] = &[
     "supplementalGroupsPolicy",
     "env.configMapKeyRef",
     "env.fieldRef",
+    NODE_LABELS_FEATURE,
     "env.resourceFieldRef",
     "env.secretKeyRef",
     "envFrom",
@@ -145,6 +146,12 @@ pub const PROCESS_FEATURES: &[&str] = &[
 pub const NAMESPACES: [&str; 4] =
     ["namespaces.network", "namespaces.ipc", "namespaces.pid", "shareProcessNamespace"];
 
+/// Which label of its node a container reads by such a `fieldRef.fieldPath` (`node.labels['site']`).
+/// Kubernetes has no such field: there, an init container that asks the API is what people write.
+pub fn node_label(field_path: &str) -> Option<&str> {
+    field_path.strip_prefix("node.labels['")?.strip_suffix("']")
+}
+
 /// The annotation of a template whose pods must not run where a limit of theirs is not enforced:
 /// `"true"`.
 pub const REQUIRE_LIMITS: &str = "everynode.dev/require-limits";
@@ -156,6 +163,9 @@ pub const PIDS_LIMIT: &str = "everynode.dev/pids-limit";
 /// The feature of an agent that can start a new pod beside the old one. Apart from those that a
 /// template may need: without it a node's pods are replaced one after the other.
 pub const SURGE_FEATURE: &str = "surge";
+
+/// The feature of an agent that lets pods read labels of the node: what a template needs that does.
+pub const NODE_LABELS_FEATURE: &str = "env.nodeLabels";
 
 /// What an agent announces that hands on what its pods print.
 pub const LOGS_FEATURE: &str = "logs";

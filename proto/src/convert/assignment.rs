@@ -44,6 +44,7 @@ impl From<&Item> for v1::Item {
             intent: v1::Intent::from(item.intent).into(),
             after: item.after.iter().map(Into::into).collect(),
             surge: item.surge.map(|surge| v1::Surge { min_ready_millis: surge.millis() }),
+            node_labels: item.labels.clone().into_iter().collect(),
         }
     }
 }
@@ -62,6 +63,7 @@ impl TryFrom<&v1::Item> for Item {
             surge: item
                 .surge
                 .map(|surge| Surge { min_ready: Duration::from_millis(surge.min_ready_millis) }),
+            labels: item.node_labels.clone().into_iter().collect(),
         })
     }
 }
@@ -101,9 +103,12 @@ mod tests {
             intent: Intent::Keep,
             after: vec![PodKey::new("default", "b").unwrap()],
             surge: None,
+            labels: Default::default(),
         };
         let surge = Some(Surge { min_ready: Duration::from_millis(1500) });
-        for item in [Item { surge, ..item.clone() }, item] {
+        let labels = [("site".to_owned(), "lab".to_owned())].into();
+        let with_labels = Item { labels, ..item.clone() };
+        for item in [Item { surge, ..item.clone() }, with_labels, item] {
             assert_eq!(Item::try_from(&v1::Item::from(&item)), Ok(item));
         }
     }

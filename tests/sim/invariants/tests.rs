@@ -29,6 +29,7 @@ pub(crate) fn node(number: u128, standing: NodeStanding) -> Record {
         joined_at: WallTime::default(),
         unschedulable: false,
         order: NodeOrder::None,
+        granted: Default::default(),
         resource_version: 1,
     })
 }

@@ -272,7 +272,7 @@ impl Machine {
             bodies.iter_mut().for_each(|body| body.silent = body.supervisor);
         }
         match job {
-            Action::Create { pod, set, revision, replace, restarts, beside } => {
+            Action::Create { pod, set, revision, replace, restarts, beside, .. } => {
                 if self.alive_in(key).any(|body| Some(body.uid) != beside) {
                     self.wrong = Some(format!("{pod} is made while another lives in its place"));
                 }

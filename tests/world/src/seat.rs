@@ -275,6 +275,7 @@ fn kept_as_found(mut ledger: Ledger, found: &[Found]) -> Ledger {
             intent: Intent::Keep,
             after: Vec::new(),
             surge: None,
+            labels: Default::default(),
         })
     };
     let found = found

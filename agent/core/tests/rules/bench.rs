@@ -43,6 +43,7 @@ pub fn item(name: &str, text: &str) -> Item {
         intent: Intent::Run,
         after: Vec::new(),
         surge: None,
+        labels: Default::default(),
     }
 }
 

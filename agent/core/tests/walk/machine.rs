@@ -177,7 +177,7 @@ impl Machine {
                 .for_each(|body| body.silent = true);
         }
         match job {
-            Action::Create { pod, set, revision, replace, restarts, beside } => {
+            Action::Create { pod, set, revision, replace, restarts, beside, .. } => {
                 let other =
                     |body: &Body| body.populated() && (beside.is_none() || body.uid != beside);
                 if self.bodies.get(key).is_some_and(|bodies| bodies.iter().any(other)) {

@@ -356,6 +356,7 @@ impl World {
             surge: rng
                 .one_in(2)
                 .then(|| Surge { min_ready: Duration::from_secs(3 * rng.below(3) as u64) }),
+            labels: Default::default(),
         })
     }
 

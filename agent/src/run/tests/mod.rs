@@ -173,6 +173,7 @@ impl World {
             intent,
             after: Vec::new(),
             surge: None,
+            labels: Default::default(),
         }
     }
 

@@ -74,6 +74,7 @@ impl Fleet {
             joined_at: now.wall,
             unschedulable: false,
             order: NodeOrder::None,
+            granted: BTreeMap::new(),
             resource_version: self.decided_version(),
         })
     }

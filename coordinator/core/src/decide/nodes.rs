@@ -88,6 +88,7 @@ impl Fleet {
             return Ok(unchanged(Outcome::Node(Box::new(next))));
         }
         next.forget_removed_taints();
+        self.records.keep_granted(node, &mut next);
         if next.labels.len() + next.taints.len() > MAX_MARKS {
             return Err(Refusal::TooMany { what: "labels and taints of a node", limit: MAX_MARKS });
         }
@@ -135,7 +136,9 @@ impl Fleet {
         };
         let mut edits = ChunkEdits::new(uid, records);
         edits.set(node, exception);
-        within_limits(edits.into_writes(), Outcome::Done)
+        let mut writes = edits.into_writes();
+        writes.extend(self.forget_granted(uid, node));
+        within_limits(writes, Outcome::Done)
     }
 
     /// The record of a node that is told to leave.

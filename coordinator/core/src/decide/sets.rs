@@ -224,6 +224,7 @@ impl Put<'_> {
             change_cause: self.change_cause.to_owned(),
             blobs: self.content.blobs.clone(),
             missing: self.content.missing.clone(),
+            labels: self.content.labels.clone(),
         }
     }
 

@@ -16,9 +16,9 @@ use everynode_coordinator_core::{
 };
 use everynode_model::{
     DaemonSet, Digest, Failure, HELD_ON_NODE, IntOrPercent, Intent, Item, Labels, LogTail,
-    NodeName, NodeUid, Now, ObjectKey, ObjectKind, Placement, PodKey, PodPhase, PodStatus, Reason,
-    RolloutPolicy, SURGE_FEATURE, Selector, SessionNonce, SetUid, Stamp, Strategy, Term, Timestamp,
-    WallTime,
+    NODE_LABELS_FEATURE, NodeName, NodeUid, Now, ObjectKey, ObjectKind, Placement, PodKey,
+    PodPhase, PodStatus, Reason, RolloutPolicy, SURGE_FEATURE, Selector, SessionNonce, SetUid,
+    Stamp, Strategy, Term, Timestamp, WallTime,
 };
 
 /// The most that is ever waited for at once: well over the registration window.
@@ -116,7 +116,7 @@ pub fn hello() -> Hello {
         machine_id: String::new(),
         boot_id: String::new(),
         agent_version: String::new(),
-        features: BTreeSet::from([SURGE_FEATURE.to_owned()]),
+        features: [SURGE_FEATURE, NODE_LABELS_FEATURE].map(str::to_owned).into(),
         facts: BTreeMap::new(),
         conditions: Vec::new(),
         accepted: None,
@@ -384,7 +384,7 @@ impl World {
         for (node, order) in orders {
             let stored = restored.assignment(node);
             let old = self.agents.get(&node).is_some_and(|agent| agent.old);
-            let told = if old { stored.without_surge() } else { stored };
+            let told = if old { stored.without_surge().without_labels() } else { stored };
             assert_eq!(order.assignment, told, "ahead of the store");
             if let Some(before) = self.stamps.insert(node, order.stamp)
                 && let Err(violation) = invariants::generations_never_fall(&before, &order.stamp)

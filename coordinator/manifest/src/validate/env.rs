@@ -122,6 +122,10 @@ fn check_from(check: &mut Check, path: &FieldPath, source: &EnvFromSource) {
     check.invalid(path.clone(), "", rule);
 }
 
+/// Said of what this adds to the downward API.
+const NOT_IN_KUBERNETES: &str = "a label of the node is known to Everynode's pods only: Kubernetes \
+     refuses it; where the label is changed, the pod is replaced, as in a rollout";
+
 /// The fields of a pod that a variable can show (the downward API).
 const FIELDS_FOR_ENV: [&str; 9] = [
     "metadata.name",
@@ -185,6 +189,13 @@ pub(super) fn check_field(
         }
         Some(("metadata.labels", key)) => {
             check.each_at(path, &at, key, syntax::qualified_name(key));
+        }
+        Some(("node.labels", key)) if supported == FIELDS_FOR_ENV.as_slice() => {
+            let faults = syntax::qualified_name(key);
+            if faults.is_empty() {
+                check.warn(at.clone(), NOT_IN_KUBERNETES);
+            }
+            check.each_at(path, &at, key, faults);
         }
         Some((map, _)) => {
             let rule = format!(

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use everynode_coordinator_core::{Command, Content, Opaque, PutMode, Refusal, RevisionRecord};
 use everynode_manifest::{
     Admitted, AdmittedObject, BlobKey, Composed, NORMAL_FORM, Uses, admit_object_update,
-    admit_update, compose, normal_form, spec_changed, template_of, uses,
+    admit_update, compose, node_labels, normal_form, spec_changed, template_of, uses,
 };
 use everynode_model::{DaemonSet, Digest, ObjectKey, ObjectUid, PodKey, SetUid};
 use serde_json::Value;
@@ -206,6 +206,7 @@ impl Planner<'_> {
         let content = Content {
             blobs: blobs.keys().copied().collect(),
             missing,
+            labels: node_labels(&body),
             seen: versions(uses, &self.look.objects),
             drifted: Some(Default::default()),
         };

@@ -66,6 +66,7 @@ fn followed(commands: &[Command], mut look: Look) -> Look {
                     change_cause: String::new(),
                     blobs: content.blobs.clone(),
                     missing: content.missing.clone(),
+                    labels: content.labels.clone(),
                 };
                 let (record, revision) = (Arc::new(record), Some(Arc::new(revision)));
                 look.sets.insert(set.key.clone(), Existing { record, revision });
