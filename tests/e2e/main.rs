@@ -9,6 +9,7 @@
 //! What runs is seen in `/proc`, in cgroups and over HTTP, not by asking Everynode. Beside the real
 //! exporter every fleet can run a lock witness, and no scenario passes in which one met another.
 
+mod artifacts;
 mod bad_disks;
 mod bad_input;
 mod bad_start;
@@ -56,6 +57,10 @@ const SCENARIOS: &[Scenario] = &[
     ("kills::a_killed_exporter_comes_back", kills::a_killed_exporter_comes_back),
     ("operations::a_day_with_changes", operations::a_day_with_changes),
     ("updates::one_node_at_a_time", updates::one_node_at_a_time),
+    (
+        "artifacts::programs_are_delivered_and_go_back",
+        artifacts::programs_are_delivered_and_go_back,
+    ),
     ("config::it_rolls_out_and_back", config::it_rolls_out_and_back),
     ("daemons::a_log_collector", daemons::a_log_collector),
     ("daemons::a_proxy", daemons::a_proxy),

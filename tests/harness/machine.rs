@@ -35,6 +35,8 @@ pub struct Machine {
     mount: PathBuf,
     program: PathBuf,
     boots: u32,
+    /// What its agents are told by their environment.
+    told: Vec<(String, String)>,
     agent: Option<Daemon>,
     /// Further words for every agent's command line.
     words: Vec<&'static str>,
@@ -70,6 +72,7 @@ impl Machine {
             mount: cgroups::mount()?,
             program: ground.program("everynode-agent"),
             boots: 0,
+            told: Vec::new(),
             agent: None,
             words: Vec::new(),
             clock: None,
@@ -133,6 +136,7 @@ impl Machine {
         if let Some(clock) = &self.clock {
             clock.give_to(&mut command);
         }
+        command.envs(self.told.iter().cloned());
         command.arg("--boot-id-file").arg(self.file("boot-id"));
         command.arg("--machine-id-file").arg(self.file("machine-id"));
         if let Some(joining) = joining {
@@ -146,6 +150,11 @@ impl Machine {
     /// Gives these words to the agents that are started from now on, too.
     pub fn tell_agents(&mut self, words: &[&'static str]) {
         self.words.extend(words);
+    }
+
+    /// Tells its agents something from now on: a variable of theirs.
+    pub fn tell(&mut self, variable: &str, value: impl Into<String>) {
+        self.told.push((variable.to_owned(), value.into()));
     }
 
     /// Sets its date, for the agent that runs if it has such a clock already, and for those after
