@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use everynode_tests::ground::Ground;
 use everynode_tests::manifests::DaemonSet;
 use everynode_tests::proc::Process;
+use everynode_tests::runner::say;
 use everynode_tests::{Fleet, Outcome, ensure, wait};
 
 use files::{File, Files};
@@ -145,7 +146,9 @@ fn bad_ones_stop_nothing(fleet: &Fleet<'_>, files: &Files, runs_now: &File) -> O
         (manifest(&good, bin), ["RunContainerError", "a program for s390x", "next try at"]),
     ] {
         if words[0] == "RunContainerError" && runs_others() {
-            eprintln!("skipped: this machine runs programs of other architectures");
+            say(
+                "artifacts: skipped the wrong one, this machine runs programs of other architectures",
+            );
             continue;
         }
         fleet.apply(&manifest)?;
