@@ -96,11 +96,13 @@ pub(crate) fn inherits_nothing(machine: &Debian, pod: &Process) -> Outcome {
     let confinement = |pid: u32| {
         machine.sh(&format!(
             "cd /proc/{pid} && readlink ns/mnt ns/net ns/pid ns/ipc ns/uts ns/cgroup &&
-             grep -E '^(Cap(Prm|Eff|Bnd)|NoNewPrivs|Seccomp):' status && cat oom_score_adj"
+             grep -E '^(Cap(Prm|Eff|Bnd)|NoNewPrivs|Seccomp):' status"
         ))
     };
     let (first, own) = (confinement(1)?, confinement(pod.pid)?);
     ensure!(first == own, "a pod is confined by the agent's unit:\n{own}\ninstead of\n{first}");
+    let score = machine.sh(&format!("cat /proc/{}/oom_score_adj", pod.pid))?;
+    ensure!(score == "1000\n", "not that of a pod that requests nothing: {score}");
     let environment = machine.sh(&format!("tr '\\0' '\\n' </proc/{}/environ", pod.pid))?;
     for name in ["NOTIFY_SOCKET", "INVOCATION_ID", "JOURNAL_STREAM", "EVERYNODE_AGENT"] {
         ensure!(!environment.contains(name), "a pod has {name} of the agent's unit: {environment}");
