@@ -399,17 +399,26 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// The least size of a full log file in bytes: the longest record, and some more.
 const MIN_LOG_SIZE: u64 = 32 * 1024;
 
-/// A size as Kubernetes writes it: bytes, or with `Ki`, `Mi` or `Gi`.
 fn log_size(text: &str) -> Result<u64, String> {
-    let units = [("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1 << 30)];
-    let unit = units.iter().find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?, *bytes)));
-    let (digits, bytes) = unit.unwrap_or((text, 1));
-    let size = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(bytes));
-    match size {
+    match bytes(text, &BINARY) {
         Some(size) if size >= MIN_LOG_SIZE => Ok(size),
         Some(_) => Err("at least 32Ki, so that the longest line fits in".into()),
         None => Err("must be a number of bytes, such as 10Mi".into()),
     }
+}
+
+/// Units of sizes as Kubernetes writes them.
+pub(crate) const BINARY: [(&str, u64); 3] = [("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1 << 30)];
+
+/// A whole number with one of these units, or of bytes.
+pub(crate) fn bytes(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let factor = match unit {
+        "" => 1,
+        unit => units.iter().find(|(name, _)| *name == unit)?.1,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
 /// One line that fits where it is shown: in tables, and in one line of `why`.

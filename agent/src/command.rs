@@ -22,7 +22,7 @@ use crate::artifacts::Artifacts;
 use crate::cli::{Cli, Command, LogFormat};
 use crate::clock::{BootClock, Clock};
 use crate::config::{CONFIG_FILE, Config, ConfigError, TokenSource};
-use crate::data_dir::{DataDir, DataDirError, make_private, takes_nothing};
+use crate::data_dir::{DataDir, DataDirError, make_private, remove_all, takes_nothing};
 use crate::facts::{Address, Machine};
 use crate::identity::{Identity, IdentityError, IdentityFiles};
 use crate::join::{self, JoinError, Wish};
@@ -353,10 +353,7 @@ async fn wipe(
     ledger.wipe().await?;
     Artifacts::wipe(data_dir)?;
     for directory in directories {
-        match std::fs::remove_dir_all(directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
-        }
+        remove_all(directory)?;
     }
     Ok(())
 }

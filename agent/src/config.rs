@@ -10,7 +10,7 @@ use everynode_transport::JoinToken;
 use everynode_transport::token::InvalidToken;
 
 use crate::artifacts;
-use crate::cli::{Cli, LogFormat};
+use crate::cli::{BINARY, Cli, LogFormat, bytes};
 use crate::data_dir::read_bounded;
 use crate::facts::IdFiles;
 
@@ -157,22 +157,9 @@ fn mirror(text: String) -> Result<artifacts::Mirror, ConfigError> {
     artifacts::Mirror::parse(&text).ok_or(ConfigError::Mirror(text))
 }
 
-/// A whole number with one of Kubernetes' suffixes, or none.
 fn size(text: String) -> Result<u64, ConfigError> {
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, suffix) = text.split_at(end);
-    let factor = match suffix {
-        "" => Some(1),
-        "k" => Some(1_000),
-        "M" => Some(1_000_000),
-        "G" => Some(1_000_000_000),
-        "Ki" => Some(1 << 10),
-        "Mi" => Some(1 << 20),
-        "Gi" => Some(1 << 30),
-        _ => None,
-    };
-    let size = number.parse::<u64>().ok().zip(factor);
-    let size = size.and_then(|(number, factor)| number.checked_mul(factor));
+    let decimal = [("k", 1_000), ("M", 1_000_000), ("G", 1_000_000_000)];
+    let size = bytes(&text, &[decimal, BINARY].concat());
     size.filter(|size| *size > 0).ok_or(ConfigError::Size(text))
 }
 

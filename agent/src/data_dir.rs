@@ -176,6 +176,17 @@ pub fn remove_durably(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Removes a directory and all that is in it; one that is not there is removed.
+///
+/// # Errors
+/// When the file system refuses; a part may be left then.
+pub(crate) fn remove_all(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Reads a file of at most `limit` bytes; `None` where there is none.
 ///
 /// # Errors

@@ -6,11 +6,15 @@ mod measure;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use everynode_model::{Labels, NodeName};
+use everynode_model::{Labels, NodeName, go_arch};
 
 pub use address::Address;
 pub use measure::readings;
+
+/// How often it is looked at what changes: as the kubelet measures, and as often as a probe is tried.
+const EVERY: Duration = Duration::from_secs(10);
 
 /// A machine, as far as a coordinator wants to know it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -96,18 +100,6 @@ fn addresses() -> Vec<String> {
 
 /// More than a person reads; hosts of many containers have hundreds.
 const MAX_ADDRESSES: usize = 16;
-
-/// The architecture as Go, and therefore Kubernetes, calls it.
-fn go_arch() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "x86" => "386",
-        "aarch64" => "arm64",
-        "powerpc64" => "ppc64le",
-        "loongarch64" => "loong64",
-        other => other,
-    }
-}
 
 fn read(path: &str) -> Option<String> {
     fs::read_to_string(path).ok()

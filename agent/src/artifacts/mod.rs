@@ -26,7 +26,8 @@ mod unpack;
 use everynode_model::{Artifact, Packing};
 
 pub use kept::Wanted;
-pub use store::{Artifacts, DEFAULT_MAX_BYTES, Mirror, Settings};
+pub(crate) use store::FAILED;
+pub use store::{Artifacts, Mirror, Settings};
 
 /// The name of the directory of an artifact: the digest of its file, and with a file that is not
 /// unpacked what that is called there.

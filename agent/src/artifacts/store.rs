@@ -16,15 +16,18 @@ use super::kept::{Kept, Wanted};
 use super::problem::Problem;
 use super::unpack::{make_directory, unpack};
 use super::{name, plain_name};
+use crate::data_dir::{remove_all, write_durably};
 
 /// The largest file, if nothing else is said.
-pub const DEFAULT_MAX_BYTES: u64 = 1 << 30;
+const DEFAULT_MAX_BYTES: u64 = 1 << 30;
 /// How many times as much an archive may hold unpacked: programs are packed to a third of their size.
 const UNPACKED: u64 = 4;
 /// Files fetched at a time: one more than one slow server can hold up, and no more for a machine's line.
 const AT_A_TIME: usize = 2;
-/// The kubelet's word.
-const FAILED: &str = "ErrImagePull";
+/// The kubelet's word for what did not come.
+pub(crate) const FAILED: &str = "ErrImagePull";
+/// Where all of it is, in the agent's directory.
+const DIRECTORY: &str = "artifacts";
 /// Where what is whole is.
 const WHOLE: &str = "sha256";
 /// What is on its way.
@@ -108,7 +111,7 @@ impl Artifacts {
         // Supervisors are somewhere else than their agent.
         let data_dir = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
         Self(Arc::new(Store {
-            root: data_dir.join("artifacts"),
+            root: data_dir.join(DIRECTORY),
             settings,
             places: Semaphore::new(AT_A_TIME),
             under_way: Mutex::default(),
@@ -147,8 +150,7 @@ impl Artifacts {
 
     /// Whether it is here, whole.
     pub async fn has(&self, artifact: &Artifact) -> bool {
-        let path = self.0.whole(artifact);
-        blocking(move || Ok(path.is_dir())).await.unwrap_or(false)
+        self.0.is_whole(artifact).await.unwrap_or(false)
     }
 
     /// Has what nobody needs cleared away, but for what is on its way. `wanted` is all that is wanted;
@@ -167,10 +169,7 @@ impl Artifacts {
     /// # Errors
     /// What could not be removed, and why.
     pub fn wipe(data_dir: &Path) -> io::Result<()> {
-        match fs::remove_dir_all(data_dir.join("artifacts")) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        remove_all(&data_dir.join(DIRECTORY))
     }
 }
 
@@ -411,9 +410,8 @@ impl Store {
         if !self.root.is_dir() {
             return Ok(());
         }
-        let draft = self.root.join(format!("{KEPT}.draft"));
-        fs::write(&draft, serde_json::to_vec(kept).map_err(io::Error::other)?)?;
-        fs::rename(&draft, self.root.join(KEPT))
+        let text = serde_json::to_vec(kept).map_err(io::Error::other)?;
+        write_durably(&self.root.join(KEPT), &text)
     }
 }
 

@@ -1,12 +1,9 @@
 //! The address by which the pods of this machine are reached, as it changes: a machine may get its
 //! first one long after its agent has started, and another one with each lease.
 
-use std::time::Duration;
-
 use tokio::sync::watch;
 
-/// How often it is looked at: as often as the machine is measured, and as a probe is tried.
-const EVERY: Duration = Duration::from_secs(10);
+use super::EVERY;
 
 /// This machine's address. Cheap to clone; all clones are one.
 #[derive(Clone, Debug)]
@@ -18,7 +15,8 @@ impl Address {
         Self(watch::channel(address.map(str::to_owned)).1)
     }
 
-    /// The first of the machine's, looked at for as long as anybody has a clone of this.
+    /// The first of the machine's, looked at for as long as anybody has a clone of this; not where the
+    /// rest is measured, which a disk that hangs keeps from going on.
     pub fn watched(first: Option<&str>) -> Self {
         let (said, address) = watch::channel(first.map(str::to_owned));
         tokio::spawn(async move {

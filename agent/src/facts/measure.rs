@@ -2,14 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use everynode_agent_core::{Readings, Room};
 use rustix::fs::StatVfs;
 use tokio::sync::mpsc;
 
-/// How often it is measured: as the kubelet does.
-const EVERY: Duration = Duration::from_secs(10);
+use super::EVERY;
 
 /// Measures for as long as anybody reads. A disk that hangs keeps only this from going on.
 pub fn readings(disk: PathBuf) -> mpsc::Receiver<Readings> {

@@ -32,7 +32,7 @@ use serde_json::{Map, Value};
 
 use super::format::{self, Copy, Unreadable};
 use super::{LedgerStore, LoadError, Loaded};
-use crate::data_dir::{read_bounded, remove_durably, write_durably};
+use crate::data_dir::{read_bounded, remove_all, remove_durably, write_durably};
 
 const COPIES: [&str; 2] = ["ledger.a", "ledger.b"];
 const RESERVE: &str = "ledger.reserve";
@@ -247,10 +247,7 @@ impl Inner {
             remove_durably(&path.with_added_extension(ASIDE))?;
         }
         *self.last() = Last::default();
-        match fs::remove_dir_all(self.bodies()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        remove_all(&self.bodies())
     }
 
     fn reserve(&self) -> io::Result<()> {

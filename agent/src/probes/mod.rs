@@ -28,6 +28,9 @@ use tls::Trusting;
 /// where nobody says more; on a machine there are some hundred, of which a few are under way at once.
 const AT_ONCE: usize = 256;
 
+/// Between tries at what could not be tried for no fault of the pod's.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// The name by which servers know who asks.
 const USER_AGENT: &str = concat!("everynode-probe/", env!("CARGO_PKG_VERSION"));
 
@@ -65,18 +68,13 @@ impl Prober {
     ) -> Option<Result<(), String>> {
         // Its time begins when it does: that this agent is busy is no container's fault.
         let _slot = self.slots.acquire().await.ok()?;
-        let network = match handler {
-            // Its supervisor is asked anyhow.
-            Handler::Exec(_) => Network::Machine,
-            _ => Network::of(&self.runtime, &target.pod).await?,
-        };
-        let place = |host: Option<&str>, port| self.place(host, port, &network);
         let outcome = match handler {
             Handler::Exec(words) => {
                 return program::run(&*self.runtime, target, words, Some(timeout)).await;
             }
             Handler::Http { tls, host, port, path, headers } => {
-                let url = Url::new(*tls, place(host.as_deref(), *port), path);
+                let (place, network) = self.place(target, host.as_deref(), *port).await?;
+                let url = Url::new(*tls, place, path);
                 let got = http::get(&url, headers, &self.tls, &network);
                 match tokio::time::timeout(timeout, got).await {
                     Ok(Ok(status)) => http::judge(status),
@@ -85,14 +83,15 @@ impl Prober {
                 }
             }
             Handler::Tcp { host, port } => {
-                let place = place(host.as_deref(), *port);
+                let (place, network) = self.place(target, host.as_deref(), *port).await?;
                 match tokio::time::timeout(timeout, dial::dial(&place, &network)).await {
                     Ok(dialled) => dialled.map(drop).map_err(|error| error.to_string()),
                     Err(_) => Err(format!("dial tcp {place}: i/o timeout")),
                 }
             }
             Handler::Grpc { port, service } => {
-                grpc::check(&place(None, *port), service, timeout, &network).await
+                let (place, network) = self.place(target, None, *port).await?;
+                grpc::check(&place, service, timeout, &network).await
             }
             Handler::Sleep(_) => Err("invalid probe: it sleeps".to_owned()),
         };
@@ -112,8 +111,7 @@ impl Prober {
                     return program::run(&*self.runtime, target, words, within).await;
                 }
                 Handler::Http { tls, host, port, path, headers } => {
-                    let network = Network::of(&self.runtime, &target.pod).await?;
-                    let place = self.place(host.as_deref(), *port, &network);
+                    let (place, network) = self.place(target, host.as_deref(), *port).await?;
                     let url = Url::new(*tls, place, path);
                     let got = http::get_or_plain(&url, headers, &self.tls, &network).await;
                     // As with the kubelet, whatever the answer says.
@@ -136,9 +134,17 @@ impl Prober {
         }
     }
 
-    fn place(&self, host: Option<&str>, port: u16, network: &Network) -> Place {
+    /// Where something is to be asked, and from which network; `None` where the pod has ended.
+    async fn place(
+        &self,
+        target: &Target,
+        host: Option<&str>,
+        port: u16,
+    ) -> Option<(Place, Network)> {
+        let network = Network::of(&self.runtime, &target.pod).await?;
         let host = host.filter(|host| !host.is_empty()).map(str::to_owned);
-        Place { host: host.unwrap_or_else(|| network.address(self.address.now())), port }
+        let host = host.unwrap_or_else(|| network.address(self.address.now()));
+        Some((Place { host, port }, network))
     }
 }
 

@@ -3,15 +3,13 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use everynode_agent_core::PodRef;
 use everynode_runtime::{ExecError, Runtime};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
-/// Between tries at what could not be had for no fault of the pod's.
-const AGAIN: Duration = Duration::from_secs(1);
+use super::AGAIN;
 
 /// The network in which a pod's ports are.
 #[derive(Clone)]
@@ -19,7 +17,16 @@ pub(super) enum Network {
     /// The machine's, which this process is in.
     Machine,
     /// The pod's own.
-    Pod(Arc<dyn Runtime>, PodRef),
+    Pod(Inside),
+}
+
+/// What makes connections in a pod's network.
+#[derive(Clone)]
+pub(super) struct Inside {
+    runtime: Arc<dyn Runtime>,
+    pod: PodRef,
+    /// The socket of IPv4 by which it was learnt that there is such a network; most ask for no other.
+    first: Arc<Mutex<Option<TcpSocket>>>,
 }
 
 impl Network {
@@ -29,7 +36,11 @@ impl Network {
         loop {
             match runtime.socket(pod, false).await {
                 Ok(None) => return Some(Self::Machine),
-                Ok(Some(_)) => return Some(Self::Pod(Arc::clone(runtime), pod.clone())),
+                Ok(first) => {
+                    let (runtime, pod) = (Arc::clone(runtime), pod.clone());
+                    let first = Arc::new(Mutex::new(first));
+                    return Some(Self::Pod(Inside { runtime, pod, first }));
+                }
                 Err(ExecError::NotSupervised(_)) => return None,
                 Err(_) => tokio::time::sleep(AGAIN).await,
             }
@@ -41,7 +52,7 @@ impl Network {
     pub(super) fn address(&self, machine: Option<String>) -> String {
         let address = match self {
             Self::Machine => machine,
-            Self::Pod(..) => None,
+            Self::Pod(_) => None,
         };
         address.unwrap_or_else(|| Ipv4Addr::LOCALHOST.to_string())
     }
@@ -49,12 +60,22 @@ impl Network {
     pub(super) async fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {
         match self {
             Self::Machine => TcpStream::connect(to).await,
-            Self::Pod(runtime, pod) => {
-                let socket = runtime.socket(pod, to.is_ipv6()).await.map_err(io::Error::other)?;
-                // What had a network of its own has it for life.
-                let socket = socket.ok_or(io::ErrorKind::NetworkUnreachable)?;
-                socket.connect(to).await
-            }
+            Self::Pod(inside) => inside.socket(to.is_ipv6()).await?.connect(to).await,
         }
+    }
+}
+
+impl Inside {
+    async fn socket(&self, v6: bool) -> io::Result<TcpSocket> {
+        let first = match v6 {
+            true => None,
+            false => self.first.lock().unwrap_or_else(PoisonError::into_inner).take(),
+        };
+        if let Some(first) = first {
+            return Ok(first);
+        }
+        let socket = self.runtime.socket(&self.pod, v6).await.map_err(io::Error::other)?;
+        // What had a network of its own has it for life.
+        socket.ok_or_else(|| io::ErrorKind::NetworkUnreachable.into())
     }
 }

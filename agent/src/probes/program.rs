@@ -5,17 +5,14 @@ use std::time::Duration;
 use everynode_model::Exit;
 use everynode_runtime::{Captured, ExecError, Runtime, capture};
 
-use super::Target;
-
-/// Between tries at what could not be run for no fault of the container's.
-const AGAIN: Duration = Duration::from_secs(1);
+use super::{AGAIN, Target};
 
 /// The most of its output that is told: what fits on a few lines of a terminal.
 const MAX_TOLD: usize = 1024;
 
-/// Runs it: why it failed, in one line. `None` where the run that it was for has ended. Where its supervisor is silent, or the connection to it breaks, nothing is known of the
-/// container: then it is tried again, until somebody gives up waiting. (The kubelet, too, throws away
-/// what it could not try.)
+/// Runs it: why it failed, in one line. `None` where the run that it was for has ended. Where its
+/// supervisor is silent, or the connection to it breaks, nothing is known of the container: then it is
+/// tried again, until somebody gives up waiting. (The kubelet, too, throws away what it could not try.)
 pub(super) async fn run(
     runtime: &dyn Runtime,
     target: &Target,

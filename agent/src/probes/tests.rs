@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tonic_health::ServingStatus;
 
 use super::*;
-use crate::run::fake_runtime;
+use crate::run::{fake_networks, fake_runtime};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -125,6 +125,29 @@ async fn hanging() -> (TcpListener, u16) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     (listener, port)
+}
+
+#[tokio::test]
+async fn a_pod_with_its_own_network_is_asked_for_one_socket_a_connection() {
+    let server = Server::plain(|request| match request.uri().path() {
+        "/here" => to("/ok"),
+        _ => status(200, b""),
+    })
+    .await;
+    let tcp = |host: Option<&str>, port| Handler::Tcp { host: host.map(str::to_owned), port };
+    for (handler, sockets, succeeds) in [
+        (http(server.port, "/ok"), 1, true),
+        (tcp(None, server.port), 1, true),
+        (http(server.port, "/here"), 2, true),
+        // The other address of that name is asked, too.
+        (tcp(Some("localhost"), closed().await), 2, false),
+        (Handler::Exec(vec!["true".into()]), 0, true),
+    ] {
+        let (runtime, asked) = fake_networks();
+        let prober = Prober::new(runtime, Address::fixed(Some("192.0.2.1")));
+        let outcome = prober.probe(&target(), &handler, LONG).await.unwrap();
+        assert_eq!((asked(), outcome.is_ok()), (sockets, succeeds), "{handler:?}");
+    }
 }
 
 #[tokio::test]

@@ -228,10 +228,9 @@ impl Doer {
     pub(super) async fn spec(
         &self,
         pod: &PodRef,
-        revision: Digest,
+        content: &[u8],
         labels: Labels,
     ) -> Result<PodSpec, (Reason, bool)> {
-        let content = self.body(revision).await?;
         let around = Surroundings {
             key: pod.key.clone(),
             uid: pod.uid,
@@ -242,7 +241,7 @@ impl Doer {
             address: self.around.address.now(),
             agent_user: self.around.agent_user,
             capacity: self.around.capacity.clone(),
-            contents: self.contents(&content).await,
+            contents: self.contents(content).await,
             artifacts: self.stager.directory(),
         };
         // Content that is lost comes again with the next order; nothing else mends a template.
@@ -250,14 +249,15 @@ impl Doer {
             let retry = reason.code == "BodyMissing";
             (reason, retry)
         };
-        body::pod_spec(&content, &around).map_err(refused)
+        body::pod_spec(content, &around).map_err(refused)
     }
 
     /// On failure: why, whether to try again, and whether anything may be alive.
     async fn try_create(&self, wanted: Wanted) -> Result<(), (Reason, bool, bool)> {
         let Wanted { pod, set, revision, replace, labels, restarts, beside, now } = wanted;
         let refused = |(reason, retry)| (reason, retry, false);
-        let spec = self.spec(&pod, revision, labels).await.map_err(refused)?;
+        let content = self.body(revision).await.map_err(refused)?;
+        let spec = self.spec(&pod, &content, labels).await.map_err(refused)?;
         // Before the call: the runtime may tell of the pod before the call returns.
         let plan = spec.plan();
         self.plans.lock().unwrap_or_else(PoisonError::into_inner).insert(pod.clone(), plan);

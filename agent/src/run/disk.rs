@@ -1,11 +1,11 @@
 //! Writes, one after the other, in the order in which they were asked for.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 
 use everynode_agent_core::{HostPort, Ledger};
-use everynode_model::{Digest, Intent, Item, PodKey};
+use everynode_model::{Digest, Intent};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
@@ -15,11 +15,11 @@ use crate::ledger::LedgerStore;
 use crate::session::assemble::Order;
 use crate::session::inbox::keep_needed;
 
-/// What the core must know of bodies before it follows an order.
+/// What must be known of bodies before an order is followed.
 #[derive(Default)]
 pub(super) struct Told {
-    /// Which runtime each place's pod is to be made in.
-    pub(super) runtimes: Vec<(PodKey, String)>,
+    /// Which runtime each revision asks for.
+    pub(super) runtimes: BTreeMap<Digest, String>,
     /// Which ports of the machine each revision uses.
     pub(super) ports: Vec<(Digest, Vec<HostPort>)>,
     /// Which content each revision names.
@@ -132,10 +132,10 @@ async fn write_bodies(order: &Order, store: &dyn LedgerStore) -> io::Result<Told
     let mut told = Told::default();
     for item in order.assignment.items() {
         match order.bodies.get(&item.revision) {
-            Some(body) => told.note(item, body),
+            Some(body) => told.note(item.revision, body),
             None => {
                 let body = store.body(item.revision).await;
-                body.iter().for_each(|body| told.note(item, body));
+                body.iter().for_each(|body| told.note(item.revision, body));
             }
         }
     }
@@ -152,11 +152,11 @@ async fn write_bodies(order: &Order, store: &dyn LedgerStore) -> io::Result<Told
 }
 
 impl Told {
-    pub(super) fn note(&mut self, item: &Item, body: &[u8]) {
+    pub(super) fn note(&mut self, revision: Digest, body: &[u8]) {
         let runtime = body::runtime_of(body);
-        self.runtimes.extend(runtime.map(|runtime| (item.key.clone(), runtime.to_owned())));
-        self.ports.push((item.revision, body::host_ports(body)));
-        self.contents.push((item.revision, body::blobs_of(body)));
-        self.artifacts.push((item.revision, artifacts::names_of(body)));
+        self.runtimes.extend(runtime.map(|runtime| (revision, runtime.to_owned())));
+        self.ports.push((revision, body::host_ports(body)));
+        self.contents.push((revision, body::blobs_of(body)));
+        self.artifacts.push((revision, artifacts::names_of(body)));
     }
 }

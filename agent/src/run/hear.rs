@@ -95,22 +95,16 @@ impl Agent {
                 let line = format!("a template names the content {digest}");
                 self.shared.outbox.ask_for_whole(&Reason::new("BodyMissing", line));
             }
-            Done::Order(
-                order,
-                Ok(Told { runtimes, ports, contents, artifacts, missing: None }),
-            ) => {
+            Done::Order(order, Ok(told)) => {
                 self.held.extend(order.bodies.keys());
-                self.contents.extend(contents);
-                for (revision, names) in artifacts {
-                    self.delivered.know(revision, names);
-                }
-                self.node.know_stages(ports.iter().map(|(revision, _)| *revision));
-                self.node.know_ports(ports);
+                let runtimes = self.know(told);
+                let runtime =
+                    |item: &Item| Some((item.key.clone(), runtimes.get(&item.revision)?.clone()));
                 self.apply(Event::Ordered {
+                    runtimes: order.assignment.items().filter_map(runtime).collect(),
                     stamp: order.stamp,
                     assignment: order.assignment,
                     empty_is_meant: order.empty_is_meant,
-                    runtimes,
                 });
             }
             Done::Order(order, Err(error)) => {

@@ -35,7 +35,6 @@ use everynode_runtime::{Runtime, RuntimeEvent};
 use everynode_transport::Dial;
 use tokio::sync::mpsc;
 
-use crate::body;
 use crate::clock::Clock;
 use crate::facts::Machine;
 use crate::identity::{Identity, IdentityStore};
@@ -51,7 +50,7 @@ use crate::streams;
 use act::Doer;
 use artifacts::Delivered;
 use begin::{ledger_of, look};
-use disk::Disk;
+use disk::{Disk, Told};
 use down::Waiters;
 use hold::Holders;
 use leave::Leavers;
@@ -275,26 +274,28 @@ impl Agent {
     async fn know_bodies(&mut self) {
         let ledger = self.node.ledger();
         let items = ledger.assignment.items().chain(ledger.holds.kept.values());
-        let revisions: BTreeSet<Digest> = items.map(|item| item.revision).collect();
-        let mut known = Vec::new();
-        for revision in revisions {
-            let body = self.store.body(revision).await;
-            let runtime = body.as_deref().and_then(body::runtime_of);
-            known.extend(runtime.map(|runtime| (revision, runtime.to_owned())));
-        }
-        self.node.know_runtimes(known);
-        let mut ports = Vec::new();
+        let ordered: BTreeSet<Digest> = items.map(|item| item.revision).collect();
+        let mut told = Told::default();
         // Also of revisions that are no longer ordered: pods of them may live.
-        for revision in self.held.clone() {
-            let body = self.store.body(revision).await;
-            if let Some(body) = body {
-                ports.push((revision, body::host_ports(&body)));
-                self.contents.insert(revision, body::blobs_of(&body));
-                self.delivered.know(revision, artifacts::names_of(&body));
-            }
+        for revision in &self.held {
+            let body = self.store.body(*revision).await;
+            body.iter().for_each(|body| told.note(*revision, body));
+        }
+        let runtimes = self.know(told);
+        let runtimes = runtimes.into_iter().filter(|(revision, _)| ordered.contains(revision));
+        self.node.know_runtimes(runtimes);
+    }
+
+    /// Takes note of what bodies say, but for the runtimes that they ask for.
+    fn know(&mut self, told: Told) -> BTreeMap<Digest, String> {
+        let Told { runtimes, ports, contents, artifacts, .. } = told;
+        self.contents.extend(contents);
+        for (revision, names) in artifacts {
+            self.delivered.know(revision, names);
         }
         self.node.know_stages(ports.iter().map(|(revision, _)| *revision));
         self.node.know_ports(ports);
+        runtimes
     }
 
     fn dial(&mut self) {
@@ -478,4 +479,4 @@ fn places(node: &Node, now: Now) -> Vec<(PodKey, Vec<everynode_model::PodStatus>
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-pub(crate) use tests::fake_runtime;
+pub(crate) use tests::{fake_networks, fake_runtime};

@@ -74,8 +74,9 @@ impl Doer {
     async fn try_stage(&self, key: &PodKey, revision: Digest) -> Result<(), (Reason, bool)> {
         // Of no pod yet; what its id is does not matter for what it needs.
         let pod = PodRef { key: key.clone(), uid: PodUid::new(Uuid::nil()) };
-        let spec = self.spec(&pod, revision, Labels::new()).await?;
-        let delivered = body::artifacts_of(&self.body(revision).await?);
+        let content = self.body(revision).await?;
+        let spec = self.spec(&pod, &content, Labels::new()).await?;
+        let delivered = body::artifacts_of(&content);
         let tell = self.tells(key.clone(), revision);
         self.stager.stage.stage(spec, delivered, tell).await.map_err(|reason| (reason, true))
     }

@@ -16,7 +16,7 @@ use everynode_model::Reason;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
-use crate::artifacts::{Artifacts, Wanted};
+use crate::artifacts::{self, Artifacts, Wanted};
 use crate::body::Delivered;
 use crate::random::Random;
 
@@ -127,7 +127,7 @@ fn progress(address: &str, have: u64, of: Option<u64>) -> String {
 pub(crate) fn failed(reason: Reason, tries: u32, random: &mut Random) -> Unstaged {
     // As the kubelet has it: once it has failed twice, it is the waiting that is told.
     let reason = match reason.code.as_str() {
-        "ErrImagePull" if tries > 0 => {
+        artifacts::FAILED if tries > 0 => {
             Reason::new("ImagePullBackOff", format!("Back-off pulling {}", reason.message))
         }
         _ => reason,

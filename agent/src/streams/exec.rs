@@ -17,11 +17,13 @@ use std::time::Duration;
 
 use everynode_model::{Exit, Reason};
 use everynode_proto::v1;
+use everynode_proto::v1::stream_end::How;
 use everynode_runtime::{
     Ends, ExecError, Executed, Reader, Runtime, Terminal, WindowSize, Writer, by_pipes, by_terminal,
 };
 use tokio::sync::{Semaphore, mpsc, watch};
 
+use super::AT_ONCE;
 use super::stdin::{Inlet, Outlet, size_of, stdin};
 use super::target::Target;
 use super::wire::Piece;
@@ -32,9 +34,6 @@ pub(super) const MAX_EXECS: usize = 16;
 
 /// How long a program may go on that nobody listens to, by the contract: enough to end in order.
 const HANGUP: Duration = Duration::from_secs(5);
-
-/// What is read at once: as much as goes into one message.
-const AT_ONCE: usize = everynode_proto::credit::MAX_PIECE;
 
 /// The most that is read when a program has ended: no more than a full pipe of the largest usual
 /// size, should somebody outside hold its other end and go on writing.
@@ -61,24 +60,23 @@ pub(super) fn input(options: &v1::ExecOptions) -> (Option<Inlet>, Option<Outlet>
     (Some(inlet), Some(outlet))
 }
 
-/// Runs it to its end, and says how that was; hangs up when nobody listens.
+/// Runs it to its end, and answers how that was; hangs up when nobody listens.
 pub(super) async fn run(
     job: Job,
     runtime: Arc<dyn Runtime>,
     turns: Arc<Semaphore>,
     outlet: Option<Outlet>,
     say: mpsc::Sender<Piece>,
-) {
-    let end = match attended(job, &*runtime, &turns, outlet, &say).await {
-        Ok(Exit::Code(code)) => Piece::exited(code),
-        Ok(Exit::Signal(signal)) => Piece::exited(128 + signal),
-        Ok(Exit::Unknown) => {
-            Piece::refused("ExitUnknown", "the program has ended, and nobody saw how".into())
+) -> Result<How, Reason> {
+    let code = match attended(job, &*runtime, &turns, outlet, &say).await? {
+        Exit::Code(code) => code,
+        Exit::Signal(signal) => 128 + signal,
+        Exit::Unknown => {
+            let line = "the program has ended, and nobody saw how";
+            return Err(Reason::new("ExitUnknown", line));
         }
-        Err(reason) => Piece::refused(&reason.code, reason.message),
     };
-    // Nobody may be there any more.
-    let _ = say.send(end).await;
+    Ok(How::Exited(v1::Exited { code }))
 }
 
 async fn attended(

@@ -10,16 +10,14 @@ use std::time::Duration;
 use everynode_agent_core::PodRef;
 use everynode_model::{Reason, WallTime};
 use everynode_proto::v1;
+use everynode_proto::v1::stream_end::{Complete, How};
 use everynode_runtime::{LogDate, Run, logs_of, runs};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::target::Target;
 use super::wire::Piece;
-use super::{Places, block};
+use super::{AT_ONCE, Places, block};
 use crate::logs::{Ahead, BETWEEN_LOOKS, GAP, Reader, Wish};
-
-/// What is read at once: as much as goes into one message.
-const AT_ONCE: usize = everynode_proto::credit::MAX_PIECE;
 
 /// So many looks in which nothing came are between two looks at whether the container runs.
 const LOOKS: u32 = 5;
@@ -67,14 +65,13 @@ impl Job {
     }
 }
 
-/// Says all of it, and that it was all; ends when nobody listens.
-pub(super) async fn tell(job: Job, readers: Arc<Semaphore>, say: mpsc::Sender<Piece>) {
-    let end = match read(job, &readers, &say).await {
-        Ok(()) => Piece::complete(),
-        Err(reason) => Piece::refused(&reason.code, reason.message),
-    };
-    // Nobody may be there any more.
-    let _ = say.send(end).await;
+/// Says all of it; ends when nobody listens.
+pub(super) async fn tell(
+    job: Job,
+    readers: Arc<Semaphore>,
+    say: mpsc::Sender<Piece>,
+) -> Result<How, Reason> {
+    read(job, &readers, &say).await.map(|()| How::Complete(Complete {}))
 }
 
 /// What one look at the files has brought.

@@ -24,9 +24,12 @@ use everynode_model::{Reason, SessionNonce};
 use everynode_proto::v1;
 use everynode_proto::v1::node_output::Message;
 use everynode_proto::v1::open_stream::What;
+use everynode_proto::v1::stream_end::How;
 use everynode_proto::v1::streams_client::StreamsClient;
 use everynode_runtime::Runtime;
 use everynode_transport::{Connected, Dial, Options, connect};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
@@ -34,6 +37,7 @@ use tonic::{Status, Streaming};
 
 use crate::clock::Clock;
 use crate::identity::Identity;
+use stdin::Inlet;
 use target::Target;
 use wire::{Piece, Wire};
 
@@ -49,6 +53,9 @@ const IDLE: Duration = Duration::from_secs(60);
 /// Of the threads that wait for disks, those that may read logs at a time: a disk that hangs leaves
 /// the others to the ledger.
 const READERS: usize = 2;
+
+/// What is read at once: as much as goes into one message.
+const AT_ONCE: usize = everynode_proto::credit::MAX_PIECE;
 
 /// Pieces that wait to be sent, beside the one that is being sent.
 const PIECES: usize = 1;
@@ -90,6 +97,9 @@ struct Host {
 }
 
 type Attached = (mpsc::Sender<v1::NodeOutput>, Streaming<v1::NodeInput>);
+
+/// Of one stream: says all, and answers how that ended; and the other direction, if it has one.
+type Begun = (BoxFuture<'static, Result<How, Reason>>, Option<Inlet>);
 
 /// Serves streams until the last door is dropped.
 pub(crate) fn begin(
@@ -152,54 +162,53 @@ impl Host {
         }
     }
 
+    /// Begins to tell, and says at the end how that was. Both are dropped together: when nobody wants to
+    /// hear any more, nothing is read.
     fn begin(&mut self, stream: v1::OpenStream, (output, input): Attached) {
         let (say, pieces) = mpsc::channel(PIECES);
-        let wire = Wire::new(output, input, pieces);
+        let (telling, inlet) = self.telling(stream, say.clone()).unwrap_or_else(|reason| {
+            tracing::info!(%reason, "a stream was refused");
+            (std::future::ready(Err(reason)).boxed(), None)
+        });
+        let wire = Wire::new(output, input, pieces, inlet);
+        let told = async move {
+            let end = telling.await.unwrap_or_else(refused);
+            // Nobody may be there any more.
+            let _ = say.send(Piece::End(end)).await;
+        };
+        self.running.spawn(async move {
+            tokio::join!(wire.run(), told);
+        });
+    }
+
+    /// What says what was asked for, and what takes in what comes the other way.
+    fn telling(&self, stream: v1::OpenStream, say: mpsc::Sender<Piece>) -> Result<Begun, Reason> {
         if let Some(What::Usage(_)) = stream.what {
             let (root, readers) = (self.places.cgroup_root.clone(), Arc::clone(&self.readers));
-            self.running.spawn(async move {
-                tokio::join!(wire.run(), usage::tell(root, &readers, say));
-            });
-            return;
+            return Ok((usage::tell(root, readers, say).boxed(), None));
         }
-        let target = Target::of(&stream);
-        // In each, both are dropped together: when nobody wants to hear any more, nothing is read.
-        match (target, stream.what) {
-            (Err(reason), _) => self.refuse(reason, wire, say),
-            (Ok(target), Some(What::Logs(options))) => {
+        let target = Target::of(&stream)?;
+        match stream.what {
+            Some(What::Logs(options)) => {
                 let job = logs::Job::new(&self.places, target, &options, self.clock.now().wall);
-                let told = logs::tell(job, Arc::clone(&self.readers), say);
-                self.running.spawn(async move {
-                    tokio::join!(wire.run(), told);
-                });
+                Ok((logs::tell(job, Arc::clone(&self.readers), say).boxed(), None))
             }
-            (Ok(target), Some(What::Exec(options))) => {
+            Some(What::Exec(options)) => {
                 let (pod, container) = (&target.pod, &target.container);
                 tracing::info!(user = stream.user, %pod, container, command = ?options.command, "exec");
                 if self.places.deny_exec {
-                    return self.refuse(exec::denied(), wire, say);
+                    return Err(exec::denied());
                 }
                 let (inlet, outlet) = exec::input(&options);
-                let wire = wire.into_inlet(inlet);
                 let (runtime, turns) = (Arc::clone(&self.runtime), Arc::clone(&self.execs));
-                let run = exec::run(exec::Job { target, options }, runtime, turns, outlet, say);
-                self.running.spawn(async move {
-                    tokio::join!(wire.run(), run);
-                });
+                let job = exec::Job { target, options };
+                Ok((exec::run(job, runtime, turns, outlet, say).boxed(), inlet))
             }
-            (Ok(_), Some(What::Usage(_)) | None) => {
+            Some(What::Usage(_)) | None => {
                 let line = "this agent knows no stream of that kind";
-                self.refuse(Reason::new("NotSupported", line), wire, say);
+                Err(Reason::new("NotSupported", line))
             }
         }
-    }
-
-    fn refuse(&mut self, reason: Reason, wire: Wire, say: mpsc::Sender<Piece>) {
-        tracing::info!(%reason, "a stream was refused");
-        self.running.spawn(async move {
-            let _ = say.send(Piece::refused(&reason.code, reason.message)).await;
-            wire.run().await;
-        });
     }
 
     /// Attaches over the connection that there is, or, where that has ended, over a new one.
@@ -237,6 +246,11 @@ async fn attach(connected: &Connected, ask: &Ask) -> Result<Attached, Status> {
     let mut client = StreamsClient::new(connected.channel.clone());
     let answer = client.attach(ReceiverStream::new(messages)).await?;
     Ok((output, answer.into_inner()))
+}
+
+/// It can't be, or not any further.
+fn refused(reason: Reason) -> How {
+    How::Refused(v1::stream_end::Refused { code: reason.code, message: reason.message })
 }
 
 /// Does what waits for disks on a thread for that, in turn.

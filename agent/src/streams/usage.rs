@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use everynode_model::{PodUid, Reason};
+use everynode_proto::v1::stream_end::{Complete, How};
 use everynode_proto::v1::{ContainerUsage, NodeUsage, PodUsage};
 use everynode_runtime::{MachineError, PodUse, Use, machine_usage, usage};
 use prost::Message as _;
@@ -24,16 +26,16 @@ struct Look {
     pods: Vec<PodUse>,
 }
 
-/// Says it, and that it was all; ends when nobody listens.
-pub(super) async fn tell(cgroup_root: PathBuf, readers: &Semaphore, say: mpsc::Sender<Piece>) {
-    let pieces = match measure(&cgroup_root, readers).await {
-        Ok(usage) => vec![Piece::Stdout(usage.encode_to_vec()), Piece::complete()],
-        Err(reason) => vec![Piece::refused(&reason.code, reason.message)],
-    };
-    for piece in pieces {
-        // Nobody may be there any more.
-        let _ = say.send(piece).await;
-    }
+/// Says it.
+pub(super) async fn tell(
+    cgroup_root: PathBuf,
+    readers: Arc<Semaphore>,
+    say: mpsc::Sender<Piece>,
+) -> Result<How, Reason> {
+    let usage = measure(&cgroup_root, &readers).await?;
+    // Nobody may be there any more.
+    let _ = say.send(Piece::Stdout(usage.encode_to_vec())).await;
+    Ok(How::Complete(Complete {}))
 }
 
 async fn measure(root: &Path, readers: &Semaphore) -> Result<NodeUsage, Reason> {

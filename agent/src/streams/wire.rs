@@ -7,7 +7,7 @@ use everynode_proto::credit::Room;
 use everynode_proto::v1;
 use everynode_proto::v1::node_input::Message as Heard;
 use everynode_proto::v1::node_output::Message;
-use everynode_proto::v1::stream_end::{Complete, How, Refused};
+use everynode_proto::v1::stream_end::How;
 use tokio::sync::mpsc;
 use tonic::Streaming;
 
@@ -35,21 +35,6 @@ pub(super) struct Wire {
 }
 
 impl Piece {
-    /// All has been said.
-    pub(super) const fn complete() -> Self {
-        Self::End(How::Complete(Complete {}))
-    }
-
-    /// All has been said of a program that has ended so.
-    pub(super) const fn exited(code: i32) -> Self {
-        Self::End(How::Exited(v1::Exited { code }))
-    }
-
-    /// It can't be, or not any further.
-    pub(super) fn refused(code: &str, message: String) -> Self {
-        Self::End(How::Refused(Refused { code: code.into(), message }))
-    }
-
     const fn is_empty(&self) -> bool {
         match self {
             Self::Stdout(data) | Self::Stderr(data) => data.is_empty(),
@@ -76,13 +61,9 @@ impl Wire {
         output: mpsc::Sender<v1::NodeOutput>,
         input: Streaming<v1::NodeInput>,
         pieces: mpsc::Receiver<Piece>,
+        inlet: Option<Inlet>,
     ) -> Self {
-        Self { output, input, pieces, room: Room::default(), inlet: None }
-    }
-
-    /// With something that takes what comes.
-    pub(super) fn into_inlet(self, inlet: Option<Inlet>) -> Self {
-        Self { inlet, ..self }
+        Self { output, input, pieces, room: Room::default(), inlet }
     }
 
     /// Sends until all is said, or nobody wants to hear it.

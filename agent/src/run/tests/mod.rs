@@ -233,6 +233,13 @@ pub(crate) fn fake_runtime() -> Arc<dyn everynode_runtime::Runtime> {
     Arc::new(runtime::Machine::default())
 }
 
+/// One whose pods have networks of their own, and how many sockets it was asked for.
+pub(crate) fn fake_networks() -> (Arc<dyn everynode_runtime::Runtime>, impl Fn() -> usize) {
+    let machine = runtime::Machine::default();
+    machine.give_networks();
+    (Arc::new(machine.clone()), move || machine.sockets())
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_order_is_written_acknowledged_brought_about_and_reported() {
     let mut world = World::new();

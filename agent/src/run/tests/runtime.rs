@@ -14,6 +14,7 @@ use everynode_runtime::{
 };
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use tokio::net::TcpSocket;
 use tokio::sync::mpsc;
 
 /// The machine: it stays when its agent goes.
@@ -29,6 +30,8 @@ struct State {
     /// How long a kill goes on after the place is empty.
     kills_take: Duration,
     killing: BTreeSet<PodKey>,
+    /// How many were asked for, where pods have networks of their own.
+    sockets: Option<usize>,
     events: Option<mpsc::Sender<RuntimeEvent>>,
 }
 
@@ -52,6 +55,16 @@ impl Machine {
 
     pub(super) fn kill_slowly(&self) {
         self.0.lock().unwrap().kills_take = Duration::from_secs(5);
+    }
+
+    /// From now on pods have networks of their own, which are the machine's none the less.
+    pub(super) fn give_networks(&self) {
+        self.0.lock().unwrap().sockets = Some(0);
+    }
+
+    /// How many sockets were asked for since then.
+    pub(super) fn sockets(&self) -> usize {
+        self.0.lock().unwrap().sockets.unwrap()
     }
 
     pub(super) fn lose_supervisor(&self, pod: &PodRef) {
@@ -193,6 +206,19 @@ impl Runtime for Machine {
         _request: ExecRequest,
     ) -> BoxFuture<'a, Result<Executed, ExecError>> {
         async { Ok(Executed { exit: Exit::Code(0), timed_out: false }) }.boxed()
+    }
+
+    fn socket<'a>(
+        &'a self,
+        _pod: &'a PodRef,
+        v6: bool,
+    ) -> BoxFuture<'a, Result<Option<TcpSocket>, ExecError>> {
+        let mut state = self.0.lock().unwrap();
+        let socket = state.sockets.as_mut().map(|asked| {
+            *asked += 1;
+            if v6 { TcpSocket::new_v6().unwrap() } else { TcpSocket::new_v4().unwrap() }
+        });
+        async { Ok(socket) }.boxed()
     }
 
     fn kill<'a>(
