@@ -8,7 +8,7 @@ use everynode_model::{PodKey, PodUid};
 use crate::cgroup::Cgroup;
 use crate::error::MachineError;
 use crate::mounts;
-use crate::place::{CONTAINER, Root, SHIM, container_leaf};
+use crate::place::{Root, SHIM, container_leaf, containers_of};
 
 /// Something alive in a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,13 +64,9 @@ pub fn runs(root: &Path, pod: &PodRef, container: &str) -> Result<bool, MachineE
 }
 
 fn containers(pod: &Cgroup) -> std::io::Result<Vec<(String, Vec<u32>)>> {
-    let names = pod.child_names()?;
-    let leaves = names.iter().filter_map(|leaf| Some((leaf, leaf.strip_prefix(CONTAINER)?)));
-    leaves
-        .map(|(leaf, name)| {
-            let pids = pod.child(leaf).pids()?;
-            let pids = pids.into_iter().filter_map(|pid| u32::try_from(pid).ok());
-            Ok((name.to_owned(), pids.collect()))
-        })
-        .collect()
+    let of = |(name, cgroup): (String, Cgroup)| {
+        let pids = cgroup.pids()?.into_iter().filter_map(|pid| u32::try_from(pid).ok());
+        Ok((name, pids.collect()))
+    };
+    containers_of(pod)?.into_iter().map(of).collect()
 }

@@ -14,6 +14,7 @@
 //! To drop all ends is to hang up: a pipe then ends or breaks (SIGPIPE), and the session of a
 //! terminal gets SIGHUP from the kernel. So it is also when this process is killed.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
@@ -28,6 +29,10 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe;
 
 use crate::{ExecRequest, sys};
+
+/// The most that is read when a program has ended: no more than a full pipe of the largest usual
+/// size, should somebody outside hold its other end and go on writing.
+pub const LAST_BYTES: usize = 1024 * 1024;
 
 /// Our ends.
 #[derive(Debug)]
@@ -77,10 +82,9 @@ pub fn by_pipes(argv: Vec<String>, stdin: bool) -> io::Result<(ExecRequest, Ends
     let (input, writer) = match stdin {
         true => {
             let (input, writer) = pipe_pair()?;
-            let writer = pipe::Sender::from_owned_fd(nonblocking(writer)?)?;
-            (input, Some(Writer(Side::Pipe(writer))))
+            (input, Some(Writer(Side::Pipe(pipe::Sender::from_owned_fd(writer)?))))
         }
-        false => (open(c"/dev/null", OFlags::RDONLY)?, None),
+        false => (nothing()?, None),
     };
     let (stdout, from_stdout) = output()?;
     let (stderr, from_stderr) = output()?;
@@ -100,9 +104,12 @@ pub fn by_terminal(argv: Vec<String>, size: WindowSize) -> io::Result<(ExecReque
     rustix::pty::grantpt(&ours)?;
     rustix::pty::unlockpt(&ours)?;
     let name = rustix::pty::ptsname(&ours, Vec::new())?;
-    let stdin = open(&name, OFlags::RDWR | OFlags::NOCTTY)?;
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let stdin = rustix::fs::open(&name, flags, Mode::empty())?;
     let (stdout, stderr) = (stdin.try_clone()?, stdin.try_clone()?);
-    let terminal = Terminal(Arc::new(sys::both_ways(nonblocking(ours)?)?));
+    // Only our side must not wait: the other one is a program's, which does not expect that.
+    rustix::fs::fcntl_setfl(&ours, rustix::fs::fcntl_getfl(&ours)? | OFlags::NONBLOCK)?;
+    let terminal = Terminal(Arc::new(sys::both_ways(ours)?));
     terminal.resize(size)?;
     let request = ExecRequest { argv, stdin, stdout, stderr, terminal: true, timeout: None };
     let ends = Ends {
@@ -194,24 +201,18 @@ fn read_terminal(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-fn output() -> io::Result<(OwnedFd, Reader)> {
-    let (read, write) = pipe_pair()?;
-    let reader = pipe::Receiver::from_owned_fd(nonblocking(read)?)?;
-    Ok((write, Reader(Side::Pipe(reader))))
+/// An input that is at its end.
+pub(crate) fn nothing() -> io::Result<OwnedFd> {
+    Ok(File::open("/dev/null")?.into())
 }
 
-/// For reading, and for writing.
+/// A pipe for an output: the program's end, and ours.
+pub(crate) fn output() -> io::Result<(OwnedFd, Reader)> {
+    let (read, write) = pipe_pair()?;
+    Ok((write, Reader(Side::Pipe(pipe::Receiver::from_owned_fd(read)?))))
+}
+
+/// For reading, and for writing. Both wait until one is tokio's.
 fn pipe_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?)
-}
-
-/// Only our side must not wait: the other one is a program's, which does not expect that.
-fn nonblocking(fd: OwnedFd) -> io::Result<OwnedFd> {
-    let flags = rustix::fs::fcntl_getfl(&fd)?;
-    rustix::fs::fcntl_setfl(&fd, flags | OFlags::NONBLOCK)?;
-    Ok(fd)
-}
-
-fn open(path: &std::ffi::CStr, flags: OFlags) -> io::Result<OwnedFd> {
-    Ok(rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())?)
 }

@@ -1,24 +1,17 @@
 //! Programs that are run in a container beside its first process.
 
-use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use everynode_agent_core::PodRef;
 use everynode_model::Exit;
-use rustix::fs::{Mode, OFlags};
-use rustix::pipe::PipeFlags;
-use tokio::net::unix::pipe::Receiver;
 
 use crate::Runtime;
+use crate::ends::{self, LAST_BYTES, Reader};
 use crate::error::ExecError;
 
 /// What is kept of what a program prints; the kubelet's bound for probes and hooks.
 pub const MAX_OUTPUT: usize = 10 * 1024;
-
-/// The most that is read when a program has ended: no more than a full pipe of the largest usual
-/// size, should somebody outside hold its other end and go on writing.
-const LAST_BYTES: usize = 1024 * 1024;
 
 /// What to run in a container, with what for its input and outputs.
 #[derive(Debug)]
@@ -66,21 +59,18 @@ pub async fn capture(
     argv: Vec<String>,
     timeout: Option<Duration>,
 ) -> Result<Captured, ExecError> {
-    let stdin = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(io::Error::from)?;
-    let (read, stdout) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from)?;
+    let stdin = ends::nothing()?;
+    let (stdout, printed) = ends::output()?;
     let stderr = stdout.try_clone()?;
-    rustix::fs::fcntl_setfl(&read, OFlags::NONBLOCK).map_err(io::Error::from)?;
-    let pipe = Receiver::from_owned_fd(read)?;
     let request = ExecRequest { argv, stdin, stdout, stderr, terminal: false, timeout };
     let mut output = Output::default();
     let mut running = runtime.exec(pod, container, request);
     let executed = tokio::select! {
         executed = &mut running => executed?,
         // A program may close its outputs and go on.
-        () = output.keep(&pipe) => running.await?,
+        () = output.keep(&printed) => running.await?,
     };
-    output.finish(&pipe);
+    output.finish(&printed);
     Ok(Captured { executed, output: output.kept })
 }
 
@@ -92,33 +82,28 @@ struct Output {
 
 impl Output {
     /// Reads to the end, so that no writer ever waits.
-    async fn keep(&mut self, pipe: &Receiver) {
-        while pipe.readable().await.is_ok() {
-            match self.read(pipe) {
-                Ok(0) => return,
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return,
-            }
+    async fn keep(&mut self, printed: &Reader) {
+        let mut buffer = [0; 4096];
+        // What can't be read is as good as its end.
+        while let Ok(length @ 1..) = printed.read(&mut buffer).await {
+            self.add(&buffer[..length]);
         }
     }
 
     /// Reads what is left.
-    fn finish(&mut self, pipe: &Receiver) {
-        let mut read = 0;
-        while read < LAST_BYTES {
-            match self.read(pipe) {
-                Ok(length) if length > 0 => read += length,
-                _ => return,
-            }
+    fn finish(&mut self, printed: &Reader) {
+        let mut buffer = [0; 4096];
+        let mut left = LAST_BYTES;
+        while left > 0
+            && let Ok(length @ 1..) = printed.try_read(&mut buffer)
+        {
+            self.add(&buffer[..length]);
+            left = left.saturating_sub(length);
         }
     }
 
-    fn read(&mut self, pipe: &Receiver) -> io::Result<usize> {
-        let mut buffer = [0; 4096];
-        let length = pipe.try_read(&mut buffer)?;
+    fn add(&mut self, bytes: &[u8]) {
         let room = MAX_OUTPUT - self.kept.len();
-        self.kept.extend_from_slice(&buffer[..length.min(room)]);
-        Ok(length)
+        self.kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 }

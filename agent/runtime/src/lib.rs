@@ -8,6 +8,7 @@ mod alive;
 mod cgroup;
 #[cfg(feature = "contract")]
 pub mod contract;
+mod descriptors;
 mod ends;
 mod error;
 mod exec;
@@ -33,7 +34,7 @@ use futures_util::future::BoxFuture;
 use tokio::net::TcpSocket;
 
 pub use alive::{Alive, alive, runs};
-pub use ends::{Ends, Reader, Terminal, WindowSize, Writer, by_pipes, by_terminal};
+pub use ends::{Ends, LAST_BYTES, Reader, Terminal, WindowSize, Writer, by_pipes, by_terminal};
 pub use error::{
     CreateError, ExecError, KillError, ListError, MachineError, OpenError, RemoveError, StartError,
     TerminateError,

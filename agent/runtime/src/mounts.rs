@@ -54,6 +54,11 @@ pub(crate) fn legacy(mountinfo: &[u8], controller: &str) -> Option<PathBuf> {
     find_mount(mountinfo, b"cgroup", has)
 }
 
+/// The directory in the hierarchy mounted at `to` of the same name as `cgroup` in the one at `from`.
+pub(crate) fn mirror(to: &Path, from: &Path, cgroup: &Path) -> Option<PathBuf> {
+    Some(to.join(cgroup.strip_prefix(from).ok()?))
+}
+
 fn find(mountinfo: &[u8]) -> Option<PathBuf> {
     find_mount(mountinfo, b"cgroup2", |_| true)
 }

@@ -49,11 +49,19 @@ pub(crate) const PAUSE: &str = "pause";
 const DAEMON_SET: &str = "d-";
 
 /// What stands before a container's name in its cgroup's.
-pub(crate) const CONTAINER: &str = "c-";
+const CONTAINER: &str = "c-";
 
 /// The name of a container's cgroup in its pod's; no container's is the supervisor's.
 pub(crate) fn container_leaf(container: &str) -> String {
     format!("{CONTAINER}{container}")
+}
+
+/// The cgroups of a pod's containers, with their names.
+pub(crate) fn containers_of(pod: &Cgroup) -> std::io::Result<Vec<(String, Cgroup)>> {
+    let names = pod.child_names()?;
+    let container =
+        |leaf: &String| Some((leaf.strip_prefix(CONTAINER)?.to_owned(), pod.child(leaf)));
+    Ok(names.iter().filter_map(container).collect())
 }
 
 /// The place that a cgroup's path leads through, whatever its root and whosever the pod in it.

@@ -5,6 +5,7 @@
 
 #![allow(unsafe_code)]
 
+mod child;
 mod clone;
 mod confine;
 mod launch;
@@ -22,9 +23,9 @@ use rustix::process::Signal;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-pub(crate) use clone::{not_supported, try_clone_into};
+pub(crate) use clone::{Way, not_supported, try_clone_into};
 pub(crate) use confine::{Confinement, Limit, UNLIMITED, bounding_set};
-pub(crate) use launch::{Launch, LaunchError, Way};
+pub(crate) use launch::{Launch, LaunchError};
 pub(crate) use mount::{set_propagation, set_read_only, set_writable};
 pub(crate) use namespace::{Kind, bring_up, new_namespace, start_first};
 pub(crate) use stage::Stage;

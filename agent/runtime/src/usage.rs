@@ -7,7 +7,7 @@
 //! keeps it, and the pod has no limit there), it is the anonymous memory of its processes.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use everynode_model::{PodKey, PodUid};
@@ -15,7 +15,7 @@ use everynode_model::{PodKey, PodUid};
 use crate::cgroup::Cgroup;
 use crate::error::MachineError;
 use crate::mounts;
-use crate::place::{CONTAINER, Root};
+use crate::place::{Root, container_leaf, containers_of};
 
 /// Ticks of `/proc/stat` in a second: what the kernel shows to programs (USER_HZ), on every machine that
 /// this runs on.
@@ -54,7 +54,8 @@ pub fn usage(root: &Path) -> Result<Vec<PodUse>, MachineError> {
         let at = |source| MachineError::io(root.place(&key).path(), source);
         for (cgroup, mark) in root.pods(&key).map_err(at)? {
             let Some(mark) = mark else { continue };
-            let mirror = mirror(legacy.as_deref(), &mount, cgroup.path());
+            let legacy = legacy.as_deref();
+            let mirror = legacy.and_then(|to| mounts::mirror(to, &mount, cgroup.path()));
             let containers = containers(&cgroup, mirror.as_deref()).map_err(at)?;
             if !containers.is_empty() {
                 found.push(PodUse { key: key.clone(), pod: mark.pod, containers });
@@ -79,23 +80,15 @@ pub fn machine_usage() -> Result<(Use, u64), MachineError> {
 }
 
 fn containers(pod: &Cgroup, legacy: Option<&Path>) -> std::io::Result<Vec<(String, Use)>> {
-    let names = pod.child_names()?;
-    let leaves = names.iter().filter_map(|leaf| Some((leaf, leaf.strip_prefix(CONTAINER)?)));
     let mut containers = Vec::new();
-    for (leaf, name) in leaves {
-        let cgroup = pod.child(leaf);
+    for (name, cgroup) in containers_of(pod)? {
         if cgroup.populated()? {
-            let legacy = legacy.map(|pod| pod.join(leaf));
+            let legacy = legacy.map(|pod| pod.join(container_leaf(&name)));
             let memory = memory(&cgroup, legacy.as_deref());
-            containers.push((name.to_owned(), Use { cpu: cpu(&cgroup), memory }));
+            containers.push((name, Use { cpu: cpu(&cgroup), memory }));
         }
     }
     Ok(containers)
-}
-
-/// Where the v1 hierarchy has a cgroup of the same name.
-fn mirror(legacy: Option<&Path>, mount: &Path, cgroup: &Path) -> Option<PathBuf> {
-    Some(legacy?.join(cgroup.strip_prefix(mount).ok()?))
 }
 
 fn cpu(cgroup: &Cgroup) -> Duration {

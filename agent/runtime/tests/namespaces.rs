@@ -16,9 +16,9 @@ use everynode_agent_core::{ContainerSpec, Namespaces, Pids, PodRef, PodSpec, Vol
 use everynode_agent_core::{Volume, VolumeSource};
 use everynode_model::Exit;
 use everynode_runtime::contract::{Does, Factory as _, Machine, exited, request};
-use everynode_runtime::{Captured, Runtime, RuntimeEvent, capture};
+use everynode_runtime::{Captured, ExecError, Runtime, RuntimeEvent, capture};
 
-use bed::{Bed, gone, kill, shell, spec_of, until};
+use bed::{Bed, gone, kill, lines, run, shell, spec_of, until};
 
 /// Answers whoever connects to port 1 of loopback.
 const SERVER: &str = "exec perl -MSocket -e '$| = 1; \
@@ -39,18 +39,6 @@ fn bed(old_kernel: bool) -> Option<Bed> {
 
 fn pod_of<const N: usize>(namespaces: Namespaces, containers: [ContainerSpec; N]) -> PodSpec {
     PodSpec { namespaces, ..spec_of(containers) }
-}
-
-/// Runs a container to its end; what it printed.
-async fn run(machine: &mut Machine<'_>, bed: &Bed, pod: &PodRef, container: &str) -> Vec<String> {
-    machine.start(pod, container).await;
-    machine.expect(exited(pod, container, Exit::Code(0))).await;
-    lines(bed, pod, container)
-}
-
-fn lines(bed: &Bed, pod: &PodRef, container: &str) -> Vec<String> {
-    let log = bed.log(pod, container);
-    log.iter().map(|line| line.strip_prefix("stdout F ").unwrap_or(line).to_owned()).collect()
 }
 
 async fn within(machine: &Machine<'_>, pod: &PodRef, container: &str, script: &str) -> String {
@@ -124,6 +112,32 @@ async fn a_network_of_its_own_is_loopback_that_its_containers_share() {
     assert_eq!(namespace(pid, "net"), network);
     machine.end(&pod).await;
     until(|| in_namespace("net", &network).is_empty()).await;
+    bed.is_clean();
+}
+
+/// What goes with a question is gone with the connection: it can't be asked again.
+#[tokio::test]
+async fn who_asks_for_a_socket_hears_that_the_connection_broke() {
+    let Some(bed) = bed(false) else { return };
+    let mut machine = Machine::open(&bed).await;
+    let namespaces = Namespaces { network: true, ..Namespaces::default() };
+    let containers = [bed.container("a", Does::Run)];
+    let pod = machine.create(request("breaks", pod_of(namespaces, containers))).await;
+    let shim = bed.shim_of(&pod);
+    kill(shim, "STOP");
+    let breaks = async {
+        // Until it is asked.
+        tokio::task::yield_now().await;
+        // Whoever connects takes the agent's place.
+        let intruder = bed.connect(&pod);
+        kill(shim, "CONT");
+        intruder
+    };
+    let (socket, _intruder) = tokio::join!(machine.runtime.socket(&pod, false), breaks);
+    let Err(ExecError::Refused(reason)) = socket else { panic!("{socket:?}") };
+    assert_eq!(reason.code, "ConnectionLost");
+    assert!(machine.runtime.socket(&pod, false).await.unwrap().is_some());
+    machine.end(&pod).await;
     bed.is_clean();
 }
 

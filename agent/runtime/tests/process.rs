@@ -47,9 +47,7 @@ async fn who_is_killed_first_for_memory_is_as_asked() {
     let pod = machine.create(request("scores", spec_of(containers))).await;
     let last = if everynode_runtime::lowers_oom_scores() { -997 } else { own };
     for (name, expected) in [("first", 1000), ("last", last), ("as-it-is", own)] {
-        machine.start(&pod, name).await;
-        machine.expect(exited(&pod, name, Exit::Code(0))).await;
-        assert_eq!(bed.log(&pod, name), [format!("stdout F {expected}")]);
+        assert_eq!(bed::run(&mut machine, &bed, &pod, name).await, [expected.to_string()]);
     }
     machine.end(&pod).await;
     bed.is_clean();

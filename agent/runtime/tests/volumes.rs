@@ -18,7 +18,7 @@ use everynode_model::Exit;
 use everynode_runtime::RuntimeEvent;
 use everynode_runtime::contract::{Machine, exited, request};
 
-use bed::{Bed, Mounted, shell, spec_of};
+use bed::{Bed, Mounted, run, shell, spec_of};
 
 /// A machine with a directory to mount at, or none where nothing can be mounted.
 struct Place {
@@ -91,14 +91,6 @@ fn with_mounts(
 
 fn pod_of<const N: usize>(volumes: Vec<Volume>, containers: [ContainerSpec; N]) -> PodSpec {
     PodSpec { volumes, ..spec_of(containers) }
-}
-
-/// Runs a container to its end; what it printed.
-async fn run(machine: &mut Machine<'_>, bed: &Bed, pod: &PodRef, container: &str) -> Vec<String> {
-    machine.start(pod, container).await;
-    machine.expect(exited(pod, container, Exit::Code(0))).await;
-    let log = bed.log(pod, container);
-    log.iter().map(|line| line.strip_prefix("stdout F ").unwrap_or(line).to_owned()).collect()
 }
 
 async fn refusal(machine: &mut Machine<'_>, pod: &PodRef, container: &str) -> String {

@@ -19,7 +19,8 @@ use everynode_model::{Exit, Reason};
 use everynode_proto::v1;
 use everynode_proto::v1::stream_end::How;
 use everynode_runtime::{
-    Ends, ExecError, Executed, Reader, Runtime, Terminal, WindowSize, Writer, by_pipes, by_terminal,
+    Ends, ExecError, Executed, LAST_BYTES, Reader, Runtime, Terminal, WindowSize, Writer, by_pipes,
+    by_terminal,
 };
 use tokio::sync::{Semaphore, mpsc, watch};
 
@@ -34,10 +35,6 @@ pub(super) const MAX_EXECS: usize = 16;
 
 /// How long a program may go on that nobody listens to, by the contract: enough to end in order.
 const HANGUP: Duration = Duration::from_secs(5);
-
-/// The most that is read when a program has ended: no more than a full pipe of the largest usual
-/// size, should somebody outside hold its other end and go on writing.
-const LAST_BYTES: usize = 1024 * 1024;
 
 /// What was asked for.
 pub(super) struct Job {

@@ -221,7 +221,7 @@ impl Controllers {
 
     /// The directory of the same name in another hierarchy.
     fn mirror(&self, mount: &Path, cgroup: &Path) -> Option<PathBuf> {
-        Some(mount.join(cgroup.strip_prefix(&self.unified).ok()?))
+        mounts::mirror(mount, &self.unified, cgroup)
     }
 }
 

@@ -21,8 +21,7 @@
 //! whether it is there.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,7 +29,6 @@ use std::time::Duration;
 
 use everynode_agent_core::Found;
 use everynode_model::{Exit, LogTail, Reason};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use tokio::io::{AsyncWriteExt as _, Interest};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc::error::TrySendError;
@@ -40,7 +38,7 @@ use tokio::time::Instant;
 
 use super::connect::{AGAIN_WITHIN, Address, Connected, next_message, receive};
 use crate::shim::protocol::{self, Account, ExecWanted, Message, Request};
-use crate::{Executed, RuntimeEvent};
+use crate::{Executed, RuntimeEvent, descriptors};
 
 /// How long who asks waits for an answer. A start forks, and kills what is in its way for up to a
 /// second; the rest of ten is for a machine that is short of everything.
@@ -462,7 +460,8 @@ impl Worker {
                 let pid = *self.running.get(container)?;
                 Some(Message::Started { container: container.clone(), pid })
             }
-            Request::Exec(_) => {
+            // What goes with it went with the connection.
+            Request::Exec(_) | Request::Socket { .. } => {
                 let line = "the connection to the pod's supervisor broke";
                 Some(Message::refused(Reason::new("ConnectionLost", line)))
             }
@@ -505,16 +504,7 @@ async fn write_all(stream: &mut UnixStream, line: &[u8], fds: &[OwnedFd]) -> io:
         return stream.write_all(line).await;
     }
     let fds: Vec<_> = fds.iter().map(OwnedFd::as_fd).collect();
-    let send = || {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
-            return Err(io::Error::other("too many descriptors"));
-        }
-        let parts = [IoSlice::new(line)];
-        let sent = rustix::net::sendmsg(&*stream, &parts, &mut control, SendFlags::NOSIGNAL);
-        sent.map_err(io::Error::from)
-    };
+    let send = || Ok(descriptors::send(&*stream, line, &fds)?);
     let sent = stream.async_io(Interest::WRITABLE, send).await?;
     stream.write_all(&line[sent..]).await
 }

@@ -1,21 +1,19 @@
 //! Sockets in the network that a pod has of its own: made by its supervisor, which is in there, and
 //! sent here.
 
-use std::io::{self, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io;
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use everynode_agent_core::PodRef;
 use everynode_model::Reason;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use tokio::net::TcpSocket;
 
 use super::Inner;
 use super::link::NoAnswer;
+use crate::descriptors;
 use crate::error::ExecError;
 use crate::shim::protocol::{Message, Request};
 
@@ -47,15 +45,6 @@ pub(super) async fn socket(
 
 /// What was sent before the answer, so it is there.
 fn receive(from: &OwnedFd) -> io::Result<OwnedFd> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let mut byte = [0];
-    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-    rustix::net::recvmsg(from, &mut [IoSliceMut::new(&mut byte)], &mut ancillary, flags)?;
-    let mut fds = ancillary.drain().filter_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(fds) => Some(fds),
-        _ => None,
-    });
-    let fd = fds.next().and_then(|mut fds| fds.next());
-    fd.ok_or_else(|| io::Error::other("the pod's supervisor sent no socket"))
+    let (_, fds) = descriptors::receive(from, &mut [0])?;
+    fds.into_iter().next().ok_or_else(|| io::Error::other("the pod's supervisor sent no socket"))
 }

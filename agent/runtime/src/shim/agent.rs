@@ -1,14 +1,14 @@
 //! The supervisor's side of its agent's connection: requests in, messages out, never waiting.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::OwnedFd;
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags};
+use rustix::net::{SendFlags, SocketFlags};
 
 use super::protocol::{self, MAX_LINE, Message, Request};
+use crate::descriptors;
 
 /// The most that waits for an agent that does not read when more is said: a few accounts. Beyond it
 /// the connection is closed: the agent will come again and ask for the account, which holds all
@@ -64,12 +64,15 @@ impl Agent {
     pub(super) fn receive(&mut self) -> Vec<Option<Request>> {
         let mut buffer = [0; 4096];
         loop {
-            match self.receive_once(&mut buffer) {
-                Ok(0) => {
+            match descriptors::receive(&self.socket, &mut buffer) {
+                Ok((0, _)) => {
                     self.closed = true;
                     break;
                 }
-                Ok(length) => self.received.extend_from_slice(&buffer[..length]),
+                Ok((length, fds)) => {
+                    self.received.extend_from_slice(&buffer[..length]);
+                    self.fds.extend(fds);
+                }
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => break,
                 Err(_) => {
@@ -119,24 +122,6 @@ impl Agent {
         }
         // A burst's buffer is not kept for a life of silence.
         self.waiting = Vec::new();
-    }
-
-    fn receive_once(&mut self, buffer: &mut [u8]) -> rustix::io::Result<usize> {
-        // As many as Linux lets one message bring would be 253; ours brings three.
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(12))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let received = rustix::net::recvmsg(
-            &self.socket,
-            &mut [IoSliceMut::new(buffer)],
-            &mut control,
-            RecvFlags::CMSG_CLOEXEC,
-        )?;
-        for message in control.drain() {
-            if let RecvAncillaryMessage::ScmRights(fds) = message {
-                self.fds.extend(fds);
-            }
-        }
-        Ok(received.bytes)
     }
 
     fn take_lines(&mut self) -> Vec<Option<Request>> {

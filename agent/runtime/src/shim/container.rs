@@ -19,7 +19,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use everynode_model::{LogTail, Reason};
-use rustix::fs::{FileType, Gid, OFlags, Uid};
+use rustix::fs::{FileType, Gid, Uid};
 use rustix::process::{Pid, Signal, WaitStatus};
 
 use super::clock;
@@ -32,6 +32,7 @@ use super::program::{self, Problem};
 use super::protocol::{AccountContainer, SpecContainer, WireExit, millis};
 use super::volumes::{self, Seen, Volumes};
 use crate::cgroup::{Cgroup, Events, Force};
+use crate::ends;
 use crate::place;
 use crate::sys::{self, Launch, Way};
 
@@ -70,12 +71,6 @@ enum State {
     Emptying { pid: Pid, exit: WireExit, leaf: Emptying },
     Stuck { leaf: Emptying },
     Ended,
-}
-
-/// As it is written into `/proc`.
-fn oom_score(score: i16) -> CString {
-    // Digits hold no zero byte.
-    CString::new(score.to_string()).unwrap_or_default()
 }
 
 impl Container {
@@ -325,8 +320,7 @@ impl Container {
         let read_only = self.spec.confinement.read_only_root();
         self.seen = volumes.seen(&self.spec.mounts, read_only, namespaces.system())?;
         let plumbing = |source: io::Error| Problem::Plumbing(source);
-        let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, 0.into())
-            .map_err(|errno| plumbing(errno.into()))?;
+        let null = ends::nothing().map_err(plumbing)?;
         let stdout = self.output(Stream::Stdout).map_err(plumbing)?;
         let stderr = self.output(Stream::Stderr).map_err(plumbing)?;
         let fds = vec![null.as_fd(), stdout.as_fd(), stderr.as_fd()];
@@ -412,4 +406,10 @@ impl Container {
     fn refusal(&self, code: &str, why: &str) -> Reason {
         Reason::new(code, format!("container {:?}: {why}", self.spec.name))
     }
+}
+
+/// As it is written into `/proc`.
+fn oom_score(score: i16) -> CString {
+    // Digits hold no zero byte.
+    CString::new(score.to_string()).unwrap_or_default()
 }

@@ -4,9 +4,10 @@
 use std::ffi::{c_int, c_long};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 
 /// linux/sched.h; libc's constant is too narrow for it.
@@ -14,6 +15,34 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// `sizeof(struct clone_args)` with its `cgroup` field, the last one (Linux 5.7).
 const CLONE_ARGS_SIZE: usize = size_of::<libc::clone_args>();
+
+/// How a process gets into its cgroup.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// `CLONE_INTO_CGROUP` where the kernel has it, else as below.
+    #[default]
+    Best,
+    /// By writing itself into `cgroup.procs` before exec: kernels before 5.7.
+    Fork,
+}
+
+impl Way {
+    /// Starts something by the first of its ways that this kernel knows. `start` is told whether to
+    /// fork, and `is_unknown` tells whether a failure says that the kernel knows no other way.
+    pub(super) fn start<T, E>(
+        self,
+        start: impl Fn(bool) -> Result<T, E>,
+        is_unknown: impl Fn(&E) -> bool,
+    ) -> Result<T, E> {
+        if self == Self::Best {
+            match start(false) {
+                Err(error) if is_unknown(&error) => {}
+                outcome => return outcome,
+            }
+        }
+        start(true)
+    }
+}
 
 /// Tries `CLONE_INTO_CGROUP` with a child that ends at once; whether it got so far.
 ///
@@ -37,8 +66,19 @@ pub(crate) fn not_supported(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL | libc::E2BIG))
 }
 
-/// A copy of this process in that cgroup; `None` in the copy.
-pub(super) fn clone_into(cgroup: BorrowedFd<'_>) -> io::Result<Option<Pid>> {
+/// A copy of this process in that cgroup, or by `fork` one that has to enter it by itself; `None` in
+/// the copy.
+pub(super) fn copy_into(cgroup: BorrowedFd<'_>, fork: bool) -> io::Result<Option<Pid>> {
+    if fork { plain_fork() } else { clone_into(cgroup) }
+}
+
+/// Where the copy enters that cgroup, by writing `0`.
+pub(super) fn procs(cgroup: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(cgroup, c"cgroup.procs", flags, Mode::empty())?)
+}
+
+fn clone_into(cgroup: BorrowedFd<'_>) -> io::Result<Option<Pid>> {
     // SAFETY: all zeros is a valid clone_args; the kernel reads it and writes nothing. Without
     // CLONE_VM the child has its own copy of memory and stack, as after fork.
     let result = unsafe {
@@ -51,7 +91,7 @@ pub(super) fn clone_into(cgroup: BorrowedFd<'_>) -> io::Result<Option<Pid>> {
     pid_or_error(result)
 }
 
-pub(super) fn plain_fork() -> io::Result<Option<Pid>> {
+fn plain_fork() -> io::Result<Option<Pid>> {
     // SAFETY: the child goes on in `become_program`, which needs no lock.
     pid_or_error(c_long::from(unsafe { libc::fork() }))
 }

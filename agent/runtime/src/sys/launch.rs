@@ -15,26 +15,15 @@
 use std::ffi::{CStr, CString, c_char, c_int, c_long};
 use std::fmt;
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::ptr;
 
-use rustix::fs::{Mode, OFlags};
 use rustix::process::Pid;
 
-use super::clone::{MaskAll, clone_into, not_supported, plain_fork, reap};
+use super::child::{close_rest_on_exec, default_signals};
+use super::clone::{MaskAll, Way, copy_into, not_supported, procs, reap};
 use super::confine::Confinement;
 use super::stage::Stage;
-
-/// How a process gets into its cgroup.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Way {
-    /// `CLONE_INTO_CGROUP` where the kernel has it, else as below.
-    #[default]
-    Best,
-    /// By writing itself into `cgroup.procs` before exec: kernels before 5.7.
-    Fork,
-}
 
 /// A process to start, with all it needs prepared.
 pub(crate) struct Launch<'a> {
@@ -110,30 +99,22 @@ enum Parent {
 /// Lowest number for descriptors that the child keeps aside: above every target number.
 const ABOVE_TARGETS: RawFd = 16;
 
-/// Bytes of the kernel's set of 64 signals.
-const KERNEL_SIGSET: usize = 8;
-
 impl Launch<'_> {
     /// Starts the process and waits until it has executed its program; its id, ours to reap.
     ///
     /// # Errors
     /// Names the step that failed; the child, if there was one, is reaped.
     pub(crate) fn start(&self) -> Result<Pid, LaunchError> {
-        if self.way == Way::Best {
-            match self.start_by(false) {
-                Err(error) if error.stage == Stage::Clone && not_supported(&error.source) => {}
-                outcome => return outcome,
-            }
-        }
-        self.start_by(true)
+        let is_unknown =
+            |error: &LaunchError| error.stage == Stage::Clone && not_supported(&error.source);
+        self.way.start(|fork| self.start_by(fork), is_unknown)
     }
 
     fn start_by(&self, fork: bool) -> Result<Pid, LaunchError> {
         let at = |stage| move |source: io::Error| LaunchError { stage, source };
         let (report, prepared) = self.prepare(fork).map_err(at(Stage::Prepare))?;
         let masked = MaskAll::new();
-        let cloned = if fork { plain_fork() } else { clone_into(self.cgroup) };
-        let pid = match cloned.map_err(at(Stage::Clone))? {
+        let pid = match copy_into(self.cgroup, fork).map_err(at(Stage::Clone))? {
             // SAFETY: we are the child, alone in a copy of the parent's memory; `prepared` points
             // to values that `self` and this frame own, and neither is dropped: it never returns.
             None => unsafe { prepared.become_program() },
@@ -154,15 +135,7 @@ impl Launch<'_> {
     fn prepare(&self, fork: bool) -> io::Result<(OwnedFd, Prepared<'_>)> {
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let aside = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, ABOVE_TARGETS);
-        let enter = match fork {
-            true => Some(rustix::fs::openat(
-                self.cgroup,
-                c"cgroup.procs",
-                OFlags::WRONLY | OFlags::CLOEXEC,
-                Mode::empty(),
-            )?),
-            false => None,
-        };
+        let enter = fork.then(|| procs(self.cgroup)).transpose()?;
         let prepared = Prepared {
             program: self.program.as_ptr(),
             argv: null_ended(&self.argv),
@@ -316,63 +289,6 @@ impl Prepared<'_> {
             let size = size_of_val(&report);
             libc::syscall(libc::SYS_write, self.report.as_raw_fd(), report.as_ptr(), size);
             libc::_exit(127)
-        }
-    }
-}
-
-/// Every signal back to its default and none blocked, as a program expects to begin. Rust itself
-/// ignores SIGPIPE, and exec would keep that.
-///
-/// # Safety
-/// Only in the child: it changes what the whole process does on a signal.
-pub(super) unsafe fn default_signals() {
-    // SAFETY: a kernel sigaction of zeros is SIG_DFL without flags, and no longer than this; for
-    // SIGKILL and SIGSTOP the kernel refuses, which is right. Raw, as the C library keeps two
-    // numbers for itself, which somebody before us may have ignored all the same.
-    unsafe {
-        let default = [0_u64; 8];
-        for signal in 1..=64 {
-            let none = ptr::null::<u64>();
-            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, KERNEL_SIGSET);
-        }
-        let mut none = MaybeUninit::uninit();
-        libc::sigemptyset(none.as_mut_ptr());
-        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut());
-    }
-}
-
-/// Marks every descriptor from `first` on to be closed by exec.
-///
-/// # Safety
-/// Only in the child: it changes every descriptor.
-unsafe fn close_rest_on_exec(first: usize) {
-    // SAFETY: changes nothing but flags of the child's own descriptors.
-    unsafe {
-        let done = libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
-        if done == 0 {
-            return;
-        }
-        // Before Linux 5.11. All of ours are opened close-on-exec, so this only adds what a
-        // library forgot; the first 1024 are what such a process can be expected to have.
-        for fd in (0..1024).skip(first) {
-            libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
-        }
-    }
-}
-
-/// Closes every descriptor.
-///
-/// # Safety
-/// Only in the child.
-pub(super) unsafe fn close_all() {
-    // SAFETY: they are the child's own, and nothing uses them any more.
-    unsafe {
-        if libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0) == 0 {
-            return;
-        }
-        // Before Linux 5.9; as in `close_rest_on_exec`.
-        for fd in 0..1024 {
-            libc::close(fd);
         }
     }
 }

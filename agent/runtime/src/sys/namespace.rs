@@ -6,12 +6,11 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::Pid;
 
-use super::clone::{MaskAll, clone_into, not_supported, plain_fork};
-use super::launch::{Way, close_all, default_signals};
+use super::child::{close_all, default_signals};
+use super::clone::{MaskAll, Way, copy_into, not_supported, procs};
 
 /// A kind of namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,25 +66,14 @@ pub(crate) fn bring_up(interface: &CStr) -> io::Result<()> {
 /// it reaps what others orphan there, and does nothing else until it is killed. It is in `cgroup` when
 /// this returns, and has no descriptors.
 pub(crate) fn start_first(cgroup: BorrowedFd<'_>, way: Way) -> io::Result<Pid> {
-    if way == Way::Best {
-        match start_first_by(cgroup, false) {
-            Err(error) if not_supported(&error) => {}
-            outcome => return outcome,
-        }
-    }
-    start_first_by(cgroup, true)
+    way.start(|fork| start_first_by(cgroup, fork), not_supported)
 }
 
 fn start_first_by(cgroup: BorrowedFd<'_>, fork: bool) -> io::Result<Pid> {
-    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-    let procs = match fork {
-        true => Some(rustix::fs::openat(cgroup, c"cgroup.procs", flags, Mode::empty())?),
-        false => None,
-    };
+    let procs = fork.then(|| procs(cgroup)).transpose()?;
     let (ready, held) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let masked = MaskAll::new();
-    let cloned = if fork { plain_fork() } else { clone_into(cgroup) };
-    let pid = match cloned? {
+    let pid = match copy_into(cgroup, fork)? {
         // SAFETY: we are the child, alone in a copy of the parent's memory, of whose threads none
         // held a lock: this is for a process with one.
         None => unsafe { be_first(procs.as_ref()) },

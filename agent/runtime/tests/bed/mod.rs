@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everynode_agent_core::{ContainerSpec, PodRef, PodSpec};
-use everynode_model::PodKey;
-use everynode_runtime::contract::{Does, Factory};
+use everynode_model::{Exit, PodKey};
+use everynode_runtime::contract::{Does, Factory, Machine, exited};
 use everynode_runtime::process::{Config, ProcessRuntime};
 use everynode_runtime::{Runtime, RuntimeEvent, probe};
 use futures_util::future::BoxFuture;
@@ -225,6 +225,24 @@ pub(crate) fn shell(name: &str, script: &str) -> ContainerSpec {
 pub(crate) fn spec_of<const N: usize>(containers: [ContainerSpec; N]) -> PodSpec {
     let grace = Duration::from_secs(30);
     PodSpec { containers: containers.to_vec(), grace, ..PodSpec::default() }
+}
+
+/// Runs a container to its end; what it printed.
+pub(crate) async fn run(
+    machine: &mut Machine<'_>,
+    bed: &Bed,
+    pod: &PodRef,
+    container: &str,
+) -> Vec<String> {
+    machine.start(pod, container).await;
+    machine.expect(exited(pod, container, Exit::Code(0))).await;
+    lines(bed, pod, container)
+}
+
+/// What a container printed.
+pub(crate) fn lines(bed: &Bed, pod: &PodRef, container: &str) -> Vec<String> {
+    let log = bed.log(pod, container);
+    log.iter().map(|line| line.strip_prefix("stdout F ").unwrap_or(line).to_owned()).collect()
 }
 
 /// Those alive in one cgroup.

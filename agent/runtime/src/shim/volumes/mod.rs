@@ -171,9 +171,16 @@ impl Volumes {
             self.go_home()?;
             made?;
         }
-        if as_it_is {
-            return Ok(None);
-        }
+        if as_it_is { Ok(None) } else { self.show(mounts, read_only, system).map(Some) }
+    }
+
+    /// What a run of a container sees, of volumes that are made.
+    fn show(
+        &mut self,
+        mounts: &[SpecMount],
+        read_only: Option<ReadOnlyRoot>,
+        system: System,
+    ) -> Result<Seen, Problem> {
         let in_proc = |mount: &&SpecMount| target::parts(&mount.path).first() == Some(&"proc");
         if let Some(mount) = mounts.iter().find(in_proc).filter(|_| system.pids) {
             let why = "is inside /proc, which shows the container's own processes".to_owned();
@@ -184,11 +191,9 @@ impl Volumes {
         mounts.sort_by_key(|mount| target::parts(&mount.path).len());
         let sources =
             mounts.iter().map(|mount| self.source(mount)).collect::<Result<Vec<_>, _>>()?;
-        let shared_memory = match system.ipc {
-            true => Some(self.shared_memory().map_err(Problem::system(system::SHM))?),
-            false => None,
-        };
+        let shared_memory = system.ipc.then(|| self.shared_memory()).transpose();
         self.go_home()?;
+        let shared_memory = shared_memory.map_err(Problem::system(system::SHM))?;
         let home = Rc::clone(self.home()?);
         let _inside = Inside { home: &home };
         let own = Namespace::copy().map_err(Problem::Namespace)?;
@@ -206,7 +211,7 @@ impl Volumes {
             source.attach(&mut targets)?;
         }
         targets.finish().map_err(Problem::Namespace)?;
-        Ok(Some(Seen { own, home: Rc::clone(&home) }))
+        Ok(Seen { own, home: Rc::clone(&home) })
     }
 
     /// The pod's shared memory, to be seen by one more container.
@@ -246,15 +251,11 @@ impl Volumes {
             }
             SpecSource::Disk {} => State::Disk(self.on_disk(name).map_err(io)?),
             SpecSource::Memory { size } => {
-                let made = Tree::in_memory(*size).and_then(|tree| keep(&mut self.pod, &tree));
-                let made = made.map_err(io)?;
-                files::give(made.as_fd(), 0o777, self.group).map_err(io)?;
-                State::InMemory(made)
+                let made = in_memory(&mut self.pod, *size, self.group);
+                State::InMemory(made.map_err(io)?)
             }
             SpecSource::Files { files } => {
-                let made = Tree::in_memory(None).and_then(|tree| keep(&mut self.pod, &tree));
-                let made = made.map_err(io)?;
-                files::give(made.as_fd(), 0o777, self.group).map_err(io)?;
+                let made = in_memory(&mut self.pod, None, self.group).map_err(io)?;
                 files::write(made.as_fd(), files, self.group).map_err(io)?;
                 State::InMemory(made)
             }
@@ -392,6 +393,17 @@ fn artifact(directory: &str, inside: Option<&str>) -> Result<OwnedFd, String> {
         Some(inside) => beneath::find(whole.as_fd(), inside)
             .map_err(|error| format!("{inside} of its artifact: {error}")),
     }
+}
+
+/// A directory in memory; leaves the pod's namespace entered.
+fn in_memory(
+    pod: &mut Option<Namespace>,
+    size: Option<u64>,
+    group: files::Group,
+) -> io::Result<OwnedFd> {
+    let made = keep(pod, &Tree::in_memory(size)?)?;
+    files::give(made.as_fd(), 0o777, group)?;
+    Ok(made)
 }
 
 /// Mounts a new file system in the pod's namespace, which is left entered. Where does not matter:

@@ -5,10 +5,9 @@
 //! changes the machine, can be written by who is `privileged`.
 
 use std::collections::BTreeMap;
-use std::ffi::{CStr, OsStr};
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::AsFd as _;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -68,7 +67,7 @@ fn to_leave(before: Vec<(PathBuf, bool)>, privileged: bool) -> impl Iterator<Ite
 
 /// Mounts a path over itself, read-only.
 fn cover(path: &CStr) -> io::Result<()> {
-    let place = match look(OsStr::from_bytes(path.to_bytes())) {
+    let place = match look(path) {
         Err(Errno::NOENT) => return Ok(()),
         outcome => outcome?,
     };

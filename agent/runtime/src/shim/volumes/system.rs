@@ -14,7 +14,6 @@ use super::Problem;
 use super::target::{Targets, look};
 use super::tree::Tree;
 use crate::mounts;
-use crate::sys;
 
 /// Which of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,7 +56,7 @@ pub(super) fn show_network() -> io::Result<()> {
     for (tree, path) in inside {
         tree.attach(look(&path)?.as_fd())?;
     }
-    if writable { Ok(()) } else { sys::set_read_only(own.as_fd(), false) }
+    if writable { Ok(()) } else { own.make_read_only(false) }
 }
 
 /// What is mounted below `/sys`, without what is mounted in that.
