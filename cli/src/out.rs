@@ -65,6 +65,14 @@ impl Out {
         let _ = writeln!(self.err, "{}", harmless(&text.to_string()));
     }
 
+    /// That nothing is there of what was asked for; in that namespace, unless it is empty. kubectl's words.
+    pub(crate) fn note_nothing(&mut self, namespace: &str) {
+        match namespace {
+            "" => self.note("No resources found"),
+            namespace => self.note(format!("No resources found in {namespace} namespace.")),
+        }
+    }
+
     /// What is being waited for; seen on terminals only, and only until the next word.
     pub(crate) fn progress(&mut self, text: impl Display) {
         if self.err_is_terminal {

@@ -160,8 +160,7 @@ pub fn check(
 /// # Errors
 /// The same denial as from [`check`], when it is none.
 pub fn node_of<T>(request: &tonic::Request<T>) -> Result<(NodeUid, PeerIdentity), Status> {
-    let info = request.extensions().get::<ConnectInfo>();
-    match info.and_then(|info| info.identity.as_ref()) {
+    match identity_of(request) {
         Some(identity @ PeerIdentity { peer: Peer::Node { uid, .. }, .. }) => {
             Ok((*uid, identity.clone()))
         }
@@ -171,18 +170,19 @@ pub fn node_of<T>(request: &tonic::Request<T>) -> Result<(NodeUid, PeerIdentity)
 
 /// Whether a request comes from a user with the role admin.
 pub fn is_admin<T>(request: &tonic::Request<T>) -> bool {
-    let info = request.extensions().get::<ConnectInfo>();
-    let peer = info.and_then(|info| info.identity.as_ref()).map(|identity| &identity.peer);
-    peer.is_some_and(|peer| Required::Admin.met_by(peer))
+    identity_of(request).is_some_and(|identity| Required::Admin.met_by(&identity.peer))
 }
 
 /// The name of the user that a request comes from, for logs and the audit trail.
 pub fn user_of<T>(request: &tonic::Request<T>) -> String {
-    let info = request.extensions().get::<ConnectInfo>();
-    match info.and_then(|info| info.identity.as_ref()).map(|identity| &identity.peer) {
+    match identity_of(request).map(|identity| &identity.peer) {
         Some(Peer::User { name, .. }) => name.clone(),
         Some(Peer::Node { .. }) | None => String::new(),
     }
+}
+
+fn identity_of<T>(request: &tonic::Request<T>) -> Option<&PeerIdentity> {
+    request.extensions().get::<ConnectInfo>()?.identity.as_ref()
 }
 
 impl Required {

@@ -264,7 +264,10 @@ impl Get<'_> {
         };
         let heads = !self.args.no_headers;
         match &self.form {
-            Form::Rows => self.nothing(found, out),
+            Form::Rows => {
+                self.nothing(found, out);
+                Ok(())
+            }
             Form::Name => names.iter().try_for_each(|name| out.line(name)),
             Form::Columns(_)
                 if objects.is_empty() && (found.failed || self.args.ignore_not_found) =>
@@ -279,17 +282,9 @@ impl Get<'_> {
     }
 
     /// Says so where there is nothing.
-    fn nothing(&self, found: &Found, out: &mut Out) -> Result<(), Error> {
-        match () {
-            _ if found.printed > 0 || found.failed || self.args.ignore_not_found => Ok(()),
-            _ if self.namespace.is_empty() => {
-                out.note("No resources found");
-                Ok(())
-            }
-            _ => {
-                out.note(format!("No resources found in {} namespace.", self.namespace));
-                Ok(())
-            }
+    fn nothing(&self, found: &Found, out: &mut Out) {
+        if found.printed == 0 && !found.failed && !self.args.ignore_not_found {
+            out.note_nothing(&self.namespace);
         }
     }
 

@@ -1,31 +1,41 @@
 //! Which pod of several, and which container of a pod, is meant where none is named: as in kubectl.
 
+use everynode_model::DEFAULT_CONTAINER;
 use everynode_proto::v1::{Pod, PodPhase};
 
-use crate::kinds::{is_main, name_of};
+use crate::connect::Client;
+use crate::error::Error;
+use crate::kinds::{is_main, name_of, pods_of};
 use crate::out::Out;
-
-/// The annotation by which a template says which container is meant.
-const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
 /// The one that kubectl would take: one that runs, is ready, has been for long, was restarted often.
 pub(super) fn best(mut pods: Vec<Pod>, out: &mut Out) -> Pod {
     let count = pods.len();
     pods.sort_by_key(|pod| {
-        let status = pod.status.clone().unwrap_or_default();
-        std::cmp::Reverse((
-            !pod.stale,
-            runs(pod),
-            status.ready,
-            status.ready_for_millis,
-            status.restarts,
-        ))
+        let status = pod.status.as_ref();
+        let of_status = status.map(|it| (it.ready, it.ready_for_millis, it.restarts));
+        std::cmp::Reverse((!pod.stale, runs(pod), of_status.unwrap_or_default()))
     });
     let pod = pods.swap_remove(0);
     if count > 1 {
         out.note(format!("Found {count} pods, using pod/{}", name_of(pod.metadata.as_ref())));
     }
     pod
+}
+
+/// The pods of a DaemonSet, on one node where that is named; one at least.
+pub(super) async fn some_pods_of(
+    client: &Client,
+    namespace: &str,
+    set: &str,
+    node: Option<&str>,
+) -> Result<Vec<Pod>, Error> {
+    let pods = pods_of(client, namespace, set, node).await?;
+    if pods.is_empty() {
+        let on = node.map(|node| format!(" on node {node}")).unwrap_or_default();
+        return Err(Error::Failed(format!("daemonset/{set} has no pods{on}")));
+    }
+    Ok(pods)
 }
 
 /// Whether it runs, as far as is known.

@@ -25,11 +25,12 @@ impl SetRecords {
 
     /// Whether these are not those that its labels have now.
     pub(crate) fn is_behind(&self, node: &NodeRecord) -> bool {
-        let reads = self.record.as_ref().is_some_and(|it| node.granted.contains_key(&it.set.uid));
-        reads && self.environment(node) != self.read_of(node, |key| node.labels.get(key))
+        let kept = self.record.as_ref().is_some_and(|it| node.granted.contains_key(&it.set.uid));
+        kept && self.falls_behind(node, node)
     }
 
-    /// Whether what its pod was granted is not what the labels of `next`, the node as it will be, say.
+    /// Whether what its pod was granted is not what the labels of `next`, the node as it will be (or is),
+    /// say.
     pub(crate) fn falls_behind(&self, node: &NodeRecord, next: &NodeRecord) -> bool {
         self.environment(node) != self.read_of(next, |key| next.labels.get(key))
     }

@@ -110,6 +110,11 @@ impl Fleet {
         all
     }
 
+    /// That revision of a set, as long as it is kept.
+    pub fn revision(&self, set: SetUid, digest: Digest) -> Option<&Arc<RevisionRecord>> {
+        self.records.sets.get(&set)?.revisions.get(&digest)
+    }
+
     /// The object of that key. A namespace is also there where something is in it.
     pub fn object(&self, key: &ObjectKey) -> Option<ObjectRecord> {
         let record = self.records.objects.get(key).map(|record| ObjectRecord::clone(record));

@@ -83,7 +83,8 @@ pub(super) fn version(field: &str, text: &str) -> Result<Option<u64>, Status> {
     }
 }
 
-fn selector(text: &str) -> Result<Selector, Status> {
+/// A label selector; of the empty text, one that everything meets.
+pub(super) fn selector(text: &str) -> Result<Selector, Status> {
     text.parse().map_err(|error| status::invalid("label_selector", error))
 }
 

@@ -1,4 +1,4 @@
-//! From a pod to a stream from its node: what logs and programs have in common.
+//! A stream from a node: what logs, programs and figures have in common.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
 use super::Api;
-use crate::streams::{Caller, QUEUE, Relay};
+use crate::streams::{Caller, NodeEnd, Place, QUEUE, Relay};
 
 /// How long an agent may take to attach, by the contract.
-pub(super) const ATTACH: Duration = Duration::from_secs(10);
+const ATTACH: Duration = Duration::from_secs(10);
 
 /// How long a caller may take to say what it wants.
 pub(super) const FIRST: Duration = Duration::from_secs(10);
@@ -37,43 +37,54 @@ pub(super) struct Wanted {
     pub(super) user: String,
 }
 
-/// Asks the node for a stream, and waits until it has it. The relay is to be run.
+/// Opens a stream between the caller and the node. The relay is to be run.
 pub(super) async fn open(
     api: &Api,
     wanted: Wanted,
     input: BoxStream<'static, Result<ToNode, Status>>,
 ) -> Result<(Relay, Output), Status> {
     let Wanted { pod, node, now, container, what, user } = wanted;
-    let (uid, node_name) = (node.record.uid, node.record.name.to_string());
-    let sessions = &api.parts.sessions;
-    let session = sessions.nonce(uid).ok_or_else(|| not_connected(&node, now))?;
-    let (hello, feature) = (node.hello.as_ref(), feature(&what));
-    if !hello.is_some_and(|hello| hello.features.contains(feature)) {
-        return Err(not_supported(&node_name, feature));
-    }
     let pod_uid = pod.status.as_ref().map(|status| status.uid.to_string()).unwrap_or_default();
-    let (place, attaching) = api.parts.streams.wait(uid, session)?;
-    let message = v1::OpenStream {
-        number: place.number(),
+    let about = v1::OpenStream {
         namespace: pod.key.namespace().into(),
         name: pod.key.name().into(),
         pod_uid,
         container,
-        what: Some(what),
         user,
+        ..Default::default()
     };
-    if !sessions.open_stream(uid, session, message) {
-        return Err(not_connected(&node, now));
-    }
+    let (place, end) = attach(api, &node, now, what, about).await?;
     let (output, messages) = mpsc::channel(QUEUE);
-    let node = match tokio::time::timeout(ATTACH, attaching).await {
-        Ok(Ok(end)) => end,
-        Ok(Err(_)) | Err(_) => return Err(not_attached(api, &node, now)),
-    };
     let caller = Caller { input, output };
+    let node_name = node.record.name.to_string();
     let closing = api.parts.closing.clone();
-    let relay = Relay { caller, node, node_name, place, closing };
+    let relay = Relay { caller, node: end, node_name, place, closing };
     Ok((relay, ReceiverStream::new(messages)))
+}
+
+/// Asks the node for a stream, and waits until it has it; `about` says of which pod and for whom.
+pub(super) async fn attach(
+    api: &Api,
+    node: &NodeView,
+    now: Now,
+    what: What,
+    about: v1::OpenStream,
+) -> Result<(Place, NodeEnd), Status> {
+    let (uid, sessions) = (node.record.uid, &api.parts.sessions);
+    let session = sessions.nonce(uid).ok_or_else(|| not_connected(node, now))?;
+    let (hello, feature) = (node.hello.as_ref(), feature(&what));
+    if !hello.is_some_and(|hello| hello.features.contains(feature)) {
+        return Err(not_supported(node.record.name.as_str(), feature));
+    }
+    let (place, attaching) = api.parts.streams.wait(uid, session)?;
+    let message = v1::OpenStream { number: place.number(), what: Some(what), ..about };
+    if !sessions.open_stream(uid, session, message) {
+        return Err(not_connected(node, now));
+    }
+    match tokio::time::timeout(ATTACH, attaching).await {
+        Ok(Ok(end)) => Ok((place, end)),
+        Ok(Err(_)) | Err(_) => Err(not_attached(api, node, now)),
+    }
 }
 
 /// What an agent that can do it has announced.
@@ -100,13 +111,13 @@ pub(super) fn not_connected(node: &NodeView, now: Now) -> Status {
     refusal(Code::FailedPrecondition, "NodeNotConnected", message)
 }
 
-pub(super) fn not_supported(node: &str, feature: &str) -> Status {
+fn not_supported(node: &str, feature: &str) -> Status {
     let message =
         format!("the agent of node {node:?} can't do it ({feature}): it is of an older version");
     refusal(Code::FailedPrecondition, "NotSupported", message)
 }
 
-pub(super) fn not_attached(api: &Api, node: &NodeView, now: Now) -> Status {
+fn not_attached(api: &Api, node: &NodeView, now: Now) -> Status {
     if api.parts.sessions.nonce(node.record.uid).is_none() {
         return not_connected(node, now);
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use everynode_coordinator_core::{Fleet, NodeView};
-use everynode_model::{Now, USAGE_FEATURE};
+use everynode_model::Now;
 use everynode_proto::credit::WINDOW;
 use everynode_proto::error::{reason_of, refusal};
 use everynode_proto::v1;
@@ -22,8 +22,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
 use super::Api;
-use super::filter::Filter;
-use super::stream::{ATTACH, not_attached, not_connected, not_supported};
+use super::filter::selector;
+use super::stream::{attach, not_connected};
 use crate::status;
 use crate::streams::NodeEnd;
 
@@ -70,15 +70,14 @@ async fn meant(
     request: v1::UsageRequest,
 ) -> Result<(Vec<NodeView>, BTreeSet<String>, Now), Status> {
     let v1::UsageRequest { names, label_selector } = request;
-    let list = v1::ListRequest { label_selector, ..Default::default() };
-    let filter = Filter::of_list(&list)?;
+    let selector = selector(&label_selector)?;
     let mut names: BTreeSet<String> = names.into_iter().collect();
     let named = !names.is_empty();
     let read = |fleet: &Fleet, now| (fleet.nodes(), now);
     let (mut nodes, now) = api.read(read).await?;
     nodes.retain(|node| {
         let asked = !named || names.remove(node.record.name.as_str());
-        asked && !node.replaced && filter.selector.matches(&node.record.labels)
+        asked && !node.replaced && selector.matches(&node.record.labels)
     });
     Ok((nodes, names, now))
 }
@@ -100,26 +99,13 @@ fn reason(status: &Status) -> v1::Reason {
 }
 
 async fn ask(api: &Api, node: &NodeView, now: Now) -> Result<v1::NodeUsage, Status> {
-    let (uid, sessions) = (node.record.uid, &api.parts.sessions);
-    let session = sessions.nonce(uid).filter(|_| node.connected);
-    let session = session.ok_or_else(|| not_connected(node, now))?;
-    let hello = node.hello.as_ref();
-    if !hello.is_some_and(|hello| hello.features.contains(USAGE_FEATURE)) {
-        return Err(not_supported(node.record.name.as_str(), USAGE_FEATURE));
-    }
-    let (place, attaching) = api.parts.streams.wait(uid, session)?;
-    let message = v1::OpenStream {
-        number: place.number(),
-        what: Some(What::Usage(v1::UsageOptions {})),
-        ..Default::default()
-    };
-    if !sessions.open_stream(uid, session, message) {
+    // Of one that was cut off a session may still be there, for which all would wait.
+    if !node.connected {
         return Err(not_connected(node, now));
     }
-    match tokio::time::timeout(ATTACH, attaching).await {
-        Ok(Ok(end)) => read(end, node.record.name.as_str()).await,
-        Ok(Err(_)) | Err(_) => Err(not_attached(api, node, now)),
-    }
+    let what = What::Usage(v1::UsageOptions {});
+    let (_place, end) = attach(api, node, now, what, v1::OpenStream::default()).await?;
+    read(end, node.record.name.as_str()).await
 }
 
 /// Reads the whole answer, for which there is room from the start.

@@ -88,7 +88,7 @@ pub enum ArtifactError {
     OneForAll,
 }
 
-/// This machine's architecture, in Go's words.
+/// This machine's architecture as Go, and therefore Kubernetes, calls it.
 pub fn go_arch() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",

@@ -50,9 +50,9 @@ pub use selector::{
     valid_qualified_name,
 };
 pub use set::{
-    DaemonSet, EXEC_FEATURE, Features, LOGS_FEATURE, NAMESPACES, NODE_LABELS_FEATURE,
-    NodeSelectorTerm, PIDS_LIMIT, PROCESS_FEATURES, Placement, REQUIRE_LIMITS, SURGE_FEATURE,
-    Strategy, USAGE_FEATURE, node_label,
+    DEFAULT_CONTAINER, DaemonSet, EXEC_FEATURE, Features, LOGS_FEATURE, NAMESPACES,
+    NODE_LABELS_FEATURE, NodeSelectorTerm, PIDS_LIMIT, PROCESS_FEATURES, Placement, REQUIRE_LIMITS,
+    SURGE_FEATURE, Strategy, USAGE_FEATURE, node_label,
 };
 pub use taint::{Effect, InvalidTaint, Taint, Toleration, TolerationOperator};
 pub use time::{Now, Timestamp, WallTime};

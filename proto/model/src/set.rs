@@ -160,6 +160,9 @@ pub const REQUIRE_LIMITS: &str = "everynode.dev/require-limits";
 /// of its containers together; Kubernetes has only a setting of each kubelet (`podPidsLimit`).
 pub const PIDS_LIMIT: &str = "everynode.dev/pids-limit";
 
+/// The annotation of a template that names the container which is meant where none is named: kubectl's.
+pub const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+
 /// The feature of an agent that can start a new pod beside the old one. Apart from those that a
 /// template may need: without it a node's pods are replaced one after the other.
 pub const SURGE_FEATURE: &str = "surge";

@@ -45,7 +45,7 @@ pub(crate) async fn run(
         }
     };
     if objects.is_empty() {
-        out.note("No resources found");
+        out.note_nothing("");
     }
     let mut failed = false;
     for (position, (kind, namespace, name)) in objects.iter().enumerate() {

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::args::ExecArgs;
 use crate::connect::Client;
 use crate::error::Error;
-use crate::kinds::{DaemonSets, Kind as _, Pods, Resource, name_of, pods_of};
+use crate::kinds::{DaemonSets, Kind as _, Pods, Resource, name_of};
 use crate::out::Out;
 use crate::targets::slashed;
 use crate::verbs::pick;
@@ -93,12 +93,7 @@ async fn running(
 ) -> Result<Vec<Pod>, Error> {
     DaemonSets::get(client, namespace, name).await?;
     loop {
-        let pods = pods_of(client, namespace, name, args.node.as_deref()).await?;
-        if pods.is_empty() {
-            let on = args.node.as_ref().map(|node| format!(" on node {node}"));
-            let on = on.unwrap_or_default();
-            return Err(Error::Failed(format!("daemonset/{name} has no pods{on}")));
-        }
+        let pods = pick::some_pods_of(client, namespace, name, args.node.as_deref()).await?;
         if pods.iter().any(pick::runs) {
             return Ok(pods);
         }

@@ -5,7 +5,7 @@ use everynode_proto::v1::{ListRequest, Pod};
 use crate::args::LogsArgs;
 use crate::connect::Client;
 use crate::error::Error;
-use crate::kinds::{DaemonSets, Kind as _, Pods, Resource, name_of, pods_of};
+use crate::kinds::{DaemonSets, Kind as _, Pods, Resource, name_of};
 use crate::out::Out;
 use crate::targets::slashed;
 use crate::verbs::pick;
@@ -37,13 +37,7 @@ pub(super) async fn choose(
         Target::Pod(name) => vec![Pods::get(client, namespace, name).await?],
         Target::DaemonSet(name) => {
             DaemonSets::get(client, namespace, name).await?;
-            let pods = pods_of(client, namespace, name, args.node.as_deref()).await?;
-            if pods.is_empty() {
-                let on = args.node.as_ref().map(|node| format!(" on node {node}"));
-                let on = on.unwrap_or_default();
-                return Err(Error::Failed(format!("daemonset/{name} has no pods{on}")));
-            }
-            pods
+            pick::some_pods_of(client, namespace, name, args.node.as_deref()).await?
         }
         Target::Selector(labels) => {
             let request = ListRequest {
@@ -56,7 +50,7 @@ pub(super) async fn choose(
         }
     };
     if pods.is_empty() {
-        out.note(format!("No resources found in {namespace} namespace."));
+        out.note_nothing(namespace);
     }
     if matches!(target, Target::DaemonSet(_)) && !args.all_pods {
         pods = vec![pick::best(pods, out)];

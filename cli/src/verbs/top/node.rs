@@ -18,7 +18,7 @@ pub(super) async fn run(args: &TopNodeArgs, context: &Context, out: &mut Out) ->
     };
     let answers = ask(&client, request, out).await?;
     if answers.is_empty() {
-        out.note("No resources found");
+        out.note_nothing("");
         return Ok(());
     }
     print(&HEADS, args.no_headers, rows(args, &answers), out)?;

@@ -35,11 +35,7 @@ pub(super) async fn run(args: &TopPodArgs, context: &Context, out: &mut Out) -> 
         }
     };
     if pods.is_empty() {
-        let place = match namespace.as_str() {
-            "" => String::new(),
-            namespace => format!(" in {namespace} namespace."),
-        };
-        out.note(format!("No resources found{place}"));
+        out.note_nothing(&namespace);
         return Ok(());
     }
     let names: BTreeSet<String> = pods.iter().map(|pod| pod.node_name.clone()).collect();

@@ -21,6 +21,7 @@ pub(crate) mod syntax;
 mod volume;
 mod windows;
 
+pub(crate) use pod::host_ports;
 pub(crate) use process::is_process;
 
 use k8s_openapi::api::apps::v1::DaemonSet;

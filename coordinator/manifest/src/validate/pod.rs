@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::{Container, PodSpec, Volume};
+use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec, Volume};
 
 use super::container::Context;
 use super::{
@@ -258,15 +258,27 @@ fn check_host_ports(
     container: &Container,
     taken: &mut BTreeSet<String>,
 ) {
-    for (index, port) in container.ports.iter().flatten().enumerate() {
-        let Some(number) = port.host_port.filter(|number| *number != 0) else { continue };
+    for (path, number, port) in host_ports(path, container) {
         let protocol = port.protocol.as_deref().unwrap_or_default();
         let address = port.host_ip.as_deref().unwrap_or_default();
         let port = format!("{protocol}/{address}/{number}");
         if taken.contains(&port) {
-            check.duplicate(path.field("ports").index(index).field("hostPort"), port);
+            check.duplicate(path, port);
         } else {
             taken.insert(port);
         }
     }
+}
+
+/// The ports of the machine that a container at this path asks for: where, the number, and all of it.
+pub(crate) fn host_ports<'a>(
+    path: &FieldPath,
+    container: &'a Container,
+) -> impl Iterator<Item = (FieldPath, i32, &'a ContainerPort)> {
+    let path = path.field("ports");
+    let ports = container.ports.iter().flatten().enumerate();
+    ports.filter_map(move |(index, port)| {
+        let number = port.host_port.filter(|number| *number != 0)?;
+        Some((path.index(index).field("hostPort"), number, port))
+    })
 }

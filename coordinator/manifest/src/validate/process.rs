@@ -7,7 +7,7 @@ use everynode_model::{
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::PROCESS;
+use super::{PROCESS, host_ports};
 use crate::FieldPath;
 use crate::check::Check;
 
@@ -26,20 +26,12 @@ pub(super) fn check_pod(check: &mut Check, path: &FieldPath, pod: &PodSpec) {
                        machine's, set `hostNetwork: true`";
         check.warn(path.field("hostNetwork"), message);
         for (index, container) in pod.containers.iter().enumerate() {
-            let path = path.field("containers").index(index).field("ports");
-            warn_of_host_ports(check, &path, container);
+            for (path, ..) in host_ports(&path.field("containers").index(index), container) {
+                check.warn(path, "not forwarded: there is no pod network; set `hostNetwork: true`");
+            }
         }
     }
     check_artifacts(check, &path.field("volumes"), pod);
-}
-
-fn warn_of_host_ports(check: &mut Check, path: &FieldPath, container: &Container) {
-    for (index, port) in container.ports.iter().flatten().enumerate() {
-        if port.host_port.is_some_and(|port| port != 0) {
-            let path = path.clone().index(index).field("hostPort");
-            check.warn(path, "not forwarded: there is no pod network; set `hostNetwork: true`");
-        }
-    }
 }
 
 /// Checks what is delivered to host processes: there is no runtime that knows of images.

@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::PodSpec;
 use serde_json::Value;
 
 use super::{Findings, Lack, containers};
-use crate::FieldPath;
 use crate::honour::{Word, each_word};
+use crate::{FieldPath, validate};
 
 const NOT_SCHEDULED: &str = "not looked at: a pod is placed by nodeName, nodeSelector, required node \
                              affinity and taints alone";
@@ -98,12 +98,9 @@ fn scheduling(findings: &mut Findings, at: &FieldPath, pod: &PodSpec) {
 /// A port of the host leads into a pod only by a plug-in of the pod network.
 fn host_ports(findings: &mut Findings, at: &FieldPath, pod: &PodSpec) {
     for (path, container) in containers(at, pod) {
-        for (index, port) in container.ports.iter().flatten().enumerate() {
-            if port.host_port.is_some_and(|port| port != 0) {
-                let path = path.field("ports").index(index).field("hostPort");
-                let why = "not forwarded: there is no pod network; set hostNetwork: true";
-                findings.without(path, Lack::PodNetwork, why);
-            }
+        for (path, ..) in validate::host_ports(&path, container) {
+            let why = "not forwarded: there is no pod network; set hostNetwork: true";
+            findings.without(path, Lack::PodNetwork, why);
         }
     }
 }

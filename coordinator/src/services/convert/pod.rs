@@ -1,19 +1,15 @@
 //! Pods, whose labels and specs are their template's.
 
 use std::collections::{BTreeMap, HashMap};
-use std::slice;
 
 use everynode_coordinator_core::{Fleet, PodView};
-use everynode_model::{Digest, Labels, Role, SetUid};
+use everynode_model::{DEFAULT_CONTAINER, Digest, Labels, Role, SetUid};
 use everynode_proto::convert::json::to_struct;
 use everynode_proto::v1;
 use prost_types::Struct;
 use serde_json::{Map, Value};
 
 use super::{annotations, timestamp};
-
-/// The annotation by which a template says which container is meant where none is named.
-const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
 /// The templates of pods, by their set and revision, as far as the revisions are kept.
 pub(in crate::services) type Templates = BTreeMap<(SetUid, Digest), Template>;
@@ -30,22 +26,15 @@ pub(in crate::services) struct Template {
 pub(in crate::services) fn templates(fleet: &Fleet, pods: &[PodView]) -> Templates {
     let mut templates = Templates::new();
     for pod in pods {
-        if templates.contains_key(&(pod.set, pod.revision)) {
-            continue;
-        }
-        for revision in fleet.revisions(pod.set) {
-            let read = || Template::read(&revision.body, revision.digest);
-            templates.entry((pod.set, revision.digest)).or_insert_with(read);
-        }
-        templates.entry((pod.set, pod.revision)).or_default();
+        let template = || Template::of(fleet, pod);
+        templates.entry((pod.set, pod.revision)).or_insert_with(template);
     }
     templates
 }
 
 /// The container of a pod that is meant where none is named, if its template says so.
 pub(in crate::services) fn default_container(fleet: &Fleet, pod: &PodView) -> Option<String> {
-    let template = templates(fleet, slice::from_ref(pod)).remove(&(pod.set, pod.revision))?;
-    template.annotations.get(DEFAULT_CONTAINER).cloned()
+    Template::of(fleet, pod).annotations.remove(DEFAULT_CONTAINER)
 }
 
 /// A pod, without its spec.
@@ -110,14 +99,19 @@ pub(in crate::services) fn short(mut pod: v1::Pod) -> v1::Pod {
 }
 
 impl Template {
+    /// Empty where the revision is not kept.
+    fn of(fleet: &Fleet, pod: &PodView) -> Self {
+        let revision = fleet.revision(pod.set, pod.revision);
+        revision.map(|it| Self::read(&it.body, it.digest)).unwrap_or_default()
+    }
+
     fn read(body: &[u8], revision: Digest) -> Self {
-        let template = parsed(body);
-        let spec = template.get("spec").and_then(Value::as_object).cloned();
-        Self {
-            labels: labels(&template, revision),
-            annotations: annotations(&template),
-            spec: spec.unwrap_or_default(),
-        }
+        let mut template = parsed(body);
+        let spec = match template.remove("spec") {
+            Some(Value::Object(spec)) => spec,
+            _ => Map::new(),
+        };
+        Self { labels: labels(&template, revision), annotations: annotations(&template), spec }
     }
 
     /// Its containers by name and role, init containers first.
