@@ -1,15 +1,18 @@
 //! Programs that people have run in containers.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use everynode_tests::daemon::Daemon;
 use everynode_tests::ground::Ground;
 use everynode_tests::manifests::DaemonSet;
 use everynode_tests::proc::{self, Process};
-use everynode_tests::said::Said;
+use everynode_tests::said::{Said, same};
 use everynode_tests::{Context as _, Fleet, Outcome, ensure, failure, wait};
 use rustix::process::Signal;
+
+use crate::upkeep::Upkeep;
 
 /// Exit codes, outputs, inputs, and all that confines a container.
 pub(crate) fn a_program_runs_as_its_container_does(ground: &Ground) -> Outcome {
@@ -102,11 +105,10 @@ pub(crate) fn a_terminal_is_one(ground: &Ground) -> Outcome {
     Fleet::play(ground, 1, |fleet| {
         let pod = confined(fleet)?;
         let script = fleet.write("terminal.py", TERMINAL)?;
-        let tool = fleet.coordinator().tool_command(&["exec", "-it", &pod, "-c", "main", "--"]);
-        let mut command = Command::new("python3");
-        command.arg(&script).arg(tool.get_program()).args(tool.get_args());
-        command.envs(tool.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        let said = Said::by(command)?.ok()?;
+        let mut terminal = Command::new("python3");
+        terminal.arg(&script);
+        let words = ["exec", "-it", &pod, "-c", "main", "--"];
+        let said = Said::by(fleet.coordinator().tool_under(terminal, &words))?.ok()?;
         same(&said, "all of it\n")?;
         wait::soon("nothing of it is left", || {
             ensure!(run_inside(fleet)?.is_empty(), "{:?}", run_inside(fleet)?);
@@ -223,10 +225,9 @@ fn denied(fleet: &mut Fleet<'_>) -> Outcome {
     let daemon = fleet.machine("n1")?.only("tail")?;
     fleet.machine_mut("n1")?.take_agent()?.kill()?;
     let file = fleet.write("agent.yaml", "deny-exec: true\n")?;
-    let machine = fleet.machine("n1")?;
-    let mut command = machine.agent_command(&machine.data_dir(), None);
-    command.args(["--config", &file]);
-    let agent = Daemon::start(command, &machine.file("agent.log"))?;
+    let machine = fleet.machine_mut("n1")?;
+    machine.tell("EVERYNODE_AGENT_CONFIG", file);
+    machine.start_agent(None)?;
     wait::soon("the machine itself denies it", || {
         let said = exec(fleet, &["ds/app", "--node", "n1", "--", "true"])?;
         let words =
@@ -241,6 +242,7 @@ fn denied(fleet: &mut Fleet<'_>) -> Outcome {
         Ok(())
     })?;
     ensure!(fleet.machine("n1")?.only("tail")? == daemon, "the daemon was restarted");
+    let agent = fleet.machine_mut("n1")?.take_agent()?;
     ensure!(agent.stop()?.success(), "the agent did not stop well");
     Ok(())
 }
@@ -249,9 +251,7 @@ fn denied(fleet: &mut Fleet<'_>) -> Outcome {
 pub(crate) fn nobody_waits_for_a_slow_one(ground: &Ground) -> Outcome {
     Fleet::play(ground, 1, |fleet| {
         let pod = confined(fleet)?;
-        let before =
-            [memory(fleet.machine("n1")?.agent_pid())?, memory(fleet.coordinator().pid().ok())?];
-        let sessions = fleet.sessions();
+        let before = Upkeep::of(fleet)?;
         let length = 64 * 1024 * 1024;
         let gate = fleet.path("gate");
         let script = format!(
@@ -280,14 +280,7 @@ pub(crate) fn nobody_waits_for_a_slow_one(ground: &Ground) -> Outcome {
             let said = exec(fleet, &[&pod, "--", "echo", &number.to_string()])?.ok()?;
             same(&said, &format!("{number}\n"))?;
         }
-        let after =
-            [memory(fleet.machine("n1")?.agent_pid())?, memory(fleet.coordinator().pid().ok())?];
-        for (before, after) in before.iter().zip(&after) {
-            // Windows, and what allocators keep.
-            ensure!(after.saturating_sub(*before) < 16 * 1024, "{before} KiB became {after} KiB");
-        }
-        ensure!(fleet.sessions() == sessions, "a session has ended");
-        fleet.nobody_was_lost()?;
+        before.is_still(fleet)?;
         proc::signal(slow.pid(), Signal::CONT)?;
         ensure!(slow.ended()?.success(), "it did not end well");
         let came = fs::metadata(fleet.path("slow"))?.len();
@@ -323,12 +316,10 @@ fn exec(fleet: &Fleet<'_>, words: &[&str]) -> Outcome<Said> {
 fn begun(fleet: &Fleet<'_>, pod: &str, words: &[&str], program: &str) -> Outcome<Daemon> {
     let words: Vec<&str> =
         ["exec", "-i", pod, "-c", "main", "--"].iter().chain(words).copied().collect();
-    let tool = fleet.coordinator().tool_command(&words);
-    let mut command = Command::new("sh");
-    command.args(["-c", r#"exec 9<>"$0"; exec "$@" <&9"#]).arg(fifo(fleet)?);
-    command.arg(tool.get_program()).args(tool.get_args());
-    command.envs(tool.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let client = Daemon::start(command, &fleet.path("client"))?;
+    let mut shell = Command::new("sh");
+    shell.args(["-c", r#"exec 9<>"$0"; exec "$@" <&9"#]).arg(fifo(fleet, "fifo")?);
+    let tool = fleet.coordinator().tool_under(shell, &words);
+    let client = Daemon::start(tool, &fleet.path("client"))?;
     wait::soon("it runs", || {
         fleet
             .machine("n1")?
@@ -341,8 +332,8 @@ fn begun(fleet: &Fleet<'_>, pod: &str, words: &[&str], program: &str) -> Outcome
 }
 
 /// Something that can be opened and never ends.
-fn fifo(fleet: &Fleet<'_>) -> Outcome<std::path::PathBuf> {
-    let path = fleet.path("fifo");
+fn fifo(fleet: &Fleet<'_>, name: &str) -> Outcome<PathBuf> {
+    let path = fleet.path(name);
     if !path.exists() {
         let mut command = Command::new("mkfifo");
         command.arg(&path);
@@ -373,10 +364,7 @@ fn confined(fleet: &Fleet<'_>) -> Outcome<String> {
   command: [/bin/sh, -c, 'read x <\"$0\"', FIFO]
   env: [{name: NAME, value: side}]
 ";
-    let side = side.replace("FIFO", &fifo(fleet)?.with_extension("side").display().to_string());
-    let mut command = Command::new("mkfifo");
-    command.arg(fifo(fleet)?.with_extension("side"));
-    Said::by(command)?.ok()?;
+    let side = side.replace("FIFO", &fifo(fleet, "fifo.side")?.display().to_string());
     fleet.apply(
         &DaemonSet {
             name: "app",
@@ -389,18 +377,4 @@ fn confined(fleet: &Fleet<'_>) -> Outcome<String> {
     )?;
     fleet.rolled_out("app", "60s")?;
     fleet.pod_name("app", "n1")
-}
-
-fn same(one: &str, other: &str) -> Outcome {
-    ensure!(one == other, "{one:?} is not {other:?}");
-    Ok(())
-}
-
-/// How much of a process is in memory, in KiB.
-fn memory(pid: Option<u32>) -> Outcome<u64> {
-    let pid = pid.ok_or_else(|| failure!("it does not run"))?;
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let figure = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    figure.ok_or_else(|| failure!("{status}"))
 }

@@ -1,13 +1,16 @@
 //! What containers print, as people elsewhere are shown it.
 
 use std::fs;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use everynode_tests::daemon::Daemon;
 use everynode_tests::ground::Ground;
 use everynode_tests::manifests::{self, DaemonSet};
+use everynode_tests::said::{Said, same};
 use everynode_tests::{Context as _, Fleet, Machine, Outcome, ensure, failure, proc, wait};
 use rustix::process::Signal;
+
+use crate::upkeep::Upkeep;
 
 /// Every flag, on pods of two containers.
 pub(crate) fn they_are_shown_as_kubectl_shows_them(ground: &Ground) -> Outcome {
@@ -105,9 +108,7 @@ pub(crate) fn no_line_is_lost_and_nobody_waits(ground: &Ground) -> Outcome {
         let stopped = follow(fleet, &pod, "stopped")?;
         wait::soon("both are followed", || same(&(follower.said() + &stopped.said()), "0\n0\n"))?;
         proc::signal(stopped.pid(), Signal::STOP)?;
-        let before =
-            [memory(fleet.machine("n1")?.agent_pid())?, memory(fleet.coordinator().pid().ok())?];
-        let sessions = fleet.sessions();
+        let before = Upkeep::of(fleet)?;
         fs::write(&gate, "")?;
         let all = numbers(1_000_000);
         wait::within(wait::SOON * 4, "all lines have come", || {
@@ -117,14 +118,7 @@ pub(crate) fn no_line_is_lost_and_nobody_waits(ground: &Ground) -> Outcome {
         })?;
         ensure!(follower.said() == all, "a line is lost, torn or doubled");
         ensure!(logs(fleet, &[&pod])? == all, "the same afterwards");
-        let after =
-            [memory(fleet.machine("n1")?.agent_pid())?, memory(fleet.coordinator().pid().ok())?];
-        for (before, after) in before.iter().zip(&after) {
-            // The stopped reader's window, and what allocators keep.
-            ensure!(after.saturating_sub(*before) < 16 * 1024, "{before} KiB became {after} KiB");
-        }
-        ensure!(fleet.sessions() == sessions, "a session has ended");
-        fleet.nobody_was_lost()?;
+        before.is_still(fleet)?;
         proc::signal(stopped.pid(), Signal::CONT)?;
         wait::soon("who has stopped reading gets all when it goes on", || {
             ensure!(stopped.said() == all, "{} of {}", stopped.said().len(), all.len());
@@ -212,11 +206,9 @@ pub(crate) fn whoever_goes_leaves_nothing_open(ground: &Ground) -> Outcome {
         })?;
         // Through a pipe that is closed: no error.
         let piped = "\"$0\" \"$@\" | head -n 1";
-        let mut command = std::process::Command::new("sh");
-        let tool = fleet.coordinator().tool_command(&["logs", &pod]);
-        command.args(["-c", piped]).arg(tool.get_program()).args(tool.get_args());
-        command.envs(tool.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        let said = everynode_tests::said::Said::by(command)?;
+        let mut shell = Command::new("sh");
+        shell.args(["-c", piped]);
+        let said = Said::by(fleet.coordinator().tool_under(shell, &["logs", &pod]))?;
         ensure!(said.err.is_empty() && said.out == "1\n", "{said}");
         Ok(())
     })
@@ -225,11 +217,6 @@ pub(crate) fn whoever_goes_leaves_nothing_open(ground: &Ground) -> Outcome {
 fn logs(fleet: &Fleet<'_>, words: &[&str]) -> Outcome<String> {
     let words: Vec<&str> = ["logs"].iter().chain(words).copied().collect();
     fleet.tool(&words)?.ok()
-}
-
-fn same(one: &str, other: &str) -> Outcome {
-    ensure!(one == other, "{one:?} is not {other:?}");
-    Ok(())
 }
 
 fn follow(fleet: &Fleet<'_>, pod: &str, file: &str) -> Outcome<Daemon> {
@@ -248,15 +235,6 @@ fn settled(fleet: &Fleet<'_>, set: &str, pods: usize) -> Outcome {
 
 fn numbers(count: usize) -> String {
     (0..=count).map(|number| format!("{number}\n")).collect()
-}
-
-/// How much of a process is in memory, in KiB.
-fn memory(pid: Option<u32>) -> Outcome<u64> {
-    let pid = pid.ok_or_else(|| failure!("it does not run"))?;
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let figure = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    figure.ok_or_else(|| failure!("{status}"))
 }
 
 /// How many files of logs the agent of a machine has open.

@@ -45,6 +45,7 @@ mod settings;
 mod surge;
 mod top;
 mod updates;
+mod upkeep;
 
 use std::process::ExitCode;
 

@@ -72,10 +72,8 @@ fn daemon() -> String {
 ";
     let containers = [server, &script("client", CLIENT)].concat();
     let pod = "terminationGracePeriodSeconds: 1\n";
-    let shared = DaemonSet { name: "own", pod, containers: &containers, ..DaemonSet::default() };
-    let is_shared = |line: &&str| line.trim_start().starts_with("host");
-    let text = shared.to_string();
-    text.lines().filter(|line| !is_shared(line)).map(|line| format!("{line}\n")).collect()
+    let containers = &containers;
+    DaemonSet { name: "own", pod, containers, apart: true, ..DaemonSet::default() }.to_string()
 }
 
 /// Both containers are, and have met.

@@ -20,9 +20,7 @@ use std::time::Instant;
 
 use everynode_tests::ground::Ground;
 use everynode_tests::manifests::{DaemonSet, script};
-use everynode_tests::{
-    Context as _, Fleet, Machine, Outcome, cgroups, ensure, failure, proc, runner, wait,
-};
+use everynode_tests::{Fleet, Machine, Outcome, cgroups, ensure, failure, proc, runner, wait};
 
 /// How many restarts there are where nobody says: what takes some seconds.
 const RESTARTS: u64 = 300;
@@ -127,8 +125,8 @@ fn look(machine: &Machine) -> Outcome<Account> {
     let members = cgroups::members(&machine.cgroup());
     let supervisors = members.iter().filter(|(cgroup, _)| cgroup.ends_with("shim"));
     let mut all = Account::from([
-        ("agent: resident KiB", status(agent, "VmRSS:")?),
-        (AGENT_THREADS, status(agent, "Threads:")?),
+        ("agent: resident KiB", proc::resident(agent)?),
+        (AGENT_THREADS, proc::threads(agent)?),
         ("agent: descriptors", count(proc::open_files(agent).len())),
         ("zombies", count(proc::zombies_of(&[agent]).len())),
         ("cgroups", count(cgroups::tree(&machine.cgroup()).len())),
@@ -138,7 +136,7 @@ fn look(machine: &Machine) -> Outcome<Account> {
     all.extend([("files", files), ("bytes of files", bytes)]);
     for (_, supervisor) in supervisors {
         // One that is replaced just now is none.
-        let Ok(resident) = status(supervisor.pid, "VmRSS:") else { continue };
+        let Ok(resident) = proc::resident(supervisor.pid) else { continue };
         let open = count(proc::open_files(supervisor.pid).len());
         for (kind, now) in
             [("a supervisor: resident KiB", resident), ("a supervisor: descriptors", open)]
@@ -151,15 +149,6 @@ fn look(machine: &Machine) -> Outcome<Account> {
 
 fn count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
-}
-
-/// A figure of a process, as the kernel has it.
-fn status(pid: u32, field: &str) -> Outcome<u64> {
-    let path = format!("/proc/{pid}/status");
-    let text = fs::read_to_string(&path).context(&path)?;
-    let line = text.lines().find_map(|line| line.strip_prefix(field));
-    let figure = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    figure.ok_or_else(|| failure!("no {field} of {pid}"))
 }
 
 /// How many files are in a directory and below it, and how many bytes they have.

@@ -50,7 +50,7 @@ fn measure(ground: &Ground) -> Outcome {
     let mut weights = Vec::new();
     let mut probed = Vec::new();
     Fleet::play(ground, 3, |fleet| {
-        let bare = bare(fleet, ground)?;
+        let bare = bare(fleet, ground, ROUNDS, What::Locked)?;
         let (created, killed) = created_and_killed(fleet)?;
         let joined = joined(fleet)?;
         times = vec![
@@ -63,7 +63,7 @@ fn measure(ground: &Ground) -> Outcome {
         Ok(())
     })?;
     Fleet::play(ground, 1, |fleet| {
-        times.push(("bare again, to its first line", bare_started(fleet, ground)?));
+        times.push(("bare again, to its first line", bare(fleet, ground, UPDATES, What::Started)?));
         times.push(("update: old one's end -> new one's first line", gaps(fleet)?));
         Ok(())
     })?;
@@ -92,28 +92,15 @@ fn measure(ground: &Ground) -> Outcome {
     Ok(())
 }
 
-fn bare(fleet: &Fleet<'_>, ground: &Ground) -> Outcome<Samples> {
+/// From the start of the program to this word of it.
+fn bare(fleet: &Fleet<'_>, ground: &Ground, rounds: usize, until: What) -> Outcome<Samples> {
     let mut samples = Samples::default();
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         let mut command = Command::new(ground.program(WITNESS_PROGRAM));
         command.arg("--dir").arg(fleet.witness_dir()).env("NODE", "bare");
         let begun = now();
         let daemon = Daemon::start(command, &fleet.path("bare.log"))?;
-        samples.add(begun, locked(&fleet.witness_dir(), "bare", begun)?);
-        daemon.kill()?;
-    }
-    Ok(samples)
-}
-
-/// Until the program says its first word.
-fn bare_started(fleet: &Fleet<'_>, ground: &Ground) -> Outcome<Samples> {
-    let mut samples = Samples::default();
-    for _ in 0..UPDATES {
-        let mut command = Command::new(ground.program(WITNESS_PROGRAM));
-        command.arg("--dir").arg(fleet.witness_dir()).env("NODE", "bare");
-        let begun = now();
-        let daemon = Daemon::start(command, &fleet.path("bare.log"))?;
-        samples.add(begun, said(&fleet.witness_dir(), "bare", begun, What::Started)?);
+        samples.add(begun, said(&fleet.witness_dir(), "bare", begun, until)?);
         locked(&fleet.witness_dir(), "bare", begun)?;
         daemon.kill()?;
     }

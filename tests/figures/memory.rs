@@ -13,24 +13,6 @@ pub(crate) fn of(fleet: &Fleet<'_>) -> Outcome<Vec<String>> {
     Ok(vec![row("an agent with two pods", agent)?, row("the shim of one of them", shim.pid)?])
 }
 
-/// How much of a process is in memory, in KiB.
-pub(crate) fn resident(pid: u32) -> Outcome<u64> {
-    status(pid, "VmRSS:")
-}
-
-/// How many threads it has.
-pub(crate) fn threads(pid: u32) -> Outcome<u64> {
-    status(pid, "Threads:")
-}
-
-fn status(pid: u32, field: &str) -> Outcome<u64> {
-    let path = format!("/proc/{pid}/status");
-    let text = fs::read_to_string(&path).context(&path)?;
-    let line = text.lines().find_map(|line| line.strip_prefix(field));
-    let figure = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    figure.ok_or_else(|| failure!("no {field} of {pid}"))
-}
-
 fn row(name: &str, pid: u32) -> Outcome<String> {
     let path = format!("/proc/{pid}/smaps_rollup");
     let text = fs::read_to_string(&path).context(&path)?;

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use everynode_tests::daemon::Daemon;
 use everynode_tests::manifests::{DaemonSet, script};
+use everynode_tests::proc::{resident, threads};
 use everynode_tests::said::Said;
 use everynode_tests::{Context as _, Fleet, Machine, Outcome, ensure, failure, wait};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::memory::{resident, threads};
 use crate::samples::fraction;
 
 const PODS: usize = 16;

@@ -201,6 +201,14 @@ impl Coordinator {
         command
     }
 
+    /// The same, as the last words of another command, which runs it.
+    pub fn tool_under(&self, mut outer: Command, arguments: &[&str]) -> Command {
+        let tool = self.tool_command(arguments);
+        outer.arg(tool.get_program()).args(tool.get_args());
+        outer.envs(tool.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        outer
+    }
+
     /// The command line tool, as the administrator, run to its end.
     ///
     /// # Errors

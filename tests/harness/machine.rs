@@ -38,8 +38,6 @@ pub struct Machine {
     /// What its agents are told by their environment.
     told: Vec<(String, String)>,
     agent: Option<Daemon>,
-    /// Further words for every agent's command line.
-    words: Vec<&'static str>,
     /// A wrong one, if any.
     clock: Option<WrongClock>,
     /// Last, so that it is removed last.
@@ -74,7 +72,6 @@ impl Machine {
             boots: 0,
             told: Vec::new(),
             agent: None,
-            words: Vec::new(),
             clock: None,
             namespace,
         };
@@ -132,7 +129,7 @@ impl Machine {
     pub fn agent_command(&self, data: &Path, joining: Option<&Joining>) -> Command {
         let mut command = self.command(&self.program);
         command.arg("--data-dir").arg(data);
-        command.args(["--cgroup-root", &self.root]).args(&self.words);
+        command.args(["--cgroup-root", &self.root]);
         if let Some(clock) = &self.clock {
             clock.give_to(&mut command);
         }
@@ -147,12 +144,7 @@ impl Machine {
         command
     }
 
-    /// Gives these words to the agents that are started from now on, too.
-    pub fn tell_agents(&mut self, words: &[&'static str]) {
-        self.words.extend(words);
-    }
-
-    /// Tells its agents something from now on: a variable of theirs.
+    /// Tells the agents that are started from now on something: a variable of theirs.
     pub fn tell(&mut self, variable: &str, value: impl Into<String>) {
         self.told.push((variable.to_owned(), value.into()));
     }

@@ -18,8 +18,12 @@ pub const KNOWS_ITS_NODE: &str = "  env:
     valueFrom: {fieldRef: {fieldPath: spec.nodeName}}
 ";
 
+/// Of the pod's `spec`: all that can be shared.
+const SHARED: &str = "hostNetwork: true\nhostPID: true\nhostIPC: true\n";
+
 /// A DaemonSet of host processes, as the YAML that it is shown as; its pods' label `app` is its name.
-/// They share all with their machine: what dies by SIGTERM would not, as the first of its own processes.
+/// They share all with their machine, if nothing else is said: what dies by SIGTERM would not, as the
+/// first of its own processes.
 /// What a scenario adds is lines, each with a line end, which are indented to where they belong.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DaemonSet<'a> {
@@ -35,6 +39,8 @@ pub struct DaemonSet<'a> {
     pub pod: &'a str,
     /// The containers.
     pub containers: &'a str,
+    /// Whether they share nothing with their machine.
+    pub apart: bool,
 }
 
 impl fmt::Display for DaemonSet<'_> {
@@ -43,6 +49,7 @@ impl fmt::Display for DaemonSet<'_> {
         let (metadata, spec) = (indented(self.metadata, 2), indented(self.spec, 2));
         let [template, pod, containers] =
             [self.template, self.pod, self.containers].map(|lines| indented(lines, 6));
+        let shared = if self.apart { String::new() } else { indented(SHARED, 6) };
         write!(
             to,
             "apiVersion: apps/v1
@@ -57,10 +64,7 @@ metadata:
       labels: {{app: {name}}}
 {template}    spec:
       runtimeClassName: process
-      hostNetwork: true
-      hostPID: true
-      hostIPC: true
-{pod}      containers:
+{shared}{pod}      containers:
 {containers}"
         )
     }

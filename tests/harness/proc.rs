@@ -66,12 +66,12 @@ impl Process {
 
     /// Its mount namespace, as the inode of `/proc/PID/ns/mnt`.
     pub fn mounts(&self) -> Option<u64> {
-        fs::metadata(format!("/proc/{}/ns/mnt", self.pid)).ok().map(|file| file.ino())
+        namespace_of(self.pid, "mnt")
     }
 
     /// Its network namespace, as the inode of `/proc/PID/ns/net`.
     pub fn network(&self) -> Option<u64> {
-        network_of(self.pid)
+        namespace_of(self.pid, "net")
     }
 }
 
@@ -126,6 +126,22 @@ pub fn open_files(pid: u32) -> Vec<String> {
     names
 }
 
+/// How much of a process is in memory, in KiB.
+///
+/// # Errors
+/// When it is dead.
+pub fn resident(pid: u32) -> Outcome<u64> {
+    status(pid, "VmRSS:")
+}
+
+/// How many threads it has.
+///
+/// # Errors
+/// When it is dead.
+pub fn threads(pid: u32) -> Outcome<u64> {
+    status(pid, "Threads:")
+}
+
 /// Sends a signal to the process of this id, which the caller knows to be its own.
 ///
 /// # Errors
@@ -138,8 +154,17 @@ pub fn signal(pid: u32, signal: Signal) -> Outcome {
         .context(format!("sending a signal to process {pid}"))
 }
 
-fn network_of(pid: u32) -> Option<u64> {
-    fs::metadata(format!("/proc/{pid}/ns/net")).ok().map(|file| file.ino())
+/// A figure of `/proc/PID/status`.
+fn status(pid: u32, field: &str) -> Outcome<u64> {
+    let path = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&path).context(&path)?;
+    let line = text.lines().find_map(|line| line.strip_prefix(field));
+    let figure = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    figure.ok_or_else(|| failure!("no {field} of {pid}"))
+}
+
+fn namespace_of(pid: u32, kind: &str) -> Option<u64> {
+    fs::metadata(format!("/proc/{pid}/ns/{kind}")).ok().map(|file| file.ino())
 }
 
 #[cfg(test)]

@@ -64,6 +64,15 @@ impl Said {
     }
 }
 
+/// Sees that two texts are the same.
+///
+/// # Errors
+/// When they are not.
+pub fn same(one: &str, other: &str) -> Outcome {
+    ensure!(one == other, "{one:?} is not {other:?}");
+    Ok(())
+}
+
 impl std::fmt::Display for Said {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { line, code, out, err } = self;

@@ -1,6 +1,6 @@
 """Serves a directory over TLS, with ranges; writes down what it sent, and breaks off where it is told to.
 
-python3 server.py HOST PORT DIRECTORY CERTIFICATE KEY LOG
+python3 files.py HOST PORT DIRECTORY CERTIFICATE KEY LOG
 """
 
 import http.server

@@ -75,24 +75,6 @@ impl Files {
         Ok(Self { url, authority, directory, log, _server: server })
     }
 
-    /// A program that runs for ever, of a version.
-    pub(super) fn program(&self, fleet: &Fleet<'_>, version: u8) -> Outcome<Vec<u8>> {
-        let source =
-            fleet.write("delivered.c", &PROGRAM.replace("VERSION", &version.to_string()))?;
-        let program = fleet.path("delivered.out");
-        let mut cc = Command::new("cc");
-        cc.args(["-O1", "-o"]).arg(&program).arg(source);
-        Said::by(cc)?.ok()?;
-        Ok(fs::read(program)?)
-    }
-
-    /// One for another kind of machine.
-    pub(super) fn for_another_machine(&self, fleet: &Fleet<'_>) -> Outcome<Vec<u8>> {
-        let mut program = self.program(fleet, 9)?;
-        program[MACHINE].copy_from_slice(&S390);
-        Ok(program)
-    }
-
     /// Serves a program as it is.
     pub(super) fn plain(&self, name: &str, program: &[u8]) -> Outcome<File> {
         self.put(name, program.to_vec(), program)
@@ -147,4 +129,21 @@ impl Files {
         lines.sort();
         Ok(lines)
     }
+}
+
+/// A program that runs for ever, of a version.
+pub(super) fn program(fleet: &Fleet<'_>, version: u8) -> Outcome<Vec<u8>> {
+    let source = fleet.write("delivered.c", &PROGRAM.replace("VERSION", &version.to_string()))?;
+    let program = fleet.path("delivered.out");
+    let mut cc = Command::new("cc");
+    cc.args(["-O1", "-o"]).arg(&program).arg(source);
+    Said::by(cc)?.ok()?;
+    Ok(fs::read(program)?)
+}
+
+/// One for another kind of machine.
+pub(super) fn for_another_machine(fleet: &Fleet<'_>) -> Outcome<Vec<u8>> {
+    let mut other = program(fleet, 9)?;
+    other[MACHINE].copy_from_slice(&S390);
+    Ok(other)
 }

@@ -34,8 +34,8 @@ pub(crate) fn programs_are_delivered_and_go_back(ground: &Ground) -> Outcome {
         let files = Files::serve(fleet)?;
         join(fleet, &files)?;
         let first =
-            files.archive(fleet, "one.tar.gz", "delivered-1/bin", &files.program(fleet, 1)?)?;
-        let second = files.plain("two", &files.program(fleet, 2)?)?;
+            files.archive(fleet, "one.tar.gz", "delivered-1/bin", &files::program(fleet, 1)?)?;
+        let second = files.plain("two", &files::program(fleet, 2)?)?;
 
         // Out of an archive; each once, from where it was told to ask.
         let one =
@@ -134,7 +134,7 @@ fn bad_ones_stop_nothing(fleet: &Fleet<'_>, files: &Files, runs_now: &File) -> O
         || NODES.iter().map(|name| runs(fleet, name, runs_now)).collect::<Outcome<Vec<_>>>();
     let before = census()?;
     let bin = "/opt/delivered/delivered";
-    let other = files.plain("other", &files.for_another_machine(fleet)?)?;
+    let other = files.plain("other", &files::for_another_machine(fleet)?)?;
     let wrong = files.reference(&other, "#delivered").replace(&other.digest, &"0".repeat(64));
     let missing = files.reference(&other, "").replace("/other@", "/missing@");
     let good = files.reference(&other, "#delivered");
@@ -170,12 +170,11 @@ fn bad_ones_stop_nothing(fleet: &Fleet<'_>, files: &Files, runs_now: &File) -> O
 
 /// Of each machine what runs and what ran before is kept, and nothing else.
 fn cleared_away(fleet: &Fleet<'_>, files: &Files, first: &File) -> Outcome {
-    let third = files.plain("three", &files.program(fleet, 3)?)?;
+    let third = files.plain("three", &files::program(fleet, 3)?)?;
     let three = manifest(&files.reference(&third, "#delivered"), "/opt/delivered/delivered");
     everywhere(fleet, &three, &third)?;
-    let named = |names: &[String]| names.iter().cloned().collect::<BTreeSet<_>>();
-    let (first, third) = (first.digest.clone(), format!("{}.delivered", third.digest));
-    let kept = |wanted: BTreeSet<String>| {
+    let kept = |wanted: [String; 2]| {
+        let wanted = BTreeSet::from(wanted);
         wait::soon("what nobody needs is cleared away", || {
             for name in NODES {
                 let whole = fleet.machine(name)?.data_dir().join("artifacts/sha256");
@@ -187,11 +186,12 @@ fn cleared_away(fleet: &Fleet<'_>, files: &Files, first: &File) -> Outcome {
             Ok(())
         })
     };
-    kept(named(&[first, third.clone()]))?;
-    let fourth = files.plain("four", &files.program(fleet, 4)?)?;
+    let third = format!("{}.delivered", third.digest);
+    kept([first.digest.clone(), third.clone()])?;
+    let fourth = files.plain("four", &files::program(fleet, 4)?)?;
     let four = manifest(&files.reference(&fourth, "#delivered"), "/opt/delivered/delivered");
     everywhere(fleet, &four, &fourth)?;
-    kept(named(&[third, format!("{}.delivered", fourth.digest)]))
+    kept([third, format!("{}.delivered", fourth.digest)])
 }
 
 /// Of a machine that leaves, and of a DaemonSet that is deleted.

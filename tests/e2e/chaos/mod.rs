@@ -47,7 +47,7 @@ const BETWEEN_CALMS: u64 = 100;
 pub(crate) const NODES: u8 = 3;
 
 /// So that logs rotate every second or two.
-const SMALL_LOGS: [&str; 2] = ["--container-log-max-size", "32Ki"];
+const SMALL_LOGS: (&str, &str) = ("EVERYNODE_AGENT_CONTAINER_LOG_MAX_SIZE", "32Ki");
 
 /// See the module.
 pub(crate) fn everything_is_killed(ground: &Ground) -> Outcome {
@@ -65,7 +65,7 @@ fn play(fleet: &mut Fleet<'_>, kills: u64, seed: u64) -> Outcome {
     // Whoever joined has what joining takes open; from now on all are as they come back, and have
     // made every pod themselves.
     for name in (1..=NODES).map(|number| format!("n{number}")) {
-        fleet.machine_mut(&name)?.tell_agents(&SMALL_LOGS);
+        fleet.machine_mut(&name)?.tell(SMALL_LOGS.0, SMALL_LOGS.1);
     }
     killer.restart_all(fleet)?;
     writer.settle()?;

@@ -233,26 +233,24 @@ impl Writer {
             Change::Apply(set, content) => {
                 let file = self.manifest(set, content)?;
                 let said = self.run(&["apply", "-f", &file])?;
-                self.note(set, Some(content.clone()), &said, "")
+                self.note_set(set, Some(content.clone()), &said, "")
             }
             Change::Tune(mark) => {
                 let file = self.file(&sets::tuning(mark))?;
                 let said = self.run(&["apply", "-f", &file])?;
-                if self.answered(&said) {
-                    self.tunings.clear();
-                }
-                self.tunings.insert(Some(mark.clone()));
+                let done = self.answered(&said);
+                note(&mut self.tunings, done, Some(mark.clone()));
                 Ok(())
             }
             Change::Create(set, content) => {
                 let file = self.manifest(set, content)?;
                 // Else a later `apply` could not know what of it to take away, as with kubectl.
                 let said = self.run(&["create", "--save-config", "-f", &file])?;
-                self.note(set, Some(content.clone()), &said, "(AlreadyExists)")
+                self.note_set(set, Some(content.clone()), &said, "(AlreadyExists)")
             }
             Change::Delete(set) => {
                 let said = self.run(&["delete", "daemonset", set, "--wait=false"])?;
-                self.note(set, None, &said, "(NotFound)")
+                self.note_set(set, None, &said, "(NotFound)")
             }
             Change::Label(node, tier) => {
                 let label = format!("tier={tier}");
@@ -260,10 +258,7 @@ impl Writer {
                 let done = self.answered(&said);
                 let may_be =
                     self.labels.entry(node.clone()).or_insert_with(|| [String::new()].into());
-                if done {
-                    may_be.clear();
-                }
-                may_be.insert((*tier).to_owned());
+                note(may_be, done, (*tier).to_owned());
                 Ok(())
             }
             Change::DeletePod(set, node) => self.delete_pod(set, node),
@@ -271,7 +266,7 @@ impl Writer {
     }
 
     /// Keeps account of a set that was to become `content`; `no` is in a refusal that says how it is.
-    fn note(
+    fn note_set(
         &mut self,
         set: &'static str,
         content: Option<Content>,
@@ -280,15 +275,13 @@ impl Writer {
     ) -> Outcome {
         let done = self.answered(said);
         let may_be = self.sets.entry(set).or_default();
-        if done {
-            *may_be = BTreeSet::from([content]);
-        } else if !no.is_empty() && said.err.contains(no) {
+        if !done && !no.is_empty() && said.err.contains(no) {
             self.refused += 1;
             self.unanswered -= 1;
             may_be.retain(|may_be| may_be.is_some() == content.is_some());
             ensure!(!may_be.is_empty(), "{set} was acknowledged otherwise: {said}");
         } else {
-            may_be.insert(content);
+            note(may_be, done, content);
         }
         Ok(())
     }
@@ -366,6 +359,14 @@ impl fmt::Display for Writer {
         write!(f, "{acknowledged} changes acknowledged, {refused} refused, ")?;
         write!(f, "{unanswered} without an answer, {reads} reads compared")
     }
+}
+
+/// What something may be, after it was to become this: nothing else, once that is acknowledged.
+fn note<T: Ord>(may_be: &mut BTreeSet<T>, acknowledged: bool, becomes: T) {
+    if acknowledged {
+        may_be.clear();
+    }
+    may_be.insert(becomes);
 }
 
 /// The steady one writes where the fleet's own witness does, which is looked at in any case.

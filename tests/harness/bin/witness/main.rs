@@ -34,6 +34,9 @@ use crate::order::Pod;
 /// Between two attempts at a lock that somebody else has.
 const AGAIN: Duration = Duration::from_millis(10);
 
+/// How a lock is held by whoever must be the only one.
+const ALONE: FlockOperation = FlockOperation::NonBlockingLockExclusive;
+
 /// How long it takes to end once it is asked to: real daemons take their time, and a supervisor
 /// that does not wait for them would start the next one meanwhile.
 const ENDING: Duration = Duration::from_millis(200);
@@ -109,7 +112,7 @@ async fn take(words: &Words, diary: &mut Diary) -> io::Result<File> {
     let mut waited = false;
     loop {
         for n in 0..locks.len() {
-            if try_lock(&locks[n])? {
+            if try_lock(&locks[n], ALONE)? {
                 diary.say("locked")?;
                 return Ok(locks.swap_remove(n));
             }
@@ -127,8 +130,8 @@ pub(crate) fn open(path: PathBuf) -> io::Result<File> {
 }
 
 /// Whether the lock could be had.
-pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
-    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+pub(crate) fn try_lock(file: &File, how: FlockOperation) -> io::Result<bool> {
+    match flock(file, how) {
         Ok(()) => Ok(true),
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
         Err(error) => Err(error.into()),
@@ -159,6 +162,6 @@ impl Words {
     }
 }
 
-fn missing(what: &str) -> io::Error {
+pub(crate) fn missing(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("{what} is missing"))
 }

@@ -13,11 +13,11 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::FlockOperation;
 use tokio::signal::unix::Signal;
 
 use crate::diary::Diary;
-use crate::{AGAIN, Words, open, try_lock};
+use crate::{AGAIN, ALONE, Words, missing, open, try_lock};
 
 /// How long init containers and hooks take: long enough to be killed meanwhile.
 const TAKES: Duration = Duration::from_millis(100);
@@ -31,8 +31,7 @@ impl Pod {
     }
 
     fn needed(words: &Words) -> io::Result<Self> {
-        Self::of(words)
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "--pod is missing"))
+        Self::of(words).ok_or_else(|| missing("--pod"))
     }
 
     /// The main container is there: gives what shows that it is.
@@ -46,7 +45,7 @@ impl Pod {
             diary.early("main is started while an init container runs")?;
         }
         let lock = self.file("main")?;
-        if !try_lock(&lock)? {
+        if !try_lock(&lock, ALONE)? {
             diary.early("main is started while another of its pod runs")?;
         }
         fs::write(self.0.join("main-up"), "")?;
@@ -63,11 +62,7 @@ impl Pod {
 
     /// Two who look at once are not in each other's way.
     fn is_held(&self, name: &str) -> io::Result<bool> {
-        match flock(&self.file(name)?, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => Ok(false),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
-            Err(error) => Err(error.into()),
-        }
+        try_lock(&self.file(name)?, FlockOperation::NonBlockingLockShared).map(|taken| !taken)
     }
 
     fn file(&self, name: &str) -> io::Result<File> {
@@ -79,7 +74,7 @@ impl Pod {
 pub(crate) async fn init(words: &Words) -> io::Result<()> {
     let (pod, mut diary) = (Pod::needed(words)?, Diary::open(words)?);
     let lock = pod.file("init")?;
-    if !try_lock(&lock)? {
+    if !try_lock(&lock, ALONE)? {
         diary.early("an init container runs twice")?;
     }
     for after in ["side-up", "main-up"] {
@@ -111,7 +106,7 @@ pub(crate) async fn side(words: &Words, ending: &mut Signal) -> io::Result<()> {
 pub(crate) async fn hook(words: &Words) -> io::Result<()> {
     let (pod, mut diary) = (Pod::needed(words)?, Diary::open(words)?);
     let lock = pod.file("hook")?;
-    while !try_lock(&lock)? {
+    while !try_lock(&lock, ALONE)? {
         tokio::time::sleep(AGAIN).await;
     }
     diary.say("hook")?;
