@@ -9,6 +9,7 @@ mod bed;
 use std::fs;
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -228,18 +229,24 @@ async fn shared_memory_and_queues_are_the_pods() {
     let mut machine = Machine::open(&bed).await;
     let namespaces = Namespaces { ipc: true, ..Namespaces::default() };
     let name = format!("everynode-test-{}", std::process::id());
+    // Where the machine shows its own.
+    let queue = Path::new("/dev/mqueue").join(&name);
+    let shown = fs::File::create(&queue).is_ok();
     let a = shell("a", &format!("ipcmk -Q >/dev/null; echo x >/dev/shm/{name}"));
     let b = shell(
         "b",
         &format!(
             "cat /dev/shm/{name}; ipcs -q | grep -c 0x; stat -fc '%b %S' /dev/shm; \
-             stat -c %a /dev/shm"
+             stat -c %a /dev/shm; ls /dev/mqueue 2>/dev/null || true"
         ),
     );
     let pod = machine.create(request("own-ipc", pod_of(namespaces, [a, b]))).await;
     assert_eq!(run(&mut machine, &bed, &pod, "a").await, [""; 0]);
     assert_eq!(run(&mut machine, &bed, &pod, "b").await, ["x", "1", "16384 4096", "1777"]);
     assert_eq!(queues(), before);
+    if shown {
+        fs::remove_file(queue).unwrap();
+    }
     assert!(!fs::exists(format!("/dev/shm/{name}")).unwrap());
     machine.end(&pod).await;
     bed.is_clean();
