@@ -242,12 +242,14 @@ fn alive(bed: &Bed, pod: &PodRef) -> BTreeSet<u32> {
     below.chain([leaf.clone()]).flat_map(listed).collect()
 }
 
-/// Reads until that is there; all that was read.
+/// Reads until that is there, for half a minute at most between two words; all that was read.
 async fn until_printed(ends: &Ends, last: &str) -> String {
     let mut printed = String::new();
     let mut buffer = [0; 1024];
     while !printed.ends_with(last) {
-        let length = ends.stdout.read(&mut buffer).await.unwrap();
+        let reading = ends.stdout.read(&mut buffer);
+        let length = tokio::time::timeout(Duration::from_secs(30), reading).await;
+        let length = length.unwrap_or_else(|_| panic!("after {printed:?}")).unwrap();
         assert!(length > 0, "{printed:?}");
         printed.push_str(str::from_utf8(&buffer[..length]).unwrap());
     }
