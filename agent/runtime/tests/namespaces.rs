@@ -82,8 +82,14 @@ fn namespace(pid: u32, of: &str) -> String {
 async fn a_network_of_its_own_is_loopback_that_its_containers_share() {
     let Some(bed) = bed(false) else { return };
     let mut machine = Machine::open(&bed).await;
-    let looks =
-        shell("looks", "ls /sys/class/net; grep -c : /proc/net/dev; cat /sys/class/net/lo/flags");
+    let writable =
+        "awk '$5 == \"/sys\" { print substr($6, 1, 2) }' /proc/self/mountinfo | tail -n 1";
+    let looks = format!(
+        "ls /sys/class/net; grep -c : /proc/net/dev; cat /sys/class/net/lo/flags; {writable}"
+    );
+    let looks = shell("looks", &looks);
+    let machines = Command::new("sh").args(["-c", writable]).output().unwrap().stdout;
+    let machines = str::from_utf8(&machines).unwrap().trim();
     let client = shell("client", "exec 3<>/dev/tcp/127.0.0.1/1; cat <&3");
     let client = ContainerSpec {
         argv: ["bash".into()].into_iter().chain(client.argv[1..].to_vec()).collect(),
@@ -94,7 +100,7 @@ async fn a_network_of_its_own_is_loopback_that_its_containers_share() {
     let pod = machine.create(request("own-net", pod_of(namespaces, containers))).await;
     let pid = machine.start(&pod, "server").await;
     printed(&bed, &pod, "server", "ready").await;
-    assert_eq!(run(&mut machine, &bed, &pod, "looks").await, ["lo", "1", "0x9"]);
+    assert_eq!(run(&mut machine, &bed, &pod, "looks").await, ["lo", "1", "0x9", machines]);
     assert_eq!(run(&mut machine, &bed, &pod, "client").await, ["hello"]);
     // Not this machine's loopback, whose port 1 nobody has.
     assert!(TcpStream::connect(("127.0.0.1", 1)).is_err());

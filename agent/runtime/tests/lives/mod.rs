@@ -80,6 +80,28 @@ async fn of_what_it_prints_a_bound_is_kept_and_nobody_waits() {
 }
 
 #[tokio::test]
+async fn no_more_are_run_at_once_than_a_supervisor_looks_after() {
+    let Some(bed) = Bed::new(false) else { return };
+    let mut machine = Machine::open(&bed).await;
+    let pod = machine.create(request("many", spec_of([bed.container("main", Does::Run)]))).await;
+    machine.start(&pod, "main").await;
+    let argv = || shell("", "exec sleep 100000").argv;
+    let runs = || capture(&*machine.runtime, &pod, "main", argv(), None);
+    let mut running: futures_util::stream::FuturesUnordered<_> = (0..65).map(|_| runs()).collect();
+    let first = futures_util::StreamExt::next(&mut running);
+    let refused = tokio::time::timeout(Duration::from_secs(30), first).await;
+    let refused = refused.expect("one too many runs").unwrap();
+    let Err(ExecError::Refused(reason)) = refused else { panic!("{refused:?}") };
+    assert_eq!(reason.code, "TooManyExecs");
+    bed::until(|| alive(&bed, &pod).len() == 65).await;
+    drop(running);
+    bed::until(|| alive(&bed, &pod).len() == 1).await;
+    assert_eq!(text(&run(&machine, &pod, "echo again").await), "again\n");
+    machine.end(&pod).await;
+    bed.is_clean();
+}
+
+#[tokio::test]
 async fn what_it_leaves_behind_is_dead_before_its_end_is_told() {
     for old_kernel in [false, true] {
         let Some(bed) = Bed::new(old_kernel) else { return };
