@@ -4,9 +4,8 @@
 //! is changed, the node's record keeps those values beside the new ones, so that its order stays what
 //! it was; the node is *behind* then, and is moved as one that has another revision: in its turn,
 //! within the budget. The step that grants it anew forgets them, and gives the pod another number, so
-//! that it is replaced; as one that somebody deletes it ends before its successor starts, also where
-//! revisions surge. In a calm fleet nothing is kept anywhere, and of templates that read no
-//! labels nothing is ever looked at.
+//! that it is replaced, or surged, as by another revision. In a calm fleet nothing is kept anywhere, and
+//! of templates that read no labels nothing is ever looked at.
 
 use std::collections::BTreeMap;
 

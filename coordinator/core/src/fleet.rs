@@ -151,6 +151,9 @@ impl Fleet {
         for set in &touched.sets {
             self.refresh_set(*set);
         }
+        for set in touched.numbered.difference(&touched.sets) {
+            self.refresh_exceptions(*set);
+        }
         if !touched.sets.is_empty() {
             self.follow_tolerations();
         }
@@ -320,6 +323,19 @@ impl Fleet {
             self.changed.insert(Changed::Set(key, set));
         }
         // Not before all are counted by the same rule: what it takes for progress would be none.
+        self.set_clock(set);
+    }
+
+    /// Computes anew what this set has to do with every node that has an exception: the rule is the same
+    /// as before, and only the number of the rollout another.
+    fn refresh_exceptions(&mut self, set: SetUid) {
+        let Some(records) = self.records.sets.get(&set) else { return };
+        let key = records.record.as_ref().filter(|record| !record.set.is_orphaned());
+        let key = key.map(|record| record.set.key.clone());
+        let chunks = records.chunks.values();
+        let nodes: Vec<NodeUid> = chunks.flat_map(|chunk| chunk.keys().copied()).collect();
+        nodes.into_iter().for_each(|node| self.recount(set, node));
+        self.changed.extend(key.map(|key| Changed::Set(key, set)));
         self.set_clock(set);
     }
 

@@ -200,10 +200,10 @@ impl Fleet {
         let live = self.records.sets.values().filter(|records| records.record.is_some());
         let heads = live.filter_map(|records| records.head.as_ref());
         let of_copy =
-            heads.filter(move |head| head.is_under_way() && !is_rollout_of(head.rollout, term));
+            heads.filter(move |head| head.takes_steps() && !is_rollout_of(head.rollout, term));
         of_copy.map(move |head| {
             let rollout = next_rollout(head.rollout, term);
-            Write::put(Record::GrantHead(GrantHead { rollout, ..head.clone() }))
+            Write::put(Record::GrantHead(GrantHead { rollout, relabels: false, ..head.clone() }))
         })
     }
 

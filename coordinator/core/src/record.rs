@@ -196,6 +196,12 @@ pub struct GrantHead {
     pub rollout: u64,
     /// Which rollout was let past its canaries last.
     pub promoted: u64,
+    /// Which rollout came to its end last: what one after it has granted, and no rollout leads to any
+    /// more, was given up. 0 where that is not known.
+    pub settled: u64,
+    /// Whether steps of this number take nodes that run the target to what their labels say now; only
+    /// while no rollout is under way, which does so itself.
+    pub relabels: bool,
     /// Marks of a rollout that must not go on as it is, by name, with why (`failed`: its target has).
     pub marks: BTreeMap<String, String>,
 }
@@ -212,15 +218,8 @@ pub struct Grant {
     pub rollout: u64,
     /// Whether its pod may start beside the one that it takes over from. It is the grant's and not only
     /// the strategy's, so that what was begun as a surge ends as one: were the strategy changed under
-    /// way, every old pod would go at once.
+    /// way, every old pod would go at once. What somebody deletes ends at once.
     pub surge: bool,
-}
-
-impl Grant {
-    /// Whether its pod starts beside the one that it takes over from. What somebody deletes ends at once.
-    pub(crate) fn surges(&self) -> bool {
-        self.surge && self.replace == 0
-    }
 }
 
 /// Where the term of the reign begins in the number of a rollout, so that one which a restored copy

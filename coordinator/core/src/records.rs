@@ -74,6 +74,8 @@ pub(crate) enum Place {
 pub(crate) struct Touched {
     pub(crate) nodes: BTreeSet<NodeUid>,
     pub(crate) sets: BTreeSet<SetUid>,
+    /// Sets of whose heads only numbers were changed.
+    pub(crate) numbered: BTreeSet<SetUid>,
     pub(crate) grants: BTreeSet<(SetUid, NodeUid)>,
     /// Sets that are no longer there.
     pub(crate) gone: Vec<(PodKey, SetUid)>,
@@ -202,8 +204,11 @@ impl Records {
                 touched.blobs.insert(*digest);
             }
             Record::GrantHead(head) => {
-                self.sets.entry(head.set).or_default().head = Some(head.clone());
-                touched.sets.insert(head.set);
+                let former = self.sets.entry(head.set).or_default().head.replace(head.clone());
+                match former.is_some_and(|former| former.is_same_rule(head)) {
+                    true => touched.numbered.insert(head.set),
+                    false => touched.sets.insert(head.set),
+                };
             }
             Record::GrantChunk(set, number, chunk) => self.put_chunk(*set, *number, chunk, touched),
             Record::Token(token) => {
@@ -432,7 +437,7 @@ impl SetRecords {
         };
         let record = self.record.as_ref()?;
         let grant = self.grant(node.uid)?;
-        let surges = grant.surges() && intent == Intent::Run;
+        let surges = grant.surge && intent == Intent::Run;
         Some(Item {
             key: record.set.key.clone(),
             set: record.set.uid,

@@ -29,13 +29,21 @@
 //!
 //! So that the two can be told apart, no step is taken before a registration window has
 //! passed; and none at all while orders are held (see the module `hold`).
+//!
+//! Labels that pods read (module `environment`) are followed by the same steps. Where no rollout is under
+//! way, the first of them begins one more number, under which nodes are moved that run the target already
+//! (`relabels`): whoever goes dark after such a step holds the next ones, as in a rollout, until nobody is
+//! left to be moved. Canaries and a partition have no say in that: they say on how many nodes a revision
+//! is tried, and on how many nodes another label is tried says whoever changes them. While a rollout is
+//! under way its own steps bring the labels of the day, so that no pod is replaced twice; a node that
+//! canaries or a partition keep where it is reads them when its turn comes.
 
 use everynode_model::{Digest, NodeUid, Now, SetUid, Strategy};
 
 use crate::Fleet;
 use crate::config::MAX_WRITES;
 use crate::grants::ChunkEdits;
-use crate::record::{EventType, Grant, GrantHead, Write};
+use crate::record::{EventType, Grant, GrantHead, Record, Write, next_rollout};
 use crate::records::SetRecords;
 use crate::stage::Stage;
 use crate::status::{Tally, Turn};
@@ -115,7 +123,11 @@ impl Fleet {
             return None;
         }
         if head.stable == Some(head.goal(&record.set)) {
-            return Some(tidy_step(uid, records, tally));
+            let over = GrantHead { relabels: false, ..head.clone() };
+            return Some(match head.relabels {
+                true => vec![Write::put(Record::GrantHead(over))],
+                false => tidy_step(uid, records, tally),
+            });
         }
         // Canaries that wait for somebody, a partition, and that nobody was there keep it from its end.
         let desired = tally.status.desired as usize;
@@ -135,7 +147,8 @@ impl Fleet {
         tally: &Tally,
         now: Now,
     ) -> Vec<Write> {
-        let next = GrantHead { stable: Some(head.target), ..head.clone() };
+        let (stable, settled) = (Some(head.target), head.rollout);
+        let next = GrantHead { stable, settled, ..head.clone() };
         let (done, desired) = (tally.done, tally.status.desired);
         let hash = head.target.short();
         let message = format!("Revision {hash} was rolled out: {done} of {desired} nodes run it");
@@ -167,24 +180,39 @@ impl Fleet {
         let at_once = tally.recalled.iter().chain(&tally.broken);
         let chosen = at_once.chain(tally.waiting.iter().take(spare));
         let chosen = chosen.filter(|(other, ..)| !only_canaries || !other).take(limit);
-        // What goes back was moved by nobody's rollout: where it is dark, nothing is to be learnt of it.
-        let next = match (stage, head.stable) {
-            (Stage::Back { .. }, Some(stable)) => records.unasked(stable),
-            _ => Grant { rollout: head.rollout, ..records.unasked(head.target) },
-        };
+        let back = head.stable.filter(|_| matches!(stage, Stage::Back { .. }));
+        let revision = back.unwrap_or(head.target);
+        let next = self.head_of_step(head);
+        let mut relabels = false;
         let mut edits = ChunkEdits::new(uid, records);
         let mut nodes = Vec::new();
         for (.., node) in chosen {
             if !edits.has_room_for(*node) || nodes.len() >= MAX_FORGOTTEN {
                 break;
             }
-            let replace = self.replaced(uid, records, *node, next.revision);
-            edits.set(*node, Some(Grant { replace, ..next }));
+            // What goes back, or comes late, was moved by nobody's rollout: where it is dark, nothing is
+            // to be learnt of it.
+            let behind = self.records.active(*node).is_some_and(|node| records.is_behind(node));
+            let asked = back.is_none() && (head.is_under_way() || behind);
+            let rollout = if asked { next.rollout } else { 0 };
+            let replace = self.replaced(uid, records, *node, revision);
+            edits.set(*node, Some(Grant { replace, rollout, ..records.unasked(revision) }));
             nodes.extend(self.forget_granted(uid, *node));
+            relabels |= asked && !head.takes_steps();
         }
         let mut writes = edits.into_writes();
         writes.extend(nodes);
+        writes.extend(relabels.then(|| Write::put(Record::GrantHead(next))));
         writes
+    }
+
+    /// The head under whose number nodes are moved now: labels are followed under one of their own.
+    fn head_of_step(&self, head: &GrantHead) -> GrantHead {
+        if head.takes_steps() {
+            return head.clone();
+        }
+        let rollout = next_rollout(head.rollout, self.records.cluster.term);
+        GrantHead { rollout, relabels: true, ..head.clone() }
     }
 
     /// Under which number the node was last seen to run that very revision, so that a pod which is

@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 
 use everynode_model::{Canary, DaemonSet, Digest, OnFailure, Strategy};
 
-use crate::record::GrantHead;
+use crate::record::{Grant, GrantHead};
 use crate::records::SetRecords;
 use crate::status::{Tally, Turn};
 
@@ -42,6 +42,23 @@ impl GrantHead {
     /// Whether a rollout leads from one revision to another, or to a first one.
     pub fn is_under_way(&self) -> bool {
         self.stable != Some(self.target)
+    }
+
+    /// Whether steps are taken under its number: towards the target, or after labels.
+    pub(crate) fn takes_steps(&self) -> bool {
+        self.is_under_way() || self.relabels
+    }
+
+    /// Whether a rollout gave this grant that has never come to its end, and back from which somebody
+    /// went to what was rolled out before.
+    pub(crate) fn has_given_up(&self, grant: Grant) -> bool {
+        let unfinished = self.settled != 0 && grant.rollout > self.settled;
+        !self.is_under_way() && unfinished && grant.revision != self.target
+    }
+
+    /// Whether the other one says the same of all nodes but those with exceptions.
+    pub(crate) fn is_same_rule(&self, other: &Self) -> bool {
+        (self.stable, self.target, &self.marks) == (other.stable, other.target, &other.marks)
     }
 
     /// Why the target has failed, if it has.

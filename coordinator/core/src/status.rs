@@ -64,8 +64,8 @@ pub(crate) enum Stand {
     /// new one is not the goal's either: spends, and is moved at once since nothing is lost by it.
     Broken,
     /// It is not on the goal, and nothing is lost by moving it at once; spends nothing. Its pod is an
-    /// available one of the goal already; or it was granted what has failed, is to go back, and is out
-    /// of reach, held or stopped, so that it must not start that when it returns.
+    /// available one of the goal already; or it was granted what has failed, or was given up by an undo, and
+    /// is out of reach, held or stopped, so that it must not start that when it returns.
     Recalled,
     /// It is not on the goal and its pod is available: is moved when the budget allows.
     Waiting,
@@ -266,10 +266,11 @@ impl Fleet {
         let held = active.order.holds() || pod.is_some_and(PodStatus::is_held);
         let out_of_hand = !seen.is_ready() || active.order.stops() || (held && !as_granted);
         let on_it = available && pod.is_some_and(|pod| pod.revision == goal) && !behind;
-        let recalled = on_it || (moved && out_of_hand);
+        let given_up = grant.is_some_and(|grant| head.has_given_up(grant));
+        let recalled = on_it || ((moved || given_up) && out_of_hand);
         // What has failed is left by everybody, also where a pod is lost by it.
         let cannot_surge = !moved && records.surges() && !seen.can_surge();
-        let two = available && !as_granted && grant.is_some_and(|grant| grant.surges());
+        let two = available && !as_granted && grant.is_some_and(|grant| grant.surge);
         let stand = match (place, on_goal) {
             (Place::None | Place::Keep, _) => Stand::Done,
             (Place::Run, false) if recalled => Stand::Recalled,
@@ -315,7 +316,7 @@ fn is_canary(policy: &RolloutPolicy, node: &NodeRecord) -> bool {
 /// Where a node stands that has the goal and not, or no longer, an available pod of it.
 fn short_of_goal(head: &GrantHead, grant: Option<Grant>, reachable: bool) -> Stand {
     // A rollout ends when all that it granted is available: what happens later is no fault of it.
-    let stepped = head.is_under_way() && grant.is_some_and(|grant| grant.rollout == head.rollout);
+    let stepped = head.takes_steps() && grant.is_some_and(|grant| grant.rollout == head.rollout);
     match (stepped, reachable) {
         (true, false) if mutated!(TakeDarkForAway) => Stand::Done,
         (true, _) => Stand::Moving,

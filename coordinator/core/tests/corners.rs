@@ -387,6 +387,51 @@ fn what_never_heard_of_a_revision_does_not_start_it_after_an_undo() {
 }
 
 #[test]
+fn an_undo_recalls_at_once_what_can_not_hear_of_it() {
+    for restarts in [false, true] {
+        let mut world = running(4);
+        world.put(plain(1), "2");
+        assert!(world.step());
+        let [moved] = granted(&world, 4, "2")[..] else { panic!("one at a time") };
+        world.lose(moved);
+        world.put(plain(1), "1");
+        if restarts {
+            restart(&mut world, &(1..=4).filter(|node| *node != moved).collect::<Vec<_>>());
+            world.wait(LONG);
+        }
+        world.settle();
+        assert_eq!(granted(&world, 4, "2"), [] as [u64; 0], "restarted: {restarts}");
+        world.connect(id(moved));
+        obeys_at_once(&mut world, moved);
+        assert!(!starts_the_failed_one(&mut world, moved), "restarted: {restarts}");
+    }
+}
+
+#[test]
+fn what_a_finished_rollout_has_left_behind_is_not_recalled() {
+    let mut world = running(4);
+    world.lose(1);
+    // Also where nobody had the time to tidy up: a rollout that was finished has given it what it runs.
+    for body in ["2", "3"] {
+        world.put(plain(4), body);
+        world.settle();
+    }
+    assert_eq!(granted(&world, 4, "3"), [2, 3, 4]);
+    world.connect(id(1));
+    world.settle();
+    assert!(world.step() || granted(&world, 4, "3") == [1, 2, 3, 4]);
+    world.put(plain(1), "4");
+    while world.status("a").updated < 3 {
+        world.round();
+    }
+    let last = (1..=4).find(|node| world.runs(*node, "a") == Some(revision("3"))).unwrap();
+    world.lose(last);
+    world.settle();
+    assert_eq!(stable(&world), Some(revision("4")));
+    assert_eq!(granted(&world, 4, "3"), [last], "it comes in its turn, when it is there");
+}
+
+#[test]
 fn a_pod_that_was_deleted_once_is_not_replaced_when_its_node_goes_back() {
     let mut world = running(3);
     (1..=3).for_each(|node| {

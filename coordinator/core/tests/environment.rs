@@ -12,7 +12,9 @@ mod world;
 use std::collections::BTreeMap;
 
 use everynode_coordinator_core::{Command, NodeChange};
-use everynode_model::{DaemonSet, IntOrPercent, Item, Labels, Strategy};
+use everynode_model::{
+    Canary, CanaryWait, DaemonSet, IntOrPercent, Item, Labels, RolloutPolicy, Strategy,
+};
 use world::{World, daemon_set, id, key, labels, name, put};
 
 /// A set whose pods read the label `site`.
@@ -131,6 +133,121 @@ fn a_new_template_brings_the_labels_of_today() {
     assert_eq!((told(&world, 3, "lab"), told(&world, 3, "field")), (2, 1));
     assert_eq!(world.granted_count(3, "a", "2"), 3);
     assert_eq!(item(&world, 2).replace, 0, "another revision is another pod already");
+}
+
+fn surging(max_surge: u32) -> DaemonSet {
+    let (none, some) = (IntOrPercent::Int(0), IntOrPercent::Int(max_surge));
+    let strategy = Strategy::RollingUpdate { max_unavailable: none, max_surge: some };
+    DaemonSet { strategy, ..daemon_set("a", 1, "1") }
+}
+
+/// The only node whose pod was granted what its label says now.
+fn the_moved_one(world: &World, nodes: u64) -> u64 {
+    let wanted = labels(&[("site", "field")]);
+    let moved: Vec<u64> = (1..=nodes).filter(|node| item(world, *node).labels == wanted).collect();
+    assert_eq!(moved.len(), 1, "{moved:?}");
+    moved[0]
+}
+
+#[test]
+fn a_changed_label_is_surged_where_revisions_are() {
+    let mut world = in_the_lab(4, 1);
+    world.follow(&reading(surging(2), "1")).unwrap();
+    world.settle();
+    (1..=4).for_each(|node| world.label(node, "site", "field"));
+    assert!(world.step());
+    let beside =
+        |node: &u64| item(&world, *node).surge.is_some() && item(&world, *node).replace > 0;
+    assert_eq!((1..=4).filter(beside).count(), 2, "two at a time, each beside the old one");
+    for _ in 0..20 {
+        world.round();
+        assert_eq!(world.status("a").available, 4, "no pod ends before another is ready");
+    }
+    assert_eq!(told(&world, 4, "field"), 4);
+    assert!(!world.agents.values().any(|agent| !agent.beside.is_empty()));
+}
+
+#[test]
+fn what_is_deleted_ends_first_also_where_labels_are_surged() {
+    let mut world = in_the_lab(1, 1);
+    world.follow(&reading(surging(1), "1")).unwrap();
+    world.label(1, "site", "field");
+    world.settle();
+    let surged = item(&world, 1);
+    assert!(surged.replace > 0 && surged.surge.is_some());
+    world.follow(&Command::ReplacePod { node: id(1), key: key("a") }).unwrap();
+    let deleted = item(&world, 1);
+    assert!(deleted.replace > surged.replace && deleted.surge.is_none());
+}
+
+#[test]
+fn a_node_that_goes_dark_with_its_new_labels_holds_the_others() {
+    let mut world = in_the_lab(3, 1);
+    (1..=3).for_each(|node| world.label(node, "site", "field"));
+    assert!(world.step());
+    let dark = the_moved_one(&world, 3);
+    world.lose(dark);
+    world.settle();
+    assert_eq!(told(&world, 3, "field"), 1, "as with another revision");
+    world.restart();
+    let others: Vec<u64> = (1..=3).filter(|node| *node != dark).collect();
+    others.iter().for_each(|node| world.connect(id(*node)));
+    world.wait(world::LONG);
+    world.settle();
+    assert_eq!(told(&world, 3, "field"), 1, "whoever leads");
+    world.connect(id(dark));
+    world.settle();
+    assert_eq!(told(&world, 3, "field"), 3);
+    // It is over: what happens now is no fault of it.
+    world.lose(dark);
+    others.iter().for_each(|node| world.label(*node, "site", "sea"));
+    world.settle();
+    assert_eq!(told(&world, 3, "sea"), 2, "nobody waits for who was away before");
+    world.label(dark, "site", "sea");
+    world.connect(id(dark));
+    world.settle();
+    assert_eq!(told(&world, 3, "sea"), 3);
+}
+
+#[test]
+fn another_template_ends_what_labels_began() {
+    let mut world = in_the_lab(3, 1);
+    (1..=3).for_each(|node| world.label(node, "site", "field"));
+    assert!(world.step());
+    let dark = the_moved_one(&world, 3);
+    world.lose(dark);
+    world.follow(&reading(rolling(1), "2")).unwrap();
+    world.settle();
+    assert_eq!(world.granted_count(3, "a", "2"), 2, "who was dark before it holds it not");
+    assert_eq!(told(&world, 3, "field"), 3);
+    world.connect(id(dark));
+    world.settle();
+    assert_eq!(world.granted_count(3, "a", "2"), 3);
+}
+
+/// Canaries and a partition say on how many nodes a revision is tried; where labels are changed says
+/// whoever changes them.
+#[test]
+fn canaries_and_a_partition_are_of_revisions() {
+    let mut world = in_the_lab(4, 1);
+    let canary = Canary {
+        nodes: Some(IntOrPercent::Int(1)),
+        selector: None,
+        wait: CanaryWait::Manual,
+        approved: None,
+    };
+    let partition = Some(IntOrPercent::Int(3));
+    let rollout = RolloutPolicy { canary: Some(Box::new(canary)), partition, ..Default::default() };
+    let careful = DaemonSet { rollout, ..rolling(1) };
+    world.follow(&reading(careful.clone(), "1")).unwrap();
+    (1..=4).for_each(|node| world.label(node, "site", "field"));
+    world.settle();
+    assert_eq!(told(&world, 4, "field"), 4, "no rollout is under way");
+    world.follow(&reading(careful, "2")).unwrap();
+    (1..=4).for_each(|node| world.label(node, "site", "sea"));
+    world.settle();
+    assert_eq!(world.granted_count(4, "a", "2"), 1);
+    assert_eq!(told(&world, 4, "sea"), 1, "the others read it when their turn comes");
 }
 
 /// Whatever happens: under one number a pod reads one thing only, no step takes more than the budget

@@ -221,6 +221,8 @@ fn grant_head(set: SetUid, stored: storage::GrantHead) -> Result<GrantHead, Deco
         marks: stored.marks.into_iter().collect(),
         rollout: stored.rollout,
         promoted: stored.promoted,
+        settled: stored.settled,
+        relabels: stored.relabels,
     })
 }
 

@@ -139,6 +139,8 @@ fn grant_head(head: &GrantHead) -> storage::GrantHead {
         marks: head.marks.clone().into_iter().collect(),
         rollout: head.rollout,
         promoted: head.promoted,
+        settled: head.settled,
+        relabels: head.relabels,
     }
 }
 

@@ -142,6 +142,8 @@ fn every_kind() -> Vec<Record> {
             target: Digest::of(b"2"),
             rollout: 7,
             promoted: 6,
+            settled: 5,
+            relabels: true,
             marks: [("paused".to_owned(), "by hand".to_owned())].into(),
         }),
         Record::GrantHead(GrantHead {
@@ -150,6 +152,8 @@ fn every_kind() -> Vec<Record> {
             target: Digest::of(b"2"),
             rollout: 1,
             promoted: 0,
+            settled: 0,
+            relabels: false,
             marks: Default::default(),
         }),
         chunk([(1, "1", 0), (2, "2", 5), (u128::MAX, "1", u64::MAX)]),

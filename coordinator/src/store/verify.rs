@@ -246,6 +246,8 @@ mod tests {
             target: digest,
             rollout: 1,
             promoted: 0,
+            settled: 1,
+            relabels: false,
             marks: Default::default(),
         };
         let head = record(Record::GrantHead(head));

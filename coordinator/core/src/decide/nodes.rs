@@ -131,7 +131,7 @@ impl Fleet {
             Place::Run => {
                 // No machine that was another node before has a pod of that number.
                 let replace = self.decided_version().max(granted.replace + 1);
-                Some(Grant { revision, replace, ..granted })
+                Some(Grant { revision, replace, surge: false, ..granted })
             }
         };
         let mut edits = ChunkEdits::new(uid, records);

@@ -146,12 +146,17 @@ impl Fleet {
     /// The head of a set that is created, where `former` is of the one whose pods it takes over.
     pub(super) fn new_head(&self, former: Option<&GrantHead>, set: &DaemonSet) -> GrantHead {
         let stable = former.and_then(|head| head.stable);
+        let rollout =
+            next_rollout(former.map_or(0, |head| head.rollout), self.records.cluster.term);
+        let at_once = stable.is_none() && !is_careful(set);
         GrantHead {
             set: set.uid,
-            stable: stable.or_else(|| (!is_careful(set)).then_some(set.revision)),
+            stable: stable.or_else(|| at_once.then_some(set.revision)),
             target: set.revision,
-            rollout: next_rollout(former.map_or(0, |head| head.rollout), self.records.cluster.term),
+            rollout,
             promoted: 0,
+            settled: if at_once { rollout } else { former.map_or(0, |head| head.settled) },
+            relabels: false,
             marks: BTreeMap::new(),
         }
     }
@@ -271,17 +276,26 @@ fn changed_head(uid: SetUid, records: &SetRecords, set: &DaemonSet, term: Term) 
             marks.remove(FAILED);
             let same = head.target == set.revision;
             let rollout = if same { head.rollout } else { next_rollout(head.rollout, term) };
-            let stable = head.stable.or_else(|| (!is_careful(set)).then_some(set.revision));
-            GrantHead { stable, target: set.revision, rollout, marks, ..head.clone() }
+            let at_once = head.stable.is_none() && !is_careful(set);
+            let stable = head.stable.or_else(|| at_once.then_some(set.revision));
+            let settled = if at_once { rollout } else { head.settled };
+            let relabels = head.relabels && same;
+            let target = set.revision;
+            GrantHead { stable, target, rollout, settled, relabels, marks, ..head.clone() }
         }
-        None => GrantHead {
-            set: uid,
-            stable: Some(set.revision),
-            target: set.revision,
-            rollout: next_rollout(0, term),
-            promoted: 0,
-            marks: BTreeMap::new(),
-        },
+        None => {
+            let rollout = next_rollout(0, term);
+            GrantHead {
+                set: uid,
+                stable: Some(set.revision),
+                target: set.revision,
+                rollout,
+                promoted: 0,
+                settled: rollout,
+                relabels: false,
+                marks: BTreeMap::new(),
+            }
+        }
     };
     Some(Write::put(Record::GrantHead(head)))
 }

@@ -21,9 +21,12 @@ pub struct Progress {
     past_canaries: bool,
     /// The nodes that have a place, and what each is granted.
     grants: BTreeMap<NodeUid, Option<Digest>>,
+    /// Under which number each has its pod.
+    replaced: BTreeMap<NodeUid, u64>,
     target: Digest,
-    /// Whether the rollout has not come to its end.
-    under_way: bool,
+    /// Whether nodes are moved under the number of the rollout, and whether to nothing but other labels.
+    takes_steps: bool,
+    relabels: bool,
     /// How many pods may be unavailable at a time.
     budget: usize,
     /// Nodes that can't be reached, and that nobody holds or has stopped.
@@ -56,11 +59,14 @@ impl Moved {
         for (uid, after) in progress(fleet) {
             let Some(before) = before.get(&uid) else { continue };
             let had: BTreeSet<NodeUid> = before.moved().collect();
-            let new: Vec<NodeUid> = after.moved().filter(|node| !had.contains(node)).collect();
-            let lost = |node: &&NodeUid| self.0.get(&(uid, **node)) == Some(&before.rollout);
+            let anew = |node: &NodeUid| before.replaced.get(node) != after.replaced.get(node);
+            let new = after.moved().filter(|node| !had.contains(node) || anew(node));
+            let new: Vec<NodeUid> = new.collect();
+            let lost = |node: &&NodeUid| self.0.get(&(uid, **node)) == Some(&after.rollout);
             let lost = before.dark.intersection(&had).filter(lost).count();
             let ended = new.iter().filter(|node| before.waiting.contains(node)).count();
-            let kept = ended == 0 || !before.under_way || lost + ended <= before.budget;
+            let counts = before.takes_steps || after.takes_steps;
+            let kept = ended == 0 || !counts || lost + ended <= before.budget;
             holds(kept, "a_step_counts_whom_it_lost", || {
                 let budget = before.budget;
                 format!("{uid}: {lost} went dark by it, {ended} more were moved, {budget} may be")
@@ -134,8 +140,13 @@ impl Progress {
                 .iter()
                 .map(|node| (node.uid, records.grant(node.uid).map(|grant| grant.revision)))
                 .collect(),
+            replaced: placed
+                .iter()
+                .filter_map(|node| Some((node.uid, records.grant(node.uid)?.replace)))
+                .collect(),
             target: head.target,
-            under_way: head.is_under_way(),
+            takes_steps: head.takes_steps(),
+            relabels: head.relabels,
             budget: match set.strategy {
                 Strategy::RollingUpdate { max_unavailable, max_surge } => {
                     let surges = set.strategy.surges();
@@ -161,7 +172,9 @@ impl Progress {
 
     /// What the step from here to there should not have done.
     fn broken_by(&self, after: &Self) -> Option<String> {
-        if (self.rollout, self.target) != (after.rollout, after.target) {
+        // But for labels, where none is under way.
+        let relabels = !self.takes_steps && after.relabels && self.rollout < after.rollout;
+        if self.target != after.target || (self.rollout != after.rollout && !relabels) {
             return Some("a step begins no rollout".into());
         }
         if self.grants == after.grants {

@@ -59,7 +59,7 @@ fn has_two(fleet: &Fleet, records: &SetRecords, set: SetUid, node: NodeUid) -> b
         let pod = place.pod_of(set).filter(|pod| crate::seen::is_ready(pod))?;
         let available = place.available_at(pod, record.set.min_ready) <= fleet.now.steady;
         let other = (pod.revision, pod.replace) != (grant.revision, grant.replace);
-        Some(grant.surges() && available && other && !ordered && !pod.is_held())
+        Some(grant.surge && available && other && !ordered && !pod.is_held())
     };
     told().unwrap_or(false)
 }
