@@ -108,6 +108,7 @@ impl Fleet {
             config,
         };
         fleet.record(&writes, now);
+        fleet.take_up_clocks();
         fleet.changed.clear();
         Ok(fleet)
     }

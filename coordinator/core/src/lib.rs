@@ -60,7 +60,7 @@ pub use placement::{Verdict, WhyNot, verdict};
 pub use record::{
     ClusterRecord, EventRecord, EventType, Grant, GrantHead, HoldRecord, InvolvedObject, NodeOrder,
     NodeRecord, NodeStanding, ObjectRecord, Opaque, Record, RecordKey, RevisionRecord, SetRecord,
-    TokenRecord, Write,
+    Stalled, TokenRecord, Write,
 };
 pub use view::{Changed, NodeView, Order, PodView, Readiness, SetStatus, SetView, Why, WhyCount};
 pub use views::PodFilter;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use everynode_model::{
     ClusterId, DaemonSet, Digest, Labels, NodeName, NodeUid, ObjectKey, ObjectUid, PodKey, ReignId,
@@ -202,8 +203,24 @@ pub struct GrantHead {
     /// Whether steps of this number take nodes that run the target to what their labels say now; only
     /// while no rollout is under way, which does so itself.
     pub relabels: bool,
+    /// For how long it is known to have made no progress.
+    pub stalled: Option<Stalled>,
     /// Marks of a rollout that must not go on as it is, by name, with why (`failed`: its target has).
     pub marks: BTreeMap<String, String>,
+}
+
+/// For how long a rollout is known to have made no progress, so that a coordinator which takes it up
+/// need not count anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stalled {
+    /// Which rollout ([`GrantHead::rollout`]); of another it says nothing.
+    pub rollout: u64,
+    /// How many nodes were moved.
+    pub moved: u64,
+    /// How many of them had an available pod of the target: with more of either it has gone on since.
+    pub done: u64,
+    /// By steady clocks, of all coordinators that looked on.
+    pub time: Duration,
 }
 
 /// The stored decision that a node may run a revision.

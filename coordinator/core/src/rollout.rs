@@ -148,7 +148,7 @@ impl Fleet {
         now: Now,
     ) -> Vec<Write> {
         let (stable, settled) = (Some(head.target), head.rollout);
-        let next = GrantHead { stable, settled, ..head.clone() };
+        let next = GrantHead { stable, settled, stalled: None, ..head.clone() };
         let (done, desired) = (tally.done, tally.status.desired);
         let hash = head.target.short();
         let message = format!("Revision {hash} was rolled out: {done} of {desired} nodes run it");

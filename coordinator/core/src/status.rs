@@ -5,14 +5,16 @@
 //! one, so that it costs what it touches and never a walk over the fleet.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use everynode_model::{Digest, NodeUid, PodStatus, RolloutPolicy, SetUid, Timestamp};
+use everynode_model::{CanaryWait, Digest, NodeUid, PodStatus, RolloutPolicy, SetUid, Timestamp};
 
 use crate::Fleet;
 use crate::grants::rank;
 use crate::record::{Grant, GrantHead, NodeRecord};
 use crate::records::{Place, SetRecords};
 use crate::seen::is_ready;
+use crate::stage::is_past_canaries;
 use crate::view::SetStatus;
 
 /// What one node adds to one set's counters.
@@ -44,6 +46,9 @@ pub(crate) struct Cell {
     pub(crate) stand: Stand,
     /// Whether it is on its way, and an available pod serves until the one that it is granted takes over.
     pub(crate) surging: bool,
+    /// Of a canary whose pod of the target is available: when that will have been so for as long as
+    /// canaries are watched.
+    pub(crate) proven: Option<Timestamp>,
 }
 
 /// Where a node stands in a set's rollout. The goal is the target, or where a failed rollout goes back
@@ -96,6 +101,8 @@ pub(crate) struct Tally {
     pub(crate) moved_canaries: usize,
     /// Of these, those with an available pod of the target.
     pub(crate) done_canaries: usize,
+    /// When each of these will have been watched for long enough.
+    pub(crate) proven: BTreeSet<(Timestamp, NodeUid)>,
     /// Of the moved, those with an available pod of the target.
     pub(crate) done: usize,
     pub(crate) moving: usize,
@@ -201,6 +208,11 @@ impl Tally {
                 step(sum, more);
             }
         }
+        match (cell.proven.filter(|_| canary && done), more) {
+            (Some(at), true) => _ = self.proven.insert((at, node)),
+            (Some(at), false) => _ = self.proven.remove(&(at, node)),
+            (None, _) => {}
+        }
         let place = (!cell.canary, rank(node), node);
         match cell.stand {
             Stand::Done => {}
@@ -285,6 +297,7 @@ impl Fleet {
             (Place::Run, false) if available => Stand::Waiting,
             (Place::Run, false) => Stand::Broken,
         };
+        let watched = watched_for(policy, head).filter(|_| moved && available);
         let on_its_way = matches!(stand, Stand::Moving | Stand::Limping | Stand::Broken);
         let cell = Cell {
             place,
@@ -302,6 +315,9 @@ impl Fleet {
             moved,
             stand,
             surging: on_its_way && two,
+            proven: seen_place.zip(pod).zip(watched).map(|((place, pod), watched)| {
+                place.available_at(pod, record.set.min_ready.saturating_add(watched))
+            }),
         };
         (cell, ripe.filter(|ripe| *ripe > self.now.steady))
     }
@@ -311,6 +327,15 @@ impl Fleet {
 fn is_canary(policy: &RolloutPolicy, node: &NodeRecord) -> bool {
     let selector = policy.canary.as_ref().and_then(|canary| canary.selector.as_ref());
     selector.is_none_or(|selector| selector.matches(&node.labels))
+}
+
+/// For how long canaries are watched before the others follow by themselves; `None` where nobody waits
+/// for that.
+fn watched_for(policy: &RolloutPolicy, head: &GrantHead) -> Option<Duration> {
+    match policy.canary.as_ref().filter(|_| !is_past_canaries(head))?.wait {
+        CanaryWait::For(time) => Some(time),
+        CanaryWait::Manual => None,
+    }
 }
 
 /// Where a node stands that has the goal and not, or no longer, an available pod of it.

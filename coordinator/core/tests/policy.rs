@@ -10,6 +10,7 @@ use everynode_coordinator_core::{Command, NodeChange, WhyFilter};
 use everynode_model::{
     Canary, CanaryWait, DaemonSet, IntOrPercent, OnFailure, RolloutPolicy, Strategy,
 };
+use world::dice::Dice;
 use world::{LONG, World, daemon_set, id, key, name, revision};
 
 fn set(policy: RolloutPolicy) -> DaemonSet {
@@ -366,4 +367,165 @@ fn crashes_long_after_a_partitioned_rollout_count_from_when_they_begin() {
     world.wait(Duration::from_secs(50));
     world.settle();
     assert_eq!(world.granted_count(4, "a", "2"), 2, "its deadline has just begun");
+}
+
+/// The coordinator starts anew, and nodes call at once.
+fn restart(world: &mut World, nodes: u64) {
+    world.restart();
+    (1..=nodes).for_each(|node| world.connect(id(node)));
+}
+
+#[test]
+fn the_time_of_canaries_outlives_the_coordinator() {
+    let fifteen_minutes = Duration::from_secs(900);
+    let mut world = running(5);
+    world.put(set(canary(Some(IntOrPercent::Int(1)), CanaryWait::For(fifteen_minutes))), "2");
+    world.settle();
+    for _ in 0..2 {
+        world.wait(Duration::from_secs(400));
+        restart(&mut world, 5);
+        world.settle();
+    }
+    assert_eq!(world.granted_count(5, "a", "2"), 1, "not before its time");
+    world.wait(Duration::from_secs(150));
+    world.settle();
+    assert_eq!(world.status("a").updated, 5, "and not much later");
+}
+
+#[test]
+fn a_canary_that_falls_over_while_nobody_leads_begins_its_time_anew() {
+    let hour = Duration::from_secs(3_600);
+    let mut world = running(5);
+    world.put(set(canary(Some(IntOrPercent::Int(1)), CanaryWait::For(hour))), "2");
+    world.settle();
+    let first = (1..=5).find(|node| world.runs(*node, "a") == Some(revision("2"))).unwrap();
+    world.wait(hour - LONG);
+    world.restart();
+    world.crash(id(first), &key("a"));
+    (1..=5).for_each(|node| world.connect(id(node)));
+    world.settle();
+    world.wait(LONG * 2);
+    world.settle();
+    assert_eq!(world.granted_count(5, "a", "2"), 1);
+    world.wait(hour);
+    world.settle();
+    assert_eq!(world.status("a").updated, 5);
+}
+
+#[test]
+fn what_ran_the_target_before_is_watched_from_the_beginning() {
+    let mut world = running(5);
+    let policy = canary(Some(IntOrPercent::Int(1)), CanaryWait::For(LONG * 5));
+    world.put(set(policy.clone()), "2");
+    world.settle();
+    let first = (1..=5).find(|node| world.runs(*node, "a") == Some(revision("2"))).unwrap();
+    world.lose(first);
+    world.wait(LONG * 10);
+    world.put(set(policy.clone()), "1");
+    world.settle();
+    world.put(set(policy), "2");
+    // It never heard that it was to go back.
+    world.connect(id(first));
+    world.settle();
+    world.wait(LONG * 4);
+    world.settle();
+    assert_eq!(world.granted_count(5, "a", "2"), 1, "it was asked for as long anew");
+    world.wait(LONG * 2);
+    world.settle();
+    assert_eq!(world.status("a").updated, 5);
+}
+
+/// One of so many nodes at a time, with ten minutes to make progress.
+fn patient() -> DaemonSet {
+    let one = Strategy::rolling(IntOrPercent::Int(1));
+    let progress_deadline = Some(Duration::from_secs(600));
+    let rollout = RolloutPolicy { progress_deadline, ..RolloutPolicy::default() };
+    DaemonSet { strategy: one, ..set(rollout) }
+}
+
+#[test]
+fn a_deadline_outlives_the_coordinator() {
+    let mut world = running(3);
+    world.bad.insert(revision("2"));
+    world.put(patient(), "2");
+    world.settle();
+    for round in 0..5 {
+        assert_eq!(events(&world, "ProgressDeadlineExceeded"), 0, "round {round}");
+        world.wait(Duration::from_secs(160));
+        world.settle();
+        restart(&mut world, 3);
+    }
+    world.wait(LONG);
+    world.settle();
+    world.wait(LONG);
+    world.settle();
+    assert_eq!(progressing(&world), (false, "ProgressDeadlineExceeded".into()));
+}
+
+#[test]
+fn progress_that_no_coordinator_saw_counts() {
+    let mut world = running(3);
+    world.bad.insert(revision("2"));
+    world.put(patient(), "2");
+    world.settle();
+    world.wait(Duration::from_secs(580));
+    world.settle();
+    world.restart();
+    world.bad.clear();
+    (0..3).for_each(|_| (1..=3).for_each(|node| world.work(id(node))));
+    world.bad.insert(revision("2"));
+    (1..=3).for_each(|node| world.connect(id(node)));
+    world.wait(LONG);
+    world.settle();
+    assert_eq!(world.granted_count(3, "a", "2"), 2, "it goes on to the next");
+    world.wait(Duration::from_secs(400));
+    world.settle();
+    assert_eq!(events(&world, "ProgressDeadlineExceeded"), 0, "its ten minutes begin anew");
+    world.wait(Duration::from_secs(300));
+    world.settle();
+    assert_eq!(progressing(&world), (false, "ProgressDeadlineExceeded".into()));
+}
+
+/// Whatever comes in between, coordinators that start anew as well: nothing fails earlier than its deadline
+/// after it last made progress.
+#[test]
+fn at_random_nothing_fails_before_its_time() {
+    let mut failed = 0;
+    for seed in 1..=80_u64 {
+        let mut dice = Dice::new(seed);
+        let mut world = running(4);
+        world.put(patient(), "2");
+        let (mut progress, mut most, mut body) = (world.now.steady, (0, 0), 2);
+        for _ in 0..60 {
+            match dice.roll(8) {
+                0 => drop(world.bad.insert(revision(&body.to_string()))),
+                1 if dice.chance(4) => world.bad.clear(),
+                2 => restart(&mut world, 4),
+                3 => {
+                    let node = 1 + dice.roll(4);
+                    world.crash(id(node), &key("a"));
+                }
+                4 if dice.roll(4) == 0 => {
+                    body += 1;
+                    world.put(patient(), &body.to_string());
+                    (progress, most) = (world.now.steady, (0, 0));
+                }
+                _ => world.wait(Duration::from_secs(dice.roll(200))),
+            }
+            let before = events(&world, "ProgressDeadlineExceeded");
+            world.round();
+            let name = body.to_string();
+            let is = (world.granted_count(4, "a", &name), world.status("a").updated);
+            if is.0 > most.0 || is.1 > most.1 {
+                (progress, most) = (world.now.steady, (is.0.max(most.0), is.1.max(most.1)));
+            }
+            if events(&world, "ProgressDeadlineExceeded") > before {
+                let waited = world.now.steady.since(progress);
+                assert!(waited >= Duration::from_secs(600), "seed {seed}: after {waited:?}");
+                failed += 1;
+            }
+            world.check();
+        }
+    }
+    assert!(failed > 5, "{failed} failed: the walk tries nothing");
 }

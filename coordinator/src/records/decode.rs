@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::time::Duration;
 
 use everynode_coordinator_core::{
     ClusterRecord, EventRecord, EventType, Grant, GrantHead, HoldRecord, InvolvedObject, NodeOrder,
     NodeRecord, NodeStanding, ObjectRecord, Opaque, Record, RecordKey, RevisionRecord, SetRecord,
-    TokenRecord,
+    Stalled, TokenRecord,
 };
 use everynode_model::{
     Digest, NodeName, NodeUid, ObjectKey, ObjectKind, PodKey, SetUid, Term, WallTime,
@@ -223,6 +224,12 @@ fn grant_head(set: SetUid, stored: storage::GrantHead) -> Result<GrantHead, Deco
         promoted: stored.promoted,
         settled: stored.settled,
         relabels: stored.relabels,
+        stalled: stored.stalled.map(|stalled| Stalled {
+            rollout: stalled.rollout,
+            moved: stalled.moved,
+            done: stalled.done,
+            time: Duration::from_millis(stalled.time_millis),
+        }),
     })
 }
 

@@ -141,6 +141,12 @@ fn grant_head(head: &GrantHead) -> storage::GrantHead {
         promoted: head.promoted,
         settled: head.settled,
         relabels: head.relabels,
+        stalled: head.stalled.map(|stalled| storage::Stalled {
+            rollout: stalled.rollout,
+            moved: stalled.moved,
+            done: stalled.done,
+            time_millis: u64::try_from(stalled.time.as_millis()).unwrap_or(u64::MAX),
+        }),
     }
 }
 

@@ -1,8 +1,9 @@
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use everynode_coordinator_core::{
     ClusterRecord, EventRecord, EventType, Grant, GrantHead, HoldRecord, InvolvedObject,
-    NodeRecord, NodeStanding, ObjectRecord, Opaque, RecordKey, RevisionRecord, SetRecord,
+    NodeRecord, NodeStanding, ObjectRecord, Opaque, RecordKey, RevisionRecord, SetRecord, Stalled,
     TokenRecord,
 };
 use everynode_model::{
@@ -144,6 +145,12 @@ fn every_kind() -> Vec<Record> {
             promoted: 6,
             settled: 5,
             relabels: true,
+            stalled: Some(Stalled {
+                rollout: 7,
+                moved: 3,
+                done: 2,
+                time: Duration::from_millis(90_001),
+            }),
             marks: [("paused".to_owned(), "by hand".to_owned())].into(),
         }),
         Record::GrantHead(GrantHead {
@@ -154,6 +161,7 @@ fn every_kind() -> Vec<Record> {
             promoted: 0,
             settled: 0,
             relabels: false,
+            stalled: None,
             marks: Default::default(),
         }),
         chunk([(1, "1", 0), (2, "2", 5), (u128::MAX, "1", u64::MAX)]),

@@ -248,6 +248,7 @@ mod tests {
             promoted: 0,
             settled: 1,
             relabels: false,
+            stalled: None,
             marks: Default::default(),
         };
         let head = record(Record::GrantHead(head));

@@ -157,6 +157,7 @@ impl Fleet {
             promoted: 0,
             settled: if at_once { rollout } else { former.map_or(0, |head| head.settled) },
             relabels: false,
+            stalled: None,
             marks: BTreeMap::new(),
         }
     }
@@ -293,6 +294,7 @@ fn changed_head(uid: SetUid, records: &SetRecords, set: &DaemonSet, term: Term) 
                 promoted: 0,
                 settled: rollout,
                 relabels: false,
+                stalled: None,
                 marks: BTreeMap::new(),
             }
         }
