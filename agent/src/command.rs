@@ -31,7 +31,7 @@ use crate::local::{self, client::AskError};
 use crate::people::{self, PeopleError, run_dir};
 use crate::random::Random;
 use crate::rejoin::{self, RejoinError};
-use crate::run::{Outcome, Parts, RunError, Vitals, go_down, run};
+use crate::run::{OnDisk, Outcome, Parts, RunError, Vitals, go_down, run};
 use crate::service::{Heart, tell};
 use crate::stage::OnMachine;
 use crate::streams;
@@ -237,7 +237,8 @@ async fn start(config: Config, task: Task) -> Result<bool, Failure> {
     tell(&[NotifyState::Ready, NotifyState::Status(&format!("node {}", identity.name))]);
     let readings = Some(crate::facts::readings(directory.path().to_owned()));
     let address = Some(Address::watched(machine.address()));
-    let vitals = Vitals { readings, limits: runtime.limits(), address, proc: true };
+    let storage = Some(Arc::new(OnDisk(run_dir.clone())) as _);
+    let vitals = Vitals { readings, storage, limits: runtime.limits(), address, proc: true };
     let parts = Parts {
         dial: Arc::new(TcpDial),
         runtime: Arc::new(runtime),

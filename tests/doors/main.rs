@@ -121,6 +121,15 @@ fn on_processes_that_are_shared() {
     agree(&object, "shareProcessNamespace: true");
 }
 
+#[test]
+fn on_volumes_whose_size_is_required() {
+    let mut object = plain();
+    let template = &mut object["spec"]["template"];
+    template["metadata"]["annotations"] = json!({"everynode.dev/require-limits": "true"});
+    template["spec"]["volumes"] = json!([{"name": "v", "emptyDir": {"sizeLimit": "1Mi"}}]);
+    agree(&object, "a size on disk");
+}
+
 /// Only what nothing enforces is not run.
 #[test]
 fn on_limits_that_are_required() {

@@ -19,6 +19,7 @@ mod clocks;
 mod config;
 mod daemons;
 mod demo;
+mod eviction;
 mod evidence;
 mod exec;
 mod frozen;
@@ -101,6 +102,7 @@ const SCENARIOS: &[Scenario] = &[
     ("kills::a_killed_coordinator_loses_nothing", kills::a_killed_coordinator_loses_nothing),
     ("kills::a_killed_agent_finds_its_pods", kills::a_killed_agent_finds_its_pods),
     ("kills::a_killed_shim_is_no_proof_of_death", kills::a_killed_shim_is_no_proof_of_death),
+    ("eviction::who_has_too_much_on_disk_is_ended", eviction::who_has_too_much_on_disk_is_ended),
     ("evidence::of_a_revision_that_was_rolled_back", evidence::of_a_revision_that_was_rolled_back),
     ("restarts::nothing_grows_with_them", restarts::nothing_grows_with_them),
     ("resources::limits_hold_and_leave_nothing", resources::limits_hold_and_leave_nothing),

@@ -27,6 +27,7 @@ use crate::hold::{Ends, Holds, Waiting};
 use crate::ledger::{Ledger, Standing};
 use crate::order::{Fence, Order};
 use crate::ports::{HostPort, Ports};
+use crate::spec::StorageLimits;
 
 /// Wishes about holds that may wait: people at one machine, several times over.
 const WAITING: usize = 16;
@@ -54,6 +55,8 @@ pub(crate) struct Book {
     ports: Ports,
     /// Which revisions have something to be staged.
     stages: BTreeSet<Digest>,
+    /// What pods of these revisions may have on disk.
+    storage: BTreeMap<Digest, StorageLimits>,
     failures: u32,
     retry_at: Timestamp,
     /// Why the last write failed.
@@ -91,6 +94,7 @@ impl Book {
             runtimes: runtimes_of_places(&disk),
             ports: Ports::new(),
             stages: BTreeSet::new(),
+            storage: BTreeMap::new(),
             failures: 0,
             retry_at: Timestamp::ZERO,
             failure: None,
@@ -230,6 +234,22 @@ impl Book {
     /// Whether a revision has something to be staged.
     pub(crate) fn stages(&self, revision: Digest) -> bool {
         self.stages.contains(&revision)
+    }
+
+    /// Takes note of what pods of revisions may have on disk; forgets as [`Self::know_ports`] does.
+    pub(crate) fn know_storage(
+        &mut self,
+        known: impl IntoIterator<Item = (Digest, StorageLimits)>,
+        lives: BTreeSet<Digest>,
+    ) {
+        let needed = self.needed(lives);
+        self.storage.retain(|revision, _| needed.contains(revision));
+        self.storage.extend(known.into_iter().filter(|(_, limits)| !limits.is_empty()));
+    }
+
+    /// What a pod of a revision may have on disk; `None` where that is not limited.
+    pub(crate) fn storage(&self, revision: Digest) -> Option<&StorageLimits> {
+        self.storage.get(&revision)
     }
 
     /// The revisions that an order names or what `lives` here was made from.

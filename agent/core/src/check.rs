@@ -10,13 +10,14 @@ mod progress;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use everynode_model::{Digest, Generation, Intent, Item, PodKey, PodUid, SetUid, Term};
+use everynode_model::{Digest, EVICTED, Generation, Intent, Item, PodKey, PodUid, SetUid, Term};
 
 use self::life::Lives;
 use crate::event::{Action, Event, Found, Supervised};
 use crate::ledger::{Ledger, Standing};
 use crate::node::{Node, rank};
-use crate::spec::PodRef;
+use crate::place::Life;
+use crate::spec::{PodRef, StorageLimits, StorageUse};
 
 /// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +26,10 @@ pub enum Violation {
     CreatedInUnprovenPlace(PodRef),
     /// A pod is stopped for a revision of which what it needs is not here.
     StoppedForUnstaged(PodRef),
+    /// P9: a pod goes on that was seen to have more on disk than it may.
+    OutlivedItsLimit(PodRef),
+    /// A pod ends for what it has on disk that was not seen to have more than it may.
+    EvictedWithinLimits(PodRef),
     /// A pod is made of a revision of which what it needs is not here.
     MadeUnstaged(PodRef),
     /// P1: more than one pod is made in one step in one place.
@@ -103,6 +108,10 @@ pub struct Checker {
     ending: BTreeSet<PodUid>,
     /// The revisions that have something to be staged.
     stages: BTreeSet<Digest>,
+    /// What pods of each revision may have on disk.
+    storage: BTreeMap<Digest, StorageLimits>,
+    /// Who was seen to have more than that.
+    exceeding: BTreeSet<PodUid>,
     /// What was asked to be staged in each place, and whether it is there; absent where that failed.
     staged: BTreeMap<PodKey, (Digest, bool)>,
     /// Wishes about holds: whether a write that has them is done.
@@ -137,6 +146,8 @@ impl Checker {
             made_from: BTreeMap::new(),
             ending: BTreeSet::new(),
             stages: BTreeSet::new(),
+            storage: BTreeMap::new(),
+            exceeding: BTreeSet::new(),
             staged: BTreeMap::new(),
             asked: BTreeMap::new(),
             lives: Lives::default(),
@@ -146,6 +157,11 @@ impl Checker {
     /// What [`Node::know_stages`] is told.
     pub fn know_stages(&mut self, revisions: impl IntoIterator<Item = Digest>) {
         self.stages.extend(revisions);
+    }
+
+    /// What [`Node::know_storage`] is told.
+    pub fn know_storage(&mut self, limits: impl IntoIterator<Item = (Digest, StorageLimits)>) {
+        self.storage.extend(limits);
     }
 
     /// Every promise that was broken by answering `event` with `actions`, after which the node is
@@ -169,6 +185,7 @@ impl Checker {
         }
         broken.extend(created_twice(actions));
         broken.extend(self.lives.check_ready(node));
+        broken.extend(self.check_storage(event, node));
         if self.looked {
             let keys: Vec<&PodKey> = if self.stays(node) { self.wanted() } else { Vec::new() };
             broken.extend(keys.into_iter().flat_map(|key| match self.to_run(key) {
@@ -324,6 +341,11 @@ impl Checker {
                     self.unproven.remove(&pod.key);
                 }
             }
+            Event::StorageUsed { pod, used } if self.exceeds(pod, used) => {
+                self.exceeding.insert(pod.uid);
+                self.ending.insert(pod.uid);
+                self.ends(pod);
+            }
             Event::Staged { key, revision, outcome } => {
                 let asked = self.staged.get(key) == Some(&(*revision, false));
                 match outcome {
@@ -382,7 +404,7 @@ impl Checker {
         }
         match action {
             Action::Persist(ledger) => self.in_flight = Some((**ledger).clone()),
-            Action::Terminate(pod) | Action::KillPod(pod) => self.ends(pod),
+            Action::Terminate(pod) | Action::Close(pod) | Action::KillPod(pod) => self.ends(pod),
             Action::Kill(key) => self.no_longer_runs(key),
             Action::Create { pod, set, revision, replace, .. } => {
                 let (uid, set, revision, replace) = (pod.uid, *set, *revision, *replace);
@@ -400,10 +422,33 @@ impl Checker {
         }
     }
 
+    fn exceeds(&self, pod: &PodRef, used: &StorageUse) -> bool {
+        let limits = self.made_from.get(&pod.uid).and_then(|(_, of, _)| self.storage.get(of));
+        limits.is_some_and(|limits| limits.exceeded_by(used).is_some())
+    }
+
+    /// Whoever was seen to have too much ends, and nobody else does for that.
+    fn check_storage(&self, event: &Event, node: &Node) -> Option<Violation> {
+        let Event::StorageUsed { pod, used } = event else { return None };
+        let found = |life: &&Life| life.pod().is_some_and(|one| one.at == *pod);
+        let life = node.place(&pod.key)?.lives().find(found)?;
+        match life {
+            Life::Running(_) if self.exceeds(pod, used) => {
+                Some(Violation::OutlivedItsLimit(pod.clone()))
+            }
+            Life::Stopping(_, stop)
+                if stop.reason().code == EVICTED && !self.exceeding.contains(&pod.uid) =>
+            {
+                Some(Violation::EvictedWithinLimits(pod.clone()))
+            }
+            _ => None,
+        }
+    }
+
     fn check_action(&self, action: &Action, node: &Node) -> Vec<Violation> {
         let mut broken = Vec::new();
         let stops = match action {
-            Action::Terminate(pod) | Action::KillPod(pod) => {
+            Action::Terminate(pod) | Action::Close(pod) | Action::KillPod(pod) => {
                 let running = self.running.get(&pod.key).is_some_and(|one| one.uid == pod.uid);
                 running.then_some(&pod.key)
             }

@@ -9,7 +9,7 @@ use everynode_model::{
 
 use crate::hold::HoldChange;
 use crate::ledger::Ledger;
-use crate::spec::{Handler, Lifecycle, Plan, PodRef, Probe, Probes, RestartBackoff};
+use crate::spec::{Handler, Lifecycle, Plan, PodRef, Probe, Probes, RestartBackoff, StorageUse};
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,6 +152,13 @@ pub enum Event {
         pod: PodRef,
         /// Which of its containers.
         container: String,
+    },
+    /// What a pod has on disk, as it was measured: see [`crate::Node::measured`].
+    StorageUsed {
+        /// Which pod.
+        pod: PodRef,
+        /// What it has.
+        used: StorageUse,
     },
     /// A container that failed declares a port of the machine that somebody else holds.
     PortHeld {

@@ -7,9 +7,9 @@
 //! Read in this order: `node` (one event, start to end), `order` (which orders count), `book` (the
 //! ledger on disk and the one write in flight), `hold` (what somebody at the machine keeps as it is),
 //! `place` (one place's life, drawn), `pod`, `container` and `trial` (what is in it), `ending` (in which
-//! order that ends), `ports` (who holds which of the machine's), `staging` (what must be here before a
-//! pod is made), `reconcile` (what is wanted against what is there), `check` (the
-//! promises as functions).
+//! order that ends), `eviction` (who has more on disk than it may), `ports` (who holds which of the
+//! machine's), `staging` (what must be here before a pod is made), `reconcile` (what is wanted against
+//! what is there), `check` (the promises as functions).
 
 #[macro_use]
 pub mod mutation;
@@ -25,6 +25,7 @@ mod backoff;
 mod book;
 mod container;
 mod ending;
+mod eviction;
 mod found;
 mod node;
 mod order;
@@ -53,7 +54,7 @@ pub use pressure::{Pressure, Readings, Room};
 pub use spec::{
     ArtifactSource, Capabilities, CapabilitySet, ContainerSpec, Handler, Hooks, HostPathKind,
     Lifecycle, Namespaces, Pids, Plan, Planned, PodRef, PodSpec, Probe, Probes, Propagation,
-    ReadOnly, Resources, RestartBackoff, Role, Seccomp, Security, Volume, VolumeFile, VolumeMount,
-    VolumeSource,
+    ReadOnly, Resources, RestartBackoff, Role, Seccomp, Security, StorageLimits, StorageUse,
+    Volume, VolumeFile, VolumeMount, VolumeSource,
 };
 pub use status::rfc3339;

@@ -107,6 +107,10 @@ mod on {
         NeverRetry,
         /// What can't be honoured is tried again.
         RetryRefused,
+        /// What has too much on disk goes on.
+        IgnoreStorage,
+        /// What has no more on disk than it may is evicted.
+        EvictWithin,
         /// Nobody wakes to kill what does not end.
         ForgetToKill,
         /// A place that waits does not say for what.

@@ -17,15 +17,15 @@ use crate::place::{Life, Place, Turn};
 use crate::pod::Pod;
 use crate::ports::HostPort;
 use crate::reconcile::{hold, reconcile, told, wanted};
-use crate::spec::PodRef;
+use crate::spec::{PodRef, StorageLimits};
 use crate::status;
 
 /// Everything this machine was told, and is known to have living on it.
 #[derive(Clone, Debug)]
 pub struct Node {
     policy: Policy,
-    book: Book,
-    places: BTreeMap<PodKey, Place>,
+    pub(crate) book: Book,
+    pub(crate) places: BTreeMap<PodKey, Place>,
     looked: bool,
     /// Whether the coordinator was told in this session that the machine is empty.
     said_empty: bool,
@@ -80,6 +80,13 @@ impl Node {
     pub fn know_stages(&mut self, revisions: impl IntoIterator<Item = Digest>) {
         let lives = self.places.values().flat_map(Place::made_from).collect();
         self.book.know_stages(revisions, lives);
+    }
+
+    /// Says what the pods of these revisions may have on disk, read from their bodies. To be called as
+    /// [`Self::know_ports`] is; a revision that is not told may have what there is.
+    pub fn know_storage(&mut self, limits: impl IntoIterator<Item = (Digest, StorageLimits)>) {
+        let lives = self.places.values().flat_map(Place::made_from).collect();
+        self.book.know_storage(limits, lives);
     }
 
     /// Takes in one event and says what to do, in order. `ids` gives ids never used before.
@@ -299,6 +306,9 @@ impl Node {
                     pod.hook_done(&container, (hook, number), outcome, now);
                 }
             }
+            Event::StorageUsed { pod, used } => {
+                place.storage_used(pod.uid, &used, &self.book, &mut turn);
+            }
             Event::Printed { pod, container, log_tail } => {
                 if let Some(pod) = place.pod_mut(pod.uid) {
                     pod.printed(&container, log_tail);
@@ -497,6 +507,7 @@ pub(crate) fn place_of(event: &Event) -> Option<&PodKey> {
         | Event::Probed { pod, .. }
         | Event::HookDone { pod, .. }
         | Event::OutOfMemory { pod, .. }
+        | Event::StorageUsed { pod, .. }
         | Event::PortHeld { pod, .. }
         | Event::Printed { pod, .. }
         | Event::SupervisorLost(pod)

@@ -6,8 +6,9 @@
 //!  ┌─▶│ Empty │          │ Creating │            │ Running │  (containers: see `pod`)
 //!  │  └───────┘ ◀─────── └──────────┘            └─────────┘ ◀── adopted at the first look
 //!  │   waits: back-off,  CreateFailed │ CreateFailed  │ not wanted, or not like this: Terminate
-//!  │   refused, after…,  (nothing of  │ in doubt,     │ supervisor lost: Kill
-//!  │   ledger             it lives)   ▼ lost          ▼
+//!  │   refused, after…,  (nothing of  │ in doubt,     │ too much on disk: see `eviction`
+//!  │   ledger             it lives)   │               │ supervisor lost: Kill
+//!  │                                  ▼ lost          ▼
 //!  │                                ┌───────────────────┐
 //!  │ PlaceEmpty: Remove             │     Stopping      │ Kill after the grace, again and again
 //!  ├─────────────────────────────── └───────────────────┘
@@ -377,11 +378,16 @@ impl Place {
         }
     }
 
-    /// The pod as a whole has failed, and is made anew after a back-off; but for an old one in whose stead
-    /// another is there, or would be if it could be made.
+    /// All of the pod is dead, or nobody is left who could say what of it is.
     pub(crate) fn died(&mut self, pod: &mut Pod, why: &Reason, turn: &Turn<'_>) {
         pod.unready();
         pod.lost(why, turn.now);
+        self.failed_as_a_whole(pod, why, turn);
+    }
+
+    /// The pod as a whole has failed, and is made anew after a back-off; but for an old one in whose stead
+    /// another is there, or would be if it could be made.
+    pub(crate) fn failed_as_a_whole(&mut self, pod: &Pod, why: &Reason, turn: &Turn<'_>) {
         if self.memory.identity.is_none_or(|of| of == pod.identity) {
             self.memory.failed(pod, why, true, turn);
         }

@@ -5,6 +5,7 @@ mod namespaces;
 mod plan;
 mod resources;
 mod security;
+mod storage;
 mod volumes;
 
 use std::fmt;
@@ -18,6 +19,7 @@ pub use namespaces::{Namespaces, Pids};
 pub use plan::{Plan, Planned, RestartBackoff};
 pub use resources::Resources;
 pub use security::{Capabilities, CapabilitySet, Seccomp, Security};
+pub use storage::{StorageLimits, StorageUse};
 pub use volumes::{
     ArtifactSource, HostPathKind, Propagation, ReadOnly, Volume, VolumeFile, VolumeMount,
     VolumeSource,

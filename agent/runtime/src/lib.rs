@@ -22,6 +22,7 @@ mod place;
 pub mod process;
 mod seccomp;
 pub mod shim;
+mod storage;
 mod sys;
 mod usage;
 mod watch;
@@ -47,6 +48,7 @@ pub use machine::{Capabilities, lowers_oom_scores, makes_namespaces, probe};
 pub use place::place_of;
 pub use seccomp::SeccompError;
 pub use shim::{DEFAULT_PATH, MAX_LOG_FILE, host_path_problem, is_program, programs_in};
+pub use storage::storage;
 pub use usage::{PodUse, Use, machine_usage, usage};
 
 /// Runs pods, each in its place: at most one pod alive per namespace and name, or two where one is

@@ -17,6 +17,7 @@ mod oom;
 mod ports;
 mod resources;
 mod security;
+mod storage;
 mod volumes;
 
 use std::collections::BTreeMap;
@@ -30,6 +31,7 @@ use serde_json::Value;
 pub use artifacts::{Delivered, artifacts_of};
 pub use content::{Contents, blobs_of};
 pub use ports::host_ports;
+pub use storage::storage_limits;
 
 use content::Config;
 use env::Sources;

@@ -17,6 +17,14 @@ const BURSTABLE_MOST: i16 = BEST_EFFORT - 1;
 
 /// By which class a node knows the pods that it needs itself.
 const NODE_CRITICAL: &str = "system-node-critical";
+/// Those that its cluster needs.
+const CLUSTER_CRITICAL: &str = "system-cluster-critical";
+
+/// Whether it is one without which a node or its cluster is none, by Kubernetes' own two classes.
+pub(super) fn is_critical(spec: &Spec) -> bool {
+    let class = spec.priority_class_name.as_deref();
+    [Some(NODE_CRITICAL), Some(CLUSTER_CRITICAL)].contains(&class)
+}
 
 /// Kubernetes' quality of service of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,8 +1,9 @@
 //! What a template says of resources: limits and requests of its containers, and of the pod.
 //!
 //! Amounts are in the normal form: a plain decimal number, processors in whole ones, the rest in
-//! bytes. `ephemeral-storage` and resources that only a Kubernetes node has are limits of nothing
-//! here, and passed over, unless the template wants its limits enforced; devices are refused.
+//! bytes. `ephemeral-storage` is read apart ([`super::storage`]). Resources that only a Kubernetes node
+//! has are limits of nothing here, and passed over, unless the template wants its limits enforced;
+//! devices are refused.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use everynode_model::{PIDS_LIMIT, REQUIRE_LIMITS, Reason};
 use serde::Deserialize;
 
 use super::fields::{Metadata, ResourceRef, Rest, refuse_rest};
-use super::{invalid, unsupported};
+use super::{invalid, storage, unsupported};
 
 /// `resources`, as it is written.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -73,6 +74,7 @@ impl Wanted {
             match name.as_str() {
                 "cpu" => resources.cpu_limit = some(read(1000)?),
                 "memory" => resources.memory_limit = some(read(1)?),
+                storage::NAME => _ = read(1)?,
                 _ => match name.strip_prefix("hugepages-") {
                     Some(size) => {
                         let size = page_size(size).ok_or_else(|| unread(&path, name))?;
@@ -249,9 +251,14 @@ mod tests {
                 "spec.resources.limits[hugepages-2MB]: \"hugepages-2MB\" can't be read",
             ),
             (
-                json!({"limits": {"ephemeral-storage": "1"}}),
+                json!({"limits": {"ephemeral-storage": "1", "x.org/y": "1"}}),
                 true,
-                "spec.resources.limits[ephemeral-storage]: nothing enforces it",
+                "spec.resources.limits[x.org/y]: nothing enforces it",
+            ),
+            (
+                json!({"limits": {"ephemeral-storage": "1x"}}),
+                false,
+                "spec.resources.limits[ephemeral-storage]: \"1x\" can't be read",
             ),
             (
                 json!({"claims": [{"name": "a"}]}),

@@ -78,6 +78,13 @@ pub(super) fn volumes(written: &[Written], from: &Sources<'_>) -> Result<Vec<Vol
 }
 
 impl Written {
+    /// How many bytes may be in it, if it is on disk and that is limited; with its name.
+    pub(super) fn size_on_disk(&self) -> Option<(String, u64)> {
+        let EmptyDir { medium, size_limit, .. } = self.empty_dir.as_ref()?;
+        let size = amount(size_limit.as_ref().filter(|_| medium.is_empty())?, 1)?;
+        (size > 0).then(|| (self.name.clone(), size))
+    }
+
     fn source(&self, path: &str, from: &Sources<'_>) -> Result<VolumeSource, Reason> {
         refuse_rest(&self.rest, path, &[])?;
         let mut sources = Vec::new();
@@ -139,7 +146,7 @@ impl EmptyDir {
         // A limit of zero is none, as in Kubernetes.
         let size = size.transpose()?.filter(|size| *size > 0);
         match self.medium.as_str() {
-            // How much is in it nobody counts; the coordinator has warned of that.
+            // How much may be in it is read apart: `size_on_disk`.
             "" => Ok(VolumeSource::Disk),
             "Memory" => Ok(VolumeSource::Memory(size)),
             other => Err(unsupported(&format!("{path}.medium"), &format!("{other:?}"))),

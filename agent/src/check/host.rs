@@ -94,7 +94,8 @@ fn limits(found: &BTreeMap<Controller, Result<PathBuf, String>>) -> Line {
         Ok(mount) => format!("{controller} by {}", mount.display()),
         Err(why) => format!("{controller} not enforced: {why}"),
     };
-    let line = found.iter().map(word).collect::<Vec<_>>().join("; ");
+    let measured = "ephemeral-storage measured every 10 s".to_owned();
+    let line = found.iter().map(word).chain([measured]).collect::<Vec<_>>().join("; ");
     // Huge pages are for the few who have set some aside.
     let lacks = |(controller, home): (&Controller, &Result<PathBuf, String>)| {
         home.is_err() && *controller != Controller::Hugetlb
@@ -202,11 +203,14 @@ mod tests {
             };
             limits(&[Controller::Memory, Controller::Hugetlb].map(home).into())
         };
-        assert_eq!(line(Controller::Pids).detail, "memory by /m; hugetlb by /m");
+        assert_eq!(
+            line(Controller::Pids).detail,
+            "memory by /m; hugetlb by /m; ephemeral-storage measured every 10 s"
+        );
         assert_eq!(line(Controller::Hugetlb).verdict, Verdict::Pass);
         let warned = line(Controller::Memory);
         assert_eq!(warned.verdict, Verdict::Warn);
-        assert_eq!(warned.detail, "memory not enforced: nowhere; hugetlb by /m");
+        assert!(warned.detail.starts_with("memory not enforced: nowhere; hugetlb by /m; "));
     }
 
     #[test]

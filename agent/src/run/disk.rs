@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 
-use everynode_agent_core::{HostPort, Ledger};
+use everynode_agent_core::{HostPort, Ledger, StorageLimits};
 use everynode_model::{Digest, Intent};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -22,6 +22,8 @@ pub(super) struct Told {
     pub(super) runtimes: BTreeMap<Digest, String>,
     /// Which ports of the machine each revision uses.
     pub(super) ports: Vec<(Digest, Vec<HostPort>)>,
+    /// What the pods of each revision may have on disk.
+    pub(super) storage: Vec<(Digest, StorageLimits)>,
     /// Which content each revision names.
     pub(super) contents: Vec<(Digest, Vec<Digest>)>,
     /// What each revision has delivered, by name.
@@ -156,6 +158,7 @@ impl Told {
         let runtime = body::runtime_of(body);
         self.runtimes.extend(runtime.map(|runtime| (revision, runtime.to_owned())));
         self.ports.push((revision, body::host_ports(body)));
+        self.storage.push((revision, body::storage_limits(body)));
         self.contents.push((revision, body::blobs_of(body)));
         self.artifacts.push((revision, artifacts::names_of(body)));
     }

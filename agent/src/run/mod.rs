@@ -22,6 +22,7 @@ mod leave;
 mod rejoin;
 mod show;
 mod stage;
+mod storage;
 mod tries;
 mod vitals;
 
@@ -56,6 +57,8 @@ use hold::Holders;
 use leave::Leavers;
 use rejoin::Rejoining;
 use stage::Stager;
+use storage::Meter;
+pub use storage::{Measure, OnDisk};
 use vitals::Conditions;
 pub use vitals::Vitals;
 
@@ -206,6 +209,7 @@ struct Agent {
     line: Option<tokio::task::AbortHandle>,
     holders: Holders,
     conditions: Conditions,
+    meter: Meter,
     /// What is wrong with this agent's own memory, for people.
     troubles: Vec<Reason>,
     /// Those of them that the coordinator has not heard of.
@@ -221,6 +225,8 @@ impl Agent {
         let stager = Stager::new(Arc::clone(&parts.stage), parts.random.fork());
         let doer = Doer::new(&parts, answer, stager);
         let conditions = Conditions::new(&parts.vitals, parts.clock.now());
+        let meter =
+            Meter::start(parts.vitals.storage.take(), doer.answers.clone(), parts.random.fork());
         let (requests, readings) = (parts.requests, parts.vitals.readings);
         let sources = Sources { events: parts.events, answers, requests, readings };
         let agent = Self {
@@ -247,6 +253,7 @@ impl Agent {
             line: None,
             holders: Holders::default(),
             conditions,
+            meter,
             troubles: Vec::new(),
             untold: Vec::new(),
             unwritten: 0,
@@ -288,13 +295,14 @@ impl Agent {
 
     /// Takes note of what bodies say, but for the runtimes that they ask for.
     fn know(&mut self, told: Told) -> BTreeMap<Digest, String> {
-        let Told { runtimes, ports, contents, artifacts, .. } = told;
+        let Told { runtimes, ports, storage, contents, artifacts, .. } = told;
         self.contents.extend(contents);
         for (revision, names) in artifacts {
             self.delivered.know(revision, names);
         }
         self.node.know_stages(ports.iter().map(|(revision, _)| *revision));
         self.node.know_ports(ports);
+        self.node.know_storage(storage);
         runtimes
     }
 
@@ -384,6 +392,7 @@ impl Agent {
             self.shared.outbox.report(&key, &statuses);
         }
         if counts {
+            self.meter.measure(self.node.measured());
             self.keep_artifacts(now);
         }
     }

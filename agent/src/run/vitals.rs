@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use everynode_agent_core::{Pressure, Readings};
 use everynode_model::{LIMITS_ENFORCED, NodeCondition, Now};
 use everynode_runtime::Controller;
 use tokio::sync::mpsc;
 
+use super::storage::Measure;
 use crate::facts::Address;
 
 /// What is known of the machine's state from elsewhere.
@@ -15,6 +17,8 @@ use crate::facts::Address;
 pub struct Vitals {
     /// What is measured, from time to time; `None`: nothing.
     pub readings: Option<mpsc::Receiver<Readings>>,
+    /// What measures what pods have on disk; `None`: nothing.
+    pub storage: Option<Arc<dyn Measure>>,
     /// Where what enforces limits is, or why it can't be used; empty: not known.
     pub limits: BTreeMap<Controller, Result<PathBuf, String>>,
     /// The machine's address, as it changes; `None`: the one that it had at the start.
@@ -51,7 +55,7 @@ fn enforced(homes: &BTreeMap<Controller, Result<PathBuf, String>>, now: Now) -> 
         homes.iter().filter_map(|(one, home)| Some(format!("{one}: {}", home.as_ref().err()?)));
     let missing: Vec<String> = missing.collect();
     let (holds, reason, message) = match missing.is_empty() {
-        true => (true, "ControllersFound", "the kernel holds pods to all limits".to_owned()),
+        true => (true, "ControllersFound", "pods are held to all limits".to_owned()),
         false => (false, "ControllerMissing", format!("not enforced: {}", missing.join("; "))),
     };
     let (kind, reason) = (LIMITS_ENFORCED.to_owned(), reason.to_owned());

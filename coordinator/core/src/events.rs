@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use everynode_model::{
-    Failure, NodeUid, Now, PodKey, PodPhase, PodStatus, SetUid, Timestamp, WallTime,
+    EVICTED, Failure, NodeUid, Now, PodKey, PodPhase, PodStatus, SetUid, Timestamp, WallTime,
 };
 
 use crate::config::Config;
@@ -253,7 +253,8 @@ impl Fleet {
 
     fn tell_failure(&mut self, node: NodeUid, before: &PodStatus, pod: &PodStatus, why: &Failure) {
         let restarted = pod.restarts > before.restarts;
-        if !restarted && before.last_failure.as_ref().is_some_and(|known| known.is_same(why)) {
+        let known = before.last_failure.as_ref().is_some_and(|known| known.is_same(why));
+        if !restarted && known {
             return;
         }
         let node = self.records.nodes.get(&node).map(|node| node.name.to_string());
@@ -264,6 +265,10 @@ impl Fleet {
         };
         let container = &why.container;
         let node = node.unwrap_or_default();
+        if why.reason.code == EVICTED && !known {
+            let message = format!("{} on node {node}", why.reason.message);
+            return self.tell(about_pod(pod), EventType::Warning, EVICTED, &message);
+        }
         let message = format!("{what} {container} on node {node}{exit}: {}", why.reason);
         self.tell(about_pod(pod), EventType::Warning, word, &message);
     }

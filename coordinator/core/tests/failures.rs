@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use everynode_coordinator_core::{Config, Observation, PodFilter, WhyFilter};
 use everynode_model::{
-    Exit, Failure, FormerFailure, LogTail, NodeUid, OnFailure, PodStatus, Reason, RolloutPolicy,
-    WallTime,
+    EVICTED, Exit, Failure, FormerFailure, LogTail, NodeUid, OnFailure, PodStatus, Reason,
+    RolloutPolicy, WallTime,
 };
 use world::{World, daemon_set, id, key, revision};
 
@@ -84,6 +84,27 @@ fn what_was_printed_is_no_second_failure() {
     assert_eq!(told(&world), 1);
     report(&mut world, 1, |pod| pod.last_failure = Some(failure(LogTail::of("boom"))));
     assert_eq!(told(&world), 1);
+}
+
+#[test]
+fn an_eviction_is_told_once_in_the_kubelets_words() {
+    let mut world = running(1);
+    let evicted = Failure {
+        container: String::new(),
+        exit: None,
+        reason: Reason::new(
+            EVICTED,
+            "Usage of EmptyDir volume \"cache\" exceeds the limit \"1Gi\"",
+        ),
+        ..failure(LogTail::default())
+    };
+    for _ in 0..2 {
+        report(&mut world, 1, |pod| pod.last_failure = Some(evicted.clone()));
+    }
+    let told: Vec<_> = world.fleet.events().filter(|event| event.reason == EVICTED).collect();
+    let [event] = told.as_slice() else { panic!("{told:?}") };
+    let told = "Usage of EmptyDir volume \"cache\" exceeds the limit \"1Gi\" on node node-1";
+    assert_eq!((event.message.as_str(), event.count, event.about.kind.as_str()), (told, 1, "Pod"));
 }
 
 #[test]

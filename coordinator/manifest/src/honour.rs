@@ -417,12 +417,10 @@ mod tests {
         assert_eq!(
             paths,
             [
-                "spec.template.spec.containers[1].resources.limits.ephemeral-storage",
                 "spec.template.spec.containers[1].resources.requests.memory",
                 "spec.template.spec.containers[1].stdin",
                 "spec.template.spec.hostname",
                 "spec.template.spec.priorityClassName",
-                "spec.template.spec.volumes[0].emptyDir.sizeLimit",
             ]
         );
     }

@@ -38,8 +38,8 @@ pub use id::{
 pub use log_tail::{Gatherer, LogTail, carry_log_tails};
 pub use object::{BUILT_IN_NAMESPACES, ObjectKey, ObjectKind};
 pub use pod::{
-    ContainerState, ContainerStatus, Exit, Failure, FinishedRun, FormerFailure, HELD_ON_NODE,
-    PodPhase, PodStatus, Reason, Role, pod_name,
+    ContainerState, ContainerStatus, EVICTED, Exit, Failure, FinishedRun, FormerFailure,
+    HELD_ON_NODE, PodPhase, PodStatus, Reason, Role, pod_name,
 };
 pub use quantity::{IntOrPercent, InvalidIntOrPercent};
 pub use restart_wait::{InvalidWait, RESTART_BACKOFF, RESTART_BACKOFF_MAX, restart_wait};
@@ -52,7 +52,7 @@ pub use selector::{
 pub use set::{
     DEFAULT_CONTAINER, DaemonSet, EXEC_FEATURE, Features, LOGS_FEATURE, NAMESPACES,
     NODE_LABELS_FEATURE, NodeSelectorTerm, PIDS_LIMIT, PROCESS_FEATURES, Placement, REQUIRE_LIMITS,
-    SURGE_FEATURE, Strategy, USAGE_FEATURE, node_label,
+    STORAGE_FEATURE, SURGE_FEATURE, Strategy, USAGE_FEATURE, node_label,
 };
 pub use taint::{Effect, InvalidTaint, Taint, Toleration, TolerationOperator};
 pub use time::{Now, Timestamp, WallTime};

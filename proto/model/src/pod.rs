@@ -9,6 +9,9 @@ use crate::{Digest, LogTail, PodKey, PodUid, SetUid, WallTime};
 /// until it is released.
 pub const HELD_ON_NODE: &str = "HeldOnNode";
 
+/// The kubelet's word for a pod that was ended for having more on disk than it may.
+pub const EVICTED: &str = "Evicted";
+
 /// Where a pod is in its life. `describe` and `why` show it; only the agent decides it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PodPhase {

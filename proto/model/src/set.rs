@@ -125,6 +125,7 @@ pub const PROCESS_FEATURES: &[&str] = &[
     "initContainers",
     "lifecycle",
     "probes",
+    STORAGE_FEATURE,
     "limits.pids",
     "limits.required",
     NAMESPACES[0],
@@ -169,6 +170,10 @@ pub const SURGE_FEATURE: &str = "surge";
 
 /// The feature of an agent that lets pods read labels of the node: what a template needs that does.
 pub const NODE_LABELS_FEATURE: &str = "env.nodeLabels";
+
+/// The feature of an agent that measures what pods have on disk and ends those that have more than
+/// their limits: what a template needs that has such a limit and requires its limits.
+pub const STORAGE_FEATURE: &str = "limits.ephemeral-storage";
 
 /// What an agent announces that hands on what its pods print.
 pub const LOGS_FEATURE: &str = "logs";

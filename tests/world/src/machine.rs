@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use everynode_agent_core::{
     Action, Event, Found, HookKind, Lifecycle, Marks, PodRef, Probes, RestartBackoff, Role,
-    Supervised, SupervisedContainer, Unstaged,
+    StorageUse, Supervised, SupervisedContainer, Unstaged,
 };
 use everynode_model::{
     ClusterId, Digest, Exit, Now, PodKey, PodUid, Reason, SetUid, Timestamp, WallTime,
 };
 
 use crate::dice::Dice;
-use crate::names::{CLUSTER, can_be_honoured};
+use crate::names::{CLUSTER, MOST_ON_DISK, can_be_honoured};
 use crate::plans::{GRACE, plan};
 
 /// Something that was started and may be alive.
@@ -462,6 +462,13 @@ fn misfortune(
             words.push(Event::SupervisorLost(PodRef { key: key.clone(), uid: body.uid }));
         }
         2 => body.silent = body.supervisor,
+        3 => {
+            let pod = PodRef { key: key.clone(), uid: body.uid };
+            let bytes = if dice.one_in(2) { MOST_ON_DISK + 1 } else { MOST_ON_DISK };
+            let containers = [("main".to_owned(), bytes)].into();
+            let used = StorageUse { containers, ..StorageUse::default() };
+            words.push(Event::StorageUsed { pod, used });
+        }
         _ => {
             let alive = body.procs.iter().filter(|(_, one)| one.alive);
             let alive: Vec<&String> = alive.map(|(name, _)| name).collect();

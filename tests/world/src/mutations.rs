@@ -70,6 +70,8 @@ pub const TABLE: &[(Mutation, &str)] = &[
     (A(Agent::SurgeUnordered), "p5_acts_only_on_what_is_written"),
     (A(Agent::StopUnstaged), "StoppedForUnstaged"),
     (A(Agent::MakeUnstaged), "MadeUnstaged"),
+    (A(Agent::IgnoreStorage), "OutlivedItsLimit"),
+    (A(Agent::EvictWithin), "EvictedWithinLimits"),
     (A(Agent::CreateTwice), "CreatedTwice"),
     (A(Agent::StartTwice), "StartedWhatIsNotDown"),
     (A(Agent::StartOutOfTurn), "StartedOutOfTurn"),

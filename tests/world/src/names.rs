@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use everynode_agent_core::{Doubling, Policy};
+use everynode_agent_core::{Doubling, Policy, StorageLimits};
 use everynode_model::{ClusterId, Digest, NodeName, PodKey};
 use uuid::Uuid;
 
@@ -39,6 +39,15 @@ pub(crate) fn revision(body: &str) -> Digest {
 /// What has something to be staged before a pod of it is made.
 pub(crate) fn staged_bodies() -> [Digest; 3] {
     [revision(BODIES[1]), revision(BODIES[2]), revision(UNFIT)]
+}
+
+/// What has more on disk than this, in bytes, is evicted.
+pub(crate) const MOST_ON_DISK: u64 = 10;
+
+/// What may not have all of the disk.
+pub(crate) fn limited_bodies() -> Vec<(Digest, StorageLimits)> {
+    let limits = StorageLimits { pod: Some(MOST_ON_DISK), ..StorageLimits::default() };
+    [BODIES[0], BODIES[1]].map(|body| (revision(body), limits.clone())).into()
 }
 
 /// Whether machines here can honour this revision.

@@ -14,7 +14,7 @@ use everynode_model::{
 
 use crate::invariants::Identity;
 use crate::machine::{Body, Machine};
-use crate::names::{CLUSTER, policy, runtime_of, staged_bodies};
+use crate::names::{CLUSTER, limited_bodies, policy, runtime_of, staged_bodies};
 use crate::wire::Up;
 
 /// See the module.
@@ -224,12 +224,14 @@ impl Agent {
     pub(crate) fn new(ledger: Ledger, at: Duration) -> Self {
         let mut checker = Checker::new(&ledger);
         checker.know_stages(staged_bodies());
+        checker.know_storage(limited_bodies());
         let mut node = Node::new(ledger.clone(), policy());
         let runtime = |item: &Item| (item.revision, runtime_of(item.revision).to_owned());
         node.know_runtimes(
             ledger.assignment.items().chain(ledger.holds.kept.values()).map(runtime),
         );
         node.know_stages(staged_bodies());
+        node.know_storage(limited_bodies());
         Self {
             node,
             checker,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use everynode_agent_core::check::Checker;
 use everynode_agent_core::{
     Action, Event, Found, Ledger, Lifecycle, Marks, Node, Plan, PodRef, Policy, RestartBackoff,
-    Supervised, SupervisedContainer,
+    StorageLimits, Supervised, SupervisedContainer,
 };
 use everynode_model::{
     Assignment, ClusterId, Digest, Exit, Generation, Intent, Item, NodeUid, Now, PodKey, PodStatus,
@@ -129,6 +129,11 @@ impl Bench {
     pub fn know_stages<const N: usize>(&mut self, revisions: [Digest; N]) {
         self.node.know_stages(revisions);
         self.checker.know_stages(revisions);
+    }
+
+    pub fn know_storage<const N: usize>(&mut self, limits: [(Digest, StorageLimits); N]) {
+        self.node.know_storage(limits.clone());
+        self.checker.know_storage(limits);
     }
 
     /// One on which `items` run.

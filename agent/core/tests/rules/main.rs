@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)]
 
 mod bench;
+mod eviction;
 mod failures;
 mod holding;
 mod leaving;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use everynode_agent_core::{
     Action, Event, Found, Handler, HookKind, Hooks, Lifecycle, Marks, Plan, Planned, PodRef, Probe,
-    Probes, RestartBackoff, Role, Supervised, SupervisedContainer, Unstaged,
+    Probes, RestartBackoff, Role, StorageUse, Supervised, SupervisedContainer, Unstaged,
 };
 use everynode_model::{
     ClusterId, Digest, Exit, Now, PodKey, PodUid, Reason, SetUid, Timestamp, WallTime,
@@ -15,6 +15,9 @@ use everynode_model::{
 use crate::rng::Rng;
 
 pub const GRACE: Duration = Duration::from_secs(5);
+
+/// How many bytes pods may have on disk whose revision says so.
+pub const MOST_ON_DISK: u64 = 10;
 
 /// Something that was started and may be alive.
 #[derive(Clone, Debug)]
@@ -141,6 +144,8 @@ impl Machine {
             body.die();
         } else if let Some(end) = natural_end(&key, body, faulty, rng, now) {
             words.push(Some(end));
+        } else if faulty && rng.one_in(8) {
+            words.push(measured(&key, body, rng));
         } else if faulty && rng.one_in(4) {
             words.extend(misfortune(&key, body, rng, now));
         }
@@ -356,6 +361,14 @@ fn found(key: &PodKey, body: &Body, now: Now) -> Found {
         supervised: (body.supervisor && !body.silent).then(|| supervised(body, now)),
         silent: body.supervisor && body.silent,
     }
+}
+
+/// What it has on disk is measured.
+fn measured(key: &PodKey, body: &Body, rng: &mut Rng) -> Option<Event> {
+    let pod = PodRef { key: key.clone(), uid: body.uid? };
+    let bytes = if rng.one_in(3) { MOST_ON_DISK + 1 } else { MOST_ON_DISK };
+    let volumes = [("cache".to_owned(), bytes)].into();
+    Some(Event::StorageUsed { pod, used: StorageUse { volumes, ..StorageUse::default() } })
 }
 
 /// A container, its supervisor or the whole pod dies.

@@ -53,6 +53,8 @@ fn each_broken_rule_of_a_pods_life_is_seen() {
         (Mutation::ReadyForEver, "ReadyOrNot"),
         (Mutation::EndSidecarsFirst, "EndedOutOfTurn"),
         (Mutation::StartWhileEnding, "StartedWhileEnding"),
+        (Mutation::IgnoreStorage, "OutlivedItsLimit"),
+        (Mutation::EvictWithin, "EvictedWithinLimits"),
     ] {
         choose(Some(mutation));
         let red = |seed| World::new(seed).run(STEPS).is_err_and(|why| why.contains(rule));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use everynode_agent_core::check::Checker;
 use everynode_agent_core::ledger::formers;
 use everynode_agent_core::{
-    Action, Event, HoldChange, Ledger, Marks, Node, Policy, Scope, Standing,
+    Action, Event, HoldChange, Ledger, Marks, Node, Policy, Scope, Standing, StorageLimits,
 };
 use everynode_model::{
     Assignment, ClusterId, Digest, Generation, Intent, Item, NodeUid, Now, PodKey, PodStatus,
@@ -14,7 +14,7 @@ use everynode_model::{
 };
 use uuid::Uuid;
 
-use crate::machine::{Body, Machine, Proc};
+use crate::machine::{Body, MOST_ON_DISK, Machine, Proc};
 use crate::rng::Rng;
 
 pub type Outcome = Result<(), String>;
@@ -276,6 +276,9 @@ impl World {
     fn know_stages(&mut self) {
         self.node.know_stages([revision(1), revision(2)]);
         self.checker.know_stages([revision(1), revision(2)]);
+        let limited = StorageLimits { pod: Some(MOST_ON_DISK), ..StorageLimits::default() };
+        self.node.know_storage([(revision(0), limited.clone())]);
+        self.checker.know_storage([(revision(0), limited)]);
     }
 
     /// The machine is taken to another coordinator, which may be one that it was of before; while

@@ -14,7 +14,7 @@ mod list;
 mod remove;
 mod socket;
 mod sweep;
-mod tree;
+pub(crate) mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsString};

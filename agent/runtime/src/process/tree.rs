@@ -82,7 +82,7 @@ impl Removal<'_> {
 }
 
 /// Opens a directory: no link, and nothing that is mounted where `device` says what is not.
-fn open(at: BorrowedFd<'_>, name: &CStr, device: Option<u64>) -> io::Result<OwnedFd> {
+pub(crate) fn open(at: BorrowedFd<'_>, name: &CStr, device: Option<u64>) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let Some(device) = device else {
         return Ok(rustix::fs::openat(at, name, flags, Mode::empty())?);

@@ -31,6 +31,7 @@ mod volumes;
 
 pub use log::MAX_LOG_FILE;
 pub use program::{DEFAULT_PATH, is_program, programs_in};
+pub(crate) use volumes::VOLUMES;
 pub use volumes::host_path::problem as host_path_problem;
 
 use std::fs::File;

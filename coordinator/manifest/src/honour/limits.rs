@@ -1,12 +1,11 @@
 //! Resources: which of them are limits of a host process, and what a template needs that wants them
 //! enforced.
 
-use everynode_model::{PIDS_LIMIT, REQUIRE_LIMITS};
+use everynode_model::{PIDS_LIMIT, REQUIRE_LIMITS, STORAGE_FEATURE};
 use serde_json::{Map, Value};
 
 use super::Honour::{self, Honoured, Ignored};
 
-const NO_STORAGE: &str = "not enforced: nothing here measures what a process writes";
 const NO_RESOURCE: &str = "not enforced: no limit of a process of the host";
 const NOT_RESERVED: &str =
     "not honoured: nothing is reserved, and placement does not look at resources";
@@ -18,7 +17,8 @@ pub(super) fn word(pattern: &str) -> Option<Honour> {
     let rest = of.iter().find_map(|of| pattern.strip_prefix(of))?;
     match rest.split_once('.')? {
         ("limits", name) if is_enforced(name) => Some(Honoured),
-        ("limits", "ephemeral-storage") => Some(Ignored(NO_STORAGE)),
+        // Measured, and told apart: not by the kernel, and not by every agent.
+        ("limits", "ephemeral-storage") => Some(Honoured),
         ("limits", _) => Some(Ignored(NO_RESOURCE)),
         ("requests", "cpu") => Some(Honoured),
         // Kubernetes wants them equal to the limits.
@@ -41,6 +41,10 @@ pub(super) fn needed(normal: &Value) -> Vec<String> {
         let names = limits(&normal["spec"]).flat_map(Map::keys);
         let lacking = names.filter(|name| !is_enforced(name));
         needed.extend(lacking.map(|name| format!("limits.{name}")));
+        let volumes = normal["spec"]["volumes"].as_array().into_iter().flatten();
+        if volumes.map(|volume| &volume["emptyDir"]).any(is_sized_on_disk) {
+            needed.push(STORAGE_FEATURE.to_owned());
+        }
     }
     needed
 }
@@ -53,6 +57,12 @@ fn limits(spec: &Value) -> impl Iterator<Item = &Map<String, Value>> {
     all.filter_map(|one| one["resources"]["limits"].as_object())
 }
 
+/// In memory the kernel holds it to its size.
+fn is_sized_on_disk(empty_dir: &Value) -> bool {
+    empty_dir["medium"].is_null() && !empty_dir["sizeLimit"].is_null()
+}
+
+/// Whether the kernel does.
 fn is_enforced(name: &str) -> bool {
     matches!(name, "cpu" | "memory") || name.starts_with("hugepages-")
 }
@@ -78,5 +88,16 @@ mod tests {
         assert_eq!(needed(&template(json!({PIDS_LIMIT: "5"}))), ["limits.pids"]);
         let required = ["limits.required", "limits.ephemeral-storage", "limits.x.org/y"];
         assert_eq!(needed(&template(json!({REQUIRE_LIMITS: "true"}))), required);
+        let volume = |required: &str, empty_dir: Value| {
+            let annotations = json!({REQUIRE_LIMITS: required});
+            let spec = json!({"volumes": [{"name": "v", "emptyDir": empty_dir}]});
+            needed(&json!({"metadata": {"annotations": annotations}, "spec": spec}))
+        };
+        let sized = json!({"sizeLimit": "1"});
+        assert_eq!(volume("true", sized.clone()), ["limits.required", STORAGE_FEATURE]);
+        assert_eq!(volume("false", sized), [""; 0]);
+        for none in [json!({}), json!({"sizeLimit": "1", "medium": "Memory"})] {
+            assert_eq!(volume("true", none), ["limits.required"]);
+        }
     }
 }

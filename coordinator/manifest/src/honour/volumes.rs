@@ -8,8 +8,6 @@ use serde_json::Value;
 use super::Word;
 use crate::FieldPath;
 
-const NOT_COUNTED: &str = "not enforced on disk: nobody counts what is in it; `medium: Memory` is";
-
 /// The words on one volume of a template in its normal form.
 pub(super) fn each_word(
     volume: &Value,
@@ -35,10 +33,8 @@ pub(super) fn each_word(
 
 fn empty_dir(source: &Value, path: &FieldPath, note: &mut impl FnMut(&FieldPath, Word<'_>)) {
     note(path, Word::Needs("volumes.emptyDir"));
-    match (source["medium"].as_str(), &source["sizeLimit"]) {
-        (None | Some("Memory"), Value::Null) | (Some("Memory"), _) => {}
-        (None, _) => note(&path.field("sizeLimit"), Word::Ignored(NOT_COUNTED)),
-        (Some(_), _) => note(&path.field("medium"), Word::Needs("volumes.emptyDir.medium")),
+    if !matches!(source["medium"].as_str(), None | Some("Memory")) {
+        note(&path.field("medium"), Word::Needs("volumes.emptyDir.medium"));
     }
 }
 

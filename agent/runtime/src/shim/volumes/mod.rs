@@ -50,7 +50,7 @@ use tree::Tree;
 use wire::{SpecMount, SpecPropagation, SpecReadOnly, SpecSource, SpecVolume};
 
 /// The directory of the volumes on disk in the pod's.
-const VOLUMES: &str = "volumes";
+pub(crate) const VOLUMES: &str = "volumes";
 
 /// The volumes of a pod.
 pub(super) struct Volumes {
