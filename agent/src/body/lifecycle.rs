@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use everynode_agent_core::{Handler, Hooks, Lifecycle, Probe, Probes, RestartBackoff, Role};
-use everynode_model::{RESTART_BACKOFF, RESTART_BACKOFF_MAX, Reason, restart_wait};
+use everynode_model::{InvalidWait, RESTART_BACKOFF, RESTART_BACKOFF_MAX, Reason, restart_waits};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -148,12 +148,17 @@ pub(super) fn read(
 
 /// What the containers wait between restarts.
 pub(super) fn backoff(metadata: &Metadata) -> Result<RestartBackoff, Reason> {
-    let read = |key: &str| {
-        let Some((text, at)) = metadata.annotation(key) else { return Ok(None) };
-        let wait = restart_wait(text);
-        wait.map(Some).map_err(|error| invalid(&at, &format!("{text:?}: {error}")))
+    let said = [RESTART_BACKOFF, RESTART_BACKOFF_MAX].map(|key| metadata.annotation(key));
+    let [first, max] = said.each_ref().map(|said| said.as_ref().map(|(text, _)| *text));
+    let [first, max] = restart_waits(first, max);
+    let [of_first, of_max] = said;
+    let read = |wait: Result<Option<Duration>, InvalidWait>, said: Option<(&str, String)>| {
+        wait.map_err(|error| {
+            let (text, at) = said.unwrap_or_default();
+            invalid(&at, &format!("{text:?}: {error}"))
+        })
     };
-    Ok(RestartBackoff { first: read(RESTART_BACKOFF)?, max: read(RESTART_BACKOFF_MAX)? })
+    Ok(RestartBackoff { first: read(first, of_first)?, max: read(max, of_max)? })
 }
 
 impl At<'_> {
@@ -352,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_between_restarts_are_a_second_at_least() {
+    fn waits_between_restarts_have_bounds() {
         let of = |first: &str| {
             let annotations = json!({RESTART_BACKOFF: first, RESTART_BACKOFF_MAX: "1m"});
             let metadata = json!({ "annotations": annotations });
@@ -360,6 +365,8 @@ mod tests {
         };
         let (first, max) = (Some(Duration::from_secs(2)), Some(Duration::from_secs(60)));
         assert_eq!(of("2s"), Ok(RestartBackoff { first, max }));
-        assert!(of("0s").is_err() && of("500ms").is_err() && of("soon").is_err());
+        for bad in ["0s", "500ms", "soon", "2h", "61s"] {
+            assert!(of(bad).is_err(), "{bad}");
+        }
     }
 }

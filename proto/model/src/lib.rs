@@ -42,7 +42,7 @@ pub use pod::{
     HELD_ON_NODE, PodPhase, PodStatus, Reason, Role, pod_name,
 };
 pub use quantity::{IntOrPercent, InvalidIntOrPercent};
-pub use restart_wait::{InvalidWait, RESTART_BACKOFF, RESTART_BACKOFF_MAX, restart_wait};
+pub use restart_wait::{InvalidWait, RESTART_BACKOFF, RESTART_BACKOFF_MAX, restart_waits};
 pub use rlimit::{InvalidRlimits, RLIMITS_ANNOTATION, RLIMITS_PREFIX, Resource, Rlimit, Rlimits};
 pub use rollout::{Canary, CanaryWait, OnFailure, RolloutPolicy};
 pub use selector::{

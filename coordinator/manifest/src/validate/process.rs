@@ -2,7 +2,7 @@
 
 use everynode_model::{
     ArtifactReference, PIDS_LIMIT, REQUIRE_LIMITS, RESTART_BACKOFF, RESTART_BACKOFF_MAX,
-    restart_wait,
+    restart_waits,
 };
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -62,12 +62,14 @@ pub(super) fn check_annotations(check: &mut Check, path: &FieldPath, metadata: &
             (PIDS_LIMIT, text) if !text.parse::<u64>().is_ok_and(|most| most > 0) => {
                 check.invalid(path.key(key), text, "must be a positive number");
             }
-            (RESTART_BACKOFF | RESTART_BACKOFF_MAX, text) => {
-                if let Err(error) = restart_wait(text) {
-                    check.invalid(path.key(key), text, error.to_string());
-                }
-            }
             _ => {}
+        }
+    }
+    let said = |key| metadata.annotations.as_ref()?.get(key).map(String::as_str);
+    let waits = [RESTART_BACKOFF, RESTART_BACKOFF_MAX].map(|key| (key, said(key)));
+    for ((key, text), wait) in waits.into_iter().zip(restart_waits(waits[0].1, waits[1].1)) {
+        if let (Some(text), Err(error)) = (text, wait) {
+            check.invalid(path.key(key), text, error.to_string());
         }
     }
 }
