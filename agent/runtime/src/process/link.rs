@@ -37,7 +37,8 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::connect::{AGAIN_WITHIN, Address, Connected, next_message, receive};
-use crate::shim::protocol::{self, Account, ExecWanted, Message, Request};
+use crate::shim::brought;
+use crate::shim::protocol::{Account, ExecWanted, Message, Request};
 use crate::{Executed, RuntimeEvent, descriptors};
 
 /// How long who asks waits for an answer. A start forks, and kills what is in its way for up to a
@@ -368,7 +369,7 @@ impl Worker {
 
     /// Sends a question; whether the connection is of any more use.
     async fn send(&mut self, mut ask: Ask) -> bool {
-        let line = protocol::line(&ask.request);
+        let line = brought::line(&ask.request, ask.fds.len());
         // Closed when they are sent: else what is run would never see the end of its input.
         let fds = std::mem::take(&mut ask.fds);
         self.pending.push_back(ask);
@@ -443,7 +444,7 @@ impl Worker {
                 Some(answer) => drop(ask.answer.send(answer)),
                 None if ask.is_moot() => {}
                 None => {
-                    lines.extend(protocol::line(&ask.request));
+                    lines.extend(brought::line(&ask.request, 0));
                     self.pending.push_back(ask);
                 }
             }

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use rustix::event::{PollFd, PollFlags};
 use rustix::net::{SendFlags, SocketFlags};
 
+use super::brought::brought_by;
 use super::protocol::{self, MAX_LINE, Message, Request};
 use crate::descriptors;
 
@@ -18,6 +19,11 @@ const MAX_WAITING: usize = 256 * 1024;
 /// The most descriptors that wait for their request to be whole: three for each question that an
 /// agent has under way (16).
 const MAX_FDS: usize = 48;
+
+/// A request that is not understood, and how many descriptors it brings.
+pub(super) struct Unknown {
+    fds: usize,
+}
 
 /// One agent's connection.
 pub(super) struct Agent {
@@ -60,8 +66,8 @@ impl Agent {
         self.closed
     }
 
-    /// Reads what has come; the requests that are whole. One that is not understood is `None`.
-    pub(super) fn receive(&mut self) -> Vec<Option<Request>> {
+    /// Reads what has come; the requests that are whole.
+    pub(super) fn receive(&mut self) -> Vec<Result<Request, Unknown>> {
         let mut buffer = [0; 4096];
         loop {
             match descriptors::receive(&self.socket, &mut buffer) {
@@ -96,9 +102,9 @@ impl Agent {
         taken.try_into().ok()
     }
 
-    /// Forgets the descriptors that came with a request that is not understood.
-    pub(super) fn drop_fds(&mut self) {
-        self.fds.clear();
+    /// Forgets the descriptors that came with a request that is not understood, and no others.
+    pub(super) fn drop_fds(&mut self, Unknown { fds }: Unknown) {
+        self.fds.drain(..fds.min(self.fds.len()));
     }
 
     /// Sends a message, or lets it wait for the agent to read.
@@ -124,7 +130,7 @@ impl Agent {
         self.waiting = Vec::new();
     }
 
-    fn take_lines(&mut self) -> Vec<Option<Request>> {
+    fn take_lines(&mut self) -> Vec<Result<Request, Unknown>> {
         let Some(end) = self.received.iter().rposition(|byte| *byte == b'\n') else {
             return Vec::new();
         };
@@ -132,7 +138,56 @@ impl Agent {
         let whole = std::mem::replace(&mut self.received, rest);
         whole[..end]
             .split(|byte| *byte == b'\n')
-            .map(|line| serde_json::from_slice(line).ok())
+            .map(|line| serde_json::from_slice(line).map_err(|_| Unknown { fds: brought_by(line) }))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use super::super::brought;
+    use super::*;
+
+    /// Distinguishable descriptors, and by what they are.
+    fn files<const N: usize>() -> ([OwnedFd; N], [u64; N]) {
+        let made: [std::fs::File; N] = std::array::from_fn(|_| tempfile::tempfile().unwrap());
+        let inodes = std::array::from_fn(|n| rustix::fs::fstat(&made[n]).unwrap().st_ino);
+        (made.map(OwnedFd::from), inodes)
+    }
+
+    fn inodes<const N: usize>(fds: [OwnedFd; N]) -> [u64; N] {
+        fds.map(|fd| rustix::fs::fstat(fd).unwrap().st_ino)
+    }
+
+    #[test]
+    fn an_unknown_request_takes_its_own_descriptors_with_it_and_no_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let listener = OwnedFd::from(UnixListener::bind(&path).unwrap());
+        let stream = UnixStream::connect(&path).unwrap();
+        let mut agent = Agent::accept(&listener).unwrap().unwrap();
+        let send = |line: &[u8], fds: &[OwnedFd]| {
+            let fds: Vec<_> = fds.iter().map(OwnedFd::as_fd).collect();
+            assert_eq!(descriptors::send(&stream, line, &fds).unwrap(), line.len());
+        };
+        let (before, after) = (files::<1>(), files::<1>());
+        let socket = |v6| brought::line(&Request::Socket { v6 }, 1);
+        send(&socket(true), &before.0);
+        send(b"{\"of_next_year\":{\"fds\":2}}\n", &files::<2>().0);
+        send(b"{\"of_the_year_after\":{}}\n", &[]);
+        send(&socket(false), &after.0);
+        let mut took = Vec::new();
+        for request in agent.receive() {
+            match request {
+                Ok(Request::Socket { .. }) => took.push(inodes(agent.take_fds::<1>().unwrap())),
+                Ok(other) => panic!("{other:?}"),
+                Err(unknown) => agent.drop_fds(unknown),
+            }
+        }
+        assert_eq!(took, [before.1, after.1]);
+        assert!(agent.fds.is_empty() && !agent.is_closed());
     }
 }

@@ -15,6 +15,7 @@
 //! ```
 
 mod agent;
+pub(crate) mod brought;
 mod clock;
 pub(crate) mod confine;
 mod container;
@@ -48,7 +49,7 @@ use rustix::process::{Signal, WaitOptions};
 use crate::cgroup::Cgroup;
 use crate::place;
 use crate::sys::{self, Way};
-use agent::Agent;
+use agent::{Agent, Unknown};
 use container::Container;
 use exec::Execs;
 use log::Log;
@@ -229,50 +230,50 @@ impl Shim {
         }
     }
 
-    fn answer(&mut self, request: Option<Request>, agent: &mut Agent) -> Message {
+    fn answer(&mut self, request: Result<Request, Unknown>, agent: &mut Agent) -> Message {
         match request {
-            Some(Request::Account {}) => Message::Account(self.account()),
-            Some(Request::Start { container }) => match self.start(&container) {
+            Ok(Request::Account {}) => Message::Account(self.account()),
+            Ok(Request::Start { container }) => match self.start(&container) {
                 Ok(pid) => Message::Started { container, pid },
                 Err(reason) => Message::refused(reason),
             },
-            Some(Request::Printed { container }) => {
+            Ok(Request::Printed { container }) => {
                 let known = self.containers.iter().find(|known| known.name() == container);
                 let text = known.map(|known| known.last_tail().as_str().to_owned());
                 Message::Printed { container, text: text.unwrap_or_default() }
             }
-            Some(Request::Terminate {}) => {
+            Ok(Request::Terminate {}) => {
                 self.terminating = true;
                 self.containers.iter_mut().for_each(Container::stop);
                 Message::Terminating {}
             }
-            Some(Request::Close {}) => {
+            Ok(Request::Close {}) => {
                 self.terminating = true;
                 Message::Closed {}
             }
-            Some(Request::Stop { container }) => {
+            Ok(Request::Stop { container }) => {
                 let known = self.containers.iter_mut().find(|known| known.name() == container);
                 known.into_iter().for_each(Container::stop);
                 Message::Stopping { container }
             }
-            Some(Request::Exec(wanted)) => {
+            Ok(Request::Exec(wanted)) => {
                 let id = wanted.id;
                 match self.exec(&wanted, agent.take_fds()) {
                     Ok(pid) => Message::Executing { id, pid },
                     Err(reason) => Message::refused(reason),
                 }
             }
-            Some(Request::EndExec { id }) => {
+            Ok(Request::EndExec { id }) => {
                 self.execs.end(id);
                 Message::EndingExec { id }
             }
-            Some(Request::Plan {}) => Message::Plan(self.plan.clone()),
-            Some(Request::Socket { v6 }) => match self.socket(v6, agent.take_fds()) {
+            Ok(Request::Plan {}) => Message::Plan(self.plan.clone()),
+            Ok(Request::Socket { v6 }) => match self.socket(v6, agent.take_fds()) {
                 Ok(()) => Message::Socket {},
                 Err(reason) => Message::refused(reason),
             },
-            None => {
-                agent.drop_fds();
+            Err(unknown) => {
+                agent.drop_fds(unknown);
                 Message::refused(Reason::new(NOT_UNDERSTOOD, "no such request"))
             }
         }

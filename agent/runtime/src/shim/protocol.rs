@@ -9,7 +9,8 @@
 //! - In between the supervisor sends what happened: `exited`, `executed`, and before it closes the
 //!   connection for good, `leaving`.
 //! - What `exec` runs has the agent's descriptors for its input and outputs: three come with the
-//!   request (SCM_RIGHTS), in order, so that no byte of it passes through the supervisor.
+//!   request (SCM_RIGHTS), in order, so that no byte of it passes through the supervisor. A request
+//!   that brings descriptors says how many ([`super::brought`]).
 //! - One agent at a time: a new connection replaces the old one, and what that had run by `exec` is
 //!   killed.
 //! - What happens without an agent is kept in the account, which `account` asks for.
