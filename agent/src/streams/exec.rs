@@ -214,3 +214,6 @@ fn reason(error: ExecError) -> Reason {
     };
     Reason::new(code, error.to_string())
 }
+
+#[cfg(test)]
+mod tests;
