@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(dead_code, unreachable_pub, reason = "shared by several tests, none of which uses all")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -176,13 +176,32 @@ impl Drop for Agent {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // Whatever a failed test left alive.
-        for mount in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
-            let root = Path::new(mount).join(&self.cgroup_root);
-            let _ = std::fs::write(root.join("cgroup.kill"), "1");
-            let _ = std::fs::remove_dir(root);
+        // Whatever a test left alive, or a machine that lost its power left behind.
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let words = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        let of_cgroups = words.filter(|words| ["cgroup", "cgroup2"].contains(&words[2]));
+        let roots: Vec<PathBuf> =
+            of_cgroups.map(|words| Path::new(words[1]).join(&self.cgroup_root)).collect();
+        // Bounded: what can't be removed is better seen than waited for.
+        for _ in 0..1000 {
+            for root in roots.iter().filter(|root| root.exists()) {
+                let _ = std::fs::write(root.join("cgroup.kill"), "1");
+                remove_tree(root);
+            }
+            if !roots.iter().any(|root| root.exists()) {
+                return;
+            }
+            std::thread::yield_now();
         }
     }
+}
+
+/// From the leaves up; what is in use stays.
+fn remove_tree(directory: &Path) {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    directories.for_each(|entry| remove_tree(&entry.path()));
+    let _ = std::fs::remove_dir(directory);
 }
 
 pub fn eventually<T>(mut attempt: impl FnMut() -> Option<T>) -> T {

@@ -45,10 +45,26 @@ impl Place {
         self.cgroup_root.join(node)
     }
 
+    /// The directories of its cgroups: also those of the same name in hierarchies of v1, where such
+    /// limit pods, which an agent that was killed leaves there.
+    pub(super) fn all_cgroups(&self) -> Vec<PathBuf> {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let of_v1 = legacy(&mounts).map(|mount| mount.join(&self.cgroup_root));
+        std::iter::once(self.cgroups.clone()).chain(of_v1).collect()
+    }
+
     /// A node's root of cgroups, below the mount.
     pub(super) fn node_cgroups(&self, node: &str) -> PathBuf {
         self.cgroups.join(node)
     }
+}
+
+/// Where hierarchies of v1 are mounted, in the text of `/proc/self/mounts`. (None of them is where a
+/// blank would have to be written otherwise.)
+fn legacy(mounts: &str) -> impl Iterator<Item = PathBuf> {
+    let words = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let of_v1 = words.filter(|words| words.get(2) == Some(&"cgroup"));
+    of_v1.filter_map(|words| words.get(1).map(PathBuf::from))
 }
 
 /// Why pods can't run here, and what to do about it.
@@ -100,6 +116,18 @@ fn make_empty(dir: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hierarchies_of_v1_have_the_same_directories() {
+        let mounts = "cgroup /sys/fs/cgroup/memory cgroup rw,memory 0 0\n\
+                      cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n\
+                      cgroup /sys/fs/cgroup/cpu,cpuacct cgroup rw,cpu 0 0\ntmpfs /tmp tmpfs rw 0 0\n";
+        let found: Vec<PathBuf> = legacy(mounts).collect();
+        assert_eq!(
+            found,
+            ["/sys/fs/cgroup/memory", "/sys/fs/cgroup/cpu,cpuacct"].map(PathBuf::from)
+        );
+    }
 
     #[test]
     fn the_own_cgroup_is_the_unified_one() {

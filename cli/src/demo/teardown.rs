@@ -132,7 +132,9 @@ async fn empty_cgroups(fleet: &Fleet) {
 }
 
 fn remove(fleet: &Fleet) -> Result<(), Error> {
-    remove_cgroups(&fleet.place.cgroups)?;
+    for cgroups in fleet.place.all_cgroups() {
+        remove_cgroups(&cgroups)?;
+    }
     let dir = &fleet.place.dir;
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(dir, error)),
@@ -157,8 +159,10 @@ fn remove_cgroups(directory: &Path) -> Result<(), Error> {
 /// What there still is of the demo.
 fn leftovers(fleet: &Fleet) -> Vec<String> {
     let place = &fleet.place;
-    let mut left: Vec<String> = [&place.cgroups, &place.dir]
+    let mut left: Vec<String> = place
+        .all_cgroups()
         .into_iter()
+        .chain([place.dir.clone()])
         .filter(|path| path.exists())
         .map(|path| path.display().to_string())
         .collect();
