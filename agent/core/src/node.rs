@@ -105,11 +105,12 @@ impl Node {
         ids: &mut dyn FnMut() -> PodUid,
     ) -> Vec<Action> {
         let mut out = Vec::new();
+        let mut touched = Touched::by(&event);
         self.take_in(event, now, ids, &mut out);
         self.book.follow_holds(now);
         if self.looked || mutated!(StartBeforeLooking) {
             let mut turn = turn(&self.policy, &self.book, now, ids, &mut out);
-            reconcile(&mut self.places, &mut self.book, &mut turn);
+            touched.add(reconcile(&mut self.places, &mut self.book, &mut turn));
             self.depart(&mut out);
         }
         let (places, looked) = (&self.places, self.looked);
@@ -122,7 +123,8 @@ impl Node {
         if !mutated!(Disorder) {
             out.sort_by_key(rank);
         }
-        self.notice_changes(now);
+        touched.add(out.iter().filter_map(place_acted_on).cloned());
+        self.notice_changes(touched, now);
         out
     }
 
@@ -410,19 +412,66 @@ impl Node {
         }
     }
 
-    fn notice_changes(&mut self, now: Now) {
-        let mut shown = BTreeMap::new();
-        for key in self.places.keys() {
-            let mut statuses = self.statuses(key, now);
-            for status in &mut statuses {
-                status.ready_for = std::time::Duration::ZERO;
+    /// Marks the places of which something else is to be told than before. Only those are looked at of
+    /// which that can be: a node has hundreds, and an event is nearly always about one.
+    fn notice_changes(&mut self, touched: Touched, now: Now) {
+        let keys: BTreeSet<PodKey> = match touched {
+            Touched::All => self.places.keys().chain(self.shown.keys()).cloned().collect(),
+            Touched::These(keys) => {
+                let new = self.places.keys().filter(|key| !self.shown.contains_key(*key));
+                let gone = self.shown.keys().filter(|key| !self.places.contains_key(*key));
+                keys.into_iter().chain(new.chain(gone).cloned()).collect()
             }
-            shown.insert(key.clone(), statuses);
+        };
+        for key in keys {
+            let said = self.told_of(&key, now);
+            if said != self.shown.get(&key).cloned() {
+                match said {
+                    Some(said) => self.shown.insert(key.clone(), said),
+                    None => self.shown.remove(&key),
+                };
+                self.dirty.insert(key);
+            }
         }
-        let keys = shown.keys().chain(self.shown.keys());
-        let changed = keys.filter(|key| shown.get(*key) != self.shown.get(*key)).cloned();
-        self.dirty.extend(changed.collect::<BTreeSet<_>>());
-        self.shown = shown;
+        debug_assert_eq!(self.unnoticed(now), None, "something changed in a place unnoticed");
+    }
+
+    /// What is told of a place that is there, whenever it is.
+    fn told_of(&self, key: &PodKey, now: Now) -> Option<Vec<PodStatus>> {
+        self.places.get(key)?;
+        let mut statuses = self.statuses(key, now);
+        statuses.iter_mut().for_each(|status| status.ready_for = std::time::Duration::ZERO);
+        Some(statuses)
+    }
+
+    /// A place in which something has changed that nobody has noticed: there is none.
+    fn unnoticed(&self, now: Now) -> Option<&PodKey> {
+        let mut keys = self.places.keys().chain(self.shown.keys());
+        keys.find(|key| self.told_of(key, now).as_ref() != self.shown.get(*key))
+    }
+}
+
+/// The places of which something else may be told than before.
+enum Touched {
+    All,
+    These(BTreeSet<PodKey>),
+}
+
+impl Touched {
+    /// By an event itself, whatever follows from it.
+    fn by(event: &Event) -> Self {
+        match (event, place_of(event)) {
+            (_, Some(key)) => Self::These([key.clone()].into()),
+            (Event::Woke, None) => Self::These(BTreeSet::new()),
+            // Of the whole node: orders, holds, what is on disk.
+            (_, None) => Self::All,
+        }
+    }
+
+    fn add(&mut self, more: impl IntoIterator<Item = PodKey>) {
+        if let Self::These(keys) = self {
+            keys.extend(more);
+        }
     }
 }
 
@@ -493,6 +542,28 @@ pub(crate) fn rank(action: &Action) -> u8 {
         Action::Hook { hook: HookKind::PostStart, .. } | Action::Probe { .. } => 6,
         Action::ConfirmDeparture => 7,
         Action::Wipe => 8,
+    }
+}
+
+/// The place in which something is done by this.
+fn place_acted_on(action: &Action) -> Option<&PodKey> {
+    match action {
+        Action::Create { pod, .. }
+        | Action::Start { pod, .. }
+        | Action::Stop { pod, .. }
+        | Action::KillContainer { pod, .. }
+        | Action::Probe { pod, .. }
+        | Action::Hook { pod, .. }
+        | Action::Terminate(pod)
+        | Action::Close(pod)
+        | Action::KillPod(pod)
+        | Action::Remove(pod) => Some(&pod.key),
+        Action::Stage { key, .. } | Action::Kill(key) => Some(key),
+        Action::Persist(_)
+        | Action::Acknowledge { .. }
+        | Action::Answer { .. }
+        | Action::ConfirmDeparture
+        | Action::Wipe => None,
     }
 }
 

@@ -72,7 +72,7 @@ pub(crate) enum Life {
 }
 
 /// A start put off.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wait {
     pub(crate) reason: Reason,
     /// Until when; `None` where something has to happen first.

@@ -14,12 +14,14 @@ use crate::ledger::{Departure, Standing};
 use crate::place::{Life, Place, Turn, Want};
 use crate::ports;
 
-/// Brings every place one step closer to what it is for.
+/// Brings every place one step closer to what it is for; in which of them something is waited for that
+/// was not before, or the reverse.
 pub(crate) fn reconcile(
     places: &mut BTreeMap<PodKey, Place>,
     book: &mut Book,
     turn: &mut Turn<'_>,
-) {
+) -> BTreeSet<PodKey> {
+    let mut changed = BTreeSet::new();
     let keys: Vec<PodKey> = told(book).cloned().collect();
     for key in keys {
         places.entry(key).or_insert_with(|| Place::new(Life::Empty));
@@ -41,13 +43,18 @@ pub(crate) fn reconcile(
             *gate = self::gate(book, item, &ready)
                 .or_else(|| ports::conflict(book.ports(), key, item.revision, &holding));
         }
+        let before = (place.waits.take(), place.next);
         place.step(key, &want, turn);
+        if (&before.0, before.1) != (&place.waits, place.next) {
+            changed.insert(key.clone());
+        }
         // Whoever was made in this pass holds its ports against those that come after it.
         holding.extend(holders(key, place));
     }
     let told: BTreeSet<&PodKey> = told(book).collect();
     places.retain(|key, place| !matches!(place.life, Life::Empty) || told.contains(key));
     book.set_moves(moves);
+    changed
 }
 
 /// What is wanted in this place, and why nothing is if so.
