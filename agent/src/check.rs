@@ -49,9 +49,8 @@ struct Line {
 /// When what was given can't be used, or the result can't be printed.
 pub(crate) async fn check(
     args: &CheckArgs,
-    config: Option<&Path>,
-    data_dir: &Path,
-    cgroup_root: &Path,
+    (config, data_dir, cgroup_root): (Option<&Path>, &Path, &Path),
+    deny_exec: bool,
     out: &mut (dyn Write + Send),
 ) -> Result<bool, CheckError> {
     let identity = IdentityFiles::new(data_dir).load();
@@ -60,6 +59,7 @@ pub(crate) async fn check(
     lines.extend(host::lines(cgroup_root, known.map(|identity| &identity.name)));
     lines.extend(files::lines(data_dir, identity.as_ref()));
     lines.push(coordinator::line(args, known).await?);
+    lines.push(exec(deny_exec));
     let images = "this agent has no container runtime yet".to_owned();
     lines.push(Line { name: "containers with images", verdict: Verdict::Note, detail: images });
     let fine = lines.iter().all(|line| line.verdict != Verdict::Fail);
@@ -75,6 +75,19 @@ pub(crate) async fn check(
         }
     }
     Ok(fine)
+}
+
+/// Whether people elsewhere may run programs in pods: what the machine says here outdoes their roles.
+fn exec(denied: bool) -> Line {
+    const NAME: &str = "exec";
+    match denied {
+        true => Line {
+            name: NAME,
+            verdict: Verdict::Note,
+            detail: "denied by --deny-exec: nobody runs programs in pods from elsewhere".to_owned(),
+        },
+        false => Line::pass(NAME, "as the coordinator lets people (--deny-exec denies it here)"),
+    }
 }
 
 /// Which file was read; one with anything wrong in it would have been refused before.
@@ -116,5 +129,17 @@ impl Verdict {
             Self::Fail => "FAIL",
             Self::Note => "note",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_denies_exec_is_told_so() {
+        assert_eq!(exec(false).verdict, Verdict::Pass);
+        let denied = exec(true);
+        assert!(denied.verdict == Verdict::Note && denied.detail.starts_with("denied by"));
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use everynode_agent_core::Policy;
 use everynode_model::{InvalidName, NodeName};
 use everynode_runtime::process::{self, ProcessRuntime};
-use everynode_runtime::{OpenError, Runtime as _};
+use everynode_runtime::{OpenError, Runtime as _, lowers_oom_scores};
 use everynode_settings::SettingsError;
 use everynode_transport::{Dial, TcpDial};
 use sd_notify::NotifyState;
@@ -147,7 +147,7 @@ async fn dispatch(cli: Cli) -> Result<bool, Failure> {
         return rejoin(&Config::from_cli(cli)?, &mut out).await;
     }
     let goes_down = command == Command::Shutdown;
-    match people::follow(command, &cli.common, &mut out).await {
+    match people::follow(command, &cli.common, cli.start.deny_exec, &mut out).await {
         // Where no agent runs, by one that does nothing else.
         Err(PeopleError::Ask(AskError::NotRunning(_))) if goes_down => {
             start(Config::from_cli(cli)?, Task::GoDown).await
@@ -238,7 +238,14 @@ async fn start(config: Config, task: Task) -> Result<bool, Failure> {
     let readings = Some(crate::facts::readings(directory.path().to_owned()));
     let address = Some(Address::watched(machine.address()));
     let storage = Some(Arc::new(OnDisk(run_dir.clone())) as _);
-    let vitals = Vitals { readings, storage, limits: runtime.limits(), address, proc: true };
+    let vitals = Vitals {
+        readings,
+        storage,
+        limits: runtime.limits(),
+        raises_only: !lowers_oom_scores(),
+        address,
+        proc: true,
+    };
     let parts = Parts {
         dial: Arc::new(TcpDial),
         runtime: Arc::new(runtime),

@@ -44,6 +44,7 @@ pub(crate) enum PeopleError {
 pub(crate) async fn follow(
     command: Command,
     common: &Common,
+    deny_exec: bool,
     out: &mut (dyn Write + Send),
 ) -> Result<bool, PeopleError> {
     let Common { config, data_dir, cgroup_root } = common;
@@ -88,7 +89,8 @@ pub(crate) async fn follow(
         Command::Shutdown => return Ok(client::ask(data_dir, Question::Shutdown, out).await?),
         Command::Leave => return Ok(client::ask(data_dir, Question::Leave, out).await?),
         Command::Check(args) => {
-            return Ok(check(&args, config.as_deref(), data_dir, cgroup_root, out).await?);
+            let files = (config.as_deref(), data_dir.as_path(), cgroup_root.as_path());
+            return Ok(check(&args, files, deny_exec, out).await?);
         }
     }
     Ok(true)

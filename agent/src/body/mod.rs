@@ -30,6 +30,7 @@ use serde_json::Value;
 
 pub use artifacts::{Delivered, artifacts_of};
 pub use content::{Contents, blobs_of};
+pub use oom::is_promised;
 pub use ports::host_ports;
 pub use storage::storage_limits;
 

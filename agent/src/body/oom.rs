@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::fields::{Container, Spec};
+use super::fields::{Container, Spec, Template};
 use super::resources::{Wanted, nanos};
 
 /// Of a pod of the class Guaranteed, or one without which a node is none.
@@ -49,6 +49,18 @@ impl Class {
         };
         if all().all(is_promised) { Self::Guaranteed } else { Self::Burstable }
     }
+}
+
+/// Whether the pods of a template, in its normal form, are to be killed later than most of what runs on
+/// the machine; `false` for one that can't be read.
+pub fn is_promised(content: &[u8]) -> bool {
+    let Ok(Template { spec, .. }) = serde_json::from_slice::<Template>(content) else {
+        return false;
+    };
+    let all: Vec<&Container> = spec.init_containers.iter().chain(&spec.containers).collect();
+    let of_processes = spec.runtime_class_name.as_deref() == Some(super::PROCESS);
+    let score = |one: &&Container| score(Class::of(&all), &spec, one, &BTreeMap::new());
+    of_processes && all.iter().map(score).any(|score| score < 0)
 }
 
 const NAMES: [&str; 2] = ["cpu", "memory"];
@@ -108,6 +120,19 @@ mod tests {
         assert_eq!(score_of(json!([container(both(), json!({"cpu": "0.5"}))]), None), 999);
         // One that is not promised its own makes none of them so.
         assert_eq!(score_of(json!([nothing(), container(both(), both())]), None), 999);
+    }
+
+    #[test]
+    fn only_those_are_promised_that_come_last() {
+        let of = |containers: Value, class: &str| {
+            let spec = json!({"containers": containers, "runtimeClassName": class});
+            is_promised(json!({ "spec": spec }).to_string().as_bytes())
+        };
+        let both = || container(json!({"cpu": "1", "memory": "5"}), json!({}));
+        assert!(of(json!([both()]), "process"));
+        assert!(!of(json!([both()]), "runc"));
+        assert!(!of(json!([both(), container(json!({}), json!({}))]), "process"));
+        assert!(!is_promised(b"{"));
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub(super) struct Told {
     pub(super) ports: Vec<(Digest, Vec<HostPort>)>,
     /// What the pods of each revision may have on disk.
     pub(super) storage: Vec<(Digest, StorageLimits)>,
+    /// Whether pods of any are to be killed later than most.
+    pub(super) promised: bool,
     /// Which content each revision names.
     pub(super) contents: Vec<(Digest, Vec<Digest>)>,
     /// What each revision has delivered, by name.
@@ -159,6 +161,7 @@ impl Told {
         self.runtimes.extend(runtime.map(|runtime| (revision, runtime.to_owned())));
         self.ports.push((revision, body::host_ports(body)));
         self.storage.push((revision, body::storage_limits(body)));
+        self.promised |= body::is_promised(body);
         self.contents.push((revision, body::blobs_of(body)));
         self.artifacts.push((revision, artifacts::names_of(body)));
     }

@@ -295,7 +295,10 @@ impl Agent {
 
     /// Takes note of what bodies say, but for the runtimes that they ask for.
     fn know(&mut self, told: Told) -> BTreeMap<Digest, String> {
-        let Told { runtimes, ports, storage, contents, artifacts, .. } = told;
+        let Told { runtimes, ports, storage, promised, contents, artifacts, .. } = told;
+        if promised && self.conditions.cannot_keep_promise(self.clock.now()) {
+            self.shared.outbox.tell_conditions(&self.conditions.all());
+        }
         self.contents.extend(contents);
         for (revision, names) in artifacts {
             self.delivered.know(revision, names);

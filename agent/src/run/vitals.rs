@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use everynode_agent_core::{Pressure, Readings};
-use everynode_model::{LIMITS_ENFORCED, NodeCondition, Now};
+use everynode_model::{LIMITS_ENFORCED, NodeCondition, Now, OOM_SCORES_HONOURED};
 use everynode_runtime::Controller;
 use tokio::sync::mpsc;
 
@@ -21,6 +21,8 @@ pub struct Vitals {
     pub storage: Option<Arc<dyn Measure>>,
     /// Where what enforces limits is, or why it can't be used; empty: not known.
     pub limits: BTreeMap<Controller, Result<PathBuf, String>>,
+    /// Whether nothing can be killed later than the agent when memory is short.
+    pub raises_only: bool,
     /// The machine's address, as it changes; `None`: the one that it had at the start.
     pub address: Option<Address>,
     /// Whether `/proc` tells of this machine, so that who holds a port can be looked up.
@@ -32,12 +34,16 @@ pub struct Vitals {
 pub(super) struct Conditions {
     pressure: Pressure,
     limits: Option<NodeCondition>,
+    raises_only: bool,
+    /// Whether there is a pod that was to be killed later; said from then on.
+    scores: Option<NodeCondition>,
 }
 
 impl Conditions {
     pub(super) fn new(vitals: &Vitals, now: Now) -> Self {
         let limits = (!vitals.limits.is_empty()).then(|| enforced(&vitals.limits, now));
-        Self { pressure: Pressure::default(), limits }
+        let raises_only = vitals.raises_only;
+        Self { pressure: Pressure::default(), limits, raises_only, scores: None }
     }
 
     /// Takes in what was measured; whether that is news.
@@ -46,7 +52,26 @@ impl Conditions {
     }
 
     pub(super) fn all(&self) -> Vec<NodeCondition> {
-        self.pressure.conditions().into_iter().chain(self.limits.clone()).collect()
+        let others = self.limits.iter().chain(&self.scores).cloned();
+        self.pressure.conditions().into_iter().chain(others).collect()
+    }
+
+    /// There is a pod that is to be killed later than most; whether it is news that this can't be.
+    pub(super) fn cannot_keep_promise(&mut self, now: Now) -> bool {
+        let news = self.raises_only && self.scores.is_none();
+        if news {
+            self.scores = Some(NodeCondition {
+                kind: OOM_SCORES_HONOURED.to_owned(),
+                holds: false,
+                reason: "OOMScoresOnlyRaised".to_owned(),
+                message:
+                    "for want of CAP_SYS_RESOURCE, pods of the class Guaranteed and critical ones \
+                          are killed as soon as the agent would be"
+                        .to_owned(),
+                since: now.wall,
+            });
+        }
+        news
     }
 }
 
@@ -67,6 +92,17 @@ mod tests {
     use everynode_model::{Timestamp, WallTime};
 
     use super::*;
+
+    #[test]
+    fn a_promise_that_is_not_kept_is_told_once_there_is_a_pod_that_has_it() {
+        let now = Now { steady: Timestamp::default(), wall: WallTime::default() };
+        let mut able = Conditions::new(&Vitals::default(), now);
+        assert!(!able.cannot_keep_promise(now) && able.all().is_empty());
+        let mut unable = Conditions::new(&Vitals { raises_only: true, ..Vitals::default() }, now);
+        assert!(unable.all().is_empty(), "nobody needs it");
+        assert!(unable.cannot_keep_promise(now) && !unable.cannot_keep_promise(now));
+        assert!(!unable.all()[0].is_fine() && unable.all().len() == 1);
+    }
 
     #[test]
     fn a_limit_that_nothing_enforces_is_named() {

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use everynode_model::{
-    EVICTED, Failure, NodeUid, Now, PodKey, PodPhase, PodStatus, SetUid, Timestamp, WallTime,
+    EVICTED, Failure, NAMESPACES, NodeUid, Now, PodKey, PodPhase, PodStatus, SetUid, Timestamp,
+    WallTime,
 };
 
 use crate::config::Config;
@@ -236,6 +237,7 @@ impl Fleet {
                 // One event for the whole set: a fleet of pods would push out all others.
                 let about = about_set(key, pod.set);
                 self.tell(about, EventType::Normal, "SuccessfulCreate", "A node started its pod");
+                self.tell_of_network(key, pod.set);
             }
             if let (Some(failure), Some(before)) = (&pod.last_failure, before) {
                 self.tell_failure(node, before, pod, failure);
@@ -248,6 +250,16 @@ impl Fleet {
                 let about = about_set(key, gone.set);
                 self.tell(about, EventType::Normal, "SuccessfulDelete", "A node stopped its pod");
             }
+        }
+    }
+
+    /// Whoever finds that nobody reaches a daemon looks here: once for a set, as it is said of its template.
+    fn tell_of_network(&mut self, key: &PodKey, set: SetUid) {
+        let record = self.records.sets.get(&set).and_then(|records| records.record.as_ref());
+        if record.is_some_and(|record| record.set.features.contains(NAMESPACES[0])) {
+            let line = "Its pods have a network of their own, of which loopback alone is there: nobody \
+                        outside reaches them, nor do they reach anybody; `hostNetwork: true` shares the node's";
+            self.tell(about_set(key, set), EventType::Normal, "LoopbackAlone", line);
         }
     }
 

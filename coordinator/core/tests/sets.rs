@@ -99,6 +99,18 @@ fn leftovers_of_a_deleted_set_are_swept() {
 }
 
 #[test]
+fn that_nobody_reaches_its_pods_is_told_of_a_set() {
+    let mut world = World::with_nodes(2);
+    let apart = [everynode_model::NAMESPACES[0].to_owned()].into();
+    world.put(daemon_set("a", 1, "1"), "1");
+    world.put(DaemonSet { features: apart, ..daemon_set("b", 2, "1") }, "1");
+    world.settle();
+    let told = world.fleet.events().filter(|event| event.reason == "LoopbackAlone");
+    let told: Vec<_> = told.map(|event| (event.about.name.clone(), event.count)).collect();
+    assert_eq!(told, [("b".to_owned(), 2)]);
+}
+
+#[test]
 fn limits_are_named() {
     let mut world = World::new();
     let config = Config { max_sets: 1, max_nodes: 1, max_tokens: 1, ..Config::default() };

@@ -23,6 +23,9 @@ pub const PRESSURES: [&str; 3] = ["MemoryPressure", "DiskPressure", "PIDPressure
 /// Whether every limit that a template can set is enforced on the node.
 pub const LIMITS_ENFORCED: &str = "LimitsEnforced";
 
+/// Whether those whom the kernel is to kill last for memory are; only of a node that has such pods.
+pub const OOM_SCORES_HONOURED: &str = "OOMScoresHonoured";
+
 impl NodeCondition {
     /// Whether it is as it is on a node that lacks nothing.
     pub fn is_fine(&self) -> bool {

@@ -29,7 +29,7 @@ mod time;
 
 pub use artifact::{Artifact, ArtifactError, ArtifactReference, Packing, go_arch};
 pub use assignment::{Assignment, Change, ChangeError, Intent, Item, Stamp, Surge};
-pub use condition::{LIMITS_ENFORCED, NodeCondition, PRESSURES};
+pub use condition::{LIMITS_ENFORCED, NodeCondition, OOM_SCORES_HONOURED, PRESSURES};
 pub use digest::{Digest, InvalidDigest};
 pub use id::{
     ClusterId, Generation, InvalidName, NodeName, NodeUid, ObjectUid, PodKey, PodUid, ReignId,
