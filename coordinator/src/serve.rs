@@ -171,9 +171,10 @@ pub async fn run<L: Listen>(
         entropy,
         addresses: settings.advertise,
         blob_key,
+        later: Default::default(),
         closing: closing.clone(),
     };
-    let (health, routes) = routes(parts, settings.node_certificates)?;
+    let (health, routes, api) = routes(parts, settings.node_certificates)?;
     let incoming = accept::incoming(listener, tls.clone(), clock, settings.limits);
     let serving = server(cluster.id, warning, routes)
         .serve_with_incoming_shutdown(incoming, closing.clone().cancelled_owned());
@@ -187,6 +188,7 @@ pub async fn run<L: Listen>(
             Ok(Ok(())) | Err(_) => ServeError::Ended("the driver"),
         }),
         () = renew(&tls, &pki, &hosts, &*dates, made) => Ok(()),
+        () = api.keep_following() => Ok(()),
         () = service::watchdog(|| beating.beats()) => Ok(()),
     };
     health.set_service_status("", ServingStatus::NotServing).await;
@@ -204,11 +206,11 @@ pub async fn run<L: Listen>(
     ended
 }
 
-/// All services, and the switch for their health.
+/// All services, the switch for their health, and what those for operators share.
 fn routes(
     parts: Parts,
     node_certificates: Duration,
-) -> Result<(HealthReporter, Routes), ServeError> {
+) -> Result<(HealthReporter, Routes, Api), ServeError> {
     let agents = AgentService::new(
         parts.handle.clone(),
         parts.sessions.clone(),
@@ -245,7 +247,7 @@ fn routes(
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);
-    Ok((health, routes.routes()))
+    Ok((health, routes.routes(), api))
 }
 
 /// What a call passes before it reaches a service.

@@ -83,8 +83,11 @@ pub enum Command {
         /// The `resourceVersion` the caller has seen, if it insists on it.
         expected_version: Option<u64>,
         /// The DaemonSets that read it, each with the `resourceVersion` at which it was looked at:
-        /// those whose revision becomes another are put by the same transaction.
+        /// those whose revision becomes another are put by the same transaction, or are among `due`.
         readers: BTreeMap<SetUid, u64>,
+        /// Those of them that follow later, where they are too many for one transaction: each is put
+        /// with a revision of what is there then ([`Fleet::due`](crate::Fleet::due)).
+        due: BTreeSet<SetUid>,
     },
     /// Delete a ConfigMap, a Secret, or a Namespace with all that is in it. DaemonSets that read it
     /// keep the content that their revisions have.

@@ -4,10 +4,10 @@
 //!
 //! | `Progressing` | reason |
 //! | --- | --- |
-//! | True | `RollingOut`; `CanaryWaiting`: for canaries, their time or a person; `NodesAway`: for somebody to try it on; `RollingBack` |
+//! | True | `ContentDue`: another revision is about to be made; `RollingOut`; `CanaryWaiting`: for canaries, their time or a person; `NodesAway`: for somebody to try it on; `RollingBack` |
 //! | False | `Complete`; `RolledBack`, `ProgressDeadlineExceeded`: the newest revision has failed; `RolloutPaused`; `Partitioned`: as far as asked; `OnDelete`; `HeldOnNode` |
 
-use everynode_model::{HELD_ON_NODE, Reason, Strategy};
+use everynode_model::{HELD_ON_NODE, ObjectKey, Reason, Strategy};
 
 use crate::Fleet;
 use crate::record::GrantHead;
@@ -20,14 +20,29 @@ use crate::why::canary_message;
 pub(crate) type Condition = (String, bool, Reason);
 
 /// See the module.
-pub(crate) fn conditions(records: &SetRecords, head: &GrantHead, tally: &Tally) -> Vec<Condition> {
+pub(crate) fn conditions(
+    records: &SetRecords,
+    head: &GrantHead,
+    tally: &Tally,
+    due: &[ObjectKey],
+) -> Vec<Condition> {
+    let progressing = due_after(due).unwrap_or_else(|| progressing(records, head, tally));
     let mut all = vec![
-        ("Progressing", progressing(records, head, tally)),
+        ("Progressing", progressing),
         ("Available", available(records, tally)),
         ("Degraded", degraded(tally)),
     ];
     all.extend(pinned(records).map(|reason| ("Pinned", (true, reason))));
     all.into_iter().map(|(name, (holds, reason))| (name.to_owned(), holds, reason)).collect()
+}
+
+/// That its revision is to follow an object that it reads, if so: whatever is said of the present one is
+/// about to be old.
+fn due_after(due: &[ObjectKey]) -> Option<(bool, Reason)> {
+    let changed: Vec<String> = due.iter().map(|key| format!("{} {}", key.kind, key.name)).collect();
+    let message =
+        format!("{} was changed, and the revision of that is about to be made", changed.join(", "));
+    (!due.is_empty()).then(|| (true, Reason::new("ContentDue", message)))
 }
 
 fn progressing(records: &SetRecords, head: &GrantHead, tally: &Tally) -> (bool, Reason) {

@@ -171,6 +171,7 @@ impl Fleet {
             }
             self.tell_if_held(set, node);
         }
+        touched.due.into_iter().for_each(|set| self.show_set(set));
         let gone = touched.gone.into_iter().map(|(key, set)| Changed::Set(key, set));
         self.changed.extend(gone);
     }
@@ -256,6 +257,17 @@ impl Fleet {
         // Also what lives there of sets that are not known: until now it was the hold that kept it.
         let nodes: Vec<NodeUid> = self.seen.keys().copied().collect();
         nodes.into_iter().for_each(|node| self.touch_places(node));
+    }
+
+    /// What is shown of the set itself reads otherwise from now on.
+    fn show_set(&mut self, set: SetUid) {
+        let record = self.records.sets.get(&set).and_then(|records| records.record.as_ref());
+        let shown = record.filter(|record| !record.set.is_orphaned());
+        if let Some(key) = shown.map(|record| record.set.key.clone()) {
+            let version = self.next_version();
+            self.status_versions.insert(set, version);
+            self.changed.insert(Changed::Set(key, set));
+        }
     }
 
     /// While orders are held, whether a pod is as granted is what its reason goes by, and no cell

@@ -151,6 +151,9 @@ pub struct ObjectRecord {
     pub resource_version: u64,
     /// Since when a Namespace is being deleted, with all that is in it.
     pub terminating: Option<WallTime>,
+    /// DaemonSets that read it, and whose revisions are still to be made anew of it. One that is put
+    /// with what it has now, or is taken back to what it had, is due no more.
+    pub due: BTreeSet<SetUid>,
 }
 
 /// Bytes that nothing here understands and that may be secret: shown by their number alone.

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use everynode_model::{
-    Assignment, Digest, Intent, Item, NodeName, NodeUid, ObjectKey, PodKey, SetUid, Surge, WallTime,
+    Assignment, DaemonSet, Digest, Intent, Item, NodeName, NodeUid, ObjectKey, PodKey, SetUid,
+    Surge, WallTime,
 };
 
 use crate::grants::{Chunk, bucket};
@@ -85,6 +86,8 @@ pub(crate) struct Touched {
     pub(crate) hold: bool,
     /// Names that another node has now, or none: those who had them are shown otherwise.
     pub(crate) names: BTreeSet<NodeName>,
+    /// Sets that are due to follow an object, or are not any more.
+    pub(crate) due: BTreeSet<SetUid>,
     /// Objects that were written or deleted.
     pub(crate) objects: BTreeSet<ObjectKey>,
     /// Blobs that came, or that another number of revisions names.
@@ -136,6 +139,14 @@ impl Records {
     pub(crate) fn set(&self, key: &PodKey) -> Option<(SetUid, &SetRecords)> {
         let uid = *self.keys.get(key)?;
         self.sets.get(&uid).map(|set| (uid, set))
+    }
+
+    /// The objects that the set's revision is still to follow.
+    pub(crate) fn due_of(&self, set: &DaemonSet) -> Vec<ObjectKey> {
+        let due = |key: &&ObjectKey| {
+            self.objects.get(*key).is_some_and(|object| object.due.contains(&set.uid))
+        };
+        set.reads.iter().filter(due).cloned().collect()
     }
 
     /// What `node` must run: a function of the records and nothing else.
@@ -196,7 +207,9 @@ impl Records {
                     Some(_) => _ = self.going.insert(object.key.clone()),
                     None => _ = self.going.remove(&object.key),
                 }
-                self.objects.insert(object.key.clone(), Arc::new(object.clone()));
+                let former = self.objects.insert(object.key.clone(), Arc::new(object.clone()));
+                let former = former.map(|former| former.due.clone()).unwrap_or_default();
+                touched.due.extend(former.symmetric_difference(&object.due));
                 touched.objects.insert(object.key.clone());
             }
             Record::Blob(digest, content) => {
@@ -246,7 +259,8 @@ impl Records {
             }
             RecordKey::Object(key) => {
                 self.going.remove(key);
-                self.objects.remove(key);
+                let former = self.objects.remove(key);
+                touched.due.extend(former.into_iter().flat_map(|former| former.due.clone()));
                 touched.objects.insert(key.clone());
             }
             RecordKey::Blob(digest) => {

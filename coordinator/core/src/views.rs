@@ -51,7 +51,7 @@ impl Fleet {
             status: tally.status,
             stable: head.stable,
             target: head.target,
-            conditions: conditions(records, head, tally),
+            conditions: conditions(records, head, tally, &self.records.due_of(&record.set)),
             resource_version: shown.max(record.resource_version),
         })
     }
@@ -145,6 +145,19 @@ impl Fleet {
         readers.filter_map(|uid| self.records.sets.get(uid)?.record.clone()).collect()
     }
 
+    /// The DaemonSets whose revisions are to follow an object that they read, by namespace and name.
+    /// Whoever puts objects sees to it, also after a restart: each needs a revision of what the objects
+    /// say now, for which its content must be kept.
+    pub fn due(&self) -> Vec<PodKey> {
+        let due = self.records.objects.values().flat_map(|object| &object.due);
+        let sets =
+            due.collect::<BTreeSet<_>>().into_iter().filter_map(|uid| self.records.sets.get(uid));
+        let shown = sets.filter_map(|records| records.record.as_ref());
+        let shown = shown.filter(|record| !record.set.is_orphaned());
+        let due = shown.filter(|record| !self.records.due_of(&record.set).is_empty());
+        due.map(|record| record.set.key.clone()).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
     /// Whether this content is kept.
     pub fn has_blob(&self, digest: Digest) -> bool {
         self.records.blobs.contains_key(&digest)
@@ -178,6 +191,7 @@ impl Fleet {
             created_at: WallTime::default(),
             resource_version: ObjectRecord::IMPLIED,
             terminating: None,
+            due: BTreeSet::new(),
         })
     }
 

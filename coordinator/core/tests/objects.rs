@@ -4,7 +4,7 @@
 
 mod world;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use everynode_coordinator_core::{Command, Content, Opaque, Outcome, PutMode, RecordKey, Refusal};
 use everynode_model::{DaemonSet, Digest, ObjectKey, PodKey, RolloutPolicy};
@@ -78,6 +78,7 @@ fn a_revision_rests_on_what_was_looked_at() {
         object: Opaque(b"3".as_slice().into()),
         expected_version: None,
         readers: [(id(1), looked_at)].into(),
+        due: BTreeSet::new(),
     });
     assert_eq!(refused, Err(Refusal::ObjectExists(map_key("m"))));
     world.check();
@@ -210,6 +211,7 @@ fn a_namespace_goes_with_what_is_in_it_and_takes_nothing_new() {
         object,
         expected_version: None,
         readers: Default::default(),
+        due: BTreeSet::new(),
     };
     world.follow(&put_inside).unwrap();
     world.put(daemon_set("stays", 2, "1"), "1");
@@ -275,4 +277,173 @@ fn namespaces_from_before_they_were_objects_are_there() {
     assert_eq!(names(&world), ["default", "kube-system", "old"]);
     let next = PodKey::new("old", "b").unwrap();
     world.put(DaemonSet { key: next, ..daemon_set("b", 2, "1") }, "1");
+}
+
+/// The revision of a set with this template that has read `m` with this content.
+fn made_of(template: u64, content: &str) -> String {
+    format!("t{template}/{content}")
+}
+
+/// How many sets read `m` in the tests below: with three records each, more than fit.
+const MANY: u64 = 45;
+
+fn many_key(number: u64) -> PodKey {
+    key(&format!("a{number}"))
+}
+
+/// A put of one of many sets that read `m`, as somebody who has looked at `m` just now makes it.
+fn put_many(world: &World, number: u64, template: u64, content: &str) -> Command {
+    let body = made_of(template, content);
+    let set = daemon_set(&format!("a{number}"), 100 + number, &body);
+    let set = DaemonSet { reads: [map_key("m")].into(), ..set };
+    with_content(put(set, &body), seen(Some(version_of(world, "m")), &[]))
+}
+
+/// A put of `m` that says of all who read it that they are due, if what they read is another; nobody reads
+/// the rest.
+fn put_for_many(world: &World, content: &str, rest: u64) -> Command {
+    let mut command = put_map("m", &format!("{content}|{rest}"), &[]);
+    let changes = content != content_of(world);
+    if let Command::PutObject { readers, due, .. } = &mut command {
+        for record in world.fleet.readers(&map_key("m")) {
+            readers.insert(record.set.uid, record.resource_version);
+            due.extend(changes.then_some(record.set.uid));
+        }
+    }
+    command
+}
+
+/// What sets read of `m`.
+fn content_of(world: &World) -> String {
+    let object = world.fleet.object(&map_key("m")).unwrap().object;
+    let all = String::from_utf8(object.0.to_vec()).unwrap();
+    all.split('|').next().unwrap().to_owned()
+}
+
+/// What sees to the sets that are due: so many of them, in one transaction; whether there were any.
+fn follow_due(world: &mut World, most: usize, templates: &BTreeMap<u64, u64>) -> bool {
+    let due = world.fleet.due();
+    let content = content_of(world);
+    let number = |key: &PodKey| key.name()[1..].parse::<u64>().unwrap();
+    let puts = due.iter().take(most).map(number);
+    let puts: Vec<_> = puts.map(|it| put_many(world, it, templates[&it], &content)).collect();
+    world.follow(&Command::All(puts)).unwrap();
+    !due.is_empty()
+}
+
+/// All that are due follow, which takes so many transactions at most.
+fn follow_all(world: &mut World, most: usize, templates: &BTreeMap<u64, u64>) {
+    for _ in 0..100 {
+        if !follow_due(world, most, templates) {
+            return;
+        }
+    }
+    panic!("somebody stays due: {:?}", world.fleet.due());
+}
+
+#[test]
+fn who_is_due_is_known_until_all_have_followed() {
+    let mut world = World::with_nodes(1);
+    world.follow(&put_map("m", "1", &[])).unwrap();
+    let templates: BTreeMap<u64, u64> = (1..=MANY).map(|number| (number, 1)).collect();
+    for number in 1..=MANY {
+        let put = put_many(&world, number, 1, "1");
+        world.follow(&put).unwrap();
+    }
+    let together: Vec<_> = (1..=MANY).map(|it| put_many(&world, it, 1, "2")).collect();
+    let refused = world.follow(&Command::All(together));
+    assert!(matches!(refused, Err(Refusal::TooMany { .. })), "{refused:?}");
+
+    let put = put_for_many(&world, "2", 0);
+    world.follow(&put).unwrap();
+    assert_eq!(world.fleet.due().len(), 45);
+    let progressing = |world: &World, number| {
+        let view = world.fleet.set(&many_key(number)).unwrap();
+        view.conditions.into_iter().next().unwrap().2.code
+    };
+    assert_eq!(progressing(&world, 1), "ContentDue");
+    let version = world.fleet.set(&many_key(1)).unwrap().resource_version;
+    assert!(follow_due(&mut world, 20, &templates));
+    world.restart();
+    assert_eq!((world.fleet.due().len(), progressing(&world, 45)), (25, "ContentDue".into()));
+    assert_ne!(progressing(&world, 1), "ContentDue");
+    assert!(world.fleet.set(&many_key(1)).unwrap().resource_version > version, "it is told of");
+    follow_all(&mut world, 20, &templates);
+    for number in 1..=MANY {
+        let set = world.fleet.set(&many_key(number)).unwrap();
+        assert_eq!(set.target, revision(&made_of(1, "2")));
+    }
+    assert!(world.fleet.object(&map_key("m")).unwrap().due.is_empty());
+}
+
+#[test]
+fn who_does_not_read_it_is_not_due() {
+    let mut world = World::with_nodes(1);
+    world.follow(&put_map("m", "1", &[])).unwrap();
+    world.put(daemon_set("a", 1, "1"), "1");
+    let mut put = put_map("m", "2", &[]);
+    if let Command::PutObject { due, .. } = &mut put {
+        due.insert(id(1));
+    }
+    assert!(matches!(world.follow(&put), Err(Refusal::Conflict { .. })));
+}
+
+/// Whatever comes in between, also a coordinator that starts anew between two transactions: in the end
+/// every set has a revision of what `m` says, but those that somebody took back after its last change.
+#[test]
+fn at_random_everybody_follows_in_the_end() {
+    for seed in 1..=40 {
+        let mut dice = dice::Dice::new(seed);
+        let mut world = World::with_nodes(1);
+        world.follow(&put_map("m", "0", &[])).unwrap();
+        let mut templates: BTreeMap<u64, u64> = BTreeMap::new();
+        let mut back: BTreeMap<u64, String> = BTreeMap::new();
+        for _ in 0..80 {
+            let number = 1 + dice.roll(6);
+            let content = content_of(&world);
+            match dice.roll(8) {
+                0 => {
+                    let next = dice.roll(4).to_string();
+                    let put = put_for_many(&world, &next, dice.roll(3));
+                    world.follow(&put).unwrap();
+                    if next != content {
+                        back.clear();
+                    }
+                }
+                // A template that is changed reads what is there.
+                1 => {
+                    let template = templates.get(&number).map_or(1, |known| known + 1);
+                    let put = put_many(&world, number, template, &content);
+                    world.follow(&put).unwrap();
+                    templates.insert(number, template);
+                    back.remove(&number);
+                }
+                2 if templates.contains_key(&number) => {
+                    let old = dice.roll(4).to_string();
+                    let mut undo = put_many(&world, number, templates[&number], &old);
+                    if let Command::PutSet { content: its, .. } = &mut undo {
+                        its.drifted = Some([map_key("m")].into());
+                    }
+                    world.follow(&undo).unwrap();
+                    back.insert(number, old);
+                }
+                3 if dice.chance(3) && templates.remove(&number).is_some() => {
+                    let delete = Command::DeleteSet { key: many_key(number), uid: None };
+                    world.follow(&delete).unwrap();
+                    back.remove(&number);
+                }
+                4 => world.restart(),
+                5 => drop(world.go_back()),
+                _ => drop(follow_due(&mut world, 2, &templates)),
+            }
+            world.check();
+        }
+        follow_all(&mut world, 2, &templates);
+        let content = content_of(&world);
+        for (number, template) in &templates {
+            let wanted = made_of(*template, back.get(number).unwrap_or(&content));
+            let is = world.fleet.set(&many_key(*number)).unwrap().target;
+            assert_eq!(is, revision(&wanted), "seed {seed}: set {number}");
+        }
+    }
 }

@@ -188,6 +188,7 @@ fn object(key: &ObjectKey, stored: storage::ObjectRecord) -> Result<ObjectRecord
         created_at: at(stored.created_at_millis),
         resource_version: stored.resource_version,
         terminating: stored.terminating_millis.map(at),
+        due: stored.due.iter().map(|uid| self::text("due", uid)).collect::<Result<_, _>>()?,
     })
 }
 

@@ -116,6 +116,7 @@ fn object(object: &ObjectRecord) -> storage::ObjectRecord {
         created_at_millis: object.created_at.unix_millis,
         resource_version: object.resource_version,
         terminating_millis: object.terminating.map(|since| since.unix_millis),
+        due: object.due.iter().map(ToString::to_string).collect(),
     }
 }
 

@@ -104,6 +104,7 @@ fn object(kind: ObjectKind, namespace: &str, terminating: Option<WallTime>) -> R
         created_at: AT,
         resource_version: 5,
         terminating,
+        due: terminating.map(|_| SET).into_iter().collect(),
     })
 }
 

@@ -33,6 +33,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Response, Status};
 
+use self::batch::Later;
 use crate::clock::Clock;
 use crate::driver::{CommandError, Handle};
 use crate::entropy::{Entropy, NoEntropy};
@@ -76,6 +77,8 @@ pub struct Parts {
     pub addresses: Vec<String>,
     /// What the content of revisions is salted with.
     pub blob_key: BlobKey,
+    /// Who waits for DaemonSets that are due to follow what they read.
+    pub(crate) later: Later,
     /// Ends every watch when it is cancelled.
     pub closing: CancellationToken,
 }
@@ -84,6 +87,11 @@ impl Api {
     /// The services over these parts.
     pub fn new(parts: Parts) -> Self {
         Self { parts: Arc::new(parts), watches: Arc::new(Semaphore::new(MAX_WATCHES)) }
+    }
+
+    /// Sees to DaemonSets that are due to follow what they read, for ever.
+    pub(crate) async fn keep_following(&self) {
+        batch::keep_following(self).await;
     }
 
     async fn read<T: Send + 'static>(

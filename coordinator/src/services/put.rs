@@ -21,8 +21,7 @@ use crate::status;
 /// Where `kubectl` keeps what a change was for.
 pub(super) const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
 
-/// The most objects of one call: with the DaemonSets that read them they must fit into one
-/// transaction of 128 writes.
+/// The most objects of one call: they must fit into one transaction of 128 writes.
 const MAX_OBJECTS: usize = 100;
 
 /// Follows a request to create or change a DaemonSet.
@@ -69,6 +68,14 @@ pub(super) async fn put_all(
     let mut results = Vec::new();
     for (item, outcome) in items.iter().zip(done.outcomes) {
         results.push(result(api, item, outcome).await?);
+    }
+    if let (Some(first), 1..) = (results.first_mut(), done.due) {
+        first.warnings.push(format!(
+            "{} of {} DaemonSets that read what was changed are still to follow: everynode rollout \
+             status waits for one",
+            done.due,
+            done.rolled_out.len()
+        ));
     }
     Ok(v1::PutObjectsResponse {
         results,

@@ -218,6 +218,10 @@ fn progress(name: &str, pinned: Option<&Pinned>, set: &DaemonSet) -> Progress {
             "desired revision ({number}, {hash}) is different from the running revision ({newest})"
         ));
     }
+    if progressing(&status).is_some_and(|condition| condition.reason == "ContentDue") {
+        let line = format!("Waiting for daemon set {name:?} to follow what its pods read...");
+        return Progress::Waits(line);
+    }
     let (desired, updated, available) =
         (status.desired_number_scheduled, status.updated_number_scheduled, status.number_available);
     if updated >= desired && available >= desired {

@@ -70,7 +70,7 @@ impl Fleet {
             writes.append(&mut decision.writes);
             outcomes.push(decision.outcome);
         }
-        within_limits(writes, Outcome::All(outcomes))
+        within_limits(self.each_object_once(writes), Outcome::All(outcomes))
     }
 
     /// The `resourceVersion` of what a decision taken now stores.

@@ -176,10 +176,11 @@ impl Fleet {
         let generation = former.set.generation + u64::from(put.spec_changed);
         let set = DaemonSet { uid, generation, ..put.set.clone() };
         let drifted = put.content.drifted.as_ref().unwrap_or(&former.drifted).clone();
+        let followed = self.no_longer_due(&set, put.content);
         if set == former.set && *put.object == former.object && drifted == former.drifted {
             let record = Box::new(former.clone());
             let outcome = Outcome::Set { record, created: false, changed: false };
-            return Ok(unchanged(outcome));
+            return Ok(Decision { writes: followed, outcome });
         }
         let record = SetRecord {
             set,
@@ -190,6 +191,7 @@ impl Fleet {
         };
         let mut writes = vec![Write::put(Record::Set(record.clone()))];
         writes.truncate(usize::from(!mutated!(LoseWrite)));
+        writes.extend(followed);
         writes.extend(put.changed_revision(uid, records, now));
         writes.extend(changed_head(uid, records, &record.set, self.records.cluster.term));
         writes.extend(self.changed_places(uid, records, former, &record.set));

@@ -90,6 +90,7 @@ pub fn put_map(name: &str, content: &str, readers: &[(u64, u64)]) -> Command {
         object: Opaque(content.as_bytes().into()),
         expected_version: None,
         readers: readers.iter().map(|(set, version)| (id(*set), *version)).collect(),
+        due: BTreeSet::new(),
     }
 }
 
@@ -107,6 +108,7 @@ pub fn create_namespace(name: &str) -> Command {
         object: Opaque(name.as_bytes().into()),
         expected_version: None,
         readers: BTreeMap::new(),
+        due: BTreeSet::new(),
     }
 }
 

@@ -197,3 +197,45 @@ async fn a_secret_is_shown_to_admins_who_ask() {
     assert_eq!(events.message().await.unwrap().unwrap().kind(), EventKind::Deleted);
     assert_eq!(reason(client.objects.get(asked(false)).await), "NotFound");
 }
+
+/// With three records for each, they don't fit into one transaction.
+#[tokio::test(start_paused = true)]
+async fn any_number_of_daemon_sets_may_read_an_object() {
+    const MANY: usize = 45;
+    let store = MemoryStore::new();
+    let coordinator = coordinator(&store).await;
+    let mut client = Client::new(&coordinator).await;
+    let map = |value: &str| object("ConfigMap", "m", json!({"k": value}));
+    client.put(vec![map("1")]).await;
+    for number in 0..MANY {
+        let mut put = reader("a");
+        if let Some(Sent::DaemonSet(set)) = &mut put.object {
+            set.metadata.as_mut().unwrap().name = format!("x{number:02}");
+        }
+        client.put(vec![put]).await;
+    }
+    let revisions = async |client: &mut Client| {
+        let sets = client.sets.list(v1::ListRequest::default()).await.unwrap().into_inner().items;
+        let status = sets.into_iter().map(|set| set.status.unwrap());
+        let newest = status.map(|status| {
+            let due = status.conditions.iter().any(|condition| condition.reason == "ContentDue");
+            assert!(!due, "{status:?}");
+            status.update_revision
+        });
+        newest.collect::<Vec<_>>()
+    };
+    let first = revisions(&mut client).await;
+
+    let dry = v1::PutObjectsRequest { dry_run: true, ..all(vec![map("2")]) };
+    let foretold = client.objects.put(dry).await.unwrap().into_inner();
+    assert_eq!(foretold.rolled_out.len(), MANY);
+    assert_eq!(revisions(&mut client).await, first);
+
+    let put = client.put(vec![map("2")]).await;
+    assert_eq!((put.rolled_out.len(), put.results[0].warnings.len()), (MANY, 0), "{put:?}");
+    let second = revisions(&mut client).await;
+    assert_eq!(second.len(), MANY);
+    assert!(second.iter().all(|revision| *revision == second[0] && *revision != first[0]));
+    let put = client.put(vec![map("2")]).await;
+    assert!(put.rolled_out.is_empty(), "and nothing more is to be done");
+}

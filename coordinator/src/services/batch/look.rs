@@ -76,6 +76,18 @@ pub(super) fn look(fleet: &Fleet, asked: &Asked) -> Look {
     look
 }
 
+/// What is due to follow what it reads: so many sets of that, the first by namespace and name.
+pub(super) fn look_due(fleet: &Fleet, most: usize) -> Look {
+    let mut look = Look::default();
+    let sets = fleet.due().into_iter().take(most);
+    look.sets.extend(sets.filter_map(|key| Some((key.clone(), existing(fleet, &key)?))));
+    let objects = look.sets.values().flat_map(|existing| &existing.record.set.reads);
+    let objects: BTreeSet<&ObjectKey> = objects.collect();
+    let found = objects.into_iter().filter_map(|key| Some((key.clone(), fleet.object(key)?)));
+    look.objects = found.collect();
+    look
+}
+
 impl Existing {
     /// The canonical object.
     pub(in crate::services) fn object(&self) -> Value {

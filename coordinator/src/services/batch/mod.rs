@@ -8,7 +8,11 @@
 //! ```
 //!
 //! A batch of one is how a single object is put.
+//!
+//! Sets that read an object which is put get their revisions by the same transaction. Where they are too
+//! many for one, the object notes by it who is due, and the module `later` sees to them.
 
+mod later;
 mod look;
 mod plan;
 
@@ -21,6 +25,7 @@ use everynode_proto::v1;
 use serde_json::Value;
 use tonic::Status;
 
+pub(super) use self::later::{Later, keep_following};
 pub(super) use self::look::{canonical_all, existing, versions};
 
 use self::look::look;
@@ -63,8 +68,10 @@ pub(super) struct Done {
     /// Of each item, in their order.
     pub(super) outcomes: Vec<Outcome>,
     pub(super) effect: v1::Effect,
-    /// DaemonSets that were not items and have another revision now.
+    /// DaemonSets that were not items and have another revision now, or are about to.
     pub(super) rolled_out: Vec<PodKey>,
+    /// How many of these are still about to.
+    pub(super) due: usize,
 }
 
 /// Puts all items, or none.
@@ -78,10 +85,28 @@ pub(super) async fn put(api: &Api, items: &[Item], manner: Manner) -> Result<Don
         let seen = seen.await?;
         let plan = plan(items, &seen, &api.parts.blob_key)?;
         let insists = plan.insists;
-        match follow(api, plan, items.len(), manner).await {
-            Err(error) if tries < TRIES && was_overtaken(items, &error, insists) => tries += 1,
-            other => return other.map_err(|error| status::command(&error)),
+        let reach = match plan.later.is_empty() {
+            true => None,
+            false => {
+                let all = plan.commands.iter().chain(&plan.later).cloned().collect();
+                Some(api.foretold(all, manner.allow_removal).await?)
+            }
+        };
+        let idle = api.parts.later.idle();
+        let mut done = match follow(api, plan, items.len(), manner).await {
+            Err(error) if tries < TRIES && was_overtaken(items, &error, insists) => {
+                tries += 1;
+                continue;
+            }
+            other => other.map_err(|error| status::command(&error))?,
+        };
+        if let Some(effect) = reach {
+            done.effect = effect;
+            if !manner.dry_run {
+                done.due = api.parts.later.follow(api, idle, &done.rolled_out).await?;
+            }
         }
+        return Ok(done);
     }
 }
 
@@ -107,7 +132,7 @@ async fn follow(api: &Api, plan: Plan, items: usize, manner: Manner) -> Result<D
         one => vec![one],
     };
     outcomes.truncate(items);
-    Ok(Done { outcomes, effect, rolled_out })
+    Ok(Done { outcomes, effect, rolled_out, due: 0 })
 }
 
 /// Keeps content that is to be named.

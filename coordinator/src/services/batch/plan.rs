@@ -5,10 +5,12 @@
 //! digested in an earlier normal form or has content of another day (a new coordinator restarts
 //! nothing, and who went back stays there until the next change).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use everynode_coordinator_core::{Command, Content, Opaque, PutMode, Refusal, RevisionRecord};
+use everynode_coordinator_core::{
+    Command, Content, Opaque, PutMode, Refusal, RevisionRecord, SetRecord,
+};
 use everynode_manifest::{
     Admitted, AdmittedObject, BlobKey, Composed, NORMAL_FORM, Uses, admit_object_update,
     admit_update, compose, node_labels, normal_form, spec_changed, template_of, uses,
@@ -27,6 +29,8 @@ use crate::status;
 pub(super) struct Plan {
     /// Of the items, in their order, and then of sets that read what they change.
     pub(super) commands: Vec<Command>,
+    /// The same of sets that follow later, since all together don't fit into one transaction.
+    pub(super) later: Vec<Command>,
     /// Those that are not items and get another revision.
     pub(super) rolled_out: Vec<PodKey>,
     /// What must be kept before.
@@ -66,10 +70,46 @@ pub(super) fn plan(items: &[Item], look: &Look, key: &BlobKey) -> Result<Plan, S
             if matches!(&command, Command::PutSet { set, .. } if set.revision != kept) {
                 planner.plan.rolled_out.push(key.clone());
             }
-            planner.plan.commands.push(command);
+            planner.plan.later.push(command);
         }
     }
-    Ok(planner.plan)
+    let mut plan = planner.plan;
+    plan.put_off();
+    Ok(plan)
+}
+
+/// What sets that are due to follow what they read are to be put with.
+pub(super) fn due(look: &Look, key: &BlobKey) -> Plan {
+    let after = canonical_all(&look.objects);
+    let mut planner = Planner { look, key, before: after.clone(), after, plan: Plan::default() };
+    let commands: Vec<_> = look.sets.values().filter_map(|set| planner.due(set)).collect();
+    Plan { commands, ..planner.plan }
+}
+
+/// How many records the commands of one transaction may change: of 120, which the core lets one decision
+/// change, some are left for objects that sets had been due to follow before.
+const MOST_RECORDS: usize = 100;
+
+impl Plan {
+    /// Sets that only read what is put follow by the same transaction, if all of them fit; else each
+    /// object says who is due to follow.
+    fn put_off(&mut self) {
+        // A set has its record, its revision, and where its rollout leads; an object has one.
+        let records =
+            |command: &Command| if matches!(command, Command::PutSet { .. }) { 3 } else { 1 };
+        let all = self.commands.iter().chain(&self.later).map(records).sum::<usize>();
+        if all <= MOST_RECORDS {
+            self.commands.append(&mut self.later);
+        }
+        for command in &mut self.commands {
+            let Command::PutObject { key, due, .. } = command else { continue };
+            let reads = |later: &Command| match later {
+                Command::PutSet { set, .. } => set.reads.contains(key).then_some(set.uid),
+                _ => None,
+            };
+            due.extend(self.later.iter().filter_map(reads));
+        }
+    }
 }
 
 struct Planner<'a> {
@@ -117,6 +157,7 @@ impl Planner<'_> {
             object: Opaque(admitted.object.to_string().into_bytes().into()),
             expected_version: expected,
             readers: self.look.readers.get(&admitted.key).cloned().unwrap_or_default(),
+            due: BTreeSet::new(),
         })
     }
 
@@ -170,18 +211,17 @@ impl Planner<'_> {
         let uses = uses(&existing.object()["spec"]["template"], record.set.key.namespace());
         let revised = self.kept(revision.as_ref()?, &uses);
         revised.content.drifted.as_ref()?;
-        let set = DaemonSet { revision: revised.revision, ..record.set.clone() };
-        Some(Command::PutSet {
-            mode: PutMode::Replace,
-            set: Box::new(set),
-            object: Arc::clone(&record.object),
-            spec_changed: false,
-            body: revised.body,
-            normal_form: revised.normal_form,
-            change_cause: String::new(),
-            expected_version: Some(record.resource_version),
-            content: Box::new(revised.content),
-        })
+        Some(put_anew(record, revised))
+    }
+
+    /// A set that is due: with what it reads as it is now, also where that is what it has.
+    fn due(&mut self, existing: &Existing) -> Option<Command> {
+        let Existing { record, revision } = existing;
+        let uses = uses(&existing.object()["spec"]["template"], record.set.key.namespace());
+        let kept = revision.as_ref()?;
+        let composed = compose(&template_of(&kept.body), &uses, &self.after, self.key);
+        let revised = self.revised(composed, kept.normal_form, &uses);
+        Some(put_anew(record, revised))
     }
 
     /// The stored revision, unless this batch changes what its template reads.
@@ -219,6 +259,21 @@ impl Planner<'_> {
         let less = item.seen.filter(|seen| *seen < present);
         self.plan.insists |= less.is_some();
         less.unwrap_or(present)
+    }
+}
+
+/// A stored set with another revision, and nothing else of it changed.
+fn put_anew(record: &SetRecord, revised: Revised) -> Command {
+    Command::PutSet {
+        mode: PutMode::Replace,
+        set: Box::new(DaemonSet { revision: revised.revision, ..record.set.clone() }),
+        object: Arc::clone(&record.object),
+        spec_changed: false,
+        body: revised.body,
+        normal_form: revised.normal_form,
+        change_cause: String::new(),
+        expected_version: Some(record.resource_version),
+        content: Box::new(revised.content),
     }
 }
 
