@@ -658,7 +658,7 @@ fn what_keeps_canaries_from_their_turn_is_told() {
     world.crash(id(3), &key("a"));
     world.disconnect(id(3));
     world.connect(id(1));
-    while world.step() {}
+    world.take_steps();
     assert!(waits(&world).contains("1 of 1 pods may be unavailable"), "{}", waits(&world));
     world.connect(id(3));
     world.settle();

@@ -72,7 +72,7 @@ fn daemon_set_updates_pods() {
     let mut waves = Vec::new();
     for _ in 0..3 {
         let before = world.granted_count(5, "a", "2");
-        while world.step() {}
+        world.take_steps();
         waves.push(world.granted_count(5, "a", "2") - before);
         obey(&mut world);
     }
@@ -135,7 +135,7 @@ fn daemon_set_updates_all_old_not_ready_pods_and_new_not_ready_pods() {
     for node in [one, other] {
         world.crash(id(node), &key("a"));
     }
-    while world.step() {}
+    world.take_steps();
     assert_eq!(world.granted_count(100, "a", "2"), 90, "the two that were bad, and nobody else");
 }
 
@@ -147,7 +147,7 @@ fn daemon_set_updates_all_old_pods_not_ready() {
     world.put(set.clone(), "1");
     world.settle();
     world.put(set, "2");
-    while world.step() {}
+    world.take_steps();
     assert_eq!(world.granted_count(20, "a", "2"), 20, "nothing is lost by it");
 }
 

@@ -95,7 +95,7 @@ fn each_pod_goes_for_good_by_itself_or_with_its_node() {
     assert_eq!(pods(&world).iter().map(|pod| pod.0).collect::<Vec<_>>(), [id(3)]);
     world.follow(&Command::DeleteNode { name: world::name(3), forget: false }).unwrap();
     world.settle();
-    while world.step() {}
+    world.take_steps();
     let left = |key: &RecordKey| {
         matches!(key, RecordKey::Set(_) | RecordKey::GrantHead(_) | RecordKey::Revision(..))
     };
@@ -121,7 +121,7 @@ fn the_same_template_takes_them_over_without_a_restart() {
     assert_eq!(pods(&world)[..2], before);
     assert_eq!((world.status("a").desired, world.status("a").available), (3, 3));
     assert!(world.fleet.pods(&PodFilter::default()).iter().all(|view| !view.orphaned));
-    while world.step() {}
+    world.take_steps();
     assert!(!world.store.keys().any(|key| matches!(key, RecordKey::GrantChunk(..))));
 }
 
@@ -148,7 +148,7 @@ fn one_that_selects_others_waits_until_they_are_gone() {
     assert!(detail.contains("delete them first"), "{detail}");
     world.follow(&Command::ReplacePod { node: id(1), key: key("a") }).unwrap();
     world.settle();
-    while world.step() {}
+    world.take_steps();
     world.follow(&other()).unwrap();
 }
 
@@ -211,7 +211,7 @@ fn watchers_see_it_go_once_and_come_again() {
     world.settle();
     world.follow(&Command::ReplacePod { node: id(2), key: key("a") }).unwrap();
     world.settle();
-    while world.step() {}
+    world.take_steps();
     assert!(!told(&mut world), "what becomes of its pods is none of it");
     world.put(daemon_set("a", 3, "1"), "1");
     assert!(told(&mut world));

@@ -68,7 +68,7 @@ fn pods_that_are_not_available_anyway_are_replaced_at_once() {
     world.put(set.clone(), "1");
     world.settle();
     world.put(set, "2");
-    while world.step() {}
+    world.take_steps();
     assert_eq!(world.granted_count(4, "a", "2"), 4);
 }
 
@@ -308,7 +308,7 @@ fn a_step_is_cut_to_what_one_transaction_holds() {
     assert!(world.step());
     let granted = world.granted_count(nodes, "a", "2");
     assert!((11_000..=12_000).contains(&granted), "{granted}");
-    while world.step() {}
+    world.take_steps();
     assert_eq!(world.granted_count(nodes, "a", "2"), 14_000);
 }
 

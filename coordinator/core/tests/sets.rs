@@ -93,7 +93,7 @@ fn leftovers_of_a_deleted_set_are_swept() {
     }
     world.follow(&Command::DeleteSet { key: key("a"), uid: None }).unwrap();
     assert!(world.store.keys().any(|key| matches!(key, RecordKey::Revision(..))));
-    while world.step() {}
+    world.take_steps();
     assert!(!world.store.keys().any(|key| matches!(key, RecordKey::Revision(..))));
     world.check();
 }

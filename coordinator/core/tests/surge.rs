@@ -35,7 +35,7 @@ fn obey(world: &mut World, rounds: usize) {
 }
 
 fn steps(world: &mut World) {
-    while world.step() {}
+    world.take_steps();
 }
 
 /// On how many nodes there are two pods.

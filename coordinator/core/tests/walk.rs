@@ -71,7 +71,7 @@ fn go_back(world: &mut World, dice: &mut Dice, copy: Stored) {
     }
     world.wait(Duration::from_secs(dice.roll(100)));
     if dice.chance(2) {
-        while world.step() {}
+        world.take_steps();
     }
     world.obey_once();
     world.check();

@@ -24,6 +24,9 @@ use everynode_model::{
 /// The most that is ever waited for at once: well over the registration window.
 pub const LONG: Duration = Duration::from_secs(100);
 
+/// More steps than any fleet of these tests takes in a row.
+const MAX_STEPS: usize = 1_000;
+
 /// An id with this number.
 pub fn id<T: std::str::FromStr>(number: u64) -> T {
     let text = format!("00000000-0000-4000-8000-{number:012x}");
@@ -600,9 +603,20 @@ impl World {
         places_of(agent, self.now).into_iter().collect()
     }
 
+    /// Takes steps until there is none, which must come: each is to bring the fleet closer to its end.
+    pub fn take_steps(&mut self) {
+        for _ in 0..MAX_STEPS {
+            if !self.step() {
+                return;
+            }
+        }
+        let next = self.fleet.step(self.now);
+        panic!("there is no end of steps: after {MAX_STEPS} of them comes {next:?}");
+    }
+
     /// One round of everybody.
     pub fn round(&mut self) {
-        while self.step() {}
+        self.take_steps();
         self.hand_out();
         let nodes: Vec<NodeUid> = self.agents.keys().copied().collect();
         for node in nodes {
