@@ -94,6 +94,7 @@ struct Host {
     readers: Arc<Semaphore>,
     /// Programs that may be run at a time.
     execs: Arc<Semaphore>,
+    looks: usage::Looks,
 }
 
 type Attached = (mpsc::Sender<v1::NodeOutput>, Streaming<v1::NodeInput>);
@@ -118,6 +119,7 @@ pub(crate) fn begin(
         running: JoinSet::new(),
         readers: Arc::new(Semaphore::new(READERS)),
         execs: Arc::new(Semaphore::new(exec::MAX_EXECS)),
+        looks: usage::Looks::default(),
     };
     tokio::spawn(host.serve(asks));
     Door(door)
@@ -185,7 +187,7 @@ impl Host {
     fn telling(&self, stream: v1::OpenStream, say: mpsc::Sender<Piece>) -> Result<Begun, Reason> {
         if let Some(What::Usage(_)) = stream.what {
             let (root, readers) = (self.places.cgroup_root.clone(), Arc::clone(&self.readers));
-            return Ok((usage::tell(root, readers, say).boxed(), None));
+            return Ok((usage::tell(root, readers, self.looks.clone(), say).boxed(), None));
         }
         let target = Target::of(&stream)?;
         match stream.what {

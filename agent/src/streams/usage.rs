@@ -1,8 +1,12 @@
 //! What this node and its pods use of the machine, measured when somebody asks, for a stream.
+//!
+//! How much of the processors is used takes two looks. The one before is that of whoever asked before, if
+//! that was not long ago: then the answer is there at once, and is of the time in between. Else a second
+//! is waited for. So nothing is measured where nobody asks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use everynode_model::{PodUid, Reason};
@@ -14,9 +18,15 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::wire::Piece;
 
-/// Over how long the use of processors is measured: long enough for the kernel's ticks of 10 ms to be
-/// a hundredth, short enough to be waited for.
+/// Over how long the use of processors is measured at least: long enough for the kernel's ticks of 10 ms
+/// to be a hundredth, short enough to be waited for.
 const WINDOW: Duration = Duration::from_secs(1);
+
+/// Over how long at most: what is older says too little of now.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// Looks that are kept: the last, and, where that was a moment ago, the one before.
+const KEPT: usize = 2;
 
 /// One look.
 struct Look {
@@ -26,32 +36,65 @@ struct Look {
     pods: Vec<PodUse>,
 }
 
+/// Looks of those who asked before, the oldest first.
+#[derive(Clone, Default)]
+pub(super) struct Looks(Arc<Mutex<VecDeque<Arc<Look>>>>);
+
+impl Looks {
+    /// The last look from which on the use of processors can be told until `at`.
+    fn before(&self, at: Instant) -> Option<Arc<Look>> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let age = |look: &Look| at.saturating_duration_since(look.at);
+        let fits = |look: &&Arc<Look>| (WINDOW..=LONGEST).contains(&age(look));
+        kept.iter().rev().find(fits).cloned()
+    }
+
+    /// Keeps a look for those who ask later, unless the last one was a moment before it.
+    fn keep(&self, look: Arc<Look>) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = kept.back().map(|last| look.at.saturating_duration_since(last.at));
+        if last.is_none_or(|last| last >= WINDOW) {
+            kept.push_back(look);
+        }
+        while kept.len() > KEPT {
+            kept.pop_front();
+        }
+    }
+}
+
 /// Says it.
 pub(super) async fn tell(
     cgroup_root: PathBuf,
     readers: Arc<Semaphore>,
+    looks: Looks,
     say: mpsc::Sender<Piece>,
 ) -> Result<How, Reason> {
-    let usage = measure(&cgroup_root, &readers).await?;
+    let usage = measure(&cgroup_root, &readers, &looks).await?;
     // Nobody may be there any more.
     let _ = say.send(Piece::Stdout(usage.encode_to_vec())).await;
     Ok(How::Complete(Complete {}))
 }
 
-async fn measure(root: &Path, readers: &Semaphore) -> Result<NodeUsage, Reason> {
+async fn measure(root: &Path, readers: &Semaphore, looks: &Looks) -> Result<NodeUsage, Reason> {
     let first = look(root, readers).await?;
-    tokio::time::sleep(WINDOW).await;
-    let second = look(root, readers).await?;
+    let (first, second) = match looks.before(first.at) {
+        Some(before) => (before, first),
+        None => {
+            tokio::time::sleep(WINDOW).await;
+            (first, look(root, readers).await?)
+        }
+    };
+    looks.keep(Arc::clone(&second));
     Ok(between(&first, &second))
 }
 
-async fn look(root: &Path, readers: &Semaphore) -> Result<Look, Reason> {
+async fn look(root: &Path, readers: &Semaphore) -> Result<Arc<Look>, Reason> {
     let root = root.to_owned();
     let looked = super::block(readers, move || {
         let (machine, memory) = machine_usage()?;
         // The files of one look are read one after the other; their time is that of the first.
         let at = Instant::now();
-        Ok::<_, MachineError>(Look { at, machine, memory, pods: usage(&root)? })
+        Ok::<_, MachineError>(Arc::new(Look { at, machine, memory, pods: usage(&root)? }))
     });
     looked.await?.map_err(|error| Reason::new("UsageUnreadable", error.to_string()))
 }
@@ -115,6 +158,25 @@ mod tests {
             containers: containers.collect(),
         };
         Look { at, machine: used(machine, 5), memory: 9, pods: vec![pod] }
+    }
+
+    #[test]
+    fn who_asks_again_is_told_of_the_time_in_between() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let looks = Looks::default();
+        let since = |looks: &Looks, millis| Some(looks.before(at(millis))?.at - start);
+        assert_eq!(since(&looks, 0), None, "nobody has asked yet");
+        looks.keep(Arc::new(look_at(at(0), 0, &[])));
+        assert_eq!(since(&looks, 999), None, "too short to be measured");
+        assert_eq!(since(&looks, 1000), Some(Duration::ZERO));
+        looks.keep(Arc::new(look_at(at(500), 0, &[])));
+        looks.keep(Arc::new(look_at(at(10_000), 0, &[])));
+        assert_eq!(since(&looks, 10_500), Some(Duration::ZERO), "many may ask at once");
+        assert_eq!(since(&looks, 11_000), Some(Duration::from_secs(10)));
+        assert_eq!(since(&looks, 70_001), None, "that was too long ago");
+        looks.keep(Arc::new(look_at(at(20_000), 0, &[])));
+        assert_eq!(looks.0.lock().unwrap().len(), KEPT);
     }
 
     #[test]

@@ -23,6 +23,9 @@ use crate::table::Table;
 /// Of more nodes than that nobody reads why they are silent; `why` tells of all.
 const MAX_NOTES: usize = 10;
 
+/// After how many answers more it is shown how many there are: as many as one glance takes in.
+const SHOWN: usize = 64;
+
 /// What one line tells of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Used {
@@ -53,6 +56,10 @@ async fn ask(client: &Client, request: UsageRequest, out: &mut Out) -> Result<An
             None => Err(Reason { code: "Unknown".into(), message: String::new() }),
         };
         answers.insert(answer.node, told);
+        let many = answers.len();
+        if many.is_multiple_of(SHOWN) {
+            out.progress(format!("{many} nodes have been asked"));
+        }
     }
     let silent = || answers.iter().filter_map(|(node, told)| Some((node, told.as_ref().err()?)));
     for (node, reason) in silent().take(MAX_NOTES) {

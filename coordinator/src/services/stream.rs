@@ -9,7 +9,7 @@ use everynode_proto::v1;
 use everynode_proto::v1::node_input::Message as ToNode;
 use everynode_proto::v1::open_stream::What;
 use futures_util::stream::BoxStream;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
@@ -53,7 +53,7 @@ pub(super) async fn open(
         user,
         ..Default::default()
     };
-    let (place, end) = attach(api, &node, now, what, about).await?;
+    let (place, end) = attach(api, &node, now, (what, None), about).await?;
     let (output, messages) = mpsc::channel(QUEUE);
     let caller = Caller { input, output };
     let node_name = node.record.name.to_string();
@@ -62,12 +62,13 @@ pub(super) async fn open(
     Ok((relay, ReceiverStream::new(messages)))
 }
 
-/// Asks the node for a stream, and waits until it has it; `about` says of which pod and for whom.
+/// Asks the node for a stream, and waits until it has it; `about` says of which pod and for whom. Who has
+/// a turn `among` others already, takes none of those for people.
 pub(super) async fn attach(
     api: &Api,
     node: &NodeView,
     now: Now,
-    what: What,
+    (what, among): (What, Option<OwnedSemaphorePermit>),
     about: v1::OpenStream,
 ) -> Result<(Place, NodeEnd), Status> {
     let (uid, sessions) = (node.record.uid, &api.parts.sessions);
@@ -76,7 +77,10 @@ pub(super) async fn attach(
     if !hello.is_some_and(|hello| hello.features.contains(feature)) {
         return Err(not_supported(node.record.name.as_str(), feature));
     }
-    let (place, attaching) = api.parts.streams.wait(uid, session)?;
+    let (place, attaching) = match among {
+        Some(among) => api.parts.streams.wait_among(among, uid, session)?,
+        None => api.parts.streams.wait(uid, session)?,
+    };
     let message = v1::OpenStream { number: place.number(), what: Some(what), ..about };
     if !sessions.open_stream(uid, session, message) {
         return Err(not_connected(node, now));

@@ -17,7 +17,7 @@ use everynode_proto::v1::stream_end::{How, Refused};
 use everynode_proto::v1::usage_response::What as Told;
 use futures_util::StreamExt as _;
 use prost::Message as _;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
@@ -25,13 +25,13 @@ use super::Api;
 use super::filter::selector;
 use super::stream::{attach, not_connected};
 use crate::status;
-use crate::streams::NodeEnd;
-
-/// Nodes that are asked at a time, by the contract: a quarter of all streams, so that others find room.
-const AT_ONCE: usize = 64;
+use crate::streams::{FIGURES, NodeEnd};
 
 /// How long one node may take, by the contract: the time for attaching, and some for measuring.
 const WITHIN: Duration = Duration::from_secs(15);
+
+/// Answers that wait for a caller who reads slowly: then no more nodes are asked than have a turn.
+const QUEUE: usize = 64;
 
 /// What the caller receives.
 pub(super) type Output = ReceiverStream<Result<v1::UsageResponse, Status>>;
@@ -39,7 +39,7 @@ pub(super) type Output = ReceiverStream<Result<v1::UsageResponse, Status>>;
 /// Asks all that are meant, and hands on each answer as it comes; no further when nobody listens.
 pub(super) async fn usage(api: &Api, request: v1::UsageRequest) -> Result<Output, Status> {
     let (nodes, missing, now) = meant(api, request).await?;
-    let (output, answers) = mpsc::channel(AT_ONCE);
+    let (output, answers) = mpsc::channel(QUEUE);
     let api = api.clone();
     tokio::spawn(async move {
         for node in missing {
@@ -48,7 +48,7 @@ pub(super) async fn usage(api: &Api, request: v1::UsageRequest) -> Result<Output
             let _ = output.send(Ok(v1::UsageResponse { node, what })).await;
         }
         let ask = |node: NodeView| answer(&api, node, now);
-        let mut answers = futures_util::stream::iter(nodes).map(ask).buffer_unordered(AT_ONCE);
+        let mut answers = futures_util::stream::iter(nodes).map(ask).buffer_unordered(FIGURES);
         loop {
             let answer = tokio::select! {
                 () = output.closed() => return,
@@ -84,8 +84,10 @@ async fn meant(
 
 async fn answer(api: &Api, node: NodeView, now: Now) -> v1::UsageResponse {
     let name = node.record.name.to_string();
+    // Others may be asking, too: what is waited for them is not the node's fault.
+    let turn = api.parts.streams.turn_for_figures().await;
     let late = || refusal(Code::DeadlineExceeded, "NotAttached", "it took too long to answer");
-    let told = match tokio::time::timeout(WITHIN, ask(api, &node, now)).await {
+    let told = match tokio::time::timeout(WITHIN, ask(api, &node, now, turn)).await {
         Ok(told) => told,
         Err(_) => Err(late()),
     };
@@ -98,12 +100,17 @@ fn reason(status: &Status) -> v1::Reason {
     v1::Reason { code, message: status.message().to_owned() }
 }
 
-async fn ask(api: &Api, node: &NodeView, now: Now) -> Result<v1::NodeUsage, Status> {
+async fn ask(
+    api: &Api,
+    node: &NodeView,
+    now: Now,
+    turn: Option<OwnedSemaphorePermit>,
+) -> Result<v1::NodeUsage, Status> {
     // Of one that was cut off a session may still be there, for which all would wait.
     if !node.connected {
         return Err(not_connected(node, now));
     }
-    let what = What::Usage(v1::UsageOptions {});
+    let what = (What::Usage(v1::UsageOptions {}), turn);
     let (_place, end) = attach(api, node, now, what, v1::OpenStream::default()).await?;
     read(end, node.record.name.as_str()).await
 }

@@ -31,6 +31,11 @@ pub(crate) const PER_NODE: usize = 32;
 /// Streams at a time, by the contract.
 const IN_ALL: usize = 256;
 
+/// Nodes that are asked for figures at a time, by the contract. Beside the streams of people, so that
+/// neither waits for the other: an answer is some KiB and read at once, at its longest 256 KiB, so all of
+/// them are at most 128 MiB.
+pub(crate) const FIGURES: usize = 512;
+
 /// Messages that wait for one reader: all pieces that it may have granted, as many grants in the
 /// other direction, and an end. One for whom more would have to wait breaks the rules of credit.
 pub(crate) const QUEUE: usize = 2 * MAX_PIECES + 16;
@@ -42,6 +47,7 @@ pub(crate) struct Streams(Arc<Registry>);
 struct Registry {
     next: AtomicU64,
     in_all: Arc<Semaphore>,
+    figures: Arc<Semaphore>,
     open: Mutex<BTreeMap<NodeUid, BTreeMap<u64, Option<Waiting>>>>,
 }
 
@@ -62,7 +68,7 @@ pub(crate) struct Place {
     streams: Streams,
     node: NodeUid,
     number: u64,
-    _in_all: OwnedSemaphorePermit,
+    _among: OwnedSemaphorePermit,
 }
 
 impl Default for Streams {
@@ -70,6 +76,7 @@ impl Default for Streams {
         Self(Arc::new(Registry {
             next: AtomicU64::new(1),
             in_all: Arc::new(Semaphore::new(IN_ALL)),
+            figures: Arc::new(Semaphore::new(FIGURES)),
             open: Mutex::default(),
         }))
     }
@@ -85,8 +92,26 @@ impl Streams {
         node: NodeUid,
         session: SessionNonce,
     ) -> Result<(Place, oneshot::Receiver<NodeEnd>), Status> {
-        let in_all = Arc::clone(&self.0.in_all).try_acquire_owned();
-        let in_all = in_all.map_err(|_| too_many("all nodes together", IN_ALL))?;
+        let among = Arc::clone(&self.0.in_all).try_acquire_owned();
+        let among = among.map_err(|_| too_many("all nodes together", IN_ALL))?;
+        self.wait_among(among, node, session)
+    }
+
+    /// Waits for its turn among those who are asked for figures; `None` when the coordinator ends.
+    pub(crate) async fn turn_for_figures(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0.figures).acquire_owned().await.ok()
+    }
+
+    /// The same as [`Self::wait`], for whom a place among all was taken.
+    ///
+    /// # Errors
+    /// When there are too many of this node.
+    pub(crate) fn wait_among(
+        &self,
+        among: OwnedSemaphorePermit,
+        node: NodeUid,
+        session: SessionNonce,
+    ) -> Result<(Place, oneshot::Receiver<NodeEnd>), Status> {
         let (attached, attaching) = oneshot::channel();
         let number = self.0.next.fetch_add(1, Ordering::Relaxed);
         let mut open = self.open();
@@ -96,7 +121,7 @@ impl Streams {
         }
         of_node.insert(number, Some(Waiting { session, attached }));
         drop(open);
-        Ok((Place { streams: self.clone(), node, number, _in_all: in_all }, attaching))
+        Ok((Place { streams: self.clone(), node, number, _among: among }, attaching))
     }
 
     /// Hands an agent's call to whoever waits for it.
