@@ -127,7 +127,7 @@ impl Session {
         }
     }
 
-    async fn say(&self, message: Said) {
+    pub(super) async fn say(&self, message: Said) {
         self.say.send(v1::AgentMessage { message: Some(message) }).await.unwrap();
     }
 

@@ -457,3 +457,66 @@ async fn a_program_is_run_for_admins_only_and_where_it_can_be() {
     let ended = &old.events(2).await[1];
     assert!(ended.contains("can't do it (exec): it is of an older version"), "{ended}");
 }
+
+/// A set whose program reads a label of its node, which agents learnt later than the rest.
+fn reads_a_label(name: &str) -> v1::PutDaemonSetRequest {
+    let mut put = put(name, "1");
+    let set = put.daemon_set.as_mut().unwrap();
+    let from = json!({"fieldRef": {"fieldPath": "node.labels['site']"}});
+    let spec = json!({
+        "selector": {"matchLabels": {"app": name}},
+        "template": {
+            "metadata": {"labels": {"app": name}},
+            "spec": {
+                "runtimeClassName": "process", "hostNetwork": true,
+                "containers": [{"name": "main", "command": ["/bin/daemon"],
+                                "env": [{"name": "SITE", "valueFrom": from}]}],
+            },
+        },
+    });
+    set.spec = spec.as_object().map(to_struct);
+    put
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_older_agent_is_asked_for_what_it_can_do_and_the_rest_is_named() {
+    let new = everynode_model::NODE_LABELS_FEATURE;
+    let known = everynode_model::PROCESS_FEATURES.iter().copied().filter(|known| *known != new);
+    let mut world = World::new(&known.collect::<Vec<_>>()).await;
+    let admin = world.coordinator.user(Role::Admin).await;
+    let mut sets = DaemonSetsClient::new(admin.clone());
+    sets.create(reads_a_label("y")).await.unwrap();
+    let Message::Assignment(order) = world.session.next().await else { panic!("no order") };
+    let ack = v1::Ack { stamp: order.stamp, refused: None };
+    world.session.say(v1::agent_message::Message::Ack(ack)).await;
+
+    // One pod waits, and says for what; the other is what it was.
+    let lacks = loop {
+        let pods = world.pods.list(v1::ListRequest::default()).await.unwrap().into_inner().items;
+        let of = |set: &str| {
+            let is = |pod: &&v1::Pod| pod.daemon_set.as_ref().is_some_and(|key| key.name == set);
+            pods.iter().find(is).unwrap().clone()
+        };
+        assert_eq!(of("x").status.unwrap().phase(), v1::PodPhase::Running);
+        let waits = of("y");
+        assert!(waits.status.is_none(), "{waits:?}");
+        let reason = waits.reason.unwrap();
+        if reason.code != "OrderNotAcknowledged" {
+            break reason;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert_eq!((lacks.code.as_str(), lacks.message.contains(new)), ("MissingFeature", true));
+
+    let named = |status: Status, feature: &str| {
+        assert_eq!(reason_of(&status).as_deref(), Some("NotSupported"));
+        assert!(status.message().contains(&format!("({feature})")), "{status}");
+    };
+    named(world.ask("").await.map(drop).unwrap_err(), "logs");
+    let ls = world.exec(Role::Admin, "", command(&["ls"])).await;
+    named(ls.await.map(drop).unwrap_err(), "exec");
+    let mut figures = NodesClient::new(admin).usage(v1::UsageRequest::default()).await.unwrap();
+    let told = figures.get_mut().message().await.unwrap().unwrap();
+    let Some(v1::usage_response::What::Unknown(why)) = told.what else { panic!("{told:?}") };
+    assert_eq!((why.code.as_str(), why.message.contains("(usage)")), ("NotSupported", true));
+}
