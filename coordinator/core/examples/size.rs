@@ -19,9 +19,9 @@ mod world;
 use std::time::{Duration, Instant};
 
 use everynode_coordinator_core::{
-    ClusterRecord, Command, Config, Fleet, Hello, NodeChange, Observation, Record,
+    ClusterRecord, Command, Config, Fleet, GrantHead, Hello, NodeChange, Observation, Record, Write,
 };
-use everynode_model::{NodeUid, Now, PodPhase, PodStatus, Term};
+use everynode_model::{DaemonSet, NodeUid, Now, PodPhase, PodStatus, RolloutPolicy, Term};
 use world::{World, daemon_set, hello, id, key, name, put, revision, token};
 
 const SIZES: [u64; 3] = [1_000, 10_000, 100_000];
@@ -75,6 +75,10 @@ fn costs(nodes: u64) -> Vec<(&'static str, Duration)> {
         assert!(!writes.is_empty(), "no step was taken");
         fleet.record(&writes, now);
     });
+    let numbered = timed(|| fleet.record(&[Write::put(Record::GrantHead(head(7)))], now));
+    let paused = RolloutPolicy { paused: true, ..RolloutPolicy::default() };
+    let pause = DaemonSet { rollout: paused, ..daemon_set("a", 1, "2") };
+    let pause = timed(|| follow(&mut fleet, &put(pause, "2"), now));
     for node in 1..=10 {
         follow(&mut fleet, &Command::DeleteNode { name: name(node), forget: false }, now);
     }
@@ -90,6 +94,8 @@ fn costs(nodes: u64) -> Vec<(&'static str, Duration)> {
         ("a look for a step", idle / repeats),
         ("an apply, per node", apply / all),
         ("a step that moves one node", rollout),
+        ("a rollout of another number", numbered),
+        ("a pause, per node", pause / all),
         ("a second delete of a node", leaving / 10),
     ]
 }
@@ -114,6 +120,21 @@ fn fleet(nodes: u64) -> Fleet {
     fleet.take_orders();
     fleet.take_changes();
     fleet
+}
+
+/// Where the rollout of set `a` leads, under this number.
+fn head(rollout: u64) -> GrantHead {
+    GrantHead {
+        set: id(1),
+        stable: Some(revision("1")),
+        target: revision("2"),
+        rollout,
+        promoted: 0,
+        settled: 0,
+        relabels: false,
+        stalled: None,
+        marks: Default::default(),
+    }
 }
 
 /// Well after the registration window.

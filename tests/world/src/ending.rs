@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use everynode_agent_core::{Ledger, Standing};
 use everynode_coordinator_core::{
-    Command, Fleet, NodeRecord, NodeStanding, Readiness, SetRecord, WhyFilter,
+    Command, Fleet, NodeRecord, NodeStanding, Readiness, SetRecord, SetView, WhyFilter,
 };
 use everynode_model::{Effect, Intent, Item, NodeUid, Now, PodKey, PodStatus, Strategy, Taint};
 
@@ -252,6 +252,9 @@ impl World {
         if self.desk.waits_for_calls(self.at) {
             return Err("the coordinator waits for nodes to call".into());
         }
+        if let Some(set) = fleet.sets(None).iter().find(|set| is_watched(set)) {
+            return Err(format!("the canaries of {} are still watched", set.record.set.key));
+        }
         match fleet.step(self.desk.now(self.at)).first() {
             Some(write) => Err(format!("there still is a step to take: {write:?}")),
             None => Ok(()),
@@ -366,6 +369,14 @@ fn wanted(node: &NodeRecord, record: &SetRecord) -> Wanted {
     } else {
         Wanted::Runs
     }
+}
+
+/// Whether the rollout goes on by itself when its canaries have been available for long enough: what it
+/// stores then is due, and no fault of a calm fleet.
+fn is_watched(set: &SetView) -> bool {
+    let progressing = set.conditions.iter().find(|(name, ..)| name == "Progressing");
+    let says = |words| progressing.is_some_and(|(.., reason)| reason.message.contains(words));
+    set.stable != Some(set.target) && says("the others follow after")
 }
 
 fn place_is_right(
