@@ -161,7 +161,8 @@ pub(crate) struct Start {
     )]
     pub(crate) artifact_mirror: Vec<String>,
 
-    /// A directory with delivered files, called by their SHA-256 or their name; looked at before all else
+    /// A directory with delivered files, called by their SHA-256 (also parts of images) or their
+    /// name; looked at before all else
     #[arg(long, value_name = "DIR", env = "EVERYNODE_AGENT_ARTIFACT_DIR")]
     pub(crate) artifact_dir: Option<PathBuf>,
 
@@ -169,7 +170,13 @@ pub(crate) struct Start {
     #[arg(long, value_name = "FILE", env = "EVERYNODE_AGENT_ARTIFACT_CA")]
     pub(crate) artifact_ca: Option<PathBuf>,
 
-    /// The largest file that is fetched, as 500Mi or 2Gi; archives may hold four times as much unpacked
+    /// A file of names and passwords for registries (a config.json of Docker's), besides
+    /// imagePullSecrets
+    #[arg(long, value_name = "FILE", env = "EVERYNODE_AGENT_REGISTRY_CONFIG")]
+    pub(crate) registry_config: Option<PathBuf>,
+
+    /// The largest file or image that is fetched, as 500Mi or 2Gi; it may hold four times as much
+    /// unpacked
     #[arg(
         long,
         value_name = "SIZE",

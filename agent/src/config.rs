@@ -74,7 +74,8 @@ pub enum ConfigError {
     /// Not where something else is.
     #[error(
         "--artifact-mirror {0:?}: must be PREFIX=PREFIX, as \
-         https://github.com/=https://mirror.example/github/"
+         https://github.com/=https://mirror.example/github/ or \
+         docker.io/=https://mirror.example/hub/"
     )]
     Mirror(String),
     /// Not an amount of bytes.
@@ -122,6 +123,7 @@ impl Config {
                 directory: start.artifact_dir,
                 mirrors: start.artifact_mirror.into_iter().map(mirror).collect::<Result<_, _>>()?,
                 ca: start.artifact_ca,
+                registry_config: start.registry_config,
                 max_bytes: size(start.artifact_max_size)?,
             },
             coordinators: start.coordinator,
@@ -241,13 +243,15 @@ mod tests {
     #[test]
     fn where_files_come_from_and_how_large_they_may_be() {
         let given = config(&[
-            "--artifact-mirror=https://a/=https://m/a/,https://b/=http://m/b/",
+            "--artifact-mirror=https://a/=https://m/a/,https://b/=http://m/b/,a.io/=http://m:5000/",
             "--artifact-max-size=1500M",
             "--artifact-dir=/srv/files",
+            "--registry-config=/root/.docker/config.json",
         ]);
         let given = given.unwrap().artifacts;
-        assert_eq!((given.mirrors.len(), given.max_bytes), (2, 1_500_000_000));
+        assert_eq!((given.mirrors.len(), given.max_bytes), (3, 1_500_000_000));
         assert_eq!(given.directory, Some("/srv/files".into()));
+        assert_eq!(given.registry_config, Some("/root/.docker/config.json".into()));
         let default = config(&[]).unwrap().artifacts;
         assert_eq!(default, artifacts::Settings::default());
         for size in ["0", "1Ti", "-1", "1.5Gi", "", "18446744073709551615Gi"] {

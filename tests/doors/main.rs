@@ -21,6 +21,10 @@ use uuid::Uuid;
 const ARTIFACT: &str = "https://dl.example/x.tar.gz#x@sha256:\
                         e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
+/// An image of a registry that may be.
+const IMAGE: &str = "registry.example:5000/team/x:1@sha256:\
+                     e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
 /// One field each, put into the pod's spec or its container.
 fn fields() -> Vec<(&'static str, Value)> {
     vec![
@@ -113,6 +117,16 @@ fn on_users_of_its_own() {
     agree(&object, "hostUsers: false");
 }
 
+/// Pulled with a secret that only the agent reads.
+#[test]
+fn on_images_and_secrets_for_them() {
+    let mut object = plain();
+    let spec = &mut object["spec"]["template"]["spec"];
+    spec["volumes"] = json!([{"name": "v", "image": {"reference": IMAGE}}]);
+    spec["imagePullSecrets"] = json!([{"name": "registry"}]);
+    agree(&object, "imagePullSecrets");
+}
+
 #[test]
 fn on_processes_that_are_shared() {
     let mut object = plain();
@@ -165,6 +179,7 @@ fn on_volumes_and_mounts() {
         json!({"projected": {"sources": [{"serviceAccountToken": token}]}}),
         json!({"image": {"reference": ARTIFACT}}),
         json!({"image": {"reference": ARTIFACT, "pullPolicy": "Never"}}),
+        json!({"image": {"reference": IMAGE}}),
         json!({"nfs": {"server": "s", "path": "/"}}),
         json!({"persistentVolumeClaim": {"claimName": "c"}}),
     ] {

@@ -63,6 +63,7 @@ const SCENARIOS: &[Scenario] = &[
         "artifacts::programs_are_delivered_and_go_back",
         artifacts::programs_are_delivered_and_go_back,
     ),
+    ("artifacts::images_are_pulled_and_go_back", artifacts::images_are_pulled_and_go_back),
     ("config::it_rolls_out_and_back", config::it_rolls_out_and_back),
     ("daemons::a_log_collector", daemons::a_log_collector),
     ("daemons::a_proxy", daemons::a_proxy),

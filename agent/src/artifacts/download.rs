@@ -35,21 +35,55 @@ pub(super) struct Target {
     pub(super) digest: Digest,
     /// The most bytes.
     pub(super) max: u64,
+    /// How many they are, where that is known: neither more nor fewer are taken.
+    pub(super) size: Option<u64>,
     /// Gone when nobody waits for it any more.
     pub(super) waiting: Weak<()>,
+}
+
+/// Where a file is asked for.
+pub(super) trait Source: Sync {
+    /// Its address, for people.
+    fn address(&self) -> &str;
+
+    /// The file from byte `from` on.
+    fn get(&self, from: u64) -> impl Future<Output = Result<Coming, FetchError>> + Send;
+}
+
+/// A plain address.
+pub(super) struct At<'a> {
+    pub(super) client: &'a Client,
+    pub(super) address: &'a str,
+}
+
+impl Source for At<'_> {
+    fn address(&self) -> &str {
+        self.address
+    }
+
+    async fn get(&self, from: u64) -> Result<Coming, FetchError> {
+        self.client.get(self.address, from).await
+    }
 }
 
 /// How far it is: bytes, of how many, if that is known.
 pub(super) type Tell<'a> = &'a (dyn Fn(u64, Option<u64>) + Send + Sync);
 
-/// Brings a file from an address; it is there and verified afterwards, and what is of no use is not.
+/// Brings a file from where it is; it is there and verified afterwards, and what is of no use is
+/// not.
 pub(super) async fn download(
-    client: &Client,
-    address: &str,
+    source: &impl Source,
     target: &Target,
     tell: Tell<'_>,
 ) -> Result<(), Problem> {
     let mut partial = open(target).await?;
+    if partial.is(target) {
+        // All of it came before: nobody has to be asked.
+        return Ok(());
+    }
+    if target.size.is_some_and(|size| size <= partial.length) {
+        partial.on_thread(target, |partial, _| Ok(partial.begin_anew()?)).await?;
+    }
     let mut had = None;
     for _ in 0..RESUMES {
         if had.is_some_and(|had| had >= partial.length) {
@@ -57,7 +91,7 @@ pub(super) async fn download(
         }
         let began_at = partial.length;
         had = Some(began_at);
-        match go_on(client, address, target, &mut partial, tell).await {
+        match go_on(source, target, &mut partial, tell).await {
             Ok(()) => {}
             Err(Problem::Fetch(FetchError::Broken { address, line })) => {
                 tracing::info!(address, "broken off: {line}");
@@ -68,7 +102,7 @@ pub(super) async fn download(
                 if status == StatusCode::RANGE_NOT_SATISFIABLE && began_at > 0 => {}
             Err(problem) => return Err(problem),
         }
-        match partial.finish(address, target).await {
+        match partial.finish(source.address(), target).await {
             // What was gone on with was of something else, or damaged by a power cut.
             Err(Problem::Digest { .. }) if began_at > 0 => {
                 partial = open(target).await?;
@@ -78,7 +112,7 @@ pub(super) async fn download(
         }
     }
     let line = "every connection breaks off before it brings anything".into();
-    Err(FetchError::Broken { address: address.into(), line }.into())
+    Err(FetchError::Broken { address: source.address().into(), line }.into())
 }
 
 /// Copies a file of this machine, which may be written meanwhile: what counts is the copy.
@@ -136,14 +170,17 @@ async fn open(target: &Target) -> Result<Partial, Problem> {
 
 /// From one connection, as far as it lasts.
 async fn go_on(
-    client: &Client,
-    address: &str,
+    source: &impl Source,
     target: &Target,
     partial: &mut Partial,
     tell: Tell<'_>,
 ) -> Result<(), Problem> {
-    let mut coming = client.get(address, partial.length).await?;
+    let mut coming = source.get(partial.length).await?;
     let (anew, length) = (coming.from != partial.length, coming.length.unwrap_or(0));
+    let other_size = || Problem::of_size(source.address(), target);
+    if target.size.zip(coming.length).is_some_and(|(size, length)| size != length) {
+        return Err(other_size());
+    }
     partial
         .on_thread(target, move |partial, target| {
             if anew {
@@ -155,6 +192,10 @@ async fn go_on(
     tell(partial.length, coming.length);
     loop {
         let (piece, more) = piece(&mut coming).await;
+        let length = partial.length.saturating_add(piece.len() as u64);
+        if target.size.is_some_and(|size| length > size) {
+            return Err(other_size());
+        }
         partial.on_thread(target, move |partial, target| partial.take(&piece, target)).await?;
         tell(partial.length, coming.length);
         if target.waiting.strong_count() == 0 {
@@ -164,7 +205,7 @@ async fn go_on(
             break;
         }
     }
-    match coming.length {
+    match coming.length.or(target.size) {
         Some(length) if length > partial.length => {
             let line = format!("it ended after {} of {length} bytes", partial.length);
             Err(coming.broken(line).into())
@@ -191,6 +232,12 @@ async fn piece(coming: &mut Coming) -> (Vec<u8>, Result<bool, FetchError>) {
     (piece, Ok(true))
 }
 
+impl Problem {
+    fn of_size(from: &str, target: &Target) -> Self {
+        Self::Size { from: from.into(), size: target.size.unwrap_or(target.max) }
+    }
+}
+
 impl Partial {
     /// What an earlier try has left is gone on with.
     fn open(path: &Path) -> io::Result<Self> {
@@ -208,6 +255,15 @@ impl Partial {
                 }
             }
         }
+    }
+
+    /// Of what has come so far.
+    fn digest(&self) -> Digest {
+        Digest::from_bytes(self.digest.clone().finalize().into())
+    }
+
+    fn is(&self, target: &Target) -> bool {
+        self.digest() == target.digest && target.size.is_none_or(|size| size == self.length)
     }
 
     fn begin_anew(&mut self) -> io::Result<()> {
@@ -258,11 +314,15 @@ impl Partial {
 
     /// All has come: is it what was wanted? What is not must not be gone on with.
     fn verify(self, from: &str, target: &Target) -> Result<(), Problem> {
-        let is = Digest::from_bytes(self.digest.finalize().into());
-        if is == target.digest {
+        let is = self.digest();
+        let problem = if is != target.digest {
+            Problem::Digest { from: from.into(), is }
+        } else if target.size.is_some_and(|size| size != self.length) {
+            Problem::of_size(from, target)
+        } else {
             return Ok(());
-        }
+        };
         std::fs::remove_file(&target.path)?;
-        Err(Problem::Digest { from: from.into(), is })
+        Err(problem)
     }
 }

@@ -1,8 +1,9 @@
 //! One file over HTTP: TLS by the machine's own certificate authorities, redirects, and from any byte
 //! on.
 //!
-//! The digest proves the content, whoever served it. So a mirror may be reached without TLS; a template
-//! can't name such an address.
+//! The digest proves the content, whoever served it. So a mirror may be reached without TLS; a
+//! template can't name such an address. Who asks is told to nobody but the host that was meant, and
+//! never without TLS.
 
 use std::io;
 use std::path::Path;
@@ -12,9 +13,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use everynode_transport::{Dial as _, Io, TcpDial};
 use http::header::{
-    ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, HOST, LOCATION, RANGE, USER_AGENT,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, HOST, LOCATION, RANGE,
+    USER_AGENT, WWW_AUTHENTICATE,
 };
-use http::{HeaderMap, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -49,6 +51,9 @@ pub(super) enum FetchError {
     /// It answers that it has none.
     #[error("{address}: {status}")]
     Refused { address: String, status: StatusCode },
+    /// It does not believe who asks.
+    #[error("{address}: unauthorized: {line}")]
+    Unauthorized { address: String, line: String },
     /// It leads nowhere.
     #[error("{address}: redirected more than {REDIRECTS} times, or away from TLS")]
     Redirects { address: String },
@@ -58,6 +63,26 @@ pub(super) enum FetchError {
 #[derive(Clone)]
 pub(super) struct Client {
     tls: TlsConnector,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Ask<'a> {
+    /// Where.
+    pub(super) address: &'a str,
+    /// In which forms, where there is a choice.
+    pub(super) accept: Option<&'a str>,
+    /// Who asks: told to the host of `address` alone, and to that only by TLS.
+    pub(super) authorization: Option<&'a str>,
+}
+
+/// What was answered at the place where it is.
+pub(super) struct Answer {
+    uri: Uri,
+    from: u64,
+    response: Response<Incoming>,
+    /// Whether another host than that of the address has answered.
+    led_away: bool,
 }
 
 /// A file on its way.
@@ -98,20 +123,37 @@ impl Client {
 
     /// Asks for a file from byte `from` on, wherever it has gone.
     pub(super) async fn get(&self, address: &str, from: u64) -> Result<Coming, FetchError> {
-        let mut uri: Uri = address.parse().map_err(|_| FetchError::Address(address.to_owned()))?;
-        for _ in 0..=REDIRECTS {
-            let answer = self.ask(&uri, from).await?;
-            if !answer.status().is_redirection() {
-                return coming(&uri, from, answer);
-            }
-            uri = redirected(&uri, answer.headers())
-                .ok_or_else(|| FetchError::Redirects { address: address.to_owned() })?;
-        }
-        Err(FetchError::Redirects { address: address.to_owned() })
+        let ask = Ask { address, accept: None, authorization: None };
+        self.ask(ask, from).await?.coming()
     }
 
-    async fn ask(&self, uri: &Uri, from: u64) -> Result<Response<Incoming>, FetchError> {
-        let address = uri.to_string();
+    /// The same, and whatever is answered.
+    pub(super) async fn ask(&self, ask: Ask<'_>, from: u64) -> Result<Answer, FetchError> {
+        let no_address = || FetchError::Address(ask.address.to_owned());
+        let first: Uri = ask.address.parse().map_err(|_| no_address())?;
+        let (mut uri, mut led_away) = (first.clone(), false);
+        for _ in 0..=REDIRECTS {
+            let is_told = !led_away && uri.scheme_str() == Some("https");
+            let authorization = ask.authorization.filter(|_| is_told);
+            let response = self.once(&uri, Ask { authorization, ..ask }, from).await?;
+            if !response.status().is_redirection() {
+                return Ok(Answer { uri, from, response, led_away });
+            }
+            uri = redirected(&uri, response.headers())
+                .ok_or_else(|| FetchError::Redirects { address: ask.address.to_owned() })?;
+            // For good: whoever leads away may lead back with a question of its own.
+            led_away |= (uri.scheme(), uri.authority()) != (first.scheme(), first.authority());
+        }
+        Err(FetchError::Redirects { address: ask.address.to_owned() })
+    }
+
+    async fn once(
+        &self,
+        uri: &Uri,
+        ask: Ask<'_>,
+        from: u64,
+    ) -> Result<Response<Incoming>, FetchError> {
+        let address = shown(uri);
         let no_address = || FetchError::Address(address.clone());
         let authority = uri.authority().ok_or_else(no_address)?;
         let secure = uri.scheme_str() == Some("https");
@@ -134,6 +176,16 @@ impl Client {
         if from > 0 {
             request = request.header(RANGE, format!("bytes={from}-"));
         }
+        if let Some(accept) = ask.accept {
+            request = request.header(ACCEPT, accept);
+        }
+        if let Some(authorization) = ask.authorization {
+            // Not to be repeated in an error.
+            let value = HeaderValue::from_str(authorization);
+            let mut value = value.map_err(|_| broken("credentials that can't be sent".into()))?;
+            value.set_sensitive(true);
+            request = request.header(AUTHORIZATION, value);
+        }
         let request =
             request.body(Empty::<Bytes>::new()).map_err(|error| broken(error.to_string()))?;
         let answer = timeout(SILENT_WITHIN, sender.send_request(request)).await;
@@ -152,7 +204,41 @@ impl Client {
     }
 }
 
+impl Answer {
+    pub(super) fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+
+    /// How the host that was asked wants to know who asks; nothing of another, to which it led.
+    pub(super) fn challenges(&self) -> impl Iterator<Item = &str> {
+        let values = self.response.headers().get_all(WWW_AUTHENTICATE).iter();
+        values.filter(|_| !self.led_away).filter_map(|value| value.to_str().ok())
+    }
+
+    /// The file, if that is what was answered.
+    pub(super) fn coming(self) -> Result<Coming, FetchError> {
+        coming(&self.uri, self.from, self.response)
+    }
+}
+
 impl Coming {
+    /// All of it, up to `max` bytes: something small, which comes within the time for one part.
+    pub(super) async fn all(mut self, max: usize) -> Result<Vec<u8>, FetchError> {
+        let gathered = timeout(SILENT_WITHIN, self.gather(max)).await;
+        gathered.unwrap_or_else(|_| Err(self.broken("too slow".into())))
+    }
+
+    async fn gather(&mut self, max: usize) -> Result<Vec<u8>, FetchError> {
+        let mut all = Vec::new();
+        while let Some(bytes) = self.next().await? {
+            if all.len().saturating_add(bytes.len()) > max {
+                return Err(self.broken(format!("more than {max} bytes")));
+            }
+            all.extend_from_slice(&bytes);
+        }
+        Ok(all)
+    }
+
     /// The next bytes; `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, FetchError> {
         loop {
@@ -175,6 +261,15 @@ impl Coming {
     }
 }
 
+/// An address for people. What is in a query may be what lets in whoever has it.
+fn shown(uri: &Uri) -> String {
+    let whole = uri.to_string();
+    match whole.split_once('?') {
+        Some((address, _)) => format!("{address}?…"),
+        None => whole,
+    }
+}
+
 /// Where an answer leads; `None` where it must not be followed.
 fn redirected(from: &Uri, headers: &HeaderMap) -> Option<Uri> {
     let to = headers.get(LOCATION)?.to_str().ok()?;
@@ -189,7 +284,7 @@ fn redirected(from: &Uri, headers: &HeaderMap) -> Option<Uri> {
 }
 
 fn coming(uri: &Uri, from: u64, answer: Response<Incoming>) -> Result<Coming, FetchError> {
-    let address = uri.to_string();
+    let address = shown(uri);
     let number = |text: &str| text.trim().parse::<u64>().ok();
     let text = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
     let (begins, length) = match answer.status() {
@@ -213,6 +308,12 @@ fn coming(uri: &Uri, from: u64, answer: Response<Incoming>) -> Result<Coming, Fe
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_query_is_not_told() {
+        assert_eq!(shown(&"https://a:1/x?signature=y?z".parse().unwrap()), "https://a:1/x?…");
+        assert_eq!(shown(&"https://a/x".parse().unwrap()), "https://a/x");
+    }
 
     #[test]
     fn nobody_is_led_away_from_tls() {

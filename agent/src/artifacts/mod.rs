@@ -13,12 +13,15 @@
 //! own programs.
 //!
 //! - [`fetch`]: one file over HTTP. [`download`]: that file on the disk, gone on with after a break.
-//! - [`unpack`]: out of an archive. [`store`]: what is here, how it comes here, and how it goes.
+//! - [`oci`]: the files that an image of a registry is made of, and whom to ask for them.
+//! - [`unpack`]: out of an archive, or of layers. [`store`]: what is here, how it comes here, and
+//!   how it goes.
 //! - [`kept`]: which of it somebody needs.
 
 mod download;
 mod fetch;
 mod kept;
+mod oci;
 mod problem;
 mod store;
 mod unpack;
@@ -26,15 +29,16 @@ mod unpack;
 use everynode_model::{Artifact, Packing};
 
 pub use kept::Wanted;
+pub use oci::Keyring;
 pub(crate) use store::FAILED;
 pub use store::{Artifacts, Mirror, Settings};
 
-/// The name of the directory of an artifact: the digest of its file, and with a file that is not
-/// unpacked what that is called there.
+/// The name of the directory of an artifact: the digest of its file, or of an image's index or
+/// manifest; and with a file that is not unpacked what that is called there.
 pub(crate) fn name(artifact: &Artifact) -> String {
     match (artifact.packing(), &artifact.inside) {
         (Packing::Plain, _) => format!("{}.{}", artifact.digest, plain_name(artifact)),
-        (Packing::Tar | Packing::TarGz, _) => artifact.digest.to_string(),
+        (Packing::Image | Packing::Tar | Packing::TarGz, _) => artifact.digest.to_string(),
     }
 }
 

@@ -5,6 +5,7 @@ use std::io;
 use everynode_model::Digest;
 
 use super::fetch::FetchError;
+use super::oci::ImageError;
 
 /// In words for whoever wrote the template, or runs the machine.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +24,17 @@ pub(super) enum Problem {
         /// What came.
         is: Digest,
     },
+    /// It is longer or shorter than what names it says.
+    #[error("{from} is not of the {size} bytes that its descriptor says")]
+    Size {
+        /// What was asked.
+        from: String,
+        /// How many it should have.
+        size: u64,
+    },
+    /// An image that is not for this machine, or not one that can be used.
+    #[error("{0}")]
+    Image(#[from] ImageError),
     /// The machine has no room.
     #[error(
         "not enough room on this node's disk: {needed} bytes are needed and {free} are free, of \
@@ -50,6 +62,6 @@ pub(super) enum Problem {
 impl Problem {
     /// Whether another place to fetch it from may do better.
     pub(super) const fn is_of_its_source(&self) -> bool {
-        matches!(self, Self::Fetch(_) | Self::Digest { .. })
+        matches!(self, Self::Fetch(_) | Self::Digest { .. } | Self::Size { .. })
     }
 }

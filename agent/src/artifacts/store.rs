@@ -10,11 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use everynode_model::{Artifact, Digest, Packing, Reason};
 use tokio::sync::Semaphore;
 
-use super::download::{Target, Tell, blocking, copy, download, has_room};
+use super::download::{At, Target, Tell, blocking, copy, download, has_room};
 use super::fetch::{Client, FetchError};
 use super::kept::{Kept, Wanted};
+use super::oci::{Fetched, Keyring, Pull};
 use super::problem::Problem;
-use super::unpack::{make_directory, unpack};
+use super::unpack::{Bounds, UnpackError, make_directory, unpack, unpack_layers};
 use super::{name, plain_name};
 use crate::data_dir::{remove_all, write_durably};
 
@@ -48,7 +49,9 @@ pub struct Settings {
     pub mirrors: Vec<Mirror>,
     /// A file of certificate authorities that are trusted besides the machine's.
     pub ca: Option<PathBuf>,
-    /// The largest file.
+    /// A file of names and passwords for registries, as Docker has it.
+    pub registry_config: Option<PathBuf>,
+    /// The largest file; of an image, all of its layers together.
     pub max_bytes: u64,
 }
 
@@ -87,20 +90,25 @@ struct Told {
 impl Default for Settings {
     fn default() -> Self {
         let max_bytes = DEFAULT_MAX_BYTES;
-        Self { directory: None, mirrors: Vec::new(), ca: None, max_bytes }
+        let (directory, ca, registry_config) = Default::default();
+        Self { directory, mirrors: Vec::new(), ca, registry_config, max_bytes }
     }
 }
 
 impl Mirror {
-    /// Reads `PREFIX=PREFIX`: of what, and where that is.
+    /// Reads `PREFIX=PREFIX`: of what, and where that is. The first is the beginning of an address,
+    /// or of an image's whole name (`docker.io/library/x`).
     pub fn parse(text: &str) -> Option<Self> {
         let at = ["=https://", "=http://"].iter().filter_map(|start| text.find(start)).min()?;
         let (of, at) = text.split_at(at);
         let at = at.trim_start_matches('=');
-        of.starts_with("https://").then(|| Self { of: of.into(), at: at.into() })
+        let is_of_image =
+            !of.contains("://") && of.split_once('/').is_some_and(|(it, _)| !it.is_empty());
+        (is_of_image || of.starts_with("https://")).then(|| Self { of: of.into(), at: at.into() })
     }
 
-    fn address(&self, of: &str) -> Option<String> {
+    /// Where what has this address or name is.
+    pub(super) fn address(&self, of: &str) -> Option<String> {
         of.strip_prefix(&self.of).map(|rest| format!("{}{rest}", self.at))
     }
 }
@@ -121,22 +129,24 @@ impl Artifacts {
     }
 
     /// Brings an artifact here, if it is not. May be dropped at any time: what has come is gone on
-    /// with by the next try. How far it is goes to `tell`, some times a second at most.
+    /// with by the next try. Registries are told what is in `keyring`, or the machine's own. How
+    /// far it is goes to `tell`, some times a second at most.
     ///
     /// # Errors
     /// Why not, in the kubelet's word for that.
     pub async fn bring(
         &self,
         artifact: &Artifact,
+        keyring: &Keyring,
         tell: impl Fn(u64, Option<u64>) + Send + Sync + 'static,
     ) -> Result<(), Reason> {
         // A task of its own, which ends between two pieces when nobody waits for it any more: it never
         // leaves a file that somebody still writes to.
         let waits = Arc::new(());
-        let (store, artifact, waiting) =
-            (Arc::clone(&self.0), artifact.clone(), Arc::downgrade(&waits));
+        let (store, artifact, keyring, waiting) =
+            (Arc::clone(&self.0), artifact.clone(), keyring.clone(), Arc::downgrade(&waits));
         let brought = tokio::spawn(async move {
-            let brought = store.bring(&artifact, waiting, &tell).await;
+            let brought = store.bring(&artifact, &keyring, waiting, &tell).await;
             tokio::task::spawn_blocking(move || store.clear_again());
             brought.map_err(|problem| Reason::new(FAILED, format!("{artifact}: {problem}")))
         });
@@ -177,6 +187,7 @@ impl Store {
     async fn bring(
         self: &Arc<Self>,
         artifact: &Artifact,
+        keyring: &Keyring,
         waiting: Weak<()>,
         tell: Tell<'_>,
     ) -> Result<(), Problem> {
@@ -192,13 +203,10 @@ impl Store {
             return Err(Problem::Unwanted);
         }
         tracing::info!(%artifact, "fetching");
-        let path = self.root.join(PARTIAL).join(artifact.digest.to_string());
-        let max = self.settings.max_bytes;
-        let target = Target { path, digest: artifact.digest, max, waiting };
-        match self.fetch(artifact, &target, tell).await {
+        match self.fetch(artifact, keyring, &waiting, tell).await {
             // What is kept for going back is worth less than what is to run.
             Err(Problem::Space { .. }) if self.make_room().await? => {
-                self.fetch(artifact, &target, tell).await
+                self.fetch(artifact, keyring, &waiting, tell).await
             }
             outcome => outcome,
         }
@@ -212,23 +220,78 @@ impl Store {
     async fn fetch(
         self: &Arc<Self>,
         artifact: &Artifact,
-        target: &Target,
+        keyring: &Keyring,
+        waiting: &Weak<()>,
         tell: Tell<'_>,
     ) -> Result<(), Problem> {
-        let (this, of, to) = (Arc::clone(self), artifact.clone(), target.clone());
-        let is_here = blocking(move || {
+        let this = Arc::clone(self);
+        blocking(move || {
             for directory in [WHOLE, PARTIAL, UNPACK] {
                 let directory = this.root.join(directory);
                 DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
             }
-            this.copy(&of, &to)
+            Ok(())
         })
         .await?;
-        if !is_here {
-            self.download(artifact, target, tell).await?;
+        match artifact.image() {
+            Some(_) => self.fetch_image(artifact, keyring, waiting, tell).await,
+            None => self.fetch_file(artifact, waiting, tell).await,
         }
-        let (this, artifact, partial) = (Arc::clone(self), artifact.clone(), target.path.clone());
-        blocking(move || this.put_in_place(&artifact, &partial)).await
+    }
+
+    async fn fetch_image(
+        self: &Arc<Self>,
+        artifact: &Artifact,
+        keyring: &Keyring,
+        waiting: &Weak<()>,
+        tell: Tell<'_>,
+    ) -> Result<(), Problem> {
+        let image = artifact.image();
+        let image = image.ok_or_else(|| FetchError::Address(artifact.address.clone()))?;
+        let this = Arc::clone(self);
+        let own = blocking(move || this.own_keyring()).await?;
+        let (settings, partial) = (&self.settings, &self.root.join(PARTIAL));
+        let keyrings = [keyring, &own];
+        let pull = Pull { artifact, image: &image, settings, keyrings, partial, waiting };
+        let layers = pull.layers(tell).await?;
+        let (this, artifact) = (Arc::clone(self), artifact.clone());
+        blocking(move || this.put_in_place(&artifact, |into| this.unpack_layers(&layers, into)))
+            .await
+    }
+
+    async fn fetch_file(
+        self: &Arc<Self>,
+        artifact: &Artifact,
+        waiting: &Weak<()>,
+        tell: Tell<'_>,
+    ) -> Result<(), Problem> {
+        let path = self.root.join(PARTIAL).join(artifact.digest.to_string());
+        let (max, waiting) = (self.settings.max_bytes, waiting.clone());
+        let target = Target { path, digest: artifact.digest, max, size: None, waiting };
+        let (this, of, to) = (Arc::clone(self), artifact.clone(), target.clone());
+        if !blocking(move || this.copy(&of, &to)).await? {
+            self.download(artifact, &target, tell).await?;
+        }
+        let (this, artifact, partial) = (Arc::clone(self), artifact.clone(), target.path);
+        blocking(move || {
+            this.put_in_place(&artifact, |into| match artifact.packing() {
+                Packing::Plain => become_program(&partial, &into.join(plain_name(&artifact))),
+                packing => this.unpack(packing, &partial, into),
+            })
+        })
+        .await
+    }
+
+    /// Names and passwords that the machine has for all. Read each time: they may change.
+    fn own_keyring(&self) -> Result<Keyring, Problem> {
+        let mut keyring = Keyring::default();
+        let Some(path) = &self.settings.registry_config else { return Ok(keyring) };
+        let named = |line: String| {
+            io::Error::other(format!("--registry-config {}: {line}", path.display()))
+        };
+        let text = fs::read(path).map_err(|error| named(error.to_string()))?;
+        keyring.add_config(&text).map_err(|error| named(error.to_string()))?;
+        Ok(keyring)
     }
 
     /// From a file of this machine; whether there is one. Another one of its name is none.
@@ -260,7 +323,8 @@ impl Store {
         let mirrors = mirrors.filter_map(|mirror| mirror.address(&artifact.address));
         let mut failed = None;
         for address in mirrors.chain([artifact.address.clone()]) {
-            match download(&client, &address, target, tell).await {
+            let source = At { client: &client, address: &address };
+            match download(&source, target, tell).await {
                 Err(problem) if problem.is_of_its_source() => {
                     tracing::warn!("{problem}");
                     failed = Some(problem);
@@ -273,30 +337,46 @@ impl Store {
     }
 
     /// What was verified becomes the directory of its name, or nothing does.
-    fn put_in_place(&self, artifact: &Artifact, partial: &Path) -> Result<(), Problem> {
+    fn put_in_place(
+        &self,
+        artifact: &Artifact,
+        fill: impl FnOnce(&Path) -> Result<(), Problem>,
+    ) -> Result<(), Problem> {
         let into = self.root.join(UNPACK).join(name(artifact));
         remove(&into);
         make_directory(&into)?;
-        let done = match artifact.packing() {
-            Packing::Plain => become_program(partial, &into.join(plain_name(artifact))),
-            packing => self.unpack(packing, partial, &into),
-        };
-        if let Err(problem) = done {
+        if let Err(problem) = fill(&into) {
             remove(&into);
             return Err(problem);
         }
         rustix::fs::syncfs(File::open(&into)?).map_err(io::Error::from)?;
         fs::rename(&into, self.whole(artifact))?;
         File::open(self.root.join(WHOLE))?.sync_all()?;
-        remove(partial);
+        let partial = self.root.join(PARTIAL);
+        let parts = names(&partial).into_iter();
+        let parts = parts.filter(|name| digest_of(name) == Some(artifact.digest));
+        parts.for_each(|name| remove(&partial.join(name)));
         Ok(())
     }
 
     fn unpack(&self, packing: Packing, partial: &Path, into: &Path) -> Result<(), Problem> {
+        let file = File::open(partial)?;
+        self.bounded(into, |bounds| unpack(file, packing, into, bounds))
+    }
+
+    fn unpack_layers(&self, layers: &[Fetched], into: &Path) -> Result<(), Problem> {
+        self.bounded(into, |bounds| unpack_layers(layers, into, bounds))
+    }
+
+    fn bounded(
+        &self,
+        into: &Path,
+        work: impl FnOnce(Bounds<'_>) -> Result<(), UnpackError>,
+    ) -> Result<(), Problem> {
         let max = self.settings.max_bytes.saturating_mul(UNPACKED);
-        let room = |needed| has_room(into, needed).map_err(|problem| problem.to_string());
-        unpack(File::open(partial)?, packing, into, max, &room)
-            .map_err(|error| Problem::Unpack(error.to_string()))
+        let has_room = |needed: u64| has_room(into, needed).map_err(|problem| problem.to_string());
+        let unpacked = work(Bounds { max, has_room: &has_room });
+        unpacked.map_err(|error| Problem::Unpack(error.to_string()))
     }
 
     fn whole(&self, artifact: &Artifact) -> PathBuf {

@@ -1,8 +1,11 @@
-//! Unpacking what was fetched and verified, into a directory that nobody else sees yet.
+//! Unpacking what was fetched and verified, into a directory that nobody else sees yet: an archive,
+//! or the layers of an image ([`layers`]).
 //!
 //! Whoever named the digest vouches for the content, not for its author's care: an archive writes
 //! nothing outside its directory, makes no devices, keeps no owner, no setuid bit, no extended
 //! attribute and nothing that others may write, and is bounded, also in what of it is held in memory.
+
+mod layers;
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -14,6 +17,8 @@ use std::rc::Rc;
 
 use everynode_model::Packing;
 use tar::EntryType;
+
+pub(super) use layers::unpack_layers;
 
 /// Files, directories and links: a whole Debian has fewer, and each costs an inode.
 const MAX_ENTRIES: usize = 100_000;
@@ -41,24 +46,34 @@ pub(super) enum UnpackError {
     /// The disk has no room for the next file.
     #[error("{0}")]
     Room(String),
+    /// In a form that can't be bounded.
+    #[error("packed by zstd, whose window is not bounded")]
+    Zstd,
 }
 
 /// Says whether so many bytes have room.
 pub(super) type HasRoom<'a> = &'a dyn Fn(u64) -> Result<(), String>;
 
-/// Unpacks an archive into the empty directory `into`, up to `max` bytes.
+/// How much is unpacked at most.
+#[derive(Clone, Copy)]
+pub(super) struct Bounds<'a> {
+    /// Bytes.
+    pub(super) max: u64,
+    pub(super) has_room: HasRoom<'a>,
+}
+
+/// Unpacks an archive into the empty directory `into`.
 pub(super) fn unpack(
     file: File,
     packing: Packing,
     into: &Path,
-    max: u64,
-    has_room: HasRoom<'_>,
+    bounds: Bounds<'_>,
 ) -> Result<(), UnpackError> {
     let file = BufReader::new(file);
-    let mut unpacking = Unpacking::new(into, max, has_room);
+    let mut unpacking = Unpacking::new(into, bounds);
     match packing {
         Packing::TarGz => unpacking.archive(flate2::bufread::MultiGzDecoder::new(file)),
-        Packing::Tar | Packing::Plain => unpacking.archive(file),
+        Packing::Image | Packing::Tar | Packing::Plain => unpacking.archive(file),
     }
 }
 
@@ -67,9 +82,11 @@ struct Unpacking<'a> {
     /// The directories that were made here; everything else that was is in `others`.
     directories: BTreeSet<PathBuf>,
     others: BTreeSet<PathBuf>,
-    max: u64,
+    /// Of layers: what the present one has made or gone through. `None` for an archive.
+    layer: Option<BTreeSet<PathBuf>>,
+    entries: usize,
+    bounds: Bounds<'a>,
     left: u64,
-    has_room: HasRoom<'a>,
 }
 
 /// Lets no more through than somebody has allowed before.
@@ -92,18 +109,19 @@ impl<R: Read> Read for Bounded<R> {
 }
 
 impl<'a> Unpacking<'a> {
-    fn new(into: &'a Path, max: u64, has_room: HasRoom<'a>) -> Self {
+    fn new(into: &'a Path, bounds: Bounds<'a>) -> Self {
         let (directories, others) = Default::default();
-        Self { into, directories, others, max, left: max, has_room }
+        Self { into, directories, others, layer: None, entries: 0, bounds, left: bounds.max }
     }
 
     fn archive(&mut self, packed: impl Read) -> Result<(), UnpackError> {
         let left = Rc::new(Cell::new(MAX_BETWEEN));
         let mut archive = tar::Archive::new(Bounded { from: packed, left: Rc::clone(&left) });
-        for (number, entry) in archive.entries()?.enumerate() {
-            if number >= MAX_ENTRIES {
+        for entry in archive.entries()? {
+            if self.entries >= MAX_ENTRIES {
                 return Err(UnpackError::Entries);
             }
+            self.entries += 1;
             let mut entry = entry?;
             // As much as the entry says that it has, and then again what may stand between two.
             left.set(entry.size().saturating_add(MAX_BETWEEN));
@@ -120,12 +138,19 @@ impl<'a> Unpacking<'a> {
         let link = entry.link_name()?.map(std::borrow::Cow::into_owned);
         match (entry.header().entry_type(), link) {
             (EntryType::XGlobalHeader, _) => Ok(()),
-            (EntryType::Directory, _) => self.directory(&inside),
+            _ if self.layer.is_some() && layers::is_mark(&inside) => self.mark(&inside),
+            (EntryType::Directory, _) => {
+                self.uncover(&inside, &EntryType::Directory)?;
+                self.directory(&inside)
+            }
             _ if inside.as_os_str().is_empty() => refuse("has no name"),
             (EntryType::Regular | EntryType::Continuous, _) => {
                 let (mode, size) = (entry.header().mode()?, entry.size());
-                (self.has_room)(size).map_err(UnpackError::Room)?;
+                (self.bounds.has_room)(size).map_err(UnpackError::Room)?;
                 self.file(&inside, mode, entry)
+            }
+            (EntryType::Symlink, Some(target)) if self.layer.is_some() => {
+                self.symlink(&inside, &layers::from_root(&inside, &target))
             }
             (EntryType::Symlink, Some(target)) => self.symlink(&inside, &target),
             (EntryType::Link, Some(target)) => self.hard_link(&inside, &target),
@@ -140,6 +165,9 @@ impl<'a> Unpacking<'a> {
         let mut at = PathBuf::new();
         for part in path.components() {
             at.push(part);
+            if let Some(layer) = &mut self.layer {
+                layer.insert(at.clone());
+            }
             if self.directories.contains(&at) {
                 continue;
             }
@@ -158,8 +186,12 @@ impl<'a> Unpacking<'a> {
     /// Takes the name for something that is no directory.
     fn take(&mut self, path: &Path) -> Result<PathBuf, UnpackError> {
         self.directory(path.parent().unwrap_or_else(|| Path::new("")))?;
+        self.uncover(path, &EntryType::Regular)?;
         if self.directories.contains(path) || !self.others.insert(path.to_owned()) {
             return Err(refused(path, "is there twice"));
+        }
+        if let Some(layer) = &mut self.layer {
+            layer.insert(path.to_owned());
         }
         Ok(self.into.join(path))
     }
@@ -169,7 +201,7 @@ impl<'a> Unpacking<'a> {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&at)?;
         // One byte more than may be, to see that there is more.
         let written = io::copy(&mut content.take(self.left.saturating_add(1)), &mut file)?;
-        self.left = self.left.checked_sub(written).ok_or(UnpackError::Bytes(self.max))?;
+        self.left = self.left.checked_sub(written).ok_or(UnpackError::Bytes(self.bounds.max))?;
         file.flush()?;
         let mode = if mode & 0o111 == 0 { 0o644 } else { 0o755 };
         file.set_permissions(Permissions::from_mode(mode))?;

@@ -10,7 +10,7 @@ use super::fields::{Rest, refuse_rest};
 use super::{PROCESS, unsupported};
 use crate::artifacts;
 
-/// One file that a template has delivered.
+/// One file or image that a template has delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivered {
     /// Which.
@@ -66,7 +66,7 @@ impl Image {
         let inside = match artifact.packing() {
             // That is what the file is called.
             Packing::Plain => None,
-            Packing::Tar | Packing::TarGz => artifact.inside,
+            Packing::Image | Packing::Tar | Packing::TarGz => artifact.inside,
         };
         Ok(VolumeSource::Artifact(ArtifactSource { directory, inside }))
     }

@@ -160,7 +160,7 @@ pub(super) struct FieldRef {
 
 /// Of a pod spec: what places it, names it or orders it among others; what a process of the host
 /// has anyhow (the host's network, processes and IPC). The coordinator warns of those that have no
-/// effect.
+/// effect. Secrets for pulling are read elsewhere: a pod may be without one.
 const PASSED_OVER_IN_SPEC: &[&str] = &[
     "affinity",
     "automountServiceAccountToken",

@@ -15,6 +15,7 @@ mod mounts;
 mod namespaces;
 mod oom;
 mod ports;
+mod pull_secrets;
 mod resources;
 mod security;
 mod storage;
@@ -32,6 +33,7 @@ pub use artifacts::{Delivered, artifacts_of};
 pub use content::{Contents, blobs_of};
 pub use oom::is_promised;
 pub use ports::host_ports;
+pub use pull_secrets::keyring_of;
 pub use storage::storage_limits;
 
 use content::Config;

@@ -529,6 +529,7 @@ fn what_is_delivered_is_mounted_read_only() {
     };
     let whole = (format!("/store/{digest}"), None);
     assert_eq!(seen("https://h/x.tar.gz@DIGEST"), whole);
+    assert_eq!(seen("quay.io/x:1@DIGEST"), whole);
     let arch = go_arch();
     let inside = (format!("/store/{digest}"), Some(format!("x-{arch}/y")));
     assert_eq!(seen(&format!("https://h/x.tgz#x-{{arch}}/y@{arch}=DIGEST")), inside);
@@ -537,7 +538,8 @@ fn what_is_delivered_is_mounted_read_only() {
     let refused = |text: &str| refusal(image(text, ""), json!({})).to_string();
     let path = "InvalidImageName: spec.volumes[0].image.reference: ";
     for (text, why) in [
-        ("quay.io/x@DIGEST", "host processes are delivered files by"),
+        ("quay.io/X@DIGEST", "\"quay.io/X\" is no name of an image"),
+        ("quay.io/x:1", "needs a digest"),
         ("https://h/x", "needs a digest"),
         ("https://h/x@other=DIGEST", "no digest for this node's architecture"),
     ] {
@@ -550,7 +552,8 @@ fn what_is_delivered_is_mounted_read_only() {
     };
     assert_eq!(delivered("https://h/x@DIGEST", "IfNotPresent"), [true]);
     assert_eq!(delivered("https://h/x@DIGEST", "Never"), [false]);
-    assert_eq!(delivered("quay.io/x@DIGEST", ""), [false; 0]);
+    assert_eq!(delivered("quay.io/x:1@DIGEST", ""), [true]);
+    assert_eq!(delivered("quay.io/x:1", ""), [false; 0]);
 }
 
 #[test]

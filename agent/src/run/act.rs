@@ -208,7 +208,7 @@ impl Doer {
     }
 
     /// What of the content that a body names is on this machine.
-    async fn contents(&self, body: &[u8]) -> Contents {
+    pub(super) async fn contents(&self, body: &[u8]) -> Contents {
         let mut contents = Contents::new();
         for digest in body::blobs_of(body) {
             contents.extend(self.store.body(digest).await.map(|blob| (digest, blob)));

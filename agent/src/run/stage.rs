@@ -77,8 +77,10 @@ impl Doer {
         let content = self.body(revision).await?;
         let spec = self.spec(&pod, &content, Labels::new()).await?;
         let delivered = body::artifacts_of(&content);
+        let keyring = body::keyring_of(&content, &self.contents(&content).await);
         let tell = self.tells(key.clone(), revision);
-        self.stager.stage.stage(spec, delivered, tell).await.map_err(|reason| (reason, true))
+        let staged = self.stager.stage.stage(spec, delivered, keyring, tell).await;
+        staged.map_err(|reason| (reason, true))
     }
 
     /// Tells the core how far it is, once in the same words. Where it has much else to hear, it does

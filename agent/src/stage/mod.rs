@@ -16,7 +16,7 @@ use everynode_model::Reason;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
-use crate::artifacts::{self, Artifacts, Wanted};
+use crate::artifacts::{self, Artifacts, Keyring, Wanted};
 use crate::body::Delivered;
 use crate::random::Random;
 
@@ -30,7 +30,8 @@ pub type Tell = std::sync::Arc<dyn Fn(String) + Send + Sync>;
 
 /// What brings here and checks what pods need.
 pub trait Stage: Send + Sync + 'static {
-    /// One try. May be dropped at any time: then what is here is whole or not there.
+    /// One try. May be dropped at any time: then what is here is whole or not there. Registries are
+    /// told what is in `keyring`.
     ///
     /// # Errors
     /// Why the pod could not run, in the kubelet's words where it has some.
@@ -38,6 +39,7 @@ pub trait Stage: Send + Sync + 'static {
         &self,
         spec: PodSpec,
         delivered: Vec<Delivered>,
+        keyring: Keyring,
         tell: Tell,
     ) -> BoxFuture<'static, Result<(), Reason>>;
 
@@ -60,6 +62,7 @@ impl Stage for OnMachine {
         &self,
         spec: PodSpec,
         delivered: Vec<Delivered>,
+        keyring: Keyring,
         tell: Tell,
     ) -> BoxFuture<'static, Result<(), Reason>> {
         let artifacts = self.0.clone();
@@ -68,7 +71,7 @@ impl Stage for OnMachine {
                 let (tell, address) = (tell.clone(), artifact.address.clone());
                 if may_be_fetched {
                     let tell = move |have, of| tell(progress(&address, have, of));
-                    artifacts.bring(&artifact, tell).await?;
+                    artifacts.bring(&artifact, &keyring, tell).await?;
                 } else if !artifacts.has(&artifact).await {
                     let line = format!("{artifact} is not on this node, and pullPolicy is Never");
                     return Err(Reason::new("ErrImageNeverPull", line));
@@ -98,6 +101,7 @@ impl Stage for AllThere {
         &self,
         _: PodSpec,
         _: Vec<Delivered>,
+        _: Keyring,
         _: Tell,
     ) -> BoxFuture<'static, Result<(), Reason>> {
         async { Ok(()) }.boxed()

@@ -8,7 +8,7 @@ mod limits;
 mod volumes;
 
 use everynode_model::{
-    Features, NAMESPACES, NODE_LABELS_FEATURE, RLIMITS_ANNOTATION, RLIMITS_PREFIX,
+    Features, IMAGES_FEATURE, NAMESPACES, NODE_LABELS_FEATURE, RLIMITS_ANNOTATION, RLIMITS_PREFIX,
 };
 use serde_json::Value;
 
@@ -81,6 +81,7 @@ const PROCESS: &[(&str, Honour)] = &[
     ("spec.hostPID", Honoured),
     ("spec.hostUsers", Needs("hostUsers")),
     ("spec.hostname", Ignored(HOSTS_NAMES)),
+    // Used where a volume is an image of a registry.
     ("spec.imagePullSecrets", Ignored("not used: no image is pulled")),
     ("spec.nodeName", Honoured),
     ("spec.nodeSelector", Honoured),
@@ -118,6 +119,7 @@ pub fn needed_features(template: &Value) -> Features {
     features.extend(limits::needed(&normal).iter().map(|feature| named(feature)));
     if process {
         features.extend(namespaces(&normal).map(String::from));
+        features.extend(volumes::have_images(&normal).then(|| IMAGES_FEATURE.to_owned()));
     }
     if node_labels::read_by(&normal).next().is_some() {
         features.insert(named(NODE_LABELS_FEATURE));
@@ -161,7 +163,14 @@ pub(crate) fn warn_of_ignored(check: &mut Check, template: &Value) {
 
 /// The process runtime's word on each field of `template` that it does not simply honour.
 pub(crate) fn each_word(template: &Value, note: &mut impl FnMut(&FieldPath, Word<'_>)) {
-    walk(&normal_value(template), &mut FieldPath::root(), note);
+    let normal = normal_value(template);
+    let pulled = volumes::have_images(&normal);
+    let pull_secrets = FieldPath::fields("spec.imagePullSecrets");
+    walk(&normal, &mut FieldPath::root(), &mut |path, word| {
+        if !pulled || *path != pull_secrets {
+            note(path, word);
+        }
+    });
 }
 
 /// The word on one field that is given in a template.
@@ -321,6 +330,31 @@ mod tests {
         ] {
             assert_eq!(in_container(fields), [feature]);
         }
+    }
+
+    #[test]
+    fn an_image_of_a_registry_is_a_feature_of_its_own() {
+        let digest = format!("@sha256:{}", "a".repeat(64));
+        let volumes = |reference: &str| {
+            let reference = format!("{reference}{digest}");
+            json!({"volumes": [{"name": "v", "image": {"reference": reference}}],
+                "imagePullSecrets": [{"name": "s"}]})
+        };
+        let said = |reference: &str| {
+            let mut said = Vec::new();
+            each_word(&process(volumes(reference)), &mut |path, word| match word {
+                Word::Ignored(_) => said.push(path.to_string()),
+                Word::Needs(_) => {}
+            });
+            said
+        };
+        let image = "quay.io/x:1";
+        assert_eq!(features(volumes(image)), ["volumes.image", "volumes.image.oci"]);
+        assert_eq!(features(volumes("https://h/x")), ["volumes.image"]);
+        assert_eq!(said(image), [""; 0]);
+        assert_eq!(said("https://h/x"), ["spec.imagePullSecrets"]);
+        let containers = json!({"spec": {"containers": [], "volumes": volumes(image)["volumes"]}});
+        assert!(!needed_features(&containers).iter().any(|it| it.ends_with("oci")));
     }
 
     #[test]

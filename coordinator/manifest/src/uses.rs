@@ -1,15 +1,21 @@
 //! Which ConfigMaps and Secrets the pods of a template read, and what of them: by variables, or by
 //! files.
 //!
-//! Secrets for pulling images are none of these: no container sees them.
+//! Secrets for pulling are read for pods of host processes that have images delivered, by the
+//! agent: no container sees them. As in Kubernetes, one that is not there holds nothing up. (For
+//! containers they are their runtime's, and no part of a revision.)
 
 use std::collections::BTreeMap;
 
-use everynode_model::{ObjectKey, ObjectKind};
-use k8s_openapi::api::core::v1::{Container, KeyToPath, PodTemplateSpec, Volume};
+use everynode_model::{ArtifactReference, ObjectKey, ObjectKind};
+use k8s_openapi::api::core::v1::{Container, KeyToPath, PodSpec, PodTemplateSpec, Volume};
 use serde_json::Value;
 
 use crate::typed::read_typed;
+use crate::validate;
+
+/// What is read of a Secret for pulling: by its type it has one of these.
+const PULL_KEYS: [&str; 2] = [".dockerconfigjson", ".dockercfg"];
 
 /// What a template reads, by object.
 pub type Uses = BTreeMap<ObjectKey, Use>;
@@ -33,6 +39,7 @@ pub fn uses(template: &Value, namespace: &str) -> Uses {
         let first = pod.init_containers.iter().flatten();
         first.chain(&pod.containers).for_each(|container| noted.container(container));
         pod.volumes.iter().flatten().for_each(|volume| noted.volume(volume));
+        noted.pull_secrets(&pod);
     }
     noted.uses
 }
@@ -82,6 +89,17 @@ impl Noted<'_> {
         }
     }
 
+    fn pull_secrets(&mut self, pod: &PodSpec) {
+        if !pulls(pod) {
+            return;
+        }
+        for secret in pod.image_pull_secrets.iter().flatten() {
+            for key in PULL_KEYS {
+                self.key(ObjectKind::Secret, &secret.name, key, Some(true));
+            }
+        }
+    }
+
     fn files(
         &mut self,
         kind: ObjectKind,
@@ -119,4 +137,12 @@ impl Noted<'_> {
         of.needed |= optional != Some(true);
         Some(of)
     }
+}
+
+/// Whether a pod has images of a registry delivered by its agent.
+fn pulls(pod: &PodSpec) -> bool {
+    let images = pod.volumes.iter().flatten().filter_map(|volume| volume.image.as_ref());
+    let mut references = images.filter_map(|image| image.reference.as_deref());
+    validate::is_process(pod)
+        && references.any(|text| ArtifactReference::parse(text).is_ok_and(|it| it.is_image()))
 }

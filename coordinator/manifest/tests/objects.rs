@@ -122,6 +122,30 @@ fn what_is_immutable_is_not_changed() {
     assert_eq!(told, ["type: Invalid value: \"mine\": field is immutable"]);
 }
 
+/// What pulls is a pod of processes that has an image delivered.
+#[test]
+fn secrets_for_pulling_are_used_where_something_is_pulled() {
+    let told = |reference: &str, class: &str| {
+        let image = json!({"reference": format!("{reference}@sha256:{}", "a".repeat(64))});
+        let template = json!({"spec": {
+            "runtimeClassName": class,
+            "containers": [{"name": "c", "command": ["c"]}],
+            "volumes": [{"name": "v", "image": image}],
+            "imagePullSecrets": [{"name": "registry"}, {}],
+        }});
+        let used = uses(&template, "n");
+        let told = used.into_iter().map(|(at, of)| {
+            assert!(!of.needed && !of.whole && of.keys.values().all(|needed| !needed));
+            format!("{at} {:?}", of.keys.keys().collect::<Vec<_>>())
+        });
+        told.collect::<Vec<_>>()
+    };
+    let wanted = [r#"Secret n/registry [".dockercfg", ".dockerconfigjson"]"#];
+    assert_eq!(told("quay.io/x:1", "process"), wanted);
+    assert_eq!(told("https://h/x", "process"), [""; 0]);
+    assert_eq!(told("quay.io/x:1", "kata"), [""; 0]);
+}
+
 #[test]
 fn a_template_uses_what_its_variables_and_volumes_name() {
     let template = json!({"spec": {

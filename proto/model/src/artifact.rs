@@ -4,7 +4,12 @@
 //!   https://HOST[:PORT]/PATH[#INSIDE]@DIGESTS      file:///PATH[#INSIDE]@DIGESTS
 //!   DIGESTS = sha256:HEX                  the same for every machine
 //!           | ARCH=sha256:HEX,…           one for each architecture
+//!
+//!   [REGISTRY[:PORT]/]REPOSITORY[:TAG]@sha256:HEX
 //! ```
+//!
+//! The last is an image of a registry ([`ImageName`]). Its digest is of a manifest, or of an index,
+//! which has a manifest for each architecture. All else is said of files:
 //!
 //! `{arch}` in the address stands for the machine's architecture, in Go's words (`amd64`, `arm64`), as
 //! everywhere in Kubernetes. A digest is required: it makes what runs a part of the revision. What it
@@ -14,9 +19,13 @@
 //! and of everything else the one file. `INSIDE` is a directory of the archive, which becomes all of the
 //! volume, or another name for the file.
 
+mod image;
+
 use std::fmt;
 
 use crate::Digest;
+
+pub use image::ImageName;
 
 /// The longest reference: as long as an OCI reference and some digests may be.
 const MAX_BYTES: usize = 2048;
@@ -28,7 +37,7 @@ const ARCH: &str = "{arch}";
 const NOT_UNPACKED: [&str; 9] =
     [".zip", ".tar.xz", ".txz", ".tar.bz2", ".tbz", ".tbz2", ".tar.zst", ".tzst", ".tar.lz4"];
 
-/// One file to be delivered, as a template names it.
+/// One file or image to be delivered, as a template names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArtifactReference {
     address: String,
@@ -42,21 +51,23 @@ enum Digests {
     Each(Vec<(String, Digest)>),
 }
 
-/// One file to be delivered to one machine.
+/// One file or image to be delivered to one machine.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Artifact {
-    /// Its address: `https://…` or `file:///…`.
+    /// Its address: `https://…` or `file:///…`; or the whole name of an image.
     pub address: String,
-    /// What its bytes must be.
+    /// What its bytes must be; of an image those of its index or manifest.
     pub digest: Digest,
     /// Of an archive the directory that is the volume, relative and without `..`; of a file its name
     /// in the volume.
     pub inside: Option<String>,
 }
 
-/// How a file is packed, by what its name ends in.
+/// How something is packed, by what its address is, and ends in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packing {
+    /// As the layers of an image.
+    Image,
     /// Not: it is what it is.
     Plain,
     /// A tar archive.
@@ -72,6 +83,10 @@ pub enum ArtifactError {
     Length,
     /// Another kind of address.
     Address(String),
+    /// No name of an image.
+    Image(String),
+    /// An image whose content nothing fixes.
+    NoImageDigest,
     /// Somebody's password would be for all to read.
     Credentials,
     /// An archive of a kind that is not unpacked.
@@ -112,6 +127,9 @@ impl ArtifactReference {
         {
             return Err(ArtifactError::Length);
         }
+        if !text.contains("://") {
+            return Self::parse_image(text);
+        }
         let (located, digests) = match text.rsplit_once('@') {
             Some((located, digests)) if digests.contains("sha256:") => (located, Some(digests)),
             _ => (text, None),
@@ -133,7 +151,23 @@ impl ArtifactReference {
         Ok(Self { address: address.into(), inside: inside.map(Into::into), digests })
     }
 
-    /// What is delivered to a machine of this architecture; `None` where nothing is.
+    fn parse_image(text: &str) -> Result<Self, ArtifactError> {
+        let (name, of) = match text.split_once('@') {
+            Some((name, of)) => (name, Some(of)),
+            None => (text, None),
+        };
+        let name = ImageName::parse(name).ok_or_else(|| ArtifactError::Image(name.into()))?;
+        let digest = digest(of.ok_or(ArtifactError::NoImageDigest)?)?;
+        Ok(Self { address: name.to_string(), inside: None, digests: Digests::Same(digest) })
+    }
+
+    /// Whether it is an image of a registry.
+    pub fn is_image(&self) -> bool {
+        Packing::of(&self.address) == Packing::Image
+    }
+
+    /// What is delivered to a machine of this architecture; `None` where nothing is. Of an image it
+    /// is the same for all: its index knows more.
     pub fn for_arch(&self, arch: &str) -> Option<Artifact> {
         let digest = match &self.digests {
             Digests::Same(digest) => *digest,
@@ -175,6 +209,11 @@ impl Artifact {
         name_of(&self.address)
     }
 
+    /// The name of an image; `None` of a file.
+    pub fn image(&self) -> Option<ImageName> {
+        (self.packing() == Packing::Image).then(|| ImageName::parse(&self.address)).flatten()
+    }
+
     /// How it is packed.
     pub fn packing(&self) -> Packing {
         Packing::of(&self.address)
@@ -184,7 +223,9 @@ impl Artifact {
 impl Packing {
     fn of(address: &str) -> Self {
         let name = name_of(address);
-        if ends(name, &[".tar.gz", ".tgz"]) {
+        if !address.contains("://") {
+            Self::Image
+        } else if ends(name, &[".tar.gz", ".tgz"]) {
             Self::TarGz
         } else if ends(name, &[".tar"]) {
             Self::Tar
@@ -209,8 +250,17 @@ impl fmt::Display for ArtifactError {
         match self {
             Self::Length => write!(f, "must be 1 to {MAX_BYTES} characters without spaces"),
             Self::Address(_) => f.write_str(
-                "host processes are delivered files by `https://HOST/PATH` or `file:///PATH`; OCI \
-                 artifacts of a registry are not fetched yet",
+                "host processes are delivered files by `https://HOST/PATH` or `file:///PATH`, and \
+                 images by `REGISTRY/REPOSITORY`",
+            ),
+            Self::Image(name) => write!(
+                f,
+                "{name:?} is no name of an image, `REGISTRY/REPOSITORY:TAG` (a part of one is \
+                 mounted by `subPath`); files are delivered by `https://HOST/PATH` or `file:///PATH`"
+            ),
+            Self::NoImageDigest => f.write_str(
+                "needs a digest, so that what runs is part of the revision, whatever becomes of a \
+                 tag: append `@sha256:HEX`, of the manifest or the index",
             ),
             Self::Credentials => {
                 f.write_str("must not have a user or a password: whoever may look would see it")
@@ -229,7 +279,8 @@ impl fmt::Display for ArtifactError {
             ),
             Self::Digest(text) => write!(
                 f,
-                "{text:?} is no digest: `sha256:` and 64 hexadecimal digits, or `ARCH=sha256:HEX,…`"
+                "{text:?} is no digest: `sha256:` and 64 hexadecimal digits (of files also \
+                 `ARCH=sha256:HEX,…`)"
             ),
             Self::Twice(arch) => write!(f, "{arch} has more than one digest"),
             Self::OneForAll => f.write_str(
@@ -273,6 +324,7 @@ fn is_name(name: &str) -> bool {
 
 fn is_inside(inside: &str, packing: Packing) -> bool {
     match packing {
+        Packing::Image => false,
         Packing::Plain => is_name(inside),
         Packing::Tar | Packing::TarGz => inside.split('/').all(is_name),
     }
@@ -332,6 +384,19 @@ mod tests {
     }
 
     #[test]
+    fn an_image_is_the_same_for_each_machine() {
+        let text = format!("x:1@sha256:{A}");
+        let reference = ArtifactReference::parse(&text).unwrap();
+        let artifact = reference.for_arch("riscv64").unwrap();
+        assert!(reference.is_image());
+        assert_eq!(artifact.packing(), Packing::Image);
+        assert_eq!(artifact.to_string(), format!("docker.io/library/x:1@sha256:{A}"));
+        assert_eq!(artifact.image().unwrap().repository, "library/x");
+        let file = ArtifactReference::parse(&format!("file:///x@sha256:{A}")).unwrap();
+        assert!(!file.is_image() && file.for_arch("a").unwrap().image().is_none());
+    }
+
+    #[test]
     fn what_is_none_says_why() {
         use ArtifactError::{
             Address, Credentials, Inside, Length, NoDigest, OneForAll, Packing, Twice,
@@ -344,8 +409,8 @@ mod tests {
         assert_eq!(why(format!("https://user:secret@h/a@sha256:{A}")), Credentials);
         let long = format!("https://h/{}", "a".repeat(129));
         for address in [
-            "quay.io/a:1",
             "http://h/a",
+            "oci://h/a",
             "https://h/",
             "https:///a",
             "https://h%2f/a",
@@ -367,6 +432,15 @@ mod tests {
             ("a.tgz", "b/"),
         ] {
             assert_eq!(why(format!("https://h/{name}#{inside}@sha256:{A}")), Inside(inside.into()));
+        }
+        assert_eq!(why("quay.io/a:1".into()), ArtifactError::NoImageDigest);
+        assert_eq!(why(format!("quay.io/A@sha256:{A}")), ArtifactError::Image("quay.io/A".into()));
+        assert_eq!(why(format!("a#b@sha256:{A}")), ArtifactError::Image("a#b".into()));
+        for digests in
+            ["sha256:12", "sha512:aa", "", &format!("amd64=sha256:{A}"), &format!("sha256:{A}@x")]
+        {
+            let error = why(format!("quay.io/a@{digests}"));
+            assert!(matches!(error, ArtifactError::Digest(_)), "{digests}: {error}");
         }
         for digests in ["sha256:12", "amd64=sha256:12", "AMD=sha256:aa", "sha256:a,sha256:b"] {
             let error = why(format!("https://h/a@{digests}"));

@@ -27,7 +27,7 @@ mod set;
 mod taint;
 mod time;
 
-pub use artifact::{Artifact, ArtifactError, ArtifactReference, Packing, go_arch};
+pub use artifact::{Artifact, ArtifactError, ArtifactReference, ImageName, Packing, go_arch};
 pub use assignment::{Assignment, Change, ChangeError, Intent, Item, Stamp, Surge};
 pub use condition::{LIMITS_ENFORCED, NodeCondition, OOM_SCORES_HONOURED, PRESSURES};
 pub use digest::{Digest, InvalidDigest};
@@ -50,7 +50,7 @@ pub use selector::{
     valid_qualified_name,
 };
 pub use set::{
-    DEFAULT_CONTAINER, DaemonSet, EXEC_FEATURE, Features, LOGS_FEATURE, NAMESPACES,
+    DEFAULT_CONTAINER, DaemonSet, EXEC_FEATURE, Features, IMAGES_FEATURE, LOGS_FEATURE, NAMESPACES,
     NODE_LABELS_FEATURE, NodeSelectorTerm, PIDS_LIMIT, PROCESS_FEATURES, Placement, REQUIRE_LIMITS,
     STORAGE_FEATURE, SURGE_FEATURE, Strategy, USAGE_FEATURE, node_label,
 };

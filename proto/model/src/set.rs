@@ -138,6 +138,7 @@ pub const PROCESS_FEATURES: &[&str] = &[
     "volumes.emptyDir",
     "volumes.hostPath",
     "volumes.image",
+    IMAGES_FEATURE,
     "volumes.projected",
     "volumes.secret",
 ];
@@ -174,6 +175,10 @@ pub const NODE_LABELS_FEATURE: &str = "env.nodeLabels";
 /// The feature of an agent that measures what pods have on disk and ends those that have more than
 /// their limits: what a template needs that has such a limit and requires its limits.
 pub const STORAGE_FEATURE: &str = "limits.ephemeral-storage";
+
+/// The feature of an agent that fetches images of registries: what a template needs whose `image`
+/// volume is none of a file.
+pub const IMAGES_FEATURE: &str = "volumes.image.oci";
 
 /// What an agent announces that hands on what its pods print.
 pub const LOGS_FEATURE: &str = "logs";

@@ -1,4 +1,5 @@
-"""Serves a directory over TLS, with ranges; writes down what it sent, and breaks off where it is told to.
+"""Serves a directory over TLS, with ranges; writes down what it sent, and breaks off where it is told
+to, or waits there until nobody listens any more.
 
 python3 files.py HOST PORT DIRECTORY CERTIFICATE KEY LOG
 """
@@ -32,16 +33,26 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         rest = content[start:]
-        # The first to ask for this is cut off.
-        with lock:
-            try:
-                with open(path + ".cut") as cut:
-                    rest = rest[: int(cut.read())]
-                os.remove(path + ".cut")
-            except FileNotFoundError:
-                pass
+        held, cut = self.once(path + ".hold"), None
+        if held is None:
+            cut = self.once(path + ".cut")
+        rest = rest[: held or cut]
         self.wfile.write(rest)
         self.note(start, len(rest))
+        if held is not None:
+            self.rfile.read(1)
+
+    # The first to ask for this is treated so: after so many bytes.
+    def once(self, path):
+        with lock:
+            try:
+                with open(path) as file:
+                    return int(file.read())
+            except FileNotFoundError:
+                return None
+            finally:
+                if os.path.exists(path):
+                    os.remove(path)
 
     def note(self, start, sent):
         with lock, open(log, "a") as lines:

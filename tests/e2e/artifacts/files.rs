@@ -29,6 +29,8 @@ pub(super) struct Files {
     pub(super) url: String,
     /// The file of the certificate by which it is trusted.
     pub(super) authority: String,
+    /// The file of its key.
+    pub(super) key: String,
     /// The directory of what it serves.
     pub(super) directory: String,
     log: PathBuf,
@@ -49,7 +51,7 @@ impl Files {
         let name = fleet.add_machine(9)?;
         let machine = fleet.machine(&name)?;
         let host = machine.address().v6();
-        let own = rcgen::generate_simple_self_signed([host.clone()]);
+        let own = rcgen::generate_simple_self_signed([host.clone(), machine.address().v4()]);
         let own = own.map_err(|error| everynode_tests::failure!("{error}"))?;
         let authority = fleet.write("files.crt", &own.cert.pem())?;
         let key = fleet.write("files.key", &own.signing_key.serialize_pem())?;
@@ -72,7 +74,7 @@ impl Files {
         fs::write(&log, "")?;
         let directory = directory.display().to_string();
         let url = format!("https://[{host}]:{PORT}/");
-        Ok(Self { url, authority, directory, log, _server: server })
+        Ok(Self { url, authority, key, directory, log, _server: server })
     }
 
     /// Serves a program as it is.
@@ -117,7 +119,13 @@ impl Files {
 
     /// Breaks off the first that asks for it, after so many bytes.
     pub(super) fn cut(&self, file: &File, after: usize) -> Outcome {
-        let at = PathBuf::from(&self.directory).join(format!("{}.cut", file.name));
+        self.disturb(&file.name, "cut", after)
+    }
+
+    /// Does the `how` (`cut`, or `hold`: goes on being silent) to the first that asks for what is
+    /// at a path, after so many bytes.
+    pub(super) fn disturb(&self, path: &str, how: &str, after: usize) -> Outcome {
+        let at = PathBuf::from(&self.directory).join(format!("{path}.{how}"));
         Ok(fs::write(at, after.to_string())?)
     }
 

@@ -7,6 +7,8 @@
 //! ```
 
 mod files;
+mod images;
+mod registry;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,6 +21,8 @@ use everynode_tests::runner::say;
 use everynode_tests::{Fleet, Outcome, ensure, wait};
 
 use files::{File, Files};
+
+pub(crate) use images::images_are_pulled_and_go_back;
 
 const SET: &str = "parcel";
 /// Not what its supervisor is called, too.

@@ -117,7 +117,10 @@ fn artifacts(directory: &tempfile::TempDir, mirrors: &[&Server]) -> Artifacts {
 }
 
 async fn bring(artifacts: &Artifacts) -> Result<(), String> {
-    artifacts.bring(&artifact(), |_, _| ()).await.map_err(|reason| reason.to_string())
+    artifacts
+        .bring(&artifact(), &Keyring::default(), |_, _| ())
+        .await
+        .map_err(|reason| reason.to_string())
 }
 
 fn content(artifacts: &Artifacts) -> Vec<u8> {
@@ -234,13 +237,16 @@ async fn files_of_the_machine_come_first_and_are_verified() {
     assert_eq!(content(&artifacts), CONTENT);
 
     let missing = of(&format!("file://{}/no", given.path().display()), b"other");
-    let why = artifacts.bring(&missing, |_, _| ()).await.unwrap_err().to_string();
+    let why =
+        artifacts.bring(&missing, &Keyring::default(), |_, _| ()).await.unwrap_err().to_string();
     assert!(why.contains("No such file"), "{why}");
     let damaged = of(&format!("file://{}/run", given.path().display()), b"other");
-    let why = artifacts.bring(&damaged, |_, _| ()).await.unwrap_err().to_string();
+    let why =
+        artifacts.bring(&damaged, &Keyring::default(), |_, _| ()).await.unwrap_err().to_string();
     assert!(why.contains("has another content: its digest is sha256:"), "{why}");
     let directory = of(&format!("file://{}", given.path().display()), b"other");
-    let why = artifacts.bring(&directory, |_, _| ()).await.unwrap_err().to_string();
+    let why =
+        artifacts.bring(&directory, &Keyring::default(), |_, _| ()).await.unwrap_err().to_string();
     assert!(why.contains("not a regular file"), "{why}");
 }
 
@@ -254,7 +260,7 @@ async fn a_file_has_the_name_that_its_volume_gives_it() {
     let own = of(&format!("file://{}", given.display()), CONTENT);
     let other = Artifact { inside: Some("run".into()), ..own.clone() };
     for (artifact, called) in [(&own, "given"), (&other, "run")] {
-        artifacts.bring(artifact, |_, _| ()).await.unwrap();
+        artifacts.bring(artifact, &Keyring::default(), |_, _| ()).await.unwrap();
         let program = artifacts.0.whole(artifact).join(called);
         assert_eq!(fs::read(&program).unwrap(), CONTENT);
         assert_eq!(program.metadata().unwrap().permissions().mode() & 0o7777, 0o755);
@@ -277,13 +283,13 @@ async fn an_archive_is_unpacked_and_a_bad_one_leaves_nothing() {
         of(&format!("file://{}", path.display()), content)
     };
     let good = brought("a.tar", &archive);
-    artifacts.bring(&good, |_, _| ()).await.unwrap();
+    artifacts.bring(&good, &Keyring::default(), |_, _| ()).await.unwrap();
     let whole = artifacts.0.whole(&good);
     assert_eq!(fs::read(whole.join("bin/run")).unwrap(), CONTENT);
     assert_eq!(whole.metadata().unwrap().permissions().mode() & 0o7777, 0o755);
 
     let bad = brought("b.tar", &archive[..600]);
-    let why = artifacts.bring(&bad, |_, _| ()).await.unwrap_err().to_string();
+    let why = artifacts.bring(&bad, &Keyring::default(), |_, _| ()).await.unwrap_err().to_string();
     assert!(why.contains("can't be unpacked"), "{why}");
     assert!(names(&artifacts.0.root.join(UNPACK)).is_empty() && !artifacts.has(&bad).await);
 }
@@ -307,7 +313,7 @@ async fn what_nobody_wants_is_cleared_away_but_for_what_there_was_before() {
         here
     };
     for artifact in [&a, &b, &c] {
-        artifacts.bring(artifact, |_, _| ()).await.unwrap();
+        artifacts.bring(artifact, &Keyring::default(), |_, _| ()).await.unwrap();
     }
     assert_eq!(here(&artifacts).await, "abc", "nobody has said what is wanted");
     keep(&artifacts, "n/x", &[&a, &b]).await;

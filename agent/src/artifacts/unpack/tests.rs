@@ -3,10 +3,10 @@ use std::io::Seek as _;
 use super::*;
 
 /// Path, type, mode, and content or target.
-type Entry<'a> = (&'a str, EntryType, u32, &'a str);
+pub(super) type Entry<'a> = (&'a str, EntryType, u32, &'a str);
 
 /// An archive of these, as hostile as it is wanted to be.
-fn tar_of(entries: &[Entry<'_>]) -> Vec<u8> {
+pub(super) fn tar_of(entries: &[Entry<'_>]) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
     for (path, kind, mode, text) in entries {
         let mut header = tar::Header::new_ustar();
@@ -31,11 +31,12 @@ fn unpacked(packing: Packing, bytes: &[u8]) -> (tempfile::TempDir, Result<(), St
     let (directory, mut file) = (tempfile::tempdir().unwrap(), tempfile::tempfile().unwrap());
     file.write_all(bytes).unwrap();
     file.rewind().unwrap();
-    let done = unpack(file, packing, directory.path(), 1 << 20, &|_| Ok(()));
+    let bounds = Bounds { max: 1 << 20, has_room: &|_| Ok(()) };
+    let done = unpack(file, packing, directory.path(), bounds);
     (directory, done.map_err(|error| error.to_string()))
 }
 
-fn gz(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn gz(bytes: &[u8]) -> Vec<u8> {
     let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gz.write_all(bytes).unwrap();
     gz.finish().unwrap()
@@ -106,7 +107,8 @@ fn no_more_is_unpacked_than_may_be() {
 
     let directory = tempfile::tempdir().unwrap();
     let full = |needed| Err(format!("no room for {needed}"));
-    let mut unpacking = Unpacking::new(directory.path(), 1 << 20, &full);
+    let bounds = Bounds { max: 1 << 20, has_room: &full };
+    let mut unpacking = Unpacking::new(directory.path(), bounds);
     let why = unpacking.archive(&tar_of(&[one])[..]).unwrap_err().to_string();
     assert_eq!(why, "no room for 700000");
 }

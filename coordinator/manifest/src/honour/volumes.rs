@@ -3,10 +3,18 @@
 //!
 //! Whether anybody mounts it or not: as in Kubernetes, no container starts while one is lacking.
 
+use everynode_model::ArtifactReference;
 use serde_json::Value;
 
 use super::Word;
 use crate::FieldPath;
+
+/// Whether a template of processes has images of a registry delivered: what is no file's address.
+pub(super) fn have_images(template: &Value) -> bool {
+    let volumes = template["spec"]["volumes"].as_array().into_iter().flatten();
+    let mut references = volumes.filter_map(|volume| volume["image"]["reference"].as_str());
+    references.any(|text| ArtifactReference::parse(text).is_ok_and(|it| it.is_image()))
+}
 
 /// The words on one volume of a template in its normal form.
 pub(super) fn each_word(

@@ -34,13 +34,17 @@ pub(super) fn check_pod(check: &mut Check, path: &FieldPath, pod: &PodSpec) {
     check_artifacts(check, &path.field("volumes"), pod);
 }
 
-/// Checks what is delivered to host processes: there is no runtime that knows of images.
+/// Checks what is delivered to host processes: what a revision names is fixed by a digest.
 fn check_artifacts(check: &mut Check, path: &FieldPath, pod: &PodSpec) {
     for (index, volume) in pod.volumes.iter().flatten().enumerate() {
         let Some(image) = &volume.image else { continue };
         let path = path.index(index).down("image.reference");
         match image.reference.as_deref().unwrap_or_default() {
-            "" => check.required(path, "`https://HOST/PATH@sha256:HEX`, or the same of `file://`"),
+            "" => check.required(
+                path,
+                "`https://HOST/PATH@sha256:HEX`, the same of `file://`, or \
+                 `REGISTRY/REPOSITORY@sha256:HEX`",
+            ),
             text => {
                 if let Err(error) = ArtifactReference::parse(text) {
                     check.invalid(path, text, error.to_string());
