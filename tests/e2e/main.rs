@@ -38,6 +38,7 @@ mod namespaces;
 mod operations;
 mod orphans;
 mod recreate;
+mod resize;
 mod resources;
 mod restarts;
 mod restored;
@@ -107,6 +108,7 @@ const SCENARIOS: &[Scenario] = &[
     ("evidence::of_a_revision_that_was_rolled_back", evidence::of_a_revision_that_was_rolled_back),
     ("restarts::nothing_grows_with_them", restarts::nothing_grows_with_them),
     ("resources::limits_hold_and_leave_nothing", resources::limits_hold_and_leave_nothing),
+    ("resize::limits_change_as_they_run", resize::limits_change_as_they_run),
     ("lives::they_start_and_end_in_order", lives::they_start_and_end_in_order),
     ("namespaces::what_is_not_shared_is_its_own", namespaces::what_is_not_shared_is_its_own),
     ("labels::a_pod_reads_its_nodes_labels", labels::a_pod_reads_its_nodes_labels),

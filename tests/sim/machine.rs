@@ -265,6 +265,7 @@ impl Pod {
             restart: RestartBackoff::default(),
             created_at: self.request.created_at,
             terminating: self.terminating,
+            limits_in_doubt: false,
             restarts: self.request.restarts,
             containers: containers.collect(),
         };

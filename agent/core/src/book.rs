@@ -57,6 +57,8 @@ pub(crate) struct Book {
     stages: BTreeSet<Digest>,
     /// What pods of these revisions may have on disk.
     storage: BTreeMap<Digest, StorageLimits>,
+    /// What of the known revisions can't change in a pod that runs.
+    alike: BTreeMap<Digest, Digest>,
     failures: u32,
     retry_at: Timestamp,
     /// Why the last write failed.
@@ -95,6 +97,7 @@ impl Book {
             ports: Ports::new(),
             stages: BTreeSet::new(),
             storage: BTreeMap::new(),
+            alike: BTreeMap::new(),
             failures: 0,
             retry_at: Timestamp::ZERO,
             failure: None,
@@ -229,6 +232,23 @@ impl Book {
         let needed = self.needed(lives);
         self.stages.retain(|revision| needed.contains(revision));
         self.stages.extend(known);
+    }
+
+    /// Takes note of what can't change in a pod that runs; forgets as [`Self::know_ports`] does.
+    pub(crate) fn know_alike(
+        &mut self,
+        known: impl IntoIterator<Item = (Digest, Digest)>,
+        lives: BTreeSet<Digest>,
+    ) {
+        let needed = self.needed(lives);
+        self.alike.retain(|revision, _| needed.contains(revision));
+        self.alike.extend(known);
+    }
+
+    /// Whether a pod of the one revision can be brought to the other as it runs.
+    pub(crate) fn are_alike(&self, one: Digest, other: Digest) -> bool {
+        let fixed = self.alike.get(&one);
+        one != other && fixed.is_some() && fixed == self.alike.get(&other)
     }
 
     /// Whether a revision has something to be staged.

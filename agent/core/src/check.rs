@@ -7,6 +7,7 @@
 
 mod life;
 mod progress;
+mod resize;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,6 +33,12 @@ pub enum Violation {
     EvictedWithinLimits(PodRef),
     /// A pod is made of a revision of which what it needs is not here.
     MadeUnstaged(PodRef),
+    /// A pod is given the limits of a revision that is not ordered, not alike or not here, or two at once.
+    ResizedAmiss(PodRef),
+    /// P2: a pod is replaced for a change of its limits alone, which nobody has tried to make in place.
+    ReplacedForLimits(PodRef),
+    /// A pod of which nobody knows the limits counts as one of the revision that is ordered.
+    DoubtForgotten(PodRef),
     /// P1: more than one pod is made in one step in one place.
     CreatedTwice(PodKey),
     /// P1: a pod is made beside others than the one that it takes over from, or without an order for it.
@@ -114,6 +121,13 @@ pub struct Checker {
     exceeding: BTreeSet<PodUid>,
     /// What was asked to be staged in each place, and whether it is there; absent where that failed.
     staged: BTreeMap<PodKey, (Digest, bool)>,
+    /// What of a revision can't change in a pod that runs.
+    alike: BTreeMap<Digest, Digest>,
+    /// To which revision each pod is being brought, and to which it could not be; of one in doubt, to none
+    /// at all.
+    resizing: BTreeMap<PodUid, (SetUid, Digest, u64)>,
+    not_resized: BTreeSet<(PodUid, Digest)>,
+    in_doubt: BTreeSet<PodUid>,
     /// Wishes about holds: whether a write that has them is done.
     asked: BTreeMap<u64, bool>,
     lives: Lives,
@@ -149,6 +163,10 @@ impl Checker {
             storage: BTreeMap::new(),
             exceeding: BTreeSet::new(),
             staged: BTreeMap::new(),
+            alike: BTreeMap::new(),
+            resizing: BTreeMap::new(),
+            not_resized: BTreeSet::new(),
+            in_doubt: BTreeSet::new(),
             asked: BTreeMap::new(),
             lives: Lives::default(),
         }
@@ -162,6 +180,11 @@ impl Checker {
     /// What [`Node::know_storage`] is told.
     pub fn know_storage(&mut self, limits: impl IntoIterator<Item = (Digest, StorageLimits)>) {
         self.storage.extend(limits);
+    }
+
+    /// What [`Node::know_alike`] is told.
+    pub fn know_alike(&mut self, revisions: impl IntoIterator<Item = (Digest, Digest)>) {
+        self.alike.extend(revisions);
     }
 
     /// Every promise that was broken by answering `event` with `actions`, after which the node is
@@ -184,6 +207,7 @@ impl Checker {
             self.lives.note_action(action);
         }
         broken.extend(created_twice(actions));
+        broken.extend(self.check_doubt(node));
         broken.extend(self.lives.check_ready(node));
         broken.extend(self.check_storage(event, node));
         if self.looked {
@@ -355,6 +379,7 @@ impl Checker {
                 }
             }
             Event::Answered(found) => self.note_found(found),
+            Event::Resized { .. } | Event::ResizeFailed { .. } => self.note_resized(event),
             Event::OursGone(key) => {
                 self.foreign.insert(key.clone());
                 self.ours_found.remove(key);
@@ -368,6 +393,9 @@ impl Checker {
         let (Some(uid), Some(supervised)) = (found.pod, &found.supervised) else { return };
         if supervised.terminating {
             self.ending.insert(uid);
+        }
+        if supervised.limits_in_doubt {
+            self.in_doubt.insert(uid);
         }
         // What bears the marks of another node is nothing that this ledger says anything about.
         if found.marks.is_some_and(|marks| self.disk.is_ours(marks)) {
@@ -418,6 +446,9 @@ impl Checker {
                 self.staged.insert(key.clone(), (*revision, false));
             }
             Action::Answer { request, .. } => _ = self.asked.remove(request),
+            Action::Resize { pod, set, revision, replace } => {
+                self.resizing.insert(pod.uid, (*set, *revision, *replace));
+            }
             _ => {}
         }
     }
@@ -466,7 +497,10 @@ impl Checker {
             Action::Create { pod, set, revision, replace, beside, .. } => {
                 broken.extend(self.check_start(&pod.key, node));
                 match beside {
-                    Some(old) => broken.extend(self.check_beside(pod, *old)),
+                    Some(old) => {
+                        broken.extend(self.check_beside(pod, *old));
+                        broken.extend(self.check_successor(pod, *old));
+                    }
                     None if self.unproven.contains(&pod.key) => {
                         broken.push(Violation::CreatedInUnprovenPlace(pod.clone()));
                     }
@@ -480,6 +514,9 @@ impl Checker {
                 if ordered != Some((*set, *revision, *replace)) {
                     broken.push(Violation::StartedUnordered(pod.key.clone()));
                 }
+            }
+            Action::Resize { pod, set, revision, replace } => {
+                broken.extend(self.check_resize(pod, (*set, *revision, *replace)));
             }
             Action::Start { pod, container } => {
                 broken.extend(self.check_start(&pod.key, node));
@@ -568,6 +605,9 @@ impl Checker {
         let wanted = self.to_run(&pod.key).filter(|item| item.intent == Intent::Run);
         let replaced = wanted.filter(|item| made_from.is_some_and(|(set, ..)| set == item.set));
         let alone = self.alive.get(&pod.key).is_some_and(|alive| alive.len() == 1);
+        if alone && self.may_be_resized(pod.uid, made_from, wanted) {
+            return Some(Violation::ReplacedForLimits(pod.clone()));
+        }
         if let Some(item) = replaced.filter(|_| alone)
             && !self.is_staged(&pod.key, item.revision)
         {

@@ -243,6 +243,14 @@ impl Container {
         }
     }
 
+    /// Its failures count no more: one that waits after them is due.
+    pub(crate) fn begin_anew(&mut self, now: Now) {
+        self.backoff = Backoff::default();
+        if let Doing::Due { at, .. } = &mut self.doing {
+            *at = now.steady.min(*at);
+        }
+    }
+
     /// Begins a start if it is time to.
     pub(crate) fn start_if_due(&mut self, means: &mut Means<'_>) {
         if let Doing::Due { at, reason } = &self.doing

@@ -71,6 +71,25 @@ pub enum Event {
         /// Else why, and when to try again.
         outcome: Result<(), Unstaged>,
     },
+    /// What runs of a pod, and what will, is held to the limits of another revision; the answer to
+    /// [`Action::Resize`].
+    Resized {
+        /// Which pod.
+        pod: PodRef,
+        /// Of which revision it is from now on.
+        revision: Digest,
+    },
+    /// It is not; the answer to [`Action::Resize`].
+    ResizeFailed {
+        /// Which pod.
+        pod: PodRef,
+        /// To which revision it was to be brought.
+        revision: Digest,
+        /// Why.
+        reason: Reason,
+        /// Whether nobody knows to which limits it is held. Else to those of the revision that it is of.
+        in_doubt: bool,
+    },
     /// The pod's supervisor is there; none of its containers runs yet.
     Created {
         /// Which pod.
@@ -252,6 +271,19 @@ pub enum Action {
         /// The one pod that may be alive in the place meanwhile; `None`: nothing may.
         beside: Option<PodUid>,
     },
+    /// Hold what runs of a pod, and what will, to the limits of another revision, which differs in
+    /// nothing else, and say [`Event::Resized`] or [`Event::ResizeFailed`]. One at a time for each pod.
+    Resize {
+        /// Which pod.
+        pod: PodRef,
+        /// Of which DaemonSet it is from then on: of its own, under the name that the present
+        /// coordinator has for it.
+        set: SetUid,
+        /// Of which revision.
+        revision: Digest,
+        /// Under which replace counter; likewise.
+        replace: u64,
+    },
     /// Start one container of a created pod.
     Start {
         /// Which pod.
@@ -415,6 +447,8 @@ pub struct Supervised {
     pub created_at: WallTime,
     /// Whether it was already told to end: nothing is started in it any more.
     pub terminating: bool,
+    /// Whether a change of its limits has failed half-way, and could not be undone.
+    pub limits_in_doubt: bool,
     /// How often its containers were restarted, with those of its predecessors here.
     pub restarts: u64,
     /// Its containers, in order.

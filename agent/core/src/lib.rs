@@ -8,8 +8,8 @@
 //! ledger on disk and the one write in flight), `hold` (what somebody at the machine keeps as it is),
 //! `place` (one place's life, drawn), `pod`, `container` and `trial` (what is in it), `ending` (in which
 //! order that ends), `eviction` (who has more on disk than it may), `ports` (who holds which of the
-//! machine's), `staging` (what must be here before a pod is made), `reconcile` (what is wanted against
-//! what is there), `check` (the promises as functions).
+//! machine's), `staging` (what must be here before a pod is made), `resize` (other limits for one that
+//! runs), `reconcile` (what is wanted against what is there), `check` (the promises as functions).
 
 #[macro_use]
 pub mod mutation;
@@ -34,6 +34,7 @@ mod pod;
 mod ports;
 mod pressure;
 mod reconcile;
+mod resize;
 mod staging;
 mod status;
 mod stop;

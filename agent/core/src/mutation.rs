@@ -47,6 +47,14 @@ mod on {
         StopUnstaged,
         /// A pod is made of a revision that is not staged.
         MakeUnstaged,
+        /// A pod is replaced although only its limits are others.
+        ReplaceForLimits,
+        /// A pod is held to the limits of a revision that is not staged.
+        ResizeUnstaged,
+        /// A pod is asked to take other limits while it is taking some.
+        ResizeTwiceAtOnce,
+        /// A pod that nobody knows the limits of counts as held to its revision's.
+        ForgetDoubt,
         /// A pod is made twice.
         CreateTwice,
         /// A container that starts is started again.

@@ -89,11 +89,20 @@ impl Node {
         self.book.know_storage(limits, lives);
     }
 
+    /// Says which revisions are alike, so that a pod of one is brought to another as it runs: those with
+    /// the same digest here, which stands for all but what may change in place. To be called as
+    /// [`Self::know_ports`] is; a revision that is not told is like no other.
+    pub fn know_alike(&mut self, revisions: impl IntoIterator<Item = (Digest, Digest)>) {
+        let lives = self.places.values().flat_map(Place::made_from).collect();
+        self.book.know_alike(revisions, lives);
+    }
+
     /// Takes in one event and says what to do, in order. `ids` gives ids never used before.
     ///
     /// Before [`Event::Looked`] orders are accepted and nothing is started or stopped. Each
     /// [`Action::Create`] must be answered by `Created`, `CreateFailed` or `SupervisorLost`, each
-    /// [`Action::Stage`] by `Staged` unless another follows in its place, each
+    /// [`Action::Stage`] by `Staged` unless another follows in its place, each [`Action::Resize`] by
+    /// `Resized` or `ResizeFailed` unless the pod ends or is lost, each
     /// [`Action::Start`] by `Started`, `StartFailed` or `SupervisorLost`, each [`Action::Persist`]
     /// by `Persisted` or `PersistFailed`; each [`Event::HoldRequested`] is answered by one
     /// [`Action::Answer`]; words about one place must come in the order in which
@@ -253,6 +262,10 @@ impl Node {
             Event::Staging { revision, line, .. } => place.staging(revision, line),
             Event::Staged { revision, outcome, .. } => {
                 place.staged(revision, outcome, &turn);
+            }
+            Event::Resized { pod, revision } => place.resized(&pod, revision, now),
+            Event::ResizeFailed { pod, revision, reason, in_doubt } => {
+                place.resize_failed(&pod, revision, (reason, in_doubt), &turn);
             }
             Event::Created { pod, plan } => place.created(pod.uid, plan, now),
             Event::CreateFailed { pod, reason, retry, in_doubt } => {
@@ -537,7 +550,7 @@ pub(crate) fn rank(action: &Action) -> u8 {
         Action::Terminate(_) | Action::Close(_) | Action::Stop { .. } => 2,
         Action::Kill(_) | Action::KillPod(_) | Action::KillContainer { .. } => 2,
         Action::Remove(_) => 3,
-        Action::Stage { .. } | Action::Create { .. } => 4,
+        Action::Stage { .. } | Action::Create { .. } | Action::Resize { .. } => 4,
         Action::Start { .. } => 5,
         Action::Hook { hook: HookKind::PostStart, .. } | Action::Probe { .. } => 6,
         Action::ConfirmDeparture => 7,
@@ -549,6 +562,7 @@ pub(crate) fn rank(action: &Action) -> u8 {
 fn place_acted_on(action: &Action) -> Option<&PodKey> {
     match action {
         Action::Create { pod, .. }
+        | Action::Resize { pod, .. }
         | Action::Start { pod, .. }
         | Action::Stop { pod, .. }
         | Action::KillContainer { pod, .. }
@@ -571,6 +585,8 @@ fn place_acted_on(action: &Action) -> Option<&PodKey> {
 pub(crate) fn place_of(event: &Event) -> Option<&PodKey> {
     match event {
         Event::Created { pod, .. }
+        | Event::Resized { pod, .. }
+        | Event::ResizeFailed { pod, .. }
         | Event::CreateFailed { pod, .. }
         | Event::Started { pod, .. }
         | Event::StartFailed { pod, .. }

@@ -20,6 +20,7 @@
 //!                                   └───────────────────┘
 //!
 //!   Held ── Answered: only its supervisor's account was missing ──▶ Running, as adopted
+//!   Running ── only its limits are others: Resize, see `resize` ──▶ Running, of that revision
 //!   Stopping ── OursGone: others moved in, ours are dead: Remove ──▶ Held
 //! ```
 //!
@@ -39,6 +40,7 @@ use crate::event::{Action, Found};
 use crate::found;
 use crate::ledger::Ledger;
 use crate::pod::{Identity, Pod};
+use crate::resize::{Difference, difference};
 use crate::spec::{Plan, PodRef};
 use crate::staging::Staging;
 use crate::stop::{Held, Holder, Stop};
@@ -82,9 +84,17 @@ pub(crate) struct Wait {
 /// What a place is for, by the ledger on disk.
 pub(crate) enum Want<'a> {
     /// A pod of this item; `gate` is why it must not be made yet, if it is not there, `stages` whether
-    /// its revision has something to be staged, and `surge` whether it is made beside another. Where it
-    /// is `held`, what runs already is that pod, whatever it was made from.
-    Pod { item: &'a Item, gate: Option<Reason>, stages: bool, surge: Option<Surge>, held: bool },
+    /// its revision has something to be staged, and `surge` whether it is made beside another; a pod of
+    /// a revision that is `alike` is brought to it as it runs. Where it is `held`, what runs already is
+    /// that pod, whatever it was made from.
+    Pod {
+        item: &'a Item,
+        gate: Option<Reason>,
+        stages: bool,
+        surge: Option<Surge>,
+        alike: Vec<Digest>,
+        held: bool,
+    },
     /// Nothing, and why; `item` is what would run here if nobody kept it down.
     Nothing { item: Option<&'a Item>, reason: Reason },
     /// What lives here, whatever it is; nothing is made, and why. `item` is what is ordered.
@@ -161,9 +171,9 @@ impl Place {
                 Life::Empty
             }
             (Life::Creating(pod), _) => Life::Creating(pod),
-            (Life::Running(pod), want) => match misfit(&pod, want) {
+            (Life::Running(mut pod), want) => match misfit(&pod, want) {
                 None => {
-                    self.forget_others(pod.identity);
+                    self.resize(&mut pod, want, turn);
                     tend(pod, turn)
                 }
                 Some(cause) => match successor(&pod, want) {
@@ -394,7 +404,7 @@ impl Place {
     }
 
     /// Nothing is to take over any more from the pod that is here.
-    fn forget_others(&mut self, identity: Identity) {
+    pub(crate) fn forget_others(&mut self, identity: Identity) {
         if self.memory.identity.is_some_and(|of| of != identity) {
             self.memory = self.memory.anew(None, None);
             self.next = None;
@@ -509,23 +519,19 @@ pub(crate) fn tend(mut pod: Box<Pod>, turn: &mut Turn<'_>) -> Life {
     Life::Running(pod)
 }
 
-/// Why what runs is not what is wanted, if it is not.
+/// Why what runs has to go for what is wanted, if it has.
 pub(crate) fn misfit(pod: &Pod, want: &Want<'_>) -> Option<Reason> {
-    let item = match want {
+    let (item, alike) = match want {
         Want::Nothing { reason, .. } => return Some(reason.clone()),
         Want::AsItIs { .. } | Want::Pod { held: true, .. } => return None,
-        Want::Pod { item, .. } => item,
+        Want::Pod { item, alike, .. } => (item, alike),
     };
-    let (is, wanted) = (pod.identity, Identity::of(item));
-    if is.set != wanted.set {
+    if pod.identity.set != item.set {
         let line = "the DaemonSet was deleted and made again under the same name";
-        Some(Reason::new("Replaced", line))
-    } else if item.intent == Intent::Keep || is == wanted {
-        None
-    } else if is.revision != wanted.revision {
-        let (new, old) = (wanted.revision.short(), is.revision.short());
-        Some(Reason::new("Replaced", format!("revision {new} is ordered in place of {old}")))
-    } else {
-        Some(Reason::new("Replaced", "another pod of the same revision is ordered"))
+        return Some(Reason::new("Replaced", line));
+    }
+    match difference(pod, item, alike) {
+        Some(Difference::Other(why)) if item.intent != Intent::Keep => Some(why),
+        _ => None,
     }
 }

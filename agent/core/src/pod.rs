@@ -22,6 +22,7 @@ use crate::ending::Ending;
 use crate::event::{HookKind, ProbeKind, Supervised, SupervisedContainer};
 use crate::ledger::Ledger;
 use crate::place::{Memory, Turn};
+use crate::resize::Resizing;
 use crate::spec::{Plan, PodRef, RestartBackoff, Role};
 use crate::words::{self, earlier};
 
@@ -48,6 +49,8 @@ pub(crate) struct Pod {
     pub(crate) last_failure: Option<Failure>,
     /// Its supervisor is alive and does not answer.
     pub(crate) silent: bool,
+    /// Whether its limits are being changed.
+    pub(crate) resizing: Resizing,
     /// How it ends, once it has to.
     pub(crate) ending: Option<Ending>,
     /// The last number given to a try or a hook.
@@ -95,6 +98,7 @@ impl Pod {
             times_unready: memory.times_unready,
             last_failure: memory.last_failure.clone(),
             silent: false,
+            resizing: Resizing::No,
             ending: None,
             numbers: 0,
         }
@@ -129,6 +133,10 @@ impl Pod {
             times_unready: found.restarts + u64::from(down),
             last_failure: found.containers.iter().filter_map(|c| last_failure(c, now)).next_back(),
             silent: false,
+            resizing: match found.limits_in_doubt {
+                true => Resizing::InDoubt(words::limits_in_doubt()),
+                false => Resizing::No,
+            },
             ending: None,
             numbers: 0,
         };

@@ -32,7 +32,9 @@ pub(crate) fn reconcile(
     let mut moves = BTreeMap::new();
     for (key, place) in &mut *places {
         let mut want = wanted(book, key);
-        if let Want::Pod { item, gate, stages, surge, .. } = &mut want {
+        if let Want::Pod { item, gate, stages, surge, alike, .. } = &mut want {
+            let like = |revision: &Digest| book.are_alike(*revision, item.revision);
+            *alike = place.made_from().filter(like).collect();
             *stages = book.stages(item.revision);
             // A place with something in it has one runtime: a pod of another can't be beside it.
             let named = book.names_runtime(key, item.revision);
@@ -98,7 +100,8 @@ fn held<'a>(book: &'a Book, key: &PodKey, hold: &Hold) -> Want<'a> {
     let ordered = || book.disk().assignment.get(key).filter(|item| item.intent != Intent::Stop);
     match book.holds().kept.get(key) {
         Some(item) if !hold.stop => {
-            Want::Pod { item, gate: None, stages: false, surge: None, held: true }
+            let alike = Vec::new();
+            Want::Pod { item, gate: None, stages: false, surge: None, alike, held: true }
         }
         kept if hold.stop => Want::Nothing { item: kept.or_else(ordered), reason: hold.why() },
         _ => Want::AsItIs { item: ordered(), reason: hold.why() },
@@ -117,7 +120,7 @@ fn ordered<'a>(book: &'a Book, key: &PodKey) -> Want<'a> {
         }
         Some(item) => {
             let surge = item.surge.filter(|_| item.intent == Intent::Run);
-            Want::Pod { item, gate: None, stages: false, surge, held: false }
+            Want::Pod { item, gate: None, stages: false, surge, alike: Vec::new(), held: false }
         }
         None if book.disk().accepted.is_none() && !mutated!(StopUnordered) => {
             let line = "no order is known here; what runs is left until one comes";

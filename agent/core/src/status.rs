@@ -158,7 +158,7 @@ fn of_life(life: &Life) -> Option<Reason> {
             "the pod's supervisor is alive and does not answer, so that nothing is started or \
              counted in it; see what holds it up, or kill it to have the pod made anew",
         )),
-        Life::Running(pod) => pod.why_not_ready(),
+        Life::Running(pod) => pod.why_not_ready().or_else(|| pod.resizing.reason()),
         Life::Stopping(_, stop) => Some(stop.reason()),
         Life::Held(held) => Some(held.reason()),
     }

@@ -21,7 +21,7 @@ use everynode_model::{Intent, Item, PodKey, PodUid, Reason, Surge};
 
 use crate::event::Action;
 use crate::place::{Life, Next, Place, Turn, Wait, Want, misfit, tend, terminate};
-use crate::pod::Pod;
+use crate::pod::{Identity, Pod};
 use crate::spec::PodRef;
 
 /// Why each of two has to end, if it has.
@@ -75,7 +75,12 @@ impl Place {
         let (Life::Running(old), Life::Creating(next) | Life::Running(next)) = (old, new) else {
             return Ends::default();
         };
-        let (old_misfit, new_misfit) = (misfit(old, want), misfit(next, want));
+        let (mut old_misfit, new_misfit) = (misfit(old, want), misfit(next, want));
+        let exact = |pod: &Pod| item.intent == Intent::Run && pod.identity == Identity::of(item);
+        if old_misfit.is_none() && new_misfit.is_none() && exact(next) && !exact(old) {
+            // It could be given other limits; the one that has them is here already.
+            old_misfit = Some(Reason::new("Replaced", "a pod of the ordered revision is here"));
+        }
         match (old_misfit, new_misfit) {
             (old_misfit, new_misfit)
                 if old_misfit.is_none() == new_misfit.is_none()
@@ -190,7 +195,7 @@ impl Place {
 pub(crate) fn successor<'a>(pod: &Pod, want: &'a Want<'_>) -> Option<Next<'a>> {
     match want {
         // What was deleted ends, also where another of the same name comes after it.
-        Want::Pod { item, gate, stages, surge, held: false }
+        Want::Pod { item, gate, stages, surge, held: false, .. }
             if (surge.is_some() || mutated!(SurgeUnordered))
                 && pod.ready_since.is_some()
                 && pod.identity.set == item.set =>

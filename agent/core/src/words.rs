@@ -16,6 +16,11 @@ pub(crate) fn initializing() -> Reason {
     Reason::new("PodInitializing", "its turn comes after other containers of the pod")
 }
 
+/// Of one whose limits could be neither changed nor put back under a former agent.
+pub(crate) fn limits_in_doubt() -> Reason {
+    Reason::new("ResizeError", "a change of them failed and could not be undone")
+}
+
 /// What to say of a try that comes after `wait`.
 pub(crate) fn next_try(message: &str, wait: Duration, now: Now) -> String {
     let at = rfc3339(later(now, wait).wall);

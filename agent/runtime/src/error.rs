@@ -131,6 +131,46 @@ pub enum StartError {
     NotSupervised(PodRef),
 }
 
+/// Why a pod was not held to other limits.
+#[derive(Debug, thiserror::Error)]
+pub enum ResizeError {
+    /// The runtime can't.
+    #[error("the runtime {0} changes no limits of pods that run")]
+    NotSupported(&'static str),
+    /// The pod's supervisor can't.
+    #[error("the pod's supervisor is of an older version, which changes no limits")]
+    SupervisorTooOld,
+    /// The pod has to be made anew for it.
+    #[error("{0}")]
+    NotInPlace(String),
+    /// The template wants its limits enforced, and this machine can't.
+    #[error("{0}")]
+    NotEnforced(String),
+    /// The pod's supervisor refused, and all is as it was.
+    #[error("{0}")]
+    Refused(Reason),
+    /// It could not be done, nor undone.
+    #[error("{0}")]
+    InDoubt(String),
+    /// The pod's supervisor does not answer, and was not asked yet.
+    #[error("the supervisor of {0} is alive and does not answer")]
+    NotAsked(PodRef),
+    /// The pod's supervisor is alive and has not answered; it may be done yet.
+    #[error("the supervisor of {0} is alive and does not say whether it is done")]
+    Silent(PodRef),
+    /// The pod has no supervisor; it is told to be lost, where it ever was there.
+    #[error("the supervisor of {0} is dead")]
+    NotSupervised(PodRef),
+    /// The pod's cgroup can't be read.
+    #[error("{path}: {source}")]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
 /// Why a pod was not told to end.
 #[derive(Debug, thiserror::Error)]
 pub enum TerminateError {
@@ -203,7 +243,7 @@ macro_rules! io_variant {
         }
     )*};
 }
-io_variant!(MachineError ListError CreateError KillError RemoveError);
+io_variant!(MachineError ListError CreateError ResizeError KillError RemoveError);
 
 impl CreateError {
     /// Whether it may be tried again with the same template.
@@ -249,6 +289,26 @@ impl StartError {
             Self::Silent(_) => Reason::new("SupervisorSilent", self.to_string()),
             Self::NotSupervised(_) => Reason::new("SupervisorLost", self.to_string()),
         }
+    }
+}
+
+impl ResizeError {
+    /// Whether nobody knows to which limits the pod is held.
+    pub fn in_doubt(&self) -> bool {
+        matches!(self, Self::InDoubt(_) | Self::Silent(_) | Self::NotSupervised(_))
+    }
+
+    /// The same in a word (the kubelet's, where it has one) and a line.
+    pub fn reason(&self) -> Reason {
+        let code = match self {
+            Self::Refused(reason) => return reason.clone(),
+            Self::NotEnforced(_) => "LimitsNotEnforced",
+            Self::NotSupported(_) | Self::SupervisorTooOld | Self::NotInPlace(_) => {
+                "ResizeInfeasible"
+            }
+            _ => "ResizeError",
+        };
+        Reason::new(code, self.to_string())
     }
 }
 

@@ -37,8 +37,8 @@ use tokio::net::TcpSocket;
 pub use alive::{Alive, alive, runs};
 pub use ends::{Ends, LAST_BYTES, Reader, Terminal, WindowSize, Writer, by_pipes, by_terminal};
 pub use error::{
-    CreateError, ExecError, KillError, ListError, MachineError, OpenError, RemoveError, StartError,
-    TerminateError,
+    CreateError, ExecError, KillError, ListError, MachineError, OpenError, RemoveError,
+    ResizeError, StartError, TerminateError,
 };
 pub use exec::{Captured, ExecRequest, Executed, MAX_OUTPUT, capture};
 pub use limits::Controller;
@@ -102,6 +102,18 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Makes a pod: its place, its supervisor, its containers' cgroups. No container runs yet.
     fn create(&self, request: CreateRequest) -> BoxFuture<'_, Result<(), CreateError>>;
+
+    /// Holds what runs of a pod, and what will, to the limits of another revision, of which the pod is
+    /// from then on; the same processes go on. It is done whole or not at all, and may be repeated; a
+    /// limit of memory below what is in use is a refusal, and so is all that a pod has to be made anew
+    /// for. A runtime that can't do it at all need not.
+    fn resize<'a>(
+        &'a self,
+        _pod: &'a PodRef,
+        _request: ResizeRequest,
+    ) -> BoxFuture<'a, Result<(), ResizeError>> {
+        Box::pin(std::future::ready(Err(ResizeError::NotSupported(self.name()))))
+    }
 
     /// Starts a container that does not run, with nothing of a former run alive, and answers its
     /// process id. A program that can't be executed is a refusal. Where the supervisor takes too
@@ -199,6 +211,19 @@ pub struct CreateRequest {
     pub created_at: WallTime,
     /// The one pod that may be alive in the place meanwhile: the one that it takes over from.
     pub beside: Option<PodUid>,
+}
+
+/// Other limits for a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResizeRequest {
+    /// Of which DaemonSet the pod is from then on.
+    pub set: SetUid,
+    /// Of which revision.
+    pub revision: Digest,
+    /// Under which replace counter.
+    pub replace: u64,
+    /// What that revision says; nothing of it counts but limits, requests and what follows from those.
+    pub spec: PodSpec,
 }
 
 /// What a runtime saw.

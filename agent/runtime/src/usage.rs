@@ -97,9 +97,15 @@ fn cpu(cgroup: &Cgroup) -> Duration {
 }
 
 fn memory(cgroup: &Cgroup, legacy: Option<&Path>) -> u64 {
-    let unified = working_set(cgroup.path(), ("memory.current", "inactive_file"));
-    let of_v1 = |path| working_set(path, ("memory.usage_in_bytes", "total_inactive_file"));
-    unified.or_else(|| legacy.and_then(of_v1)).unwrap_or_else(|| anonymous(cgroup))
+    let counted = in_use(cgroup.path()).or_else(|| legacy.and_then(in_use));
+    counted.unwrap_or_else(|| anonymous(cgroup))
+}
+
+/// The working set of a cgroup in the hierarchy, of v2 or v1, that counts memory; `None` in others.
+pub(crate) fn in_use(directory: &Path) -> Option<u64> {
+    let unified = working_set(directory, ("memory.current", "inactive_file"));
+    let legacy = ("memory.usage_in_bytes", "total_inactive_file");
+    unified.or_else(|| working_set(directory, legacy))
 }
 
 /// What is charged, without what is given up first; `None` where nobody counts.

@@ -5,6 +5,7 @@
 //! every field that this version does not know. What only informs or places is passed over, by
 //! name ([`fields`]).
 
+mod alike;
 mod artifacts;
 mod content;
 mod env;
@@ -29,6 +30,7 @@ use everynode_agent_core::{ContainerSpec, PodSpec, Resources};
 use everynode_model::{Labels, NodeName, PodKey, PodUid, Reason};
 use serde_json::Value;
 
+pub use alike::fixed_of;
 pub use artifacts::{Delivered, artifacts_of};
 pub use content::{Contents, blobs_of};
 pub use oom::is_promised;

@@ -87,6 +87,10 @@ impl Agent {
                 self.doer.create(wanted);
             }
             Action::Stage { key, revision, tries } => self.doer.stage(key, revision, tries),
+            Action::Resize { pod, set, revision, replace } => {
+                tracing::info!(%pod, revision = revision.short(), "changing its limits");
+                self.doer.resize(pod, (set, revision, replace));
+            }
             Action::Start { pod, container } => self.doer.start(pod, container),
             Action::Terminate(pod) => {
                 tracing::info!(%pod, "stopping");

@@ -30,6 +30,7 @@ pub(super) const fn may_change(event: &Event) -> bool {
             | Event::Ordered { .. }
             | Event::Persisted
             | Event::Staged { .. }
+            | Event::Resized { .. }
             | Event::Created { .. }
             | Event::CreateFailed { .. }
             | Event::PodEmpty(_)

@@ -26,6 +26,8 @@ pub(super) struct Told {
     pub(super) storage: Vec<(Digest, StorageLimits)>,
     /// Whether pods of any are to be killed later than most.
     pub(super) promised: bool,
+    /// What of each revision can't change in a pod that runs.
+    pub(super) alike: Vec<(Digest, Digest)>,
     /// Which content each revision names.
     pub(super) contents: Vec<(Digest, Vec<Digest>)>,
     /// What each revision has delivered, by name.
@@ -162,6 +164,7 @@ impl Told {
         self.ports.push((revision, body::host_ports(body)));
         self.storage.push((revision, body::storage_limits(body)));
         self.promised |= body::is_promised(body);
+        self.alike.extend(body::fixed_of(body).map(|fixed| (revision, fixed)));
         self.contents.push((revision, body::blobs_of(body)));
         self.artifacts.push((revision, artifacts::names_of(body)));
     }

@@ -20,6 +20,7 @@ mod hear;
 mod hold;
 mod leave;
 mod rejoin;
+mod resize;
 mod show;
 mod stage;
 mod storage;
@@ -295,7 +296,7 @@ impl Agent {
 
     /// Takes note of what bodies say, but for the runtimes that they ask for.
     fn know(&mut self, told: Told) -> BTreeMap<Digest, String> {
-        let Told { runtimes, ports, storage, promised, contents, artifacts, .. } = told;
+        let Told { runtimes, ports, storage, alike, promised, contents, artifacts, .. } = told;
         if promised && self.conditions.cannot_keep_promise(self.clock.now()) {
             self.shared.outbox.tell_conditions(&self.conditions.all());
         }
@@ -306,6 +307,7 @@ impl Agent {
         self.node.know_stages(ports.iter().map(|(revision, _)| *revision));
         self.node.know_ports(ports);
         self.node.know_storage(storage);
+        self.node.know_alike(alike);
         runtimes
     }
 

@@ -239,6 +239,9 @@ impl Fleet {
                 self.tell(about, EventType::Normal, "SuccessfulCreate", "A node started its pod");
                 self.tell_of_network(key, pod.set);
             }
+            if let Some(before) = before.filter(|_| live) {
+                self.tell_resize(before, pod);
+            }
             if let (Some(failure), Some(before)) = (&pod.last_failure, before) {
                 self.tell_failure(node, before, pod, failure);
             }
@@ -263,6 +266,21 @@ impl Fleet {
         }
     }
 
+    /// Other limits of a pod that runs, in the kubelet's words; one event for the whole set, too.
+    fn tell_resize(&mut self, before: &PodStatus, pod: &PodStatus) {
+        let goes_on = |pod: &PodStatus| {
+            pod.reason.as_ref().is_some_and(|reason| reason.code == "PodResizeInProgress")
+        };
+        let (word, line) = if before.revision != pod.revision {
+            ("ResizeCompleted", "A node changed the limits of its pod")
+        } else if goes_on(pod) && !goes_on(before) {
+            ("ResizeStarted", "A node changes the limits of its pod")
+        } else {
+            return;
+        };
+        self.tell(about_set(&pod.key, pod.set), EventType::Normal, word, line);
+    }
+
     fn tell_failure(&mut self, node: NodeUid, before: &PodStatus, pod: &PodStatus, why: &Failure) {
         let restarted = pod.restarts > before.restarts;
         let known = before.last_failure.as_ref().is_some_and(|known| known.is_same(why));
@@ -271,17 +289,20 @@ impl Fleet {
         }
         let node = self.records.nodes.get(&node).map(|node| node.name.to_string());
         let exit = why.exit.map(|exit| format!(" ({exit})")).unwrap_or_default();
-        let (word, what) = match restarted {
-            true => ("BackOff", "Restarting failed container"),
-            false => ("FailedDaemonPod", "Failed"),
+        let (word, what) = match (restarted, why.reason.code.as_str()) {
+            (true, _) => ("BackOff", "Restarting failed container"),
+            // The kubelet's; what comes of it here is another pod.
+            (false, word @ ("ResizeError" | "ResizeInfeasible")) => (word, "Limits not changed"),
+            (false, _) => ("FailedDaemonPod", "Failed"),
         };
-        let container = &why.container;
+        // Of a pod as a whole none is named.
+        let what = [what, &why.container].join(" ");
         let node = node.unwrap_or_default();
         if why.reason.code == EVICTED && !known {
             let message = format!("{} on node {node}", why.reason.message);
             return self.tell(about_pod(pod), EventType::Warning, EVICTED, &message);
         }
-        let message = format!("{what} {container} on node {node}{exit}: {}", why.reason);
+        let message = format!("{} on node {node}{exit}: {}", what.trim_end(), why.reason);
         self.tell(about_pod(pod), EventType::Warning, word, &message);
     }
 }

@@ -108,6 +108,32 @@ fn an_eviction_is_told_once_in_the_kubelets_words() {
 }
 
 #[test]
+fn a_pod_whose_limits_change_is_the_same_pod_and_that_is_told() {
+    let mut world = running(1);
+    let told = |world: &World, word: &str| {
+        let of = |event: &&everynode_coordinator_core::EventRecord| event.reason == word;
+        world.fleet.events().filter(of).map(|event| event.count).sum::<u64>()
+    };
+    let in_progress = || Some(Reason::new("PodResizeInProgress", "its limits"));
+    for _ in 0..2 {
+        report(&mut world, 1, |pod| pod.reason = in_progress());
+    }
+    report(&mut world, 1, |pod| (pod.reason, pod.revision) = (None, revision("2")));
+    assert_eq!(told(&world, "ResizeStarted"), 1);
+    assert_eq!(told(&world, "ResizeCompleted"), 1);
+    assert_eq!((told(&world, "SuccessfulCreate"), told(&world, "SuccessfulDelete")), (1, 0));
+    let failed = |code: &str| Failure {
+        reason: Reason::new(code, "why"),
+        exit: None,
+        ..failure(LogTail::default())
+    };
+    for word in ["ResizeError", "ResizeInfeasible"] {
+        report(&mut world, 1, |pod| pod.last_failure = Some(failed(word)));
+        assert_eq!(told(&world, word), 1);
+    }
+}
+
+#[test]
 fn the_oldest_texts_go_where_there_are_too_many() {
     let config = Config { max_printed: 24, ..Config::default() };
     let mut world = World::of(config).and_nodes(4);

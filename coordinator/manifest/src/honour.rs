@@ -62,6 +62,8 @@ const PROCESS: &[(&str, Honour)] = &[
     ("spec.containers[*].name", Honoured),
     ("spec.containers[*].ports", Honoured),
     ("spec.containers[*].readinessProbe", Needs("probes")),
+    // Where a container is to be restarted for a change of limits, its pod is replaced.
+    ("spec.containers[*].resizePolicy", Honoured),
     ("spec.containers[*].resources.claims", Needs("resources.claims")),
     // Processes of the host's root have what this gives.
     ("spec.containers[*].securityContext.privileged", Honoured),

@@ -45,12 +45,18 @@ pub(crate) struct Maker<'a> {
     pub(crate) mark: &'a str,
     /// Which nodes it is for.
     pub(crate) tier: Option<&'a str>,
+    /// What the main container of a whole pod may have of memory, in MiB.
+    pub(crate) memory: u64,
 }
 
 /// All sets.
 pub(crate) fn all() -> impl Iterator<Item = &'static str> {
     [EXPORTER_SET, STEADY].into_iter().chain(CHURN)
 }
+
+/// Those whose pods have limits, and what these are if nobody changes them alone.
+pub(crate) const LIMITED: [&str; 3] = [STEADY, CHURN[1], CHURN[2]];
+pub(crate) const MEMORY: u64 = 128;
 
 /// What the main container of a set runs.
 pub(crate) fn program(set: &str) -> &'static str {
@@ -171,8 +177,9 @@ spec:
         };
         let main = self.container("main", &format!("{words}, --pod, /mnt/pod"));
         let (mounts, startup) = (self.mounts(), self.probe("startupProbe", "main-up"));
-        let limits = "        resources: {limits: {cpu: '2', memory: 128Mi}}\n";
-        let all: [&str; 6] = [&main, &mounts, limits, &startup, &readiness, &self.hook()];
+        let memory = self.memory;
+        let limits = format!("        resources: {{limits: {{cpu: '2', memory: {memory}Mi}}}}\n");
+        let all: [&str; 6] = [&main, &mounts, &limits, &startup, &readiness, &self.hook()];
         all.concat()
     }
 

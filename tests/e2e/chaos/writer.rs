@@ -23,7 +23,7 @@ use everynode_tests::{Fleet, Outcome, ensure, failure, wait};
 use serde_json::Value;
 
 use super::NODES;
-use super::sets::{self, CHURN, EXPORTER_SET, Maker, SETTINGS, STEADY, TUNING};
+use super::sets::{self, CHURN, EXPORTER_SET, LIMITED, MEMORY, Maker, SETTINGS, STEADY, TUNING};
 
 /// Where all sets are.
 pub(crate) const NAMESPACE: &str = "default";
@@ -43,6 +43,8 @@ struct Content {
 #[derive(Debug)]
 enum Change {
     Apply(&'static str, Content),
+    /// Only the memory that a set's pods may have, to so many MiB.
+    Limit(&'static str, u64),
     /// The ConfigMap that is changed alone, to this mark.
     Tune(String),
     Create(&'static str, Content),
@@ -215,7 +217,7 @@ impl Writer {
         let for_all = Content { tier: None, ..content.clone() };
         let churn = CHURN[self.draw(CHURN.len())];
         let node = format!("n{}", 1 + self.draw(NODES.into()));
-        match self.draw(18) {
+        match self.draw(20) {
             0..=4 => Change::Apply(churn, content),
             5..=6 => Change::Create(churn, content),
             7..=9 => Change::Delete(churn),
@@ -224,6 +226,7 @@ impl Writer {
             13 => Change::DeletePod([STEADY, EXPORTER_SET][self.draw(2)], node),
             14..=15 => Change::Apply(STEADY, for_all),
             16 => Change::Tune(for_all.mark),
+            17..=18 => Change::Limit(LIMITED[self.draw(3)], [MEMORY, 160, 192][self.draw(3)]),
             _ => Change::Apply(EXPORTER_SET, for_all),
         }
     }
@@ -231,9 +234,18 @@ impl Writer {
     fn ask(&mut self, change: &Change) -> Outcome {
         match change {
             Change::Apply(set, content) => {
-                let file = self.manifest(set, content)?;
+                let file = self.manifest(set, content, MEMORY)?;
                 let said = self.run(&["apply", "-f", &file])?;
                 self.note_set(set, Some(content.clone()), &said, "")
+            }
+            Change::Limit(set, memory) => {
+                // What it is in the rest has to be known.
+                let may_be: Vec<_> = self.sets.get(set).into_iter().flatten().collect();
+                let [Some(content)] = may_be[..] else { return Ok(()) };
+                let content = content.clone();
+                let file = self.manifest(set, &content, *memory)?;
+                let said = self.run(&["apply", "-f", &file])?;
+                self.note_set(set, Some(content), &said, "")
             }
             Change::Tune(mark) => {
                 let file = self.file(&sets::tuning(mark))?;
@@ -243,7 +255,7 @@ impl Writer {
                 Ok(())
             }
             Change::Create(set, content) => {
-                let file = self.manifest(set, content)?;
+                let file = self.manifest(set, content, MEMORY)?;
                 // Else a later `apply` could not know what of it to take away, as with kubectl.
                 let said = self.run(&["create", "--save-config", "-f", &file])?;
                 self.note_set(set, Some(content.clone()), &said, "(AlreadyExists)")
@@ -318,10 +330,11 @@ impl Writer {
         Ok(said)
     }
 
-    fn manifest(&self, set: &str, content: &Content) -> Outcome<String> {
+    fn manifest(&self, set: &str, content: &Content, memory: u64) -> Outcome<String> {
         let Content { mark, tier } = content;
         let dir = witness_dir(&self.dir, set);
-        let maker = Maker { witness: &self.witness, dir, set, mark, tier: tier.as_deref() };
+        let tier = tier.as_deref();
+        let maker = Maker { witness: &self.witness, dir, set, mark, tier, memory };
         self.file(&maker.manifest())
     }
 

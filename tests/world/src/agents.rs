@@ -329,6 +329,7 @@ impl World {
             }
             Action::Create { ref pod, .. }
             | Action::Start { ref pod, .. }
+            | Action::Resize { ref pod, .. }
             | Action::Terminate(ref pod)
             | Action::Close(ref pod)
             | Action::Stop { ref pod, .. }
@@ -437,7 +438,7 @@ impl World {
 }
 
 /// The agent core's own invariants: `check.rs` there.
-pub(crate) const CHECKED: [&str; 27] = [
+pub(crate) const CHECKED: [&str; 30] = [
     "AnsweredUnwritten",
     "StoppedThoughOrdered",
     "StoppedWhileHeld",
@@ -446,6 +447,9 @@ pub(crate) const CHECKED: [&str; 27] = [
     "MadeBesideOthers",
     "StoppedForUnstaged",
     "MadeUnstaged",
+    "ResizedAmiss",
+    "ReplacedForLimits",
+    "DoubtForgotten",
     "CreatedTwice",
     "StartedWhatIsNotDown",
     "StartedOutOfTurn",

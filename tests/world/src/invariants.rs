@@ -80,7 +80,8 @@ pub(crate) fn p3_what_fits_is_left_alone(
             Intent::Keep => item.set == set && alone,
             Intent::Stop => false,
         };
-        body.is_sound() && disk.is_ours(body.marks) && wanted.is_some_and(same)
+        let held = !body.limits_in_doubt;
+        body.is_sound() && held && disk.is_ours(body.marks) && wanted.is_some_and(same)
     };
     let fit = body.filter(fits);
     law.holds("p3_what_fits_is_left_alone", fit.is_none(), || {

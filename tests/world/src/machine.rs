@@ -30,6 +30,8 @@ pub(crate) struct Body {
     /// The supervisor lives and does not answer.
     pub(crate) silent: bool,
     pub(crate) terminating: bool,
+    /// Nobody knows to which limits it is held.
+    pub(crate) limits_in_doubt: bool,
     /// The one that it is to take over from.
     pub(crate) beside: Option<PodUid>,
     /// Pays no heed to SIGTERM.
@@ -207,6 +209,7 @@ impl Machine {
             supervisor: true,
             silent: false,
             terminating: false,
+            limits_in_doubt: false,
             beside: None,
             stubborn: false,
             restarts: 0,
@@ -289,6 +292,7 @@ impl Machine {
                     supervisor: true,
                     silent: false,
                     terminating: false,
+                    limits_in_doubt: false,
                     beside,
                     stubborn: dice.one_in(3),
                     restarts,
@@ -301,6 +305,10 @@ impl Machine {
                 let again = Some(Duration::from_secs(10));
                 let outcome = if fault { Err(Unstaged { reason, again }) } else { Ok(()) };
                 self.say(&key.clone(), Event::Staged { key, revision, outcome });
+            }
+            Action::Resize { pod, set, revision, replace } => {
+                let in_doubt = fault && dice.one_in(3);
+                self.resize(pod, (set, revision, replace), (fault, in_doubt));
             }
             Action::Start { pod, container } => self.start(&pod, container, fault, now),
             Action::Terminate(pod) => {
@@ -345,6 +353,25 @@ impl Machine {
             }
             other => self.wrong = Some(format!("{other:?} is no runtime's business")),
         }
+    }
+
+    /// Whole, or not at all, or nobody knows.
+    fn resize(&mut self, pod: PodRef, to: (SetUid, Digest, u64), (fault, in_doubt): (bool, bool)) {
+        let (key, revision) = (pod.key.clone(), to.1);
+        let word = match self.answering(&pod) {
+            Some(body) if !fault => {
+                (body.set, body.revision, body.replace) = to;
+                Event::Resized { pod, revision }
+            }
+            answering => {
+                // Of one that does not answer nobody knows either.
+                let in_doubt = in_doubt || answering.is_none();
+                self.body(&pod).into_iter().for_each(|body| body.limits_in_doubt |= in_doubt);
+                let reason = Reason::new("ResizeError", "pretended");
+                Event::ResizeFailed { pod, revision, reason, in_doubt }
+            }
+        };
+        self.say(&key, word);
     }
 
     fn create(&mut self, pod: PodRef, mut body: Body, fault: bool, dice: &mut Dice) {
@@ -531,6 +558,7 @@ fn supervised(body: &Body, now: Now) -> Supervised {
         restart: RestartBackoff::default(),
         created_at: WallTime::from_unix_millis(0),
         terminating: body.terminating,
+        limits_in_doubt: body.limits_in_doubt,
         restarts: body.restarts,
         containers: body.procs.iter().map(container).collect(),
     }

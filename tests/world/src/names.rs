@@ -47,7 +47,13 @@ pub(crate) const MOST_ON_DISK: u64 = 10;
 /// What may not have all of the disk.
 pub(crate) fn limited_bodies() -> Vec<(Digest, StorageLimits)> {
     let limits = StorageLimits { pod: Some(MOST_ON_DISK), ..StorageLimits::default() };
-    [BODIES[0], BODIES[1]].map(|body| (revision(body), limits.clone())).into()
+    [BODIES[0], BODIES[2]].map(|body| (revision(body), limits.clone())).into()
+}
+
+/// Revisions that differ in limits alone, so that a pod of one is brought to another as it runs: by what
+/// they have in common.
+pub(crate) fn alike_bodies() -> [(Digest, Digest); 2] {
+    [BODIES[0], BODIES[2]].map(|body| (revision(body), revision("in common")))
 }
 
 /// Whether machines here can honour this revision.

@@ -14,7 +14,7 @@ use everynode_model::{
 
 use crate::invariants::Identity;
 use crate::machine::{Body, Machine};
-use crate::names::{CLUSTER, limited_bodies, policy, runtime_of, staged_bodies};
+use crate::names::{CLUSTER, alike_bodies, limited_bodies, policy, runtime_of, staged_bodies};
 use crate::wire::Up;
 
 /// See the module.
@@ -225,6 +225,7 @@ impl Agent {
         let mut checker = Checker::new(&ledger);
         checker.know_stages(staged_bodies());
         checker.know_storage(limited_bodies());
+        checker.know_alike(alike_bodies());
         let mut node = Node::new(ledger.clone(), policy());
         let runtime = |item: &Item| (item.revision, runtime_of(item.revision).to_owned());
         node.know_runtimes(
@@ -232,6 +233,7 @@ impl Agent {
         );
         node.know_stages(staged_bodies());
         node.know_storage(limited_bodies());
+        node.know_alike(alike_bodies());
         Self {
             node,
             checker,

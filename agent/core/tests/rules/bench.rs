@@ -96,6 +96,7 @@ pub fn found(item: &Item, uid: u128, marks: Option<Marks>) -> Found {
             restart: RestartBackoff::default(),
             created_at: WallTime::default(),
             terminating: false,
+            limits_in_doubt: false,
             restarts: 0,
             containers: vec![main],
         }),
@@ -134,6 +135,11 @@ impl Bench {
     pub fn know_storage<const N: usize>(&mut self, limits: [(Digest, StorageLimits); N]) {
         self.node.know_storage(limits.clone());
         self.checker.know_storage(limits);
+    }
+
+    pub fn know_alike<const N: usize>(&mut self, revisions: [(Digest, Digest); N]) {
+        self.node.know_alike(revisions);
+        self.checker.know_alike(revisions);
     }
 
     /// One on which `items` run.

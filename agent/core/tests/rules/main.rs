@@ -14,5 +14,6 @@ mod places;
 mod pod;
 mod ports;
 mod rejoin;
+mod resize;
 mod staging;
 mod surge;

@@ -96,7 +96,10 @@ impl World {
     fn fits(&self, item: &Item, body: &Body, held: bool) -> bool {
         let (set, replace) = self.disk.counts_as(&item.key, body.set, body.replace);
         let same = (item.revision, item.replace) == (body.revision, replace);
+        // Said to be of a revision, held to what that says.
+        let limits = body.limits == Some(body.revision);
         (held || item.set == set)
+            && (held || limits || item.intent == Intent::Keep)
             && (held || same || item.intent == Intent::Keep)
             && body.supervisor
             && body.is_up()

@@ -31,6 +31,8 @@ pub struct Body {
     /// The supervisor lives and does not answer.
     pub silent: bool,
     pub terminating: bool,
+    /// The revision whose limits hold it; `None` where nobody knows.
+    pub limits: Option<Digest>,
     /// Pays no heed to SIGTERM.
     pub stubborn: bool,
     pub restarts: u64,
@@ -197,6 +199,7 @@ impl Machine {
                     supervisor: true,
                     silent: false,
                     terminating: false,
+                    limits: Some(revision),
                     stubborn: rng.one_in(3),
                     restarts,
                     procs: BTreeMap::new(),
@@ -209,6 +212,9 @@ impl Machine {
                 let again = Some(Duration::from_secs(rng.below(400) as u64));
                 let outcome = if fault { Err(Unstaged { reason, again }) } else { Ok(()) };
                 self.say(&key.clone(), Event::Staged { key, revision, outcome });
+            }
+            Action::Resize { pod, set, revision, replace } => {
+                self.resize(pod, (set, revision, replace), fault, rng)?;
             }
             Action::Start { pod, container } => self.start(&pod, container, fault, now)?,
             Action::Terminate(pod) => {
@@ -284,6 +290,40 @@ impl Machine {
             Event::Created { pod, plan }
         };
         self.say(&key, word);
+    }
+
+    /// Whole, or not at all; or nobody knows. Who does not answer may do it all the same.
+    fn resize(
+        &mut self,
+        pod: PodRef,
+        (set, to, replace): (SetUid, Digest, u64),
+        fault: bool,
+        rng: &mut Rng,
+    ) -> Result<(), String> {
+        let key = pod.key.clone();
+        let (in_doubt, silently) = (fault && rng.one_in(3), rng.one_in(2));
+        let body = self.body(&pod).filter(|body| body.supervisor);
+        let answers = body.as_ref().is_some_and(|body| !body.silent);
+        if let Some(body) = body {
+            if body.revision == to && answers {
+                return Err(format!("{pod} is held to the limits of {to} already"));
+            }
+            if in_doubt {
+                body.limits = None;
+            } else if !fault && (answers || silently) {
+                (body.set, body.revision, body.replace) = (set, to, replace);
+                body.limits = Some(to);
+            }
+        }
+        let word = if fault || !answers {
+            let (reason, in_doubt) =
+                (Reason::new("ResizeError", "pretended"), in_doubt || !answers);
+            Event::ResizeFailed { pod, revision: to, reason, in_doubt }
+        } else {
+            Event::Resized { pod, revision: to }
+        };
+        self.say(&key, word);
+        Ok(())
     }
 
     fn start(&mut self, pod: &PodRef, name: String, fault: bool, now: Now) -> Result<(), String> {
@@ -487,6 +527,7 @@ fn supervised(body: &Body, now: Now) -> Supervised {
         restart: RestartBackoff::default(),
         created_at: WallTime::from_unix_millis(0),
         terminating: body.terminating,
+        limits_in_doubt: body.limits.is_none(),
         restarts: body.restarts,
         containers: body.procs.iter().map(container).collect(),
     }

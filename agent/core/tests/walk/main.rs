@@ -55,6 +55,10 @@ fn each_broken_rule_of_a_pods_life_is_seen() {
         (Mutation::StartWhileEnding, "StartedWhileEnding"),
         (Mutation::IgnoreStorage, "OutlivedItsLimit"),
         (Mutation::EvictWithin, "EvictedWithinLimits"),
+        (Mutation::ReplaceForLimits, "ReplacedForLimits"),
+        (Mutation::ResizeUnstaged, "ResizedAmiss"),
+        (Mutation::ResizeTwiceAtOnce, "ResizedAmiss"),
+        (Mutation::ForgetDoubt, "DoubtForgotten"),
     ] {
         choose(Some(mutation));
         let red = |seed| World::new(seed).run(STEPS).is_err_and(|why| why.contains(rule));

@@ -274,11 +274,16 @@ impl World {
     }
 
     fn know_stages(&mut self) {
-        self.node.know_stages([revision(1), revision(2)]);
-        self.checker.know_stages([revision(1), revision(2)]);
+        self.node.know_stages([revision(1), revision(2), revision(4)]);
+        self.checker.know_stages([revision(1), revision(2), revision(4)]);
+        let alike = [0, 3, 4].map(|n| (revision(n), revision(9)));
+        self.node.know_alike(alike);
+        self.checker.know_alike(alike);
+        // What differs in what it may have on disk is not alike.
         let limited = StorageLimits { pod: Some(MOST_ON_DISK), ..StorageLimits::default() };
-        self.node.know_storage([(revision(0), limited.clone())]);
-        self.checker.know_storage([(revision(0), limited)]);
+        let limited = [0, 3, 4].map(|n| (revision(n), limited.clone()));
+        self.node.know_storage(limited.clone());
+        self.checker.know_storage(limited);
     }
 
     /// The machine is taken to another coordinator, which may be one that it was of before; while
@@ -352,7 +357,7 @@ impl World {
         (!rng.one_in(5)).then(|| Item {
             key: key(n),
             set: SetUid::new(id(10 + self.sets + u128::from(rng.one_in(4)))),
-            revision: revision([0, 0, 1, 1, 2][rng.below(5)]),
+            revision: revision([0, 0, 1, 1, 2, 3, 3, 4][rng.below(8)]),
             replace: u64::from(rng.one_in(4)),
             intent,
             after: if rng.one_in(3) { vec![key(rng.below(3))] } else { Vec::new() },
@@ -412,6 +417,9 @@ impl World {
             return Err(format!("{broken:?}"));
         }
         self.observe()?;
+        if let Event::Resized { pod, revision } = &event {
+            self.is_held_to(&pod.key, pod.uid, *revision)?;
+        }
         for action in actions {
             self.carry_out(action)?;
         }
@@ -423,6 +431,7 @@ impl World {
             Action::Persist(ledger) => self.writing = Some((**ledger).clone()),
             Action::Create { pod, .. }
             | Action::Start { pod, .. }
+            | Action::Resize { pod, .. }
             | Action::Terminate(pod)
             | Action::Close(pod)
             | Action::Stop { pod, .. }
@@ -467,6 +476,19 @@ impl World {
         Ok(())
     }
 
+    /// What is said to be of a revision now is held to what that says.
+    fn is_held_to(&self, key: &PodKey, pod: PodUid, to: Digest) -> Outcome {
+        let said = self.node.statuses(key, self.now);
+        let said = said.iter().any(|status| status.uid == pod && status.revision == to);
+        let mut bodies = self.machine.bodies.get(key).into_iter().flatten();
+        match bodies.find(|body| body.uid == Some(pod) && body.supervisor) {
+            Some(body) if said && body.limits != Some(to) => {
+                Err(format!("{key} is said to be of {to}, and is held to {:?}", body.limits))
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub fn statuses(&self, key: &PodKey) -> Vec<PodStatus> {
         let mut statuses = self.node.statuses(key, self.now);
         statuses.iter_mut().for_each(|status| status.ready_for = Duration::ZERO);
@@ -495,6 +517,7 @@ impl World {
                     supervisor: rng.one_in(2),
                     silent: rng.one_in(3),
                     terminating: false,
+                    limits: Some(revision(0)),
                     stubborn: rng.one_in(2),
                     restarts: 0,
                     procs: [(

@@ -79,6 +79,26 @@ pub(crate) fn settings(
     }
 }
 
+/// What says of a cgroup that `controller` holds it to nothing.
+pub(crate) fn unlimited(controller: Controller, dialect: Dialect, level: Level) -> Vec<Setting> {
+    match (controller, dialect) {
+        (Controller::Cpu, Dialect::Unified) => {
+            vec![strong("cpu.max", format!("max {CPU_PERIOD}"))]
+        }
+        (Controller::Cpu, Dialect::Legacy) => vec![strong("cpu.cfs_quota_us", -1)],
+        (Controller::Memory, Dialect::Unified) => {
+            let swap = (level == Level::Container).then(|| weak("memory.swap.max", "max"));
+            [strong("memory.max", "max")].into_iter().chain(swap).collect()
+        }
+        (Controller::Memory, Dialect::Legacy) => {
+            vec![strong("memory.limit_in_bytes", -1), weak("memory.memsw.limit_in_bytes", -1)]
+        }
+        (Controller::Pids, _) if level == Level::Pod => vec![strong("pids.max", "max")],
+        // The one is limited for the pod alone, of the other nothing is to be had that is not said.
+        (Controller::Pids | Controller::Hugetlb, _) => Vec::new(),
+    }
+}
+
 /// The file of a cgroup's share of the processors.
 pub(crate) const fn share_file(dialect: Dialect) -> &'static str {
     match dialect {

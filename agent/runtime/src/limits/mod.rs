@@ -16,6 +16,7 @@
 
 mod controller;
 mod files;
+mod resize;
 mod share;
 mod tree;
 
@@ -31,7 +32,9 @@ use crate::error::CreateError;
 use crate::mounts;
 use crate::place::{self, Root};
 pub use controller::Controller;
-use files::{Dialect, Level, Setting};
+pub(crate) use files::Setting;
+use files::{Dialect, Level};
+pub(crate) use resize::Shares;
 pub(crate) use share::{Legacy, Share};
 use tree::{below, enable, prune, try_all, weigh_up};
 
@@ -108,13 +111,7 @@ impl Controllers {
                 Err(Failed::Io(path, source)) => return Err(CreateError::Io { path, source }),
             }
         }
-        if !unenforced.is_empty() {
-            let line = format!("limits that this machine can't enforce: {}", unenforced.join("; "));
-            if spec.limits_required {
-                return Err(CreateError::NotEnforced(line));
-            }
-            tracing::warn!(cgroup = %pod.path().display(), "{line}");
-        }
+        warn_or_refuse(&unenforced, pod, spec).map_err(CreateError::NotEnforced)?;
         Ok(shares)
     }
 
@@ -196,7 +193,7 @@ impl Controllers {
     }
 
     /// What a place and its namespace weigh follows from the pods that are left.
-    fn weigh(&self, pod: &Path) {
+    pub(crate) fn weigh(&self, pod: &Path) {
         match self.homes.get(&Controller::Cpu) {
             Some(Home::Unified) => weigh_up(pod, &self.unified, Dialect::Unified),
             Some(Home::Legacy(mount)) => {
@@ -237,6 +234,19 @@ impl Home {
             None => Self::Nowhere("no cgroup hierarchy here has this controller".to_owned()),
         }
     }
+}
+
+/// Limits that nothing here enforces are passed over, unless the template wants them enforced.
+fn warn_or_refuse(unenforced: &[String], pod: &Cgroup, spec: &PodSpec) -> Result<(), String> {
+    if unenforced.is_empty() {
+        return Ok(());
+    }
+    let line = format!("limits that this machine can't enforce: {}", unenforced.join("; "));
+    if spec.limits_required {
+        return Err(line);
+    }
+    tracing::warn!(cgroup = %pod.path().display(), "{line}");
+    Ok(())
 }
 
 /// Why one controller does not hold a pod.

@@ -22,6 +22,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 pub(super) async fn list(inner: &Arc<Inner>) -> Result<Vec<Found>, ListError> {
     let mut found = inner.scan()?;
+    found.iter().for_each(|found| inner.weigh(found));
     sweep::pods(inner, &found).await;
     join_all(found.iter_mut().filter(|found| found.populated).map(|found| async {
         match inner.word_of(found).await {
@@ -55,6 +56,13 @@ enum Word {
 }
 
 impl Inner {
+    /// What is above a pod weighs what it does: a former agent may have died between the two.
+    fn weigh(&self, found: &Found) {
+        if let (true, Some(pod), Some(marks)) = (found.populated, found.pod, found.marks) {
+            self.controllers.weigh(self.root.pod(&found.key, &Mark { marks, pod }).path());
+        }
+    }
+
     /// The end of one of several pods in a place is told.
     async fn watch_pod(&self, found: &Found) {
         let (Some(uid), Some(marks)) = (found.pod, found.marks) else { return };

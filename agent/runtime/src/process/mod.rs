@@ -12,6 +12,7 @@ mod kill;
 mod link;
 mod list;
 mod remove;
+mod resize;
 mod socket;
 mod sweep;
 pub(crate) mod tree;
@@ -34,8 +35,8 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::cgroup::Force;
 use crate::error::{
-    CreateError, ExecError, KillError, ListError, MachineError, OpenError, RemoveError, StartError,
-    TerminateError,
+    CreateError, ExecError, KillError, ListError, MachineError, OpenError, RemoveError,
+    ResizeError, StartError, TerminateError,
 };
 use crate::limits::{Controller, Controllers};
 use crate::lock::RootLock;
@@ -44,7 +45,7 @@ use crate::place::{self, Mark, Root};
 use crate::shim::protocol::{Message, Request};
 use crate::sys::Way;
 use crate::watch::Watch;
-use crate::{CreateRequest, ExecRequest, Executed, Runtime, RuntimeEvent};
+use crate::{CreateRequest, ExecRequest, Executed, ResizeRequest, Runtime, RuntimeEvent};
 use connect::Address;
 use link::{Link, NoAnswer};
 
@@ -175,6 +176,14 @@ impl Runtime for ProcessRuntime {
 
     fn create(&self, request: CreateRequest) -> BoxFuture<'_, Result<(), CreateError>> {
         Box::pin(create::create(&self.inner, request))
+    }
+
+    fn resize<'a>(
+        &'a self,
+        pod: &'a PodRef,
+        request: ResizeRequest,
+    ) -> BoxFuture<'a, Result<(), ResizeError>> {
+        Box::pin(resize::resize(&self.inner, pod, request))
     }
 
     fn start<'a>(

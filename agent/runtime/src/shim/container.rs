@@ -33,6 +33,7 @@ use super::protocol::{AccountContainer, SpecContainer, WireExit, millis};
 use super::volumes::{self, Seen, Volumes};
 use crate::cgroup::{Cgroup, Events, Force};
 use crate::ends;
+use crate::limits::Share;
 use crate::place;
 use crate::sys::{self, Launch, Way};
 
@@ -98,6 +99,16 @@ impl Container {
 
     pub(super) fn name(&self) -> &str {
         &self.spec.name
+    }
+
+    pub(super) const fn leaf(&self) -> &Cgroup {
+        &self.leaf
+    }
+
+    /// From now on its runs are held to these.
+    pub(super) fn limit(&mut self, share: Share, oom_score: Option<i16>) {
+        self.spec.share = share;
+        self.spec.oom_score = oom_score;
     }
 
     /// Starts it; answers its process id.

@@ -27,6 +27,7 @@ mod output;
 pub(crate) mod plan;
 mod program;
 pub(crate) mod protocol;
+mod resize;
 mod socket;
 mod volumes;
 
@@ -73,6 +74,9 @@ const BUFFER: usize = 64 * 1024;
 
 struct Shim {
     identity: Identity,
+    pod: Cgroup,
+    /// Whether a change of limits has failed half-way and could not be undone.
+    limits_in_doubt: bool,
     plan: WirePlan,
     restarts_before: u64,
     containers: Vec<Container>,
@@ -123,12 +127,14 @@ impl Shim {
         let way = if spec.old_kernel { Way::Fork } else { Way::Best };
         Ok(Self {
             identity: spec.identity,
+            limits_in_doubt: false,
             plan: spec.plan,
             restarts_before: spec.restarts,
             containers: spec.containers.into_iter().map(new).collect(),
             execs: Execs::default(),
             volumes: Volumes::new(spec.volumes, spec.fs_group, directory.to_owned()),
             namespaces: spec.namespaces.leave(pod.child(place::PAUSE), way),
+            pod,
             terminating: false,
             signals,
             listener,
@@ -267,6 +273,7 @@ impl Shim {
                 self.execs.end(id);
                 Message::EndingExec { id }
             }
+            Ok(Request::Resize(wanted)) => self.resize(wanted),
             Ok(Request::Plan {}) => Message::Plan(self.plan.clone()),
             Ok(Request::Socket { v6 }) => match self.socket(v6, agent.take_fds()) {
                 Ok(()) => Message::Socket {},
@@ -348,6 +355,8 @@ impl Shim {
             terminating: self.terminating,
             restarts: self.restarts_before.saturating_add(restarts),
             containers: self.containers.iter().map(Container::account).collect(),
+            resizes: true,
+            limits_in_doubt: self.limits_in_doubt,
         }
     }
 }

@@ -40,6 +40,9 @@ pub(crate) const MAX_LINE: usize = MAX_SPEC;
 /// longer one. An account of 64 containers with the longest names is a third of it.
 pub(crate) const FIRST_MAX_LINE: usize = 64 * 1024;
 
+/// Why a change of limits is refused of which something was done and could not be undone.
+pub(crate) const IN_DOUBT: &str = "LimitsInDoubt";
+
 /// Why a request is refused that is younger than the supervisor.
 pub(crate) const NOT_UNDERSTOOD: &str = "NotUnderstood";
 
@@ -77,6 +80,9 @@ pub(crate) enum Request {
     Exec(ExecWanted),
     /// To kill what was run so.
     EndExec { id: u64 },
+    /// To hold the pod, what runs of it and what will, to other limits; asked only of one whose account
+    /// says that it does that.
+    Resize(ResizeWanted),
     /// For the pod's plan.
     Plan {},
     /// For what a container printed last in the run that ended last.
@@ -107,6 +113,8 @@ pub(crate) enum Message {
     Executing { id: u64, pid: u32 },
     /// Answers `end_exec`, also for one that has ended.
     EndingExec { id: u64 },
+    /// Answers `resize`: all of it was done.
+    Resized {},
     /// Answers `plan`.
     Plan(WirePlan),
     /// Answers what can't be done.
@@ -153,6 +161,28 @@ pub(crate) struct ExecWanted {
     pub(crate) timeout_millis: Option<u64>,
 }
 
+/// Other limits, and of what the pod is from then on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ResizeWanted {
+    pub(crate) set: String,
+    pub(crate) revision: String,
+    pub(crate) replace: u64,
+    /// What holds the pod as a whole.
+    pub(crate) whole: Share,
+    /// Each of its containers.
+    pub(crate) containers: Vec<ResizeContainer>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ResizeContainer {
+    pub(crate) name: String,
+    /// What holds it to its limits.
+    pub(crate) share: Share,
+    /// Its next runs' `oom_score_adj`; a process that runs keeps its own, as with the kubelet.
+    #[serde(default)]
+    pub(crate) oom_score: Option<i16>,
+}
+
 /// The whole of what a supervisor knows of its pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Account {
@@ -160,6 +190,12 @@ pub(crate) struct Account {
     pub(crate) terminating: bool,
     pub(crate) restarts: u64,
     pub(crate) containers: Vec<AccountContainer>,
+    /// Whether it understands `resize`.
+    #[serde(default)]
+    pub(crate) resizes: bool,
+    /// Whether one has failed half-way and could not be undone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) limits_in_doubt: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,7 +212,7 @@ pub(crate) struct AccountContainer {
     pub(crate) asked: bool,
 }
 
-/// Which pod, whose, of what: fixed for the supervisor's life.
+/// Which pod, whose, of what: fixed for the supervisor's life, but for what `resize` changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Identity {
     pub(crate) namespace: String,
@@ -308,6 +344,7 @@ impl Account {
             restart: plan.restart(),
             created_at: WallTime::from_unix_millis(identity.created_at_unix_millis),
             terminating: self.terminating,
+            limits_in_doubt: self.limits_in_doubt,
             restarts: self.restarts,
             containers: containers.map(|c| c.parse(plan.lifecycle(&c.name))).collect(),
         })
@@ -447,6 +484,15 @@ mod tests {
         for (line, expected) in said {
             assert_eq!(String::from_utf8(line).unwrap().trim_end(), expected);
         }
+        // One of the first supervisors, which knew nothing of limits that change.
+        let keys = "namespace name pod cluster node set revision".split(' ');
+        let keys: String = keys.map(|key| format!("\"{key}\":\"\",")).collect();
+        let first = format!(
+            "{{\"identity\":{{{keys}\"replace\":0,\"grace_millis\":0,\"created_at_unix_millis\":0}},\
+             \"terminating\":false,\"restarts\":0,\"containers\":[]}}"
+        );
+        let first: Account = serde_json::from_str(&first).unwrap();
+        assert!(!first.resizes && !first.limits_in_doubt);
         // A field that a later version added does no harm.
         let later = r#"{"exited":{"container":"a","exit":"unknown","core":true}}"#;
         let understood: Message = serde_json::from_str(later).unwrap();

@@ -1,5 +1,7 @@
 //! Limits, on real processes: by whichever hierarchy this machine has the controllers in.
 
+mod resize;
+
 use std::fs;
 
 use everynode_agent_core::{PodSpec, Resources};

@@ -277,6 +277,7 @@ fn found(pod: &Pod) -> Found {
             restart: RestartBackoff::default(),
             created_at,
             terminating: false,
+            limits_in_doubt: false,
             restarts,
             containers: spec.container_names().map(container).collect(),
         }),
