@@ -127,14 +127,19 @@ impl CallerEnd {
         self.sees.message().await.unwrap().map(|shown| shown.message.unwrap())
     }
 
+    /// Why it is ended. A relay that ends nobody would be waited for without end.
     async fn refused(&mut self) -> String {
-        reason(loop {
-            match self.sees.message().await {
-                Ok(Some(_)) => {}
-                Ok(None) => break Ok(()),
-                Err(status) => break Err(status),
+        let ended = async {
+            loop {
+                match self.sees.message().await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => break Ok(()),
+                    Err(status) => break Err(status),
+                }
             }
-        })
+        };
+        let ended = tokio::time::timeout(Duration::from_secs(60), ended).await;
+        reason(ended.unwrap_or_else(|_| panic!("nobody ends the stream")))
     }
 }
 
