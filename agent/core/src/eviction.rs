@@ -61,9 +61,11 @@ impl Place {
         let life = std::mem::replace(self.at(beside), Life::Empty);
         *self.at(beside) = match life {
             Life::Running(mut pod) => {
-                pod.unready();
                 pod.note_failure("", None, why.clone(), turn.now);
                 self.failed_as_a_whole(&pod, &why, turn);
+                // Of the next one: another agent would not know it of this one, and counts never fall.
+                let goes_on = self.memory.identity == Some(pod.identity);
+                self.memory.times_unready += u64::from(goes_on && pod.ready_since.is_some());
                 pod.grace = pod.grace.min(GRACE);
                 terminate(pod, why, turn)
             }

@@ -63,7 +63,8 @@ pub(crate) fn p1_at_most_one(machine: &Machine, law: &mut Law) {
 }
 
 /// P3: what is sound and as the ledger on disk wants it is neither asked nor forced to end, whatever
-/// comes and goes meanwhile: coordinators, sessions, agents, orders that say the same.
+/// comes and goes meanwhile: coordinators, sessions, agents, orders that say the same. (Who has too much on
+/// disk is not sound; that nobody else is evicted, the agent core's checker sees.)
 pub(crate) fn p3_what_fits_is_left_alone(
     key: &PodKey,
     body: Option<&Body>,
@@ -80,8 +81,8 @@ pub(crate) fn p3_what_fits_is_left_alone(
             Intent::Keep => item.set == set && alone,
             Intent::Stop => false,
         };
-        let held = !body.limits_in_doubt;
-        body.is_sound() && held && disk.is_ours(body.marks) && wanted.is_some_and(same)
+        let sound = body.is_sound() && !body.exceeds && !body.limits_in_doubt;
+        sound && disk.is_ours(body.marks) && wanted.is_some_and(same)
     };
     let fit = body.filter(fits);
     law.holds("p3_what_fits_is_left_alone", fit.is_none(), || {

@@ -34,6 +34,8 @@ pub(crate) struct Body {
     pub(crate) limits_in_doubt: bool,
     /// The one that it is to take over from.
     pub(crate) beside: Option<PodUid>,
+    /// It was seen to have more on disk than some may.
+    pub(crate) exceeds: bool,
     /// Pays no heed to SIGTERM.
     stubborn: bool,
     restarts: u64,
@@ -211,6 +213,7 @@ impl Machine {
             terminating: false,
             limits_in_doubt: false,
             beside: None,
+            exceeds: false,
             stubborn: false,
             restarts: 0,
             procs,
@@ -294,6 +297,7 @@ impl Machine {
                     terminating: false,
                     limits_in_doubt: false,
                     beside,
+                    exceeds: false,
                     stubborn: dice.one_in(3),
                     restarts,
                     procs: BTreeMap::new(),
@@ -492,6 +496,7 @@ fn misfortune(
         3 => {
             let pod = PodRef { key: key.clone(), uid: body.uid };
             let bytes = if dice.one_in(2) { MOST_ON_DISK + 1 } else { MOST_ON_DISK };
+            body.exceeds |= bytes > MOST_ON_DISK;
             let containers = [("main".to_owned(), bytes)].into();
             let used = StorageUse { containers, ..StorageUse::default() };
             words.push(Event::StorageUsed { pod, used });
