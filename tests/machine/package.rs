@@ -29,8 +29,7 @@ pub(crate) fn its_whole_life(ground: &Ground) -> Outcome {
         joins_by_its_file(fleet, machine)?;
         let before = machine.run_both(fleet)?;
         inherits_nothing(machine, &before.exporter)?;
-        fleet.apply(&limited())?;
-        is_held_to_its_limits(machine)?;
+        limits_change_as_it_runs(fleet, machine)?;
         // systemd takes controllers from nobody who uses them.
         machine.sh("systemctl daemon-reload && systemctl daemon-reexec")?;
         is_held_to_its_limits(machine)?;
@@ -112,26 +111,44 @@ fn joins_by_its_file(fleet: &Fleet<'_>, machine: &Debian) -> Outcome {
         .map(drop)
 }
 
-/// A DaemonSet that may use only so much.
-fn limited() -> String {
-    let limits = "  resources: {limits: {cpu: 200m, memory: 64Mi}}\n";
+/// In cgroup v2 alone: the same process, held to more, and to what it was held to at first.
+fn limits_change_as_it_runs(fleet: &Fleet<'_>, machine: &Debian) -> Outcome {
+    fleet.apply(&limited(20, 64))?;
+    let first = is_held_to(machine, 20, 64)?;
+    for (cpu, memory) in [(30, 96), (20, 64)] {
+        fleet.apply(&limited(cpu, memory))?;
+        ensure!(is_held_to(machine, cpu, memory)? == first, "other limits restarted it");
+    }
+    Ok(())
+}
+
+/// A DaemonSet that may use only so much: percents of a processor, and MiB.
+fn limited(cpu: u64, memory: u64) -> String {
+    let limits = format!("  resources: {{limits: {{cpu: {cpu}0m, memory: {memory}Mi}}}}\n");
     DaemonSet {
         name: "limited",
         pod: "terminationGracePeriodSeconds: 2\n",
-        containers: &(manifests::script("limited", "exec sleep 100000") + limits),
+        containers: &(manifests::script("limited", "exec sleep 100000") + &limits),
         ..DaemonSet::default()
     }
     .to_string()
 }
 
 fn is_held_to_its_limits(machine: &Debian) -> Outcome {
+    is_held_to(machine, 20, 64).map(drop)
+}
+
+/// The container and its pod, of which there is only that; its process.
+fn is_held_to(machine: &Debian, cpu: u64, memory: u64) -> Outcome<u32> {
     machine.soon("the limited one runs and is held to its limits", || {
         let pid = machine.look()?.only("sleep")?.pid;
         let said = machine.sh(&format!(
-            "cd /sys/fs/cgroup/$(sed -n s/^0:://p /proc/{pid}/cgroup) && cat cpu.max memory.max"
+            "cd /sys/fs/cgroup/$(sed -n s/^0:://p /proc/{pid}/cgroup) &&
+             cat cpu.max memory.max ../cpu.max ../memory.max"
         ))?;
-        ensure!(said == "20000 100000\n67108864\n", "{said}");
-        Ok(())
+        let limits = format!("{cpu}000 100000\n{}\n", memory << 20);
+        ensure!(said == limits.repeat(2), "{said}");
+        Ok(pid)
     })
 }
 
