@@ -266,6 +266,7 @@ impl Pod {
             created_at: self.request.created_at,
             terminating: self.terminating,
             limits_in_doubt: false,
+            resized_for: None,
             restarts: self.request.restarts,
             containers: containers.collect(),
         };

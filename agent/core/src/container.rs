@@ -243,6 +243,13 @@ impl Container {
         }
     }
 
+    /// Whatever it is ready for, it was not under its present limits before `then`.
+    pub(crate) fn limited_since(&mut self, then: Now) {
+        if let Doing::Runs(run) = &mut self.doing {
+            run.ready_since = run.ready_since.map(|since| since.max(then.steady));
+        }
+    }
+
     /// Its failures count no more: one that waits after them is due.
     pub(crate) fn begin_anew(&mut self, now: Now) {
         self.backoff = Backoff::default();

@@ -449,6 +449,8 @@ pub struct Supervised {
     pub terminating: bool,
     /// Whether a change of its limits has failed half-way, and could not be undone.
     pub limits_in_doubt: bool,
+    /// For how long it has been held to its present limits; `None`: since it was made.
+    pub resized_for: Option<Duration>,
     /// How often its containers were restarted, with those of its predecessors here.
     pub restarts: u64,
     /// Its containers, in order.

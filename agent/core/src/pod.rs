@@ -142,7 +142,17 @@ impl Pod {
         };
         pod.say_whose_turn();
         pod.judge_ready();
+        if let Some(resized_for) = found.resized_for {
+            pod.limited_since(earlier(now, resized_for));
+        }
         pod
+    }
+
+    /// It is held to its present limits since then: for how long it is ready, as what a rollout waits for,
+    /// counts from there, since nobody has seen before that it can do with them.
+    pub(crate) fn limited_since(&mut self, then: Now) {
+        self.containers.iter_mut().for_each(|container| container.limited_since(then));
+        self.judge_ready();
     }
 
     /// From now on it counts as the ledger says, if it was made for a former coordinator's DaemonSet.

@@ -16,7 +16,8 @@
 //! Revisions are alike that differ in nothing but what may change so; which those are is told by
 //! [`crate::Node::know_alike`]. Whatever else becomes of the pod meanwhile comes first: that it is
 //! stopped, lost or held, or that another revision is ordered. An answer that comes then says only to
-//! which revision the pod is held. One that failed is not asked again for the same revision, so that a
+//! which revision the pod is held. A pod stays ready, and is so under its limits from then on: what waits for
+//! `minReadySeconds`, or watches canaries, waits as after any other change. One that failed is not asked again for the same revision, so that a
 //! change that this machine can't make costs one try, and the pod is replaced. One in doubt is replaced
 //! whatever is ordered; that is remembered by its supervisor, for the next agent.
 
@@ -116,6 +117,7 @@ impl Place {
         let Some(pod) = self.asked_to_resize(at, revision) else { return };
         pod.resizing = Resizing::No;
         pod.containers.iter_mut().for_each(|container| container.begin_anew(now));
+        pod.limited_since(now);
         let before = pod.identity;
         pod.identity.revision = revision;
         let now = pod.identity;

@@ -97,6 +97,7 @@ pub fn found(item: &Item, uid: u128, marks: Option<Marks>) -> Found {
             created_at: WallTime::default(),
             terminating: false,
             limits_in_doubt: false,
+            resized_for: None,
             restarts: 0,
             containers: vec![main],
         }),

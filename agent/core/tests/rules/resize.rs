@@ -56,17 +56,20 @@ fn stops(actions: &[Action], pod: &PodRef) -> bool {
 fn the_pod_stays_and_is_of_the_new_revision() {
     for next in [item("a", "2"), surging("2")] {
         let (mut bench, pod) = asked(next);
+        bench.pass_secs(5);
         let before = bench.status("a");
         assert_eq!((before.revision, before.ready), (revision("1"), true));
         assert_eq!(bench.why("a"), "PodResizeInProgress");
-        bench.pass_secs(5);
         assert_eq!(bench.apply(resized(&pod, "2")), []);
         let after = bench.status("a");
         assert_eq!(bench.statuses("a").len(), 1);
         assert_eq!((after.uid, after.started_at), (before.uid, before.started_at));
         assert_eq!((after.restarts, after.times_unready, after.ready), (0, 0, true));
         assert_eq!((after.revision, after.reason), (revision("2"), None));
-        assert!(after.ready_for > before.ready_for, "it was ready all the time");
+        assert!(before.ready_for > Duration::ZERO);
+        assert_eq!(after.ready_for, Duration::ZERO, "it has not shown that it can do with them");
+        bench.pass_secs(5);
+        assert_eq!(bench.status("a").ready_for, Duration::from_secs(5));
         assert_eq!(bench.accept([item("a", "1")]), [resize(&pod, &item("a", "1"))], "and back");
     }
 }
@@ -168,6 +171,21 @@ fn one_in_doubt_is_replaced_whatever_is_ordered() {
     found.supervised.as_mut().unwrap().limits_in_doubt = true;
     let (_, actions) = bench.restarted(vec![found]);
     assert!(stops(&actions, &pod), "{actions:?}");
+}
+
+#[test]
+fn another_agent_counts_from_when_the_limits_changed() {
+    let (mut bench, pod) = asked(item("a", "2"));
+    let mut found = found(&item("a", "2"), pod.uid.uuid().as_u128(), Some(OURS));
+    let supervised = found.supervised.as_mut().unwrap();
+    supervised.containers.iter_mut().for_each(|one| one.for_time = Duration::from_secs(1000));
+    supervised.resized_for = Some(Duration::from_secs(7));
+    bench.pass_secs(2000);
+    let (next, _) = bench.restarted(vec![found.clone()]);
+    assert_eq!(next.status("a").ready_for, Duration::from_secs(7));
+    found.supervised.as_mut().unwrap().resized_for = None;
+    let (next, _) = bench.restarted(vec![found]);
+    assert_eq!(next.status("a").ready_for, Duration::from_secs(1000));
 }
 
 #[test]

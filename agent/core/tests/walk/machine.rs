@@ -528,6 +528,7 @@ fn supervised(body: &Body, now: Now) -> Supervised {
         created_at: WallTime::from_unix_millis(0),
         terminating: body.terminating,
         limits_in_doubt: body.limits.is_none(),
+        resized_for: None,
         restarts: body.restarts,
         containers: body.procs.iter().map(container).collect(),
     }

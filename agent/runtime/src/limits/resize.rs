@@ -37,8 +37,9 @@ impl Controllers {
                 Home::Unified if *controller == Controller::Hugetlb && !asked => {}
                 Home::Unified => {
                     let missing = add_unified(*controller, pod, spec, &mut shares);
-                    let missing = missing.filter(|_| asked);
-                    unenforced.extend(missing.map(|why| format!("{controller}: {why}")));
+                    if let Some(why) = missing.filter(|_| asked) {
+                        return Err(ResizeError::NotInPlace(format!("{controller}: {why}")));
+                    }
                 }
                 Home::Legacy(mount) => {
                     let mirror = self.mirror(mount, pod.path()).filter(|mirror| mirror.is_dir());
@@ -65,7 +66,8 @@ fn not_held(controller: Controller) -> ResizeError {
     ResizeError::NotInPlace(line)
 }
 
-/// Adds what a controller of v2 holds it to; else what this kernel lacks for that.
+/// Adds what a controller of v2 holds it to; else what its cgroup lacks for that, as it may where it was
+/// made when the controller could not be switched on. One that is made anew has it, if this machine can.
 fn add_unified(
     controller: Controller,
     pod: &Cgroup,
@@ -75,7 +77,9 @@ fn add_unified(
     let whole = all(controller, Dialect::Unified, Level::Pod, &spec.whole());
     let lacks = |setting: &&Setting| !setting.weak && !pod.file(&setting.file).exists();
     if let Some(Setting { file, .. }) = whole.iter().find(lacks) {
-        return Some(format!("this kernel has no {file}"));
+        return Some(format!(
+            "there is no {file}, so the pod was made where that was not switched on"
+        ));
     }
     shares.whole.leaf.extend(whole);
     for (container, share) in spec.containers.iter().zip(&mut shares.containers) {

@@ -77,6 +77,8 @@ struct Shim {
     pod: Cgroup,
     /// Whether a change of limits has failed half-way and could not be undone.
     limits_in_doubt: bool,
+    /// When its limits were changed last, by the boot clock.
+    resized_at: Option<Duration>,
     plan: WirePlan,
     restarts_before: u64,
     containers: Vec<Container>,
@@ -128,6 +130,7 @@ impl Shim {
         Ok(Self {
             identity: spec.identity,
             limits_in_doubt: false,
+            resized_at: None,
             plan: spec.plan,
             restarts_before: spec.restarts,
             containers: spec.containers.into_iter().map(new).collect(),
@@ -357,6 +360,9 @@ impl Shim {
             containers: self.containers.iter().map(Container::account).collect(),
             resizes: true,
             limits_in_doubt: self.limits_in_doubt,
+            resized_for_millis: self
+                .resized_at
+                .map(|at| protocol::millis(clock::boot().saturating_sub(at))),
         }
     }
 }

@@ -196,6 +196,9 @@ pub(crate) struct Account {
     /// Whether one has failed half-way and could not be undone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) limits_in_doubt: bool,
+    /// For how long it has been held to other limits than it was made with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) resized_for_millis: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -345,6 +348,7 @@ impl Account {
             created_at: WallTime::from_unix_millis(identity.created_at_unix_millis),
             terminating: self.terminating,
             limits_in_doubt: self.limits_in_doubt,
+            resized_for: self.resized_for_millis.map(Duration::from_millis),
             restarts: self.restarts,
             containers: containers.map(|c| c.parse(plan.lifecycle(&c.name))).collect(),
         })

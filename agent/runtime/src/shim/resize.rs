@@ -19,8 +19,8 @@ use std::path::PathBuf;
 
 use everynode_model::Reason;
 
-use super::Shim;
 use super::protocol::{IN_DOUBT, Message, ResizeWanted};
+use super::{Shim, clock};
 use crate::cgroup::Cgroup;
 use crate::limits::{Setting, Share};
 use crate::usage;
@@ -65,6 +65,7 @@ impl Shim {
                 self.identity.revision = wanted.revision;
                 self.identity.replace = wanted.replace;
                 self.limits_in_doubt = false;
+                self.resized_at = Some(clock::boot());
                 Message::Resized {}
             }
             Err(Failed { why, in_doubt }) => {

@@ -139,6 +139,7 @@ async fn an_agent_that_dies_in_the_middle_finds_out_and_it_can_be_done_again() {
         let is = machine.supervised(&pod).await;
         let (revision, limits) = if is.revision == next.0 { next } else { was };
         assert_eq!((is.revision, is.limits_in_doubt), (revision, false));
+        assert_eq!(is.resized_for.is_some(), is.revision != first.revision);
         is_held_to(&bed, &pod, limits);
         machine.runtime.resize(&pod, request).await.unwrap();
         is_held_to(&bed, &pod, next.1);

@@ -278,6 +278,7 @@ fn found(pod: &Pod) -> Found {
             created_at,
             terminating: false,
             limits_in_doubt: false,
+            resized_for: None,
             restarts,
             containers: spec.container_names().map(container).collect(),
         }),
