@@ -420,9 +420,7 @@ impl Node {
     /// What lives here counts as the ledger on disk says.
     fn inherit(&mut self) {
         let ledger = self.book.disk();
-        if !ledger.heirs.is_empty() {
-            self.places.iter_mut().for_each(|(key, place)| place.inherit(key, ledger));
-        }
+        self.places.iter_mut().for_each(|(key, place)| place.inherit(key, ledger));
     }
 
     /// Marks the places of which something else is to be told than before. Only those are looked at of

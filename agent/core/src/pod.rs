@@ -38,7 +38,10 @@ pub(crate) struct Identity {
 #[derive(Clone, Debug)]
 pub(crate) struct Pod {
     pub(crate) at: PodRef,
+    /// What it counts as.
     pub(crate) identity: Identity,
+    /// What its supervisor has it as, which is all that another agent would know.
+    pub(crate) made_as: Identity,
     pub(crate) grace: Duration,
     pub(crate) restart: RestartBackoff,
     pub(crate) created: Option<Now>,
@@ -89,6 +92,7 @@ impl Pod {
         Self {
             at,
             identity,
+            made_as: identity,
             grace: Duration::ZERO,
             restart: RestartBackoff::default(),
             created: None,
@@ -121,9 +125,11 @@ impl Pod {
         let failed = |one: &Container| one.runs > 0 && !one.is_up() && !one.is_done();
         let down = containers.iter().any(failed);
         let up_since = containers.iter().filter_map(Container::up_since).min();
+        let made_as = Identity { set: found.set, revision: found.revision, replace: found.replace };
         let mut pod = Self {
             at,
-            identity: Identity { set: found.set, revision: found.revision, replace: found.replace },
+            identity: made_as,
+            made_as,
             grace: found.grace,
             restart: found.restart,
             created: Some(Now { steady: up_since.unwrap_or(now.steady), wall: found.created_at }),
@@ -155,9 +161,13 @@ impl Pod {
         self.judge_ready();
     }
 
-    /// From now on it counts as the ledger says, if it was made for a former coordinator's DaemonSet.
+    /// From now on it counts as the ledger says, if it was made for a former coordinator's DaemonSet. Where
+    /// nobody goes on with that any more it is what it was made for: to an agent that starts, it is nothing
+    /// else.
     pub(crate) fn inherit(&mut self, ledger: &Ledger) {
-        self.identity = self.identity.inherited(&self.at.key, ledger);
+        let has_heir = ledger.heirs.contains_key(&self.at.key);
+        let from = if has_heir { self.identity } else { self.made_as };
+        self.identity = from.inherited(&self.at.key, ledger);
     }
 
     pub(crate) fn created(&mut self, plan: Plan, now: Now) {

@@ -34,7 +34,7 @@ use crate::staging::Staging;
 pub(crate) enum Resizing {
     #[default]
     No,
-    Asked(Digest),
+    Asked(Identity),
     Failed(Digest, Reason),
     InDoubt(Reason),
 }
@@ -60,7 +60,8 @@ impl Resizing {
     /// What is told of a pod meanwhile.
     pub(crate) fn reason(&self) -> Option<Reason> {
         let Self::Asked(to) = self else { return None };
-        let line = format!("its containers are held to the limits of revision {}", to.short());
+        let to = to.revision.short();
+        let line = format!("its containers are held to the limits of revision {to}");
         Some(Reason::new("PodResizeInProgress", line))
     }
 }
@@ -105,8 +106,9 @@ impl Place {
         self.waits = wait.filter(|_| !mutated!(ResizeUnstaged));
         let busy = matches!(pod.resizing, Resizing::Asked(_)) && !mutated!(ResizeTwiceAtOnce);
         if self.waits.is_none() && !busy {
-            pod.resizing = Resizing::Asked(item.revision);
-            let (pod, Identity { set, revision, replace }) = (pod.at.clone(), Identity::of(item));
+            let to = Identity::of(item);
+            pod.resizing = Resizing::Asked(to);
+            let (pod, Identity { set, revision, replace }) = (pod.at.clone(), to);
             turn.out.push(Action::Resize { pod, set, revision, replace });
         }
     }
@@ -114,8 +116,8 @@ impl Place {
     /// `Resized`. Of what is remembered for a pod made from the same, all goes on to count; what waits for
     /// its next run need not wait for what may just have been mended.
     pub(crate) fn resized(&mut self, at: &PodRef, revision: Digest, now: Now) {
-        let Some(pod) = self.asked_to_resize(at, revision) else { return };
-        pod.resizing = Resizing::No;
+        let Some((pod, to)) = self.asked_to_resize(at, revision) else { return };
+        (pod.resizing, pod.made_as) = (Resizing::No, to);
         pod.containers.iter_mut().for_each(|container| container.begin_anew(now));
         pod.limited_since(now);
         let before = pod.identity;
@@ -137,7 +139,7 @@ impl Place {
         (reason, in_doubt): (Reason, bool),
         turn: &Turn<'_>,
     ) {
-        let Some(pod) = self.asked_to_resize(at, revision) else { return };
+        let Some((pod, _)) = self.asked_to_resize(at, revision) else { return };
         pod.note_failure("", None, reason.clone(), turn.now);
         pod.resizing = match in_doubt {
             true if mutated!(ForgetDoubt) => Resizing::No,
@@ -146,11 +148,14 @@ impl Place {
         };
     }
 
-    /// The pod that waits for this very answer; one that ends waits for nothing.
-    fn asked_to_resize(&mut self, at: &PodRef, revision: Digest) -> Option<&mut Pod> {
+    /// The pod that waits for this very answer, and what it is to be; one that ends waits for nothing.
+    fn asked_to_resize(&mut self, at: &PodRef, revision: Digest) -> Option<(&mut Pod, Identity)> {
         let beside = self.is_beside(at.uid)?;
         let Life::Running(pod) = self.at(beside) else { return None };
-        (pod.resizing == Resizing::Asked(revision)).then_some(&mut **pod)
+        match pod.resizing {
+            Resizing::Asked(to) if to.revision == revision => Some((&mut **pod, to)),
+            _ => None,
+        }
     }
 }
 

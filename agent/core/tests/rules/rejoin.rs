@@ -76,6 +76,22 @@ fn a_set_that_the_new_coordinator_makes_anew_is_another() {
 }
 
 #[test]
+fn a_pod_that_outlives_its_heir_is_the_former_sets_again_as_it_is_to_the_next_agent() {
+    let mut bench = Bench::new();
+    let pod = made(&bench.accept([item("a", "1")]));
+    bench.apply(Event::Rejoined(THEIRS));
+    // It is still being made while it is ordered, ordered no more, and ordered once again.
+    assert_eq!(bench.accept([anew("a", "1")]), []);
+    assert_eq!(bench.status("a").set, anew("a", "1").set);
+    assert_eq!(bench.accept([]), []);
+    assert_eq!(bench.accept([anew("a", "1")]), []);
+    let again = alive(&bench, &item("a", "1"), OURS);
+    let (_, actions) = bench.restarted(vec![again]);
+    assert_eq!(actions, [Action::Terminate(pod.clone())]);
+    assert_eq!(bench.created(&pod), actions, "both see the same");
+}
+
+#[test]
 fn what_it_does_not_want_is_stopped_and_another_revision_replaces() {
     let mut bench = rejoined([item("a", "1"), item("b", "1")]);
     let (a, b) = (bench.pod("a"), bench.pod("b"));
