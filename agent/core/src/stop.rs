@@ -181,12 +181,11 @@ impl Held {
     }
 
     /// Whether the pod that holds the place is as good as ours to run: only its supervisor's
-    /// account is missing.
+    /// account is missing. Of one without an id none will come.
     pub(crate) fn may_be_adopted(&self) -> bool {
         let forced = self.stop.as_ref().is_some_and(Stop::is_forced);
-        let one =
-            matches!(self.holders.as_slice(), [one] if one.silent && one.whose == Whose::Ours);
-        one && !forced
+        let answers = |one: &Holder| one.silent && one.pod.is_some() && one.whose == Whose::Ours;
+        matches!(self.holders.as_slice(), [one] if answers(one)) && !forced
     }
 
     /// The supervisor of one of several holders answers, so that it can be asked to end.

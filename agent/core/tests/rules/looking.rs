@@ -141,6 +141,14 @@ fn a_silent_supervisor_is_waited_for_and_its_pod_adopted_without_a_touch() {
 }
 
 #[test]
+fn nobody_waits_for_the_answer_of_a_pod_without_an_id() {
+    let mut bench = restarted();
+    let nameless = Found { pod: None, ..silent(OURS) };
+    assert_eq!(bench.apply(Event::Looked(vec![nameless])), [Action::Kill(key("a"))]);
+    made(&bench.empty("a"));
+}
+
+#[test]
 fn a_supervisor_that_falls_silent_costs_readiness_and_nothing_else() {
     let mut bench = Bench::running([item("a", "1")]);
     let pod = bench.pod("a");
