@@ -111,8 +111,9 @@ pub struct Checker {
     making: BTreeMap<PodKey, PodUid>,
     /// What each pod was made from, as far as that was seen.
     made_from: BTreeMap<PodUid, (SetUid, Digest, u64)>,
-    /// Pods that end, or of which several were found in one place: no hold saves those.
     ending: BTreeSet<PodUid>,
+    /// Pods of which several were found in one place: no hold saves those.
+    crowded: BTreeSet<PodUid>,
     /// The revisions that have something to be staged.
     stages: BTreeSet<Digest>,
     /// What pods of each revision may have on disk.
@@ -159,6 +160,7 @@ impl Checker {
             making: BTreeMap::new(),
             made_from: BTreeMap::new(),
             ending: BTreeSet::new(),
+            crowded: BTreeSet::new(),
             stages: BTreeSet::new(),
             storage: BTreeMap::new(),
             exceeding: BTreeSet::new(),
@@ -253,7 +255,7 @@ impl Checker {
                     *alive.entry(&one.key).or_default() += 1;
                 }
                 let crowded = |one: &&crate::Found| alive.get(&one.key).is_some_and(|n| *n > 1);
-                self.ending.extend(found.iter().filter(crowded).filter_map(|one| one.pod));
+                self.crowded.extend(found.iter().filter(crowded).filter_map(|one| one.pod));
                 for one in found.iter().filter(|one| one.populated) {
                     self.unproven.insert(one.key.clone());
                     self.alive.entry(one.key.clone()).or_default().extend(one.pod);
@@ -378,7 +380,11 @@ impl Checker {
                     _ => {}
                 }
             }
-            Event::Answered(found) => self.note_found(found),
+            Event::Answered(found) => {
+                // Who was told to end while it was silent may not have heard it: its own word counts.
+                self.ending.retain(|uid| Some(*uid) != found.pod);
+                self.note_found(found);
+            }
             Event::Resized { .. } | Event::ResizeFailed { .. } => self.note_resized(event),
             Event::OursGone(key) => {
                 self.foreign.insert(key.clone());
@@ -537,7 +543,11 @@ impl Checker {
             {
                 broken.push(Violation::TouchedForeign(key.clone()));
             }
-            Action::Terminate(pod) if self.stays(node) && !self.ending.contains(&pod.uid) => {
+            Action::Terminate(pod)
+                if self.stays(node)
+                    && !self.ending.contains(&pod.uid)
+                    && !self.crowded.contains(&pod.uid) =>
+            {
                 broken.extend(self.check_stop(pod));
             }
             Action::Answer { request, refused } => {

@@ -152,6 +152,31 @@ fn one_that_fails_is_replaced_by_a_surge_where_that_is_ordered() {
 }
 
 #[test]
+fn the_one_that_is_left_of_two_that_were_found_is_brought_to_what_is_ordered() {
+    let mut bench = Bench::unseen(bench().node.ledger().clone());
+    bench.know_alike(alike());
+    let two = [("1", 50), ("4", 51)].map(|(text, uid)| found(&item("a", text), uid, Some(OURS)));
+    let [old, new] = two.each_ref().map(|one| PodRef { key: key("a"), uid: one.pod.unwrap() });
+    assert!(stops(&bench.apply(Event::Looked(two.into())), &new));
+    assert_eq!(bench.accept([item("a", "2")]), []);
+    let actions = bench.apply(Event::PodEmpty(new.clone()));
+    assert_eq!(actions, [Action::Remove(new), resize(&old, &item("a", "2"))]);
+}
+
+#[test]
+fn one_that_did_not_hear_that_it_was_to_end_is_as_any_other() {
+    let mut bench = Bench::unseen(bench().node.ledger().clone());
+    bench.know_alike(alike());
+    let alive = found(&item("a", "1"), 50, Some(OURS));
+    let pod = PodRef { key: key("a"), uid: alive.pod.unwrap() };
+    let silent = Found { supervised: None, silent: true, ..alive.clone() };
+    assert_eq!(bench.apply(Event::Looked(vec![silent])), []);
+    assert!(stops(&bench.accept([]), &pod));
+    assert_eq!(bench.accept([item("a", "2")]), []);
+    assert_eq!(bench.apply(Event::Answered(alive)), [resize(&pod, &item("a", "2"))]);
+}
+
+#[test]
 fn what_failed_for_one_revision_may_do_for_another() {
     let (mut bench, pod) = asked(item("a", "2"));
     assert_eq!(bench.accept([item("a", "1")]), []);

@@ -29,8 +29,10 @@ pub struct World {
     writing: Option<Ledger>,
     /// Who the machine is and was, as its identity has it: that is written first.
     identity: (Marks, Vec<Marks>),
-    /// Whether it was taken elsewhere since the last write.
+    /// Whether it was taken elsewhere since the last write that knew of it.
     away: bool,
+    /// Whether what is being written was handed out before that.
+    is_former: bool,
     looked: bool,
     pub wiped: bool,
     next_id: u128,
@@ -76,6 +78,7 @@ impl World {
             writing: None,
             identity: (OURS, Vec::new()),
             away: false,
+            is_former: false,
             looked: false,
             wiped: false,
             next_id: 1000,
@@ -300,6 +303,7 @@ impl World {
         let (last, earlier) = self.identity.clone();
         self.identity = (to, formers(&earlier, last, to));
         self.away = true;
+        self.is_former = self.writing.is_some();
         self.machine.clusters.insert(to.cluster);
         self.machine.ours = to;
         // No order of the former one is heard of any more.
@@ -323,7 +327,8 @@ impl World {
     fn write(&mut self, ledger: Ledger) -> Outcome {
         let place = |ledger: &Ledger| ledger.accepted.map(|it| (it.term, it.generation));
         // Taken away and back again: the former order is nobody's, whatever the disk has.
-        let away = std::mem::take(&mut self.away);
+        let away = self.away;
+        self.away = away && self.is_former;
         if !away && ledger.marks() == self.disk.marks() && place(&ledger) < place(&self.disk) {
             return Err("the accepted order went back on disk".into());
         }
@@ -428,7 +433,10 @@ impl World {
 
     fn carry_out(&mut self, action: Action) -> Outcome {
         match &action {
-            Action::Persist(ledger) => self.writing = Some((**ledger).clone()),
+            Action::Persist(ledger) => {
+                self.writing = Some((**ledger).clone());
+                self.is_former = false;
+            }
             Action::Create { pod, .. }
             | Action::Start { pod, .. }
             | Action::Resize { pod, .. }
