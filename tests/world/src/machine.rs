@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use everynode_agent_core::{
-    Action, Event, Found, HookKind, Lifecycle, Marks, PodRef, Probes, RestartBackoff, Role,
+    Action, Event, Found, HookKind, Lifecycle, Marks, Plan, PodRef, Probes, RestartBackoff, Role,
     StorageUse, Supervised, SupervisedContainer, Unstaged,
 };
 use everynode_model::{
@@ -15,7 +15,7 @@ use everynode_model::{
 };
 
 use crate::dice::Dice;
-use crate::names::{CLUSTER, MOST_ON_DISK, can_be_honoured};
+use crate::names::{CLUSTER, MOST_ON_DISK, can_be_honoured, fixed_of};
 use crate::plans::{GRACE, plan};
 
 /// Something that was started and may be alive.
@@ -103,14 +103,16 @@ pub(crate) struct Machine {
     pub(crate) bodies: BTreeMap<PodKey, Vec<Body>>,
     jobs: BTreeMap<PodKey, VecDeque<(Marks, Action)>>,
     words: BTreeMap<PodKey, VecDeque<Event>>,
+    /// What each template wants of a pod's containers, by what of it can't change in one that runs.
+    plans: BTreeMap<Digest, Plan>,
     /// What must never be and was.
     pub(crate) wrong: Option<String>,
 }
 
 impl Machine {
     pub(crate) fn new() -> Self {
-        let (bodies, jobs, words) = Default::default();
-        Self { faulty: true, bodies, jobs, words, wrong: None }
+        let (bodies, jobs, words, plans) = Default::default();
+        Self { faulty: true, bodies, jobs, words, plans, wrong: None }
     }
 
     /// All that lives in a place.
@@ -381,7 +383,7 @@ impl Machine {
     fn create(&mut self, pod: PodRef, mut body: Body, fault: bool, dice: &mut Dice) {
         let unfit = !can_be_honoured(body.revision);
         let in_doubt = fault && !unfit && dice.one_in(2);
-        let plan = plan(dice);
+        let plan = self.plans.entry(fixed_of(body.revision)).or_insert_with(|| plan(dice)).clone();
         let proc = |life: &Lifecycle| Proc { life: life.clone(), ..Proc::default() };
         let procs = plan.containers.iter().map(|one| (one.name.clone(), proc(&one.lifecycle)));
         body.procs.extend(procs);
@@ -567,5 +569,45 @@ fn supervised(body: &Body, now: Now) -> Supervised {
         resized_for: None,
         restarts: body.restarts,
         containers: body.procs.iter().map(container).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use everynode_model::NodeUid;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::names::{BODIES, key, revision};
+
+    /// What is counted of a pod goes on with the next one: that is probed as it was.
+    #[test]
+    fn pods_of_one_template_have_the_same_containers_whatever_their_limits() {
+        let (mut machine, mut dice) = (Machine::new(), Dice::new(1));
+        machine.faulty = false;
+        let mut plan = |n: u128, body: &str| {
+            let pod = PodRef { key: key("a"), uid: PodUid::new(Uuid::from_u128(n)) };
+            let marks = Marks { cluster: CLUSTER, node: NodeUid::new(Uuid::from_u128(1)) };
+            let create = Action::Create {
+                pod: pod.clone(),
+                set: SetUid::new(Uuid::from_u128(2)),
+                revision: revision(body),
+                replace: 0,
+                labels: Default::default(),
+                restarts: 0,
+                beside: None,
+            };
+            machine.order(&pod.key, marks, create);
+            assert!(machine.work(&mut dice, Now::default()));
+            machine.bodies.clear();
+            let Some(Event::Created { plan, .. }) = machine.hear(&mut dice) else {
+                panic!("it was made")
+            };
+            plan
+        };
+        let first = plan(0, BODIES[0]);
+        for n in 1..10 {
+            assert_eq!(plan(n, BODIES[if n % 2 == 0 { 0 } else { 2 }]), first);
+        }
     }
 }

@@ -56,6 +56,12 @@ pub(crate) fn alike_bodies() -> [(Digest, Digest); 2] {
     [BODIES[0], BODIES[2]].map(|body| (revision(body), revision("in common")))
 }
 
+/// What of a revision can't change in a pod that runs.
+pub(crate) fn fixed_of(digest: Digest) -> Digest {
+    let fixed = alike_bodies().into_iter().find(|(revision, _)| *revision == digest);
+    fixed.map_or(digest, |(_, fixed)| fixed)
+}
+
 /// Whether machines here can honour this revision.
 pub(crate) fn can_be_honoured(digest: Digest) -> bool {
     digest != revision(UNFIT)
