@@ -51,10 +51,11 @@ impl Kept {
         places.any(|place| place.now.contains(name) || place.before.contains(name))
     }
 
-    /// Whether somebody wants one to be fetched whose name begins with this digest.
-    pub(super) fn wants(&self, digest: &str) -> bool {
+    /// Whether somebody wants one to be fetched whose name begins with this digest: one that is not
+    /// here.
+    pub(super) fn wants(&self, digest: &str, is_here: impl Fn(&str) -> bool) -> bool {
         let mut names = self.places.values().flat_map(|place| &place.now);
-        names.any(|name| name.starts_with(digest))
+        names.any(|name| name.starts_with(digest) && !is_here(name))
     }
 }
 

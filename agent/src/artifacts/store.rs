@@ -439,6 +439,7 @@ impl Store {
     }
 
     fn clear(&self, kept: &Kept) {
+        let is_here = |name: &str| self.root.join(WHOLE).join(name).is_dir();
         for name in names(&self.root.join(WHOLE)) {
             if !kept.has(&name) {
                 self.drop_one(WHOLE, &name);
@@ -447,7 +448,7 @@ impl Store {
         for directory in [PARTIAL, UNPACK] {
             for name in names(&self.root.join(directory)) {
                 let digest = digest_of(&name).map(|digest| digest.to_string());
-                if digest.is_none_or(|digest| !kept.wants(&digest)) {
+                if digest.is_none_or(|digest| !kept.wants(&digest, is_here)) {
                     self.drop_one(directory, &name);
                 }
             }

@@ -24,6 +24,9 @@ pub(super) use layers::unpack_layers;
 const MAX_ENTRIES: usize = 100_000;
 /// The longest path, and the longest target of a link: the kernel's.
 const MAX_PATH: usize = 4096;
+/// The most bytes that all paths have together: with all the entries that may be, 160 for each. They
+/// are held in memory, some of them twice.
+const MAX_NAMES: usize = 16 << 20;
 /// The most that stands between the contents of two files: headers, a long name and a long target.
 /// They are read into memory as a whole.
 const MAX_BETWEEN: u64 = 256 << 10;
@@ -40,6 +43,9 @@ pub(super) enum UnpackError {
     /// More than is taken.
     #[error("more than {MAX_ENTRIES} entries")]
     Entries,
+    /// More than is taken.
+    #[error("more than {MAX_NAMES} bytes of names")]
+    Names,
     /// More than is taken.
     #[error("more than {0} bytes unpacked")]
     Bytes(u64),
@@ -84,7 +90,11 @@ struct Unpacking<'a> {
     others: BTreeSet<PathBuf>,
     /// Of layers: what the present one has made or gone through. `None` for an archive.
     layer: Option<BTreeSet<PathBuf>>,
+    /// The marks of the present layer that were seen to.
+    marks: BTreeSet<PathBuf>,
     entries: usize,
+    /// How many bytes of names may come still.
+    names: usize,
     bounds: Bounds<'a>,
     left: u64,
 }
@@ -110,8 +120,9 @@ impl<R: Read> Read for Bounded<R> {
 
 impl<'a> Unpacking<'a> {
     fn new(into: &'a Path, bounds: Bounds<'a>) -> Self {
-        let (directories, others) = Default::default();
-        Self { into, directories, others, layer: None, entries: 0, bounds, left: bounds.max }
+        let (directories, others, marks) = Default::default();
+        let (entries, names, left) = (0, MAX_NAMES, bounds.max);
+        Self { into, directories, others, layer: None, marks, entries, names, bounds, left }
     }
 
     fn archive(&mut self, packed: impl Read) -> Result<(), UnpackError> {
@@ -177,6 +188,7 @@ impl<'a> Unpacking<'a> {
             if self.directories.len() >= MAX_ENTRIES {
                 return Err(UnpackError::Entries);
             }
+            self.charge(&at)?;
             make_directory(&self.into.join(&at))?;
             self.directories.insert(at.clone());
         }
@@ -187,6 +199,7 @@ impl<'a> Unpacking<'a> {
     fn take(&mut self, path: &Path) -> Result<PathBuf, UnpackError> {
         self.directory(path.parent().unwrap_or_else(|| Path::new("")))?;
         self.uncover(path, &EntryType::Regular)?;
+        self.charge(path)?;
         if self.directories.contains(path) || !self.others.insert(path.to_owned()) {
             return Err(refused(path, "is there twice"));
         }
@@ -194,6 +207,13 @@ impl<'a> Unpacking<'a> {
             layer.insert(path.to_owned());
         }
         Ok(self.into.join(path))
+    }
+
+    /// A name that is held from now on.
+    fn charge(&mut self, path: &Path) -> Result<(), UnpackError> {
+        let left = self.names.checked_sub(path.as_os_str().len());
+        self.names = left.ok_or(UnpackError::Names)?;
+        Ok(())
     }
 
     fn file(&mut self, path: &Path, mode: u32, content: impl Read) -> Result<(), UnpackError> {

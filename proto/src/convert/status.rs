@@ -19,8 +19,8 @@ const MAX_PODS: usize = 8;
 /// How many containers a pod may have: several times what any manifest has.
 const MAX_CONTAINERS: usize = 256;
 
-/// How much is kept of a reason's line, in bytes. An agent that says more is cut short, so that
-/// one long line costs neither memory nor a whole report.
+/// How much is kept of a reason's line, in bytes. What is more is cut, by who says it and by who is
+/// told: one long line costs neither memory nor a whole report, which may be too large to be taken.
 const MAX_LINE: usize = 1024;
 
 /// A place and what is in it, as a message.
@@ -96,7 +96,7 @@ impl From<&PodStatus> for v1::PodStatus {
 
 impl From<&Reason> for v1::Reason {
     fn from(reason: &Reason) -> Self {
-        Self { code: reason.code.clone(), message: reason.message.clone() }
+        Self { code: cut(&reason.code), message: cut(&reason.message) }
     }
 }
 
@@ -141,7 +141,7 @@ impl From<PodPhase> for v1::PodPhase {
 impl From<&Failure> for v1::Failure {
     fn from(failure: &Failure) -> Self {
         Self {
-            container: failure.container.clone(),
+            container: cut(&failure.container),
             exit: failure.exit.map(Into::into),
             reason: Some((&failure.reason).into()),
             at_millis: failure.at.unix_millis,
@@ -198,7 +198,7 @@ impl From<&FinishedRun> for v1::FinishedRun {
     fn from(run: &FinishedRun) -> Self {
         Self {
             exit: Some(run.exit.into()),
-            reason: run.reason.clone(),
+            reason: cut(&run.reason),
             started_at_millis: run.started.map(|at| at.unix_millis),
             finished_at_millis: run.finished.unix_millis,
         }
@@ -330,6 +330,20 @@ mod tests {
     fn what_is_too_much_is_cut_or_refused() {
         let long = v1::Reason { code: "A".into(), message: "ü".repeat(MAX_LINE) };
         assert_eq!(Reason::from(&long).message.len(), MAX_LINE);
+        let long = "ü".repeat(MAX_LINE);
+        let told = v1::Reason::from(&Reason::new(long.clone(), long.clone()));
+        assert_eq!((told.code.len(), told.message.len()), (MAX_LINE, MAX_LINE));
+        let at = WallTime::from_unix_millis(0);
+        let told = v1::Failure::from(&Failure {
+            container: long.clone(),
+            exit: None,
+            reason: Reason::new("Error", ""),
+            at,
+            log_tail: LogTail::of(""),
+        });
+        assert_eq!(told.container.len(), MAX_LINE);
+        let run = FinishedRun { exit: Exit::Unknown, reason: long, started: None, finished: at };
+        assert_eq!(v1::FinishedRun::from(&run).reason.len(), MAX_LINE);
         let key = PodKey::new("default", "a").unwrap();
         let mut crowded = place(&key, &[]);
         crowded.pods = vec![v1::PodStatus::default(); MAX_PODS + 1];

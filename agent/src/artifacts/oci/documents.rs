@@ -8,6 +8,8 @@ use everynode_model::{Digest, go_arch};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::quoted;
+
 /// The documents that are asked for.
 pub(super) const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, \
@@ -101,7 +103,7 @@ impl Document {
     pub(super) fn read(of: Digest, text: &[u8]) -> Result<Self, ImageError> {
         let no = |why: String| ImageError::Document { of, why };
         let written: Written =
-            serde_json::from_slice(text).map_err(|error| no(error.to_string()))?;
+            serde_json::from_slice(text).map_err(|error| no(quoted(&error.to_string())))?;
         if written.fs_layers.is_some() {
             return Err(no("it is Docker's schema 1, which is not supported any more".into()));
         }
@@ -112,7 +114,9 @@ impl Document {
             (None, None) => return Err(no("it has neither manifests nor layers".into())),
         };
         match written.media_type {
-            Some(other) if !types.contains(&other.as_str()) => Err(no(format!("it is {other:?}"))),
+            Some(other) if !types.contains(&other.as_str()) => {
+                Err(no(format!("it is {}", quoted(&other))))
+            }
             _ => Ok(document),
         }
     }
@@ -146,7 +150,7 @@ fn choose(of: Digest, entries: &[Descriptor], arch: &str) -> Result<Blob, ImageE
         fitting.extend(platform.rank(arch).map(|rank| (rank, entry)));
     }
     let Some((_, chosen)) = fitting.into_iter().min_by_key(|(rank, _)| *rank) else {
-        let has = if has.is_empty() { "none".into() } else { has.join(", ") };
+        let has = if has.is_empty() { "none".into() } else { quoted(&has.join(", ")) };
         return Err(ImageError::Platform { of, wanted: format!("linux/{arch}"), has });
     };
     chosen.blob().map_err(|why| ImageError::Document { of, why })
@@ -181,7 +185,8 @@ impl std::fmt::Display for Platform {
 impl Descriptor {
     fn blob(&self) -> Result<Blob, String> {
         let digest = self.digest.strip_prefix("sha256:").and_then(|hex| hex.parse().ok());
-        let digest = digest.ok_or_else(|| format!("{:?} is no digest by SHA-256", self.digest))?;
+        let digest =
+            digest.ok_or_else(|| format!("{} is no digest by SHA-256", quoted(&self.digest)))?;
         Ok(Blob { digest, size: self.size })
     }
 
@@ -198,10 +203,12 @@ impl Descriptor {
         let is_archive = [".tar", ".tar.gzip", ".tar+gzip"].iter().any(|end| kind.ends_with(end));
         match file {
             None if kind.ends_with("zstd") => Err(format!(
-                "{kind}: what zstd has packed is not unpacked, since its window is not bounded"
+                "{}: what zstd has packed is not unpacked, since its window is not bounded",
+                quoted(kind)
             )),
             None if !is_archive => Err(format!(
-                "{kind} is no tar archive, and nothing says what it is called ({TITLE})"
+                "{} is no tar archive, and nothing says what it is called ({TITLE})",
+                quoted(kind)
             )),
             file => Ok(Layer { blob, file: file.map(str::to_owned) }),
         }
@@ -285,6 +292,36 @@ mod tests {
         ] {
             let said = read(document).unwrap_err();
             assert!(said.contains(why), "{said}");
+        }
+    }
+
+    /// A document has up to 4 MiB, and what is said of it reaches terminals.
+    #[test]
+    fn little_of_a_document_is_quoted() {
+        let long = "\u{80}\u{1b}".repeat(1000);
+        let entry = |platform: Value| {
+            descriptor(MANIFESTS[0], json!({"digest": long, "platform": platform}))
+        };
+        let of_index = |platform: Value| {
+            let read = read(json!({"manifests": [entry(platform)]}));
+            let Ok(Document::Index(entries)) = read else { panic!("an index") };
+            choose(of(), &entries, "amd64").unwrap_err().to_string()
+        };
+        let of_layer = |layer: Value| {
+            let Ok(Document::Manifest(read)) = read(json!({"layers": [layer]})) else {
+                panic!("layers")
+            };
+            layers(of(), &read).unwrap_err().to_string()
+        };
+        for said in [
+            read(json!({"layers": long})).unwrap_err(),
+            read(json!({"layers": [], "mediaType": long})).unwrap_err(),
+            of_index(json!({"os": long, "architecture": "amd64"})),
+            of_index(json!({"os": "linux", "architecture": "amd64"})),
+            of_layer(descriptor(&long, json!({}))),
+            of_layer(descriptor(&format!("{long}zstd"), json!({}))),
+        ] {
+            assert!(said.len() < 500 && !said.contains(char::is_control), "{said:?}");
         }
     }
 

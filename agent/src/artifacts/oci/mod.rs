@@ -22,7 +22,7 @@ use std::sync::Weak;
 
 use everynode_model::{Artifact, Digest, ImageName};
 
-use super::download::{Target, Tell, blocking, copy, download};
+use super::download::{Source as _, Target, Tell, blocking, copy, download};
 use super::fetch::{Client, FetchError};
 use super::problem::Problem;
 use super::store::Settings;
@@ -34,6 +34,8 @@ pub use keyring::Keyring;
 
 /// The largest index or manifest: registries take no larger ones.
 const MAX_DOCUMENT: u64 = 4 << 20;
+/// How much is quoted of what somebody else has written, in bytes, about: a line of a terminal or two.
+const MAX_QUOTED: usize = 200;
 
 /// A layer that is on this machine.
 #[derive(Clone, Debug)]
@@ -154,7 +156,8 @@ impl Pull<'_> {
                 Part::Document => registry.manifest(target.digest),
                 Part::Layer => registry.blob(target.digest),
             };
-            match download(&content, target, tell).await {
+            let outcome = download(&content, target, tell).await;
+            match outcome.map_err(|problem| not_this(problem, content.address())) {
                 Err(problem) if problem.is_of_its_source() => {
                     tracing::warn!("{problem}");
                     failed = Some(problem);
@@ -170,6 +173,9 @@ impl Pull<'_> {
     async fn copied(&self, target: &Target) -> Result<bool, Problem> {
         let Some(directory) = &self.settings.directory else { return Ok(false) };
         let (path, target) = (directory.join(target.digest.to_string()), target.clone());
+        let copy = |path: &Path, target: &Target| {
+            copy(path, target).map_err(|it| not_this(it, &path.display().to_string()))
+        };
         blocking(move || match path.is_file().then(|| copy(&path, &target)) {
             None => Ok(false),
             Some(Ok(())) => Ok(true),
@@ -181,4 +187,32 @@ impl Pull<'_> {
         })
         .await
     }
+}
+
+/// What is larger than a part of an image may be is something else, and the next source may have
+/// the part. The machine's own limit is looked at before any layer is asked for.
+fn not_this(problem: Problem, from: &str) -> Problem {
+    match problem {
+        Problem::TooLarge(max) => {
+            let line = format!("more than {max} bytes");
+            FetchError::Broken { address: from.into(), line }.into()
+        }
+        other => other,
+    }
+}
+
+/// The beginning of what somebody else has written, fit for a line and a terminal.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::new();
+    for letter in text.chars() {
+        if quoted.len() >= MAX_QUOTED {
+            quoted.push('…');
+            break;
+        }
+        match letter {
+            '"' | '\'' | '\\' => quoted.push(letter),
+            other => quoted.extend(other.escape_debug()),
+        }
+    }
+    quoted
 }

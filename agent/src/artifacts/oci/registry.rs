@@ -6,8 +6,9 @@
 //! ```
 //!
 //! Names and passwords go to the registry that they are for, and to the realm that it names, both
-//! by TLS. Where one is refused, the next that matches is tried. A token is kept while this is, and
-//! asked for again when the registry takes it no more.
+//! by TLS; who has no name asks for no token without it, either, unless the registry is a mirror
+//! without it. Where one is refused, the next that matches is tried. A token is kept while this is,
+//! and asked for again when the registry takes it no more.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -18,6 +19,7 @@ use serde::Deserialize;
 use super::challenge::{Challenge, challenges};
 use super::documents::ACCEPT;
 use super::keyring::{Credential, Keyring};
+use super::quoted;
 use crate::artifacts::download::Source;
 use crate::artifacts::fetch::{Answer, Ask, Client, Coming, FetchError};
 
@@ -159,8 +161,10 @@ impl<'a> Registry<'a> {
         scope: &str,
         credential: Option<&Credential>,
     ) -> Result<Result<String, String>, FetchError> {
-        if credential.is_some() && !realm.starts_with("https://") {
-            return Ok(Err(format!("its tokens are at {realm}, without TLS")));
+        let shown = quoted(realm);
+        let by_tls = credential.is_some() || self.base.starts_with("https://");
+        if by_tls && !realm.starts_with("https://") {
+            return Ok(Err(format!("its tokens are at {shown}, without TLS")));
         }
         let mut address = format!("{realm}{}", if realm.contains('?') { '&' } else { '?' });
         if let Some(service) = service {
@@ -171,14 +175,14 @@ impl<'a> Registry<'a> {
         let ask = Ask { address: &address, accept: None, authorization: basic.as_deref() };
         let answer = self.client.ask(ask, 0).await?;
         if is_refusal(&answer) {
-            return Ok(Err(format!("{realm}: {}", answer.status())));
+            return Ok(Err(format!("{shown}: {}", answer.status())));
         }
         let text = answer.coming()?.all(MAX_TOKEN).await?;
         // What stands in it is secret, also where it can't be read.
         let read = serde_json::from_slice::<Token>(&text).ok();
         let token = read.and_then(|read| read.token.or(read.access_token));
         let token = token.filter(|token| !token.is_empty());
-        Ok(token.map(|token| format!("Bearer {token}")).ok_or_else(|| format!("{realm}: no token")))
+        Ok(token.map(|token| format!("Bearer {token}")).ok_or_else(|| format!("{shown}: no token")))
     }
 
     fn who_asked(&self) -> String {

@@ -391,6 +391,44 @@ async fn sizes_are_bounded() {
     assert!(tried.outcome.unwrap_err().contains("more than 4194304 bytes"));
 }
 
+/// A portal's page, or a file that is something else: the registry has it nevertheless.
+#[tokio::test]
+async fn what_is_too_large_for_a_part_is_something_else() {
+    let identity = Identity::new();
+    let (contents, index) = Contents::image(&[("run", b"one")]);
+    let registry = Server::start(Some(&identity), Arc::new(move |asked| contents.get(asked))).await;
+    let page = vec![b' '; usize::try_from(MAX_DOCUMENT).unwrap() + 1];
+    let files = tempfile::tempdir().unwrap();
+    std::fs::write(files.path().join(Digest::of(b"one").to_string()), b"too long").unwrap();
+    let portal = Server::start(None, Arc::new(move |_| answer(200, page.clone()))).await;
+    let mirror = format!("{}/=http://{}/", registry.address, portal.address);
+    let mirrors = vec![Mirror::parse(&mirror).unwrap()];
+    let settings = Settings { mirrors, ..identity.settings() };
+    for directory in [None, Some(files.path().into())] {
+        let settings = Settings { directory, ..settings.clone() };
+        let tried = pull(&registry, index, settings, &Keyring::default()).await;
+        assert_eq!((tried.outcome.clone(), tried.file("run")), (Ok(()), b"one".to_vec()));
+        assert!(!portal.log().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn nobody_asks_for_a_token_without_tls() {
+    let identity = Identity::new();
+    let tokens = Server::start(None, Arc::new(|_| answer(200, "{\"token\":\"t\"}"))).await;
+    let long = "x".repeat(10_000);
+    let challenge = format!("Bearer realm=\"http://{}/{long}\"", tokens.address);
+    let says: Says =
+        Arc::new(move |_| with(StatusCode::UNAUTHORIZED, WWW_AUTHENTICATE, &challenge));
+    let registry = Server::start(Some(&identity), says).await;
+    let index = Digest::of(b"x");
+    for keyring in [Keyring::default(), keyring(&[(registry.address, "alice:a")])] {
+        let why = pull(&registry, index, identity.settings(), &keyring).await.outcome.unwrap_err();
+        assert!(why.contains("without TLS") && why.len() < 1000, "{why}");
+        assert_eq!(tokens.log(), []);
+    }
+}
+
 /// What came before a break is gone on with; of what is whole nothing is asked.
 #[tokio::test]
 async fn only_what_is_lacking_is_asked_for() {

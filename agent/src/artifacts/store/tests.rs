@@ -361,6 +361,24 @@ async fn what_is_on_its_way_is_not_cleared_away_and_ends_when_nobody_waits() {
     }
 }
 
+/// Of a process that was killed after it had put it in place.
+#[tokio::test]
+async fn parts_of_what_is_whole_are_cleared_away() {
+    let (directory, server) =
+        (tempfile::tempdir().unwrap(), Server::of(CONTENT, How::Breaks(100)).await);
+    let artifacts = artifacts(&directory, &[&server]);
+    bring(&artifacts).await.unwrap();
+    let (wanted, other) = (artifact(), of("https://origin.invalid/x", b"x"));
+    let root = artifacts.0.root.join(PARTIAL);
+    let [part, left] = [&wanted, &other].map(|of| format!("{}.{}", of.digest, Digest::of(b"")));
+    for name in [&part, &left] {
+        fs::write(root.join(name), "").unwrap();
+    }
+    keep(&artifacts, "n/x", &[&wanted, &other]).await;
+    assert_eq!(names(&root), [left], "what is to come is gone on with");
+    assert_eq!(content(&artifacts), CONTENT);
+}
+
 #[tokio::test]
 async fn a_disk_without_room_is_told_of_before_anything_is_fetched() {
     let directory = tempfile::tempdir().unwrap();

@@ -39,7 +39,7 @@ pub(in crate::artifacts) fn unpack_layers(
 ) -> Result<(), UnpackError> {
     let mut unpacking = Unpacking::new(into, bounds);
     for Fetched { path, name } in layers {
-        unpacking.layer = Some(BTreeSet::new());
+        unpacking.begin_layer();
         let file = File::open(path)?;
         match name {
             Some(name) => unpacking.named(name, file)?,
@@ -64,6 +64,11 @@ pub(super) fn from_root(link: &Path, target: &Path) -> PathBuf {
 }
 
 impl Unpacking<'_> {
+    fn begin_layer(&mut self) {
+        self.layer = Some(BTreeSet::new());
+        self.marks.clear();
+    }
+
     /// How a layer is packed is seen by what it begins with: its type is what somebody says.
     fn packed(&mut self, file: File) -> Result<(), UnpackError> {
         let mut file = BufReader::new(file);
@@ -89,8 +94,14 @@ impl Unpacking<'_> {
         self.file(&path, 0o755, file)
     }
 
-    /// Takes away what a mark says.
+    /// Takes away what a mark says. Nothing is left for the same one again in a layer, which would
+    /// cost a look at all that the layer has there.
     pub(super) fn mark(&mut self, mark: &Path) -> Result<(), UnpackError> {
+        if self.marks.contains(mark) {
+            return Ok(());
+        }
+        self.charge(mark)?;
+        self.marks.insert(mark.to_owned());
         let directory = mark.parent().unwrap_or_else(|| Path::new(""));
         let name = mark.file_name().unwrap_or_default().as_bytes();
         if name == OPAQUE {

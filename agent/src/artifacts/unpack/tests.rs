@@ -113,6 +113,23 @@ fn no_more_is_unpacked_than_may_be() {
     assert_eq!(why, "no room for 700000");
 }
 
+/// They are held in memory, and a small archive can hold many.
+#[test]
+fn names_are_bounded_together() {
+    let file = ("a/b/c", EntryType::Regular, 0o644, "x");
+    // Those of two directories and the file: `a`, `a/b`, `a/b/c`.
+    for (names, kind) in [(9, file), (4, ("a/b/", EntryType::Directory, 0o755, ""))] {
+        for (names, wanted) in [(names, None), (names - 1, Some("bytes of names"))] {
+            let directory = tempfile::tempdir().unwrap();
+            let bounds = Bounds { max: 1 << 20, has_room: &|_| Ok(()) };
+            let mut unpacking = Unpacking { names, ..Unpacking::new(directory.path(), bounds) };
+            let done = unpacking.archive(&tar_of(&[kind])[..]).map_err(|error| error.to_string());
+            assert_eq!(done.is_err(), wanted.is_some(), "{done:?}");
+            assert!(done.err().unwrap_or_default().contains(wanted.unwrap_or_default()));
+        }
+    }
+}
+
 /// Names are read into memory, and a small archive can hold a long one.
 #[test]
 fn no_name_is_longer_than_memory_may_take() {

@@ -170,3 +170,23 @@ fn layers_are_bounded_together() {
     let said = unpacked(&[zstd], root.path(), 1000).unwrap_err();
     assert!(said.contains("zstd"), "{said}");
 }
+
+/// Again and again in one layer, they would cost the square of what it has.
+#[test]
+fn a_mark_is_seen_to_once_in_a_layer() {
+    let root = tempfile::tempdir().unwrap();
+    let bounds = Bounds { max: 1 << 20, has_room: &|_| Ok(()) };
+    for mark in ["d/.wh..wh..opq", "d/.wh.x"].map(Path::new) {
+        let mut unpacking = Unpacking::new(root.path(), bounds);
+        unpacking.begin_layer();
+        unpacking.mark(mark).unwrap();
+        // Not on the disk: whoever looks for it again fails.
+        unpacking.others.insert("d/x".into());
+        unpacking.mark(mark).unwrap();
+        unpacking.begin_layer();
+        assert!(unpacking.mark(mark).is_err(), "another layer's is another one");
+        unpacking.begin_layer();
+        unpacking.names = 0;
+        assert!(matches!(unpacking.mark(mark), Err(UnpackError::Names)));
+    }
+}
