@@ -58,9 +58,9 @@ pub use hold::{Action, Consequence};
 pub use observe::{Hello, Observation};
 pub use placement::{Verdict, WhyNot, verdict};
 pub use record::{
-    ClusterRecord, EventRecord, EventType, Grant, GrantHead, HoldRecord, InvolvedObject, NodeOrder,
-    NodeRecord, NodeStanding, ObjectRecord, Opaque, Record, RecordKey, RevisionRecord, SetRecord,
-    Stalled, TokenRecord, Write,
+    ClusterRecord, Due, EventRecord, EventType, Grant, GrantHead, HoldRecord, InvolvedObject,
+    NodeOrder, NodeRecord, NodeStanding, ObjectRecord, Opaque, Record, RecordKey, RevisionRecord,
+    SetRecord, Stalled, TokenRecord, Write,
 };
 pub use view::{Changed, NodeView, Order, PodView, Readiness, SetStatus, SetView, Why, WhyCount};
 pub use views::PodFilter;

@@ -151,10 +151,12 @@ pub struct ObjectRecord {
     pub resource_version: u64,
     /// Since when a Namespace is being deleted, with all that is in it.
     pub terminating: Option<WallTime>,
-    /// DaemonSets that read it, and whose revisions are still to be made anew of it. One that is put
-    /// with what it has now, or is taken back to what it had, is due no more.
-    pub due: BTreeSet<SetUid>,
 }
+
+/// By object, the DaemonSets that read it, and whose revisions are still to be made anew of it. One that is
+/// put with what it has now, or is taken back to what it had, is due no more. What is of an object that is
+/// gone, or of a set that does not read it any more, says nothing.
+pub type Due = BTreeMap<ObjectKey, BTreeSet<SetUid>>;
 
 /// Bytes that nothing here understands and that may be secret: shown by their number alone.
 #[derive(Clone, PartialEq, Eq)]
@@ -331,6 +333,8 @@ pub enum RecordKey {
     Set(PodKey),
     /// [`ObjectRecord`].
     Object(ObjectKey),
+    /// [`Due`]: one record for all.
+    Due,
     /// Content that revisions name, under its digest.
     Blob(Digest),
     /// [`RevisionRecord`].
@@ -358,6 +362,8 @@ pub enum Record {
     Set(SetRecord),
     /// A ConfigMap, Secret or Namespace.
     Object(ObjectRecord),
+    /// Which DaemonSets are due to follow which objects.
+    Due(Due),
     /// Content that revisions name.
     Blob(Digest, Opaque),
     /// A revision.
@@ -410,6 +416,7 @@ impl Record {
             Self::Node(node) => RecordKey::Node(node.uid),
             Self::Set(set) => RecordKey::Set(set.set.key.clone()),
             Self::Object(object) => RecordKey::Object(object.key.clone()),
+            Self::Due(_) => RecordKey::Due,
             Self::Blob(digest, _) => RecordKey::Blob(*digest),
             Self::Revision(revision) => RecordKey::Revision(revision.set, revision.digest),
             Self::GrantHead(head) => RecordKey::GrantHead(head.set),

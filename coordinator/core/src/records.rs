@@ -11,8 +11,8 @@ use everynode_model::{
 use crate::grants::{Chunk, bucket};
 use crate::placement::verdict;
 use crate::record::{
-    ClusterRecord, Grant, GrantHead, HoldRecord, NodeRecord, NodeStanding, ObjectRecord, Opaque,
-    Record, RecordKey, RevisionRecord, SetRecord, TokenRecord, Write,
+    ClusterRecord, Due, Grant, GrantHead, HoldRecord, NodeRecord, NodeStanding, ObjectRecord,
+    Opaque, Record, RecordKey, RevisionRecord, SetRecord, TokenRecord, Write,
 };
 
 /// All records but events, with the indexes that make them quick to find.
@@ -39,6 +39,7 @@ pub(crate) struct Records {
     pub(crate) objects: BTreeMap<ObjectKey, Arc<ObjectRecord>>,
     /// Namespaces that are being deleted.
     pub(crate) going: BTreeSet<ObjectKey>,
+    pub(crate) due: Due,
     /// By object, the DaemonSets whose templates read it.
     pub(crate) readers: BTreeMap<ObjectKey, BTreeSet<SetUid>>,
     pub(crate) blobs: BTreeMap<Digest, Opaque>,
@@ -115,6 +116,7 @@ impl Records {
             keys: BTreeMap::new(),
             objects: BTreeMap::new(),
             going: BTreeSet::new(),
+            due: Due::new(),
             readers: BTreeMap::new(),
             blobs: BTreeMap::new(),
             blob_uses: BTreeMap::new(),
@@ -144,7 +146,8 @@ impl Records {
     /// The objects that the set's revision is still to follow.
     pub(crate) fn due_of(&self, set: &DaemonSet) -> Vec<ObjectKey> {
         let due = |key: &&ObjectKey| {
-            self.objects.get(*key).is_some_and(|object| object.due.contains(&set.uid))
+            self.objects.contains_key(*key)
+                && self.due.get(*key).is_some_and(|sets| sets.contains(&set.uid))
         };
         set.reads.iter().filter(due).cloned().collect()
     }
@@ -207,10 +210,16 @@ impl Records {
                     Some(_) => _ = self.going.insert(object.key.clone()),
                     None => _ = self.going.remove(&object.key),
                 }
-                let former = self.objects.insert(object.key.clone(), Arc::new(object.clone()));
-                let former = former.map(|former| former.due.clone()).unwrap_or_default();
-                touched.due.extend(former.symmetric_difference(&object.due));
+                self.objects.insert(object.key.clone(), Arc::new(object.clone()));
                 touched.objects.insert(object.key.clone());
+            }
+            Record::Due(due) => {
+                let none = BTreeSet::new();
+                for key in self.due.keys().chain(due.keys()) {
+                    let [former, next] = [&self.due, due].map(|due| due.get(key).unwrap_or(&none));
+                    touched.due.extend(former.symmetric_difference(next));
+                }
+                self.due = due.clone();
             }
             Record::Blob(digest, content) => {
                 self.blobs.insert(*digest, content.clone());
@@ -259,10 +268,11 @@ impl Records {
             }
             RecordKey::Object(key) => {
                 self.going.remove(key);
-                let former = self.objects.remove(key);
-                touched.due.extend(former.into_iter().flat_map(|former| former.due.clone()));
+                self.objects.remove(key);
+                touched.due.extend(self.due.get(key).into_iter().flatten());
                 touched.objects.insert(key.clone());
             }
+            RecordKey::Due => self.put(&Record::Due(Due::new()), touched),
             RecordKey::Blob(digest) => {
                 self.blobs.remove(digest);
                 touched.blobs.insert(*digest);

@@ -149,7 +149,7 @@ impl Fleet {
     /// Whoever puts objects sees to it, also after a restart: each needs a revision of what the objects
     /// say now, for which its content must be kept.
     pub fn due(&self) -> Vec<PodKey> {
-        let due = self.records.objects.values().flat_map(|object| &object.due);
+        let due = self.records.due.values().flatten();
         let sets =
             due.collect::<BTreeSet<_>>().into_iter().filter_map(|uid| self.records.sets.get(uid));
         let shown = sets.filter_map(|records| records.record.as_ref());
@@ -191,7 +191,6 @@ impl Fleet {
             created_at: WallTime::default(),
             resource_version: ObjectRecord::IMPLIED,
             terminating: None,
-            due: BTreeSet::new(),
         })
     }
 

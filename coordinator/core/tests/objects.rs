@@ -373,7 +373,45 @@ fn who_is_due_is_known_until_all_have_followed() {
         let set = world.fleet.set(&many_key(number)).unwrap();
         assert_eq!(set.target, revision(&made_of(1, "2")));
     }
-    assert!(world.fleet.object(&map_key("m")).unwrap().due.is_empty());
+    assert!(world.fleet.due().is_empty());
+}
+
+/// An object may be nearly all that a transaction takes, and one set may be due to follow several.
+#[test]
+fn who_follows_writes_no_object_again() {
+    let mut world = World::with_nodes(1);
+    world.follow(&put_map("m", "1", &[])).unwrap();
+    let put = put_many(&world, 1, 1, "1");
+    world.follow(&put).unwrap();
+    let put = put_for_many(&world, "2", 0);
+    world.follow(&put).unwrap();
+    let follow = put_many(&world, 1, 1, "2");
+    for command in [follow.clone(), Command::All(vec![follow.clone()])] {
+        let writes = world.fleet.decide(&command, world.now).unwrap().writes;
+        let objects = writes.iter().filter(|write| matches!(write.key, RecordKey::Object(_)));
+        assert_eq!(objects.count(), 0, "{writes:?}");
+    }
+    world.follow(&follow).unwrap();
+    assert!(world.fleet.due().is_empty());
+}
+
+/// Of one that is deleted nobody follows anything: neither then, nor when there is another of its name.
+#[test]
+fn nobody_is_due_to_follow_what_is_deleted() {
+    let mut world = World::with_nodes(1);
+    world.follow(&put_map("m", "1", &[])).unwrap();
+    let put = put_many(&world, 1, 1, "1");
+    world.follow(&put).unwrap();
+    let put = put_for_many(&world, "2", 0);
+    world.follow(&put).unwrap();
+    assert_eq!(world.fleet.due(), [many_key(1)]);
+    world.follow(&Command::DeleteObject { key: map_key("m"), uid: None }).unwrap();
+    assert!(world.fleet.due().is_empty());
+    let version = world.fleet.set(&many_key(1)).unwrap().record.resource_version;
+    world.follow(&put_map("m", "1", &[(100 + 1, version)])).unwrap();
+    assert!(world.fleet.due().is_empty());
+    world.restart();
+    assert!(world.fleet.due().is_empty());
 }
 
 #[test]

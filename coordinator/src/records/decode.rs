@@ -5,9 +5,9 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use everynode_coordinator_core::{
-    ClusterRecord, EventRecord, EventType, Grant, GrantHead, HoldRecord, InvolvedObject, NodeOrder,
-    NodeRecord, NodeStanding, ObjectRecord, Opaque, Record, RecordKey, RevisionRecord, SetRecord,
-    Stalled, TokenRecord,
+    ClusterRecord, Due, EventRecord, EventType, Grant, GrantHead, HoldRecord, InvolvedObject,
+    NodeOrder, NodeRecord, NodeStanding, ObjectRecord, Opaque, Record, RecordKey, RevisionRecord,
+    SetRecord, Stalled, TokenRecord,
 };
 use everynode_model::{
     Digest, NodeName, NodeUid, ObjectKey, ObjectKind, PodKey, SetUid, Term, WallTime,
@@ -44,6 +44,7 @@ pub(super) fn value(key: &RecordKey, bytes: &[u8]) -> Result<Record, DecodeError
         RecordKey::Node(uid) => Record::Node(node(*uid, read(bytes)?)?),
         RecordKey::Set(key) => Record::Set(set(key, read(bytes)?)?),
         RecordKey::Object(key) => Record::Object(object(key, read(bytes)?)?),
+        RecordKey::Due => Record::Due(due(&read(bytes)?)?),
         RecordKey::Blob(digest) => {
             let stored: storage::BlobRecord = read(bytes)?;
             Record::Blob(*digest, Opaque(stored.content.into()))
@@ -161,13 +162,17 @@ fn set(key: &PodKey, stored: storage::SetRecord) -> Result<SetRecord, DecodeErro
         object: stored.object.into(),
         created_at: at(stored.created_at_millis),
         resource_version: stored.resource_version,
-        drifted: stored.drifted.iter().map(object_key).collect::<Result<_, _>>()?,
+        drifted: stored
+            .drifted
+            .iter()
+            .map(|key| object_key("drifted", key))
+            .collect::<Result<_, _>>()?,
     })
 }
 
-fn object_key(stored: &storage::ObjectRef) -> Result<ObjectKey, DecodeError> {
+fn object_key(field: &'static str, stored: &storage::ObjectRef) -> Result<ObjectKey, DecodeError> {
     let kind = ObjectKind::parse(&stored.kind)
-        .ok_or_else(|| DecodeError::field("drifted", "not a kind this version knows"))?;
+        .ok_or_else(|| DecodeError::field(field, "not a kind this version knows"))?;
     Ok(ObjectKey { kind, namespace: stored.namespace.clone(), name: stored.name.clone() })
 }
 
@@ -188,8 +193,24 @@ fn object(key: &ObjectKey, stored: storage::ObjectRecord) -> Result<ObjectRecord
         created_at: at(stored.created_at_millis),
         resource_version: stored.resource_version,
         terminating: stored.terminating_millis.map(at),
-        due: stored.due.iter().map(|uid| self::text("due", uid)).collect::<Result<_, _>>()?,
     })
+}
+
+fn due(stored: &storage::DueRecord) -> Result<Due, DecodeError> {
+    let uid = |bytes: &Vec<u8>| {
+        let uuid = Uuid::from_slice(bytes).map_err(|error| DecodeError::field("sets", error))?;
+        Ok(SetUid::new(uuid))
+    };
+    let sets: Vec<SetUid> = stored.sets.iter().map(uid).collect::<Result<_, DecodeError>>()?;
+    let set = |place: &u32| {
+        let set = usize::try_from(*place).ok().and_then(|place| sets.get(place)).copied();
+        set.ok_or_else(|| DecodeError::field("objects", "it points beyond the sets"))
+    };
+    let object = |stored: &storage::due_record::Object| {
+        let key = object_key("objects", &stored.object.clone().unwrap_or_default())?;
+        Ok((key, stored.sets.iter().map(set).collect::<Result<_, _>>()?))
+    };
+    stored.objects.iter().map(object).collect()
 }
 
 fn revision(

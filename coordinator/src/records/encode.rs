@@ -1,10 +1,10 @@
 //! Records to bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use everynode_coordinator_core::{
-    ClusterRecord, EventRecord, EventType, Grant, GrantHead, HoldRecord, NodeOrder, NodeRecord,
-    NodeStanding, ObjectRecord, Record, RevisionRecord, SetRecord, TokenRecord,
+    ClusterRecord, Due, EventRecord, EventType, Grant, GrantHead, HoldRecord, NodeOrder,
+    NodeRecord, NodeStanding, ObjectRecord, Record, RevisionRecord, SetRecord, TokenRecord,
 };
 use everynode_model::{Digest, Labels, NodeName, NodeUid, ObjectKey, SetUid};
 use everynode_proto::storage;
@@ -19,6 +19,7 @@ pub(super) fn value(record: &Record) -> Vec<u8> {
         Record::Node(node) => self::node(node).encode_to_vec(),
         Record::Set(set) => self::set(set).encode_to_vec(),
         Record::Object(object) => self::object(object).encode_to_vec(),
+        Record::Due(due) => self::due(due).encode_to_vec(),
         Record::Blob(_, content) => {
             storage::BlobRecord { content: content.0.to_vec() }.encode_to_vec()
         }
@@ -116,7 +117,20 @@ fn object(object: &ObjectRecord) -> storage::ObjectRecord {
         created_at_millis: object.created_at.unix_millis,
         resource_version: object.resource_version,
         terminating_millis: object.terminating.map(|since| since.unix_millis),
-        due: object.due.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// Each set once, since all of them may read the same objects.
+fn due(due: &Due) -> storage::DueRecord {
+    let sets: BTreeSet<&SetUid> = due.values().flatten().collect();
+    let places: BTreeMap<&SetUid, u32> = sets.iter().copied().zip(0..).collect();
+    let objects = due.iter().map(|(key, sets)| storage::due_record::Object {
+        object: Some(object_ref(key)),
+        sets: sets.iter().filter_map(|set| places.get(set).copied()).collect(),
+    });
+    storage::DueRecord {
+        objects: objects.collect(),
+        sets: sets.into_iter().map(|set| set.uuid().as_bytes().to_vec()).collect(),
     }
 }
 

@@ -104,8 +104,16 @@ fn object(kind: ObjectKind, namespace: &str, terminating: Option<WallTime>) -> R
         created_at: AT,
         resource_version: 5,
         terminating,
-        due: terminating.map(|_| SET).into_iter().collect(),
     })
+}
+
+fn due<const N: usize>(objects: [(&str, &[u128]); N]) -> everynode_coordinator_core::Due {
+    let object = |(name, sets): (&str, &[u128])| {
+        let (namespace, name) = ("n".to_owned(), name.to_owned());
+        let sets = sets.iter().map(|set| SetUid::new(Uuid::from_u128(*set)));
+        (ObjectKey { kind: ObjectKind::ConfigMap, namespace, name }, sets.collect())
+    };
+    objects.into_iter().map(object).collect()
 }
 
 /// One of every kind, and more of those that have forms.
@@ -137,6 +145,7 @@ fn every_kind() -> Vec<Record> {
         object(ObjectKind::ConfigMap, "n", None),
         object(ObjectKind::Secret, "n", None),
         object(ObjectKind::Namespace, "", Some(AT)),
+        Record::Due(due([("a", &[1, 2]), ("b", &[2])])),
         Record::Blob(Digest::of(b"blob"), Opaque(b"blob".as_slice().into())),
         Record::GrantHead(GrantHead {
             set: SET,

@@ -1,5 +1,6 @@
 //! From a command to writes, or to a refusal with a name. Nothing changes here.
 
+mod due;
 mod join;
 mod nodes;
 mod objects;
@@ -70,7 +71,7 @@ impl Fleet {
             writes.append(&mut decision.writes);
             outcomes.push(decision.outcome);
         }
-        within_limits(self.each_object_once(writes), Outcome::All(outcomes))
+        within_limits(self.due_once(writes)?, Outcome::All(outcomes))
     }
 
     /// The `resourceVersion` of what a decision taken now stores.

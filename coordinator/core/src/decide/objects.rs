@@ -2,7 +2,7 @@
 //!
 //! What a DaemonSet's pods read of them is part of its revision: who changes an object says which
 //! DaemonSets were looked at, and puts those whose revision becomes another by the same transaction; where
-//! they are too many for one, the object notes who is due to follow, and each put takes itself off.
+//! they don't fit, it says who is due to follow ([`super::due`]).
 //! Deleting one changes nothing that runs: revisions keep their content.
 //!
 //! ```text
@@ -10,11 +10,9 @@
 //!                                              (or built in)        what is in it goes by steps
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use everynode_model::{
-    BUILT_IN_NAMESPACES, DaemonSet, Digest, Now, ObjectKey, ObjectKind, ObjectUid, SetUid,
-};
+use everynode_model::{BUILT_IN_NAMESPACES, Digest, Now, ObjectKey, ObjectKind, ObjectUid, SetUid};
 
 use super::{Coming, Fleet, unchanged};
 use crate::command::{Command, Content, Decision, Outcome, PutMode, Refusal};
@@ -66,11 +64,6 @@ impl Fleet {
             created_at: former.map_or(now.wall, |former| former.created_at),
             resource_version: self.decided_version(),
             terminating: None,
-            // Who had not followed the change before this one has to follow this one.
-            due: {
-                let all = former.into_iter().flat_map(|former| &former.due).chain(due);
-                all.filter(|set| readers.contains_key(*set)).copied().collect()
-            },
         };
         if let Some(former) = former.filter(|former| former.object == record.object) {
             let record = Box::new(ObjectRecord::clone(former));
@@ -80,7 +73,8 @@ impl Fleet {
         if former.is_none() {
             self.may_create_object(key, coming)?;
         }
-        let writes = vec![Write::put(Record::Object(record.clone()))];
+        let mut writes = vec![Write::put(Record::Object(record.clone()))];
+        writes.extend(self.put_due(key, readers, due)?);
         let (record, created) = (Box::new(record), former.is_none());
         Ok(Decision { writes, outcome: Outcome::Object { record, created, changed: true } })
     }
@@ -111,49 +105,6 @@ impl Fleet {
         };
         let outcome = Outcome::ObjectDeleted(Box::new(record));
         Ok(Decision { writes: write.into_iter().collect(), outcome })
-    }
-
-    /// The objects that the set is due to follow, without it: its revision was made of what is there, or
-    /// somebody took it back to another.
-    pub(super) fn no_longer_due(&self, set: &DaemonSet, content: &Content) -> Vec<Write> {
-        if content.drifted.is_none() {
-            return Vec::new();
-        }
-        let due = self.records.due_of(set);
-        let records = due.iter().filter_map(|key| self.records.objects.get(key));
-        let without = records.map(|record| {
-            let mut next = ObjectRecord::clone(record);
-            next.due.remove(&set.uid);
-            Write::put(Record::Object(next))
-        });
-        without.collect()
-    }
-
-    /// The same writes with each object once: as it is put, if it is, and due to none who has followed.
-    pub(super) fn each_object_once(&self, writes: Vec<Write>) -> Vec<Write> {
-        let mut objects: BTreeMap<ObjectKey, ObjectRecord> = BTreeMap::new();
-        let mut followed: BTreeMap<ObjectKey, BTreeSet<SetUid>> = BTreeMap::new();
-        let mut others = Vec::new();
-        for write in writes {
-            let Some(Record::Object(object)) = write.record else {
-                others.push(write);
-                continue;
-            };
-            let stored = self.records.objects.get(&object.key);
-            let gone = stored.into_iter().flat_map(|stored| stored.due.difference(&object.due));
-            followed.entry(object.key.clone()).or_default().extend(gone);
-            let newer = objects
-                .get(&object.key)
-                .is_none_or(|known| known.resource_version < object.resource_version);
-            if newer {
-                objects.insert(object.key.clone(), object);
-            }
-        }
-        let objects = objects.into_values().map(|mut object| {
-            object.due.retain(|set| !followed.get(&object.key).is_some_and(|it| it.contains(set)));
-            Write::put(Record::Object(object))
-        });
-        objects.chain(others).collect()
     }
 
     pub(super) fn keep_blob(&self, digest: Digest, blob: &Opaque) -> Decision {

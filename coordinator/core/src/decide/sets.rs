@@ -176,11 +176,11 @@ impl Fleet {
         let generation = former.set.generation + u64::from(put.spec_changed);
         let set = DaemonSet { uid, generation, ..put.set.clone() };
         let drifted = put.content.drifted.as_ref().unwrap_or(&former.drifted).clone();
-        let followed = self.no_longer_due(&set, put.content);
+        let followed = self.no_longer_due(uid, put.content);
         if set == former.set && *put.object == former.object && drifted == former.drifted {
             let record = Box::new(former.clone());
             let outcome = Outcome::Set { record, created: false, changed: false };
-            return Ok(Decision { writes: followed, outcome });
+            return Ok(Decision { writes: followed.into_iter().collect(), outcome });
         }
         let record = SetRecord {
             set,

@@ -239,3 +239,46 @@ async fn any_number_of_daemon_sets_may_read_an_object() {
     let put = client.put(vec![map("2")]).await;
     assert!(put.rolled_out.is_empty(), "and nothing more is to be done");
 }
+
+/// So many DaemonSets that read `m`, with so many bytes in the template of each, follow a change of it that
+/// comes with so many other bytes.
+async fn all_follow(many: usize, template: usize, bundle: usize) {
+    let coordinator = coordinator(&MemoryStore::new()).await;
+    let mut client = Client::new(&coordinator).await;
+    let bundle = "b".repeat(bundle);
+    let map = |value: &str| object("ConfigMap", "m", json!({"k": value, "bundle": bundle}));
+    client.put(vec![map("1")]).await;
+    for number in 0..many {
+        let mut put = reader(&"a".repeat(template));
+        if let Some(Sent::DaemonSet(set)) = &mut put.object {
+            set.metadata.as_mut().unwrap().name = format!("x{number:02}");
+        }
+        client.put(vec![put]).await;
+    }
+    let put = client.put(vec![map("2")]).await;
+    assert_eq!((put.rolled_out.len(), put.results[0].warnings.len()), (many, 0), "{many} sets");
+    assert!(client.put(vec![map("2")]).await.rolled_out.is_empty());
+}
+
+/// Twenty of them are too many bytes for one transaction, although not too many records.
+#[tokio::test(start_paused = true)]
+async fn large_daemon_sets_follow_an_object() {
+    all_follow(40, 26 << 10, 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn daemon_sets_follow_a_large_object() {
+    all_follow(40, 8 << 10, 750 << 10).await;
+}
+
+/// With the object they are too many bytes for one transaction, although not too many records.
+#[tokio::test(start_paused = true)]
+async fn few_daemon_sets_that_are_large_with_their_object_follow_it() {
+    all_follow(8, 26 << 10, 750 << 10).await;
+}
+
+/// Each alone is nearly all that a transaction takes.
+#[tokio::test(start_paused = true)]
+async fn the_largest_daemon_sets_follow_the_largest_object() {
+    all_follow(3, 470 << 10, 950 << 10).await;
+}

@@ -1,4 +1,4 @@
-//! DaemonSets that follow an object which they read, where too many read it for one transaction.
+//! DaemonSets that follow an object which they read, where they don't fit into one transaction.
 //!
 //! ```text
 //!   an object is put ─▶ it notes who is due ─▶ wake ─▶ the first of the due: looked at, composed anew,
@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use everynode_coordinator_core::{Command, Refusal};
 use everynode_model::PodKey;
+use everynode_store::StoreError;
 use tokio::sync::{Notify, watch};
 use tonic::Status;
 
@@ -24,8 +25,8 @@ use super::plan::{Plan, due};
 use super::{Api, keep};
 use crate::driver::CommandError;
 
-/// How many sets one transaction puts: at three records each, and one for each of the objects that they
-/// read, half of what fits; what is left is room for sets that read dozens.
+/// How many sets one transaction puts: at three records each, and one that says who is due, half of what
+/// fits. Where they are too many bytes, each is put alone.
 const AT_ONCE: usize = 20;
 
 /// How long whoever puts an object waits: 500 sets, which is all there may be, are 25 transactions.
@@ -109,16 +110,31 @@ async fn round(api: &Api) -> Result<bool, CommandError> {
     let Plan { commands, blobs, .. } = due(&look, &api.parts.blob_key);
     keep(api, blobs).await?;
     match api.parts.handle.command(Command::All(commands.clone())).await {
-        // One that reads many objects must not keep the others from theirs.
-        Err(CommandError::Refused(Refusal::TooMany { .. })) => one_by_one(api, commands).await?,
+        // One that is large must not keep the others from theirs.
+        Err(error) if is_too_much(&error) => one_by_one(api, commands).await?,
         other => drop(other?),
     }
     Ok(true)
 }
 
-async fn one_by_one(api: &Api, commands: Vec<Command>) -> Result<(), CommandError> {
-    for command in commands {
-        api.parts.handle.command(command).await?;
+/// Whether the commands fit no transaction together: too many records, or too many bytes.
+fn is_too_much(error: &CommandError) -> bool {
+    match error {
+        CommandError::Refused(refusal) => matches!(refusal, Refusal::TooMany { .. }),
+        CommandError::Store(error) => matches!(**error, StoreError::TooLarge { .. }),
+        _ => false,
     }
-    Ok(())
+}
+
+/// Each that can be put is, whatever becomes of those before it.
+///
+/// # Errors
+/// The first.
+async fn one_by_one(api: &Api, commands: Vec<Command>) -> Result<(), CommandError> {
+    let mut all = Ok(());
+    for command in commands {
+        let put = api.parts.handle.command(command).await.map(drop);
+        all = all.and(put);
+    }
+    all
 }

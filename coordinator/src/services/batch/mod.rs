@@ -9,8 +9,8 @@
 //!
 //! A batch of one is how a single object is put.
 //!
-//! Sets that read an object which is put get their revisions by the same transaction. Where they are too
-//! many for one, the object notes by it who is due, and the module `later` sees to them.
+//! Sets that read an object which is put get their revisions by the same transaction. Where they don't fit
+//! into it, it notes who is due, and the module `later` sees to them.
 
 mod later;
 mod look;

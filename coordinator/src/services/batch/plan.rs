@@ -86,19 +86,21 @@ pub(super) fn due(look: &Look, key: &BlobKey) -> Plan {
     Plan { commands, ..planner.plan }
 }
 
-/// How many records the commands of one transaction may change: of 120, which the core lets one decision
-/// change, some are left for objects that sets had been due to follow before.
+/// How many records the commands of one transaction may change, of 120 which the core lets one decision
+/// change, and how many bytes these may take, of 1 MiB: the rest is for saying who is due.
 const MOST_RECORDS: usize = 100;
+const MOST_BYTES: usize = 960 * 1024;
+
+/// What a command's records have beside what is counted: keys, numbers, digests, marks.
+const OTHER_BYTES: usize = 1024;
 
 impl Plan {
     /// Sets that only read what is put follow by the same transaction, if all of them fit; else each
     /// object says who is due to follow.
     fn put_off(&mut self) {
-        // A set has its record, its revision, and where its rollout leads; an object has one.
-        let records =
-            |command: &Command| if matches!(command, Command::PutSet { .. }) { 3 } else { 1 };
-        let all = self.commands.iter().chain(&self.later).map(records).sum::<usize>();
-        if all <= MOST_RECORDS {
+        let all = self.commands.iter().chain(&self.later).map(size);
+        let (records, bytes) = all.fold((0, 0), |sum, its| (sum.0 + its.0, sum.1 + its.1));
+        if records <= MOST_RECORDS && bytes <= MOST_BYTES {
             self.commands.append(&mut self.later);
         }
         for command in &mut self.commands {
@@ -109,6 +111,21 @@ impl Plan {
             };
             due.extend(self.later.iter().filter_map(reads));
         }
+    }
+}
+
+/// How many records a command changes, and about how many bytes these take.
+fn size(command: &Command) -> (usize, usize) {
+    match command {
+        // Its record, its revision, and where its rollout leads.
+        Command::PutSet { object, body, content, .. } => {
+            let missing = content.missing.iter().map(String::len).sum::<usize>();
+            let labels = content.labels.iter().map(String::len).sum::<usize>();
+            let entries = content.blobs.len() + content.missing.len() + content.labels.len();
+            (3, object.len() + body.len() + missing + labels + 40 * entries + OTHER_BYTES)
+        }
+        Command::PutObject { object, .. } => (1, object.0.len() + OTHER_BYTES),
+        _ => (1, OTHER_BYTES),
     }
 }
 

@@ -80,7 +80,6 @@ fn followed(commands: &[Command], mut look: Look) -> Look {
                     created_at: WallTime::default(),
                     resource_version: 7,
                     terminating: None,
-                    due: Default::default(),
                 };
                 look.objects.insert(key.clone(), record);
             }
