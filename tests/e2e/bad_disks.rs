@@ -121,6 +121,8 @@ pub(crate) fn a_full_node_looks_after_itself(ground: &Ground) -> Outcome {
         fleet.run_both()?;
         disk.fill()?;
         looks_after_itself(fleet)?;
+        // What pods that have ended had there is free again.
+        disk.fill()?;
         refuses_orders(fleet, "No space left")?;
 
         disk.make_room()?;

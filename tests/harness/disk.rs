@@ -59,7 +59,7 @@ impl Disk {
     /// # Errors
     /// When it does not become full.
     pub fn fill(&self) -> Outcome {
-        let mut filler = File::create(self.filler())?;
+        let mut filler = File::options().create(true).append(true).open(self.filler())?;
         for size in [1 << 20, 1 << 12, 1] {
             let piece = vec![b'.'; size];
             let full = loop {

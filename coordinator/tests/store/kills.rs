@@ -8,10 +8,11 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use everynode_coordinator::store::{Held, look};
-use everynode_store::SqliteStore;
 use everynode_store::sqlite::Options;
+use everynode_store::{SqliteStore, StoreError};
 
 use crate::place::{PROGRAM, Place, names};
 
@@ -120,9 +121,22 @@ fn is_old_or_new(at: &str, place: &Place, old: &Held, copy: &Held) -> bool {
     let restored = found.hold.is_some() && found.nodes == copy.nodes;
     assert!(found == *old || restored, "{at}: {found:?}");
     // It opens for serving, too, without a log of another or a lack of its own.
-    let opened = SqliteStore::open(place.store(), Options::default());
+    let opened = opened(place);
     assert!(opened.is_ok(), "{at}: {opened:?}");
     restored
+}
+
+/// What another test starts has a copy of a lock that was just given back, until it executes its program.
+fn opened(place: &Place) -> Result<SqliteStore, StoreError> {
+    let begun = Instant::now();
+    loop {
+        match SqliteStore::open(place.store(), Options::default()) {
+            Err(StoreError::Locked { .. }) if begun.elapsed() < Duration::from_secs(30) => {
+                std::thread::yield_now();
+            }
+            opened => return opened,
+        }
+    }
 }
 
 #[test]
