@@ -438,7 +438,7 @@ impl World {
 }
 
 /// The agent core's own invariants: `check.rs` there.
-pub(crate) const CHECKED: [&str; 30] = [
+pub(crate) const CHECKED: [&str; 32] = [
     "AnsweredUnwritten",
     "StoppedThoughOrdered",
     "StoppedWhileHeld",
@@ -452,6 +452,8 @@ pub(crate) const CHECKED: [&str; 30] = [
     "DoubtForgotten",
     "CreatedTwice",
     "StartedWhatIsNotDown",
+    "OutlivedItsLimit",
+    "EvictedWithinLimits",
     "StartedOutOfTurn",
     "StartedWhileEnding",
     "EndedOutOfTurn",
