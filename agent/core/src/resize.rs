@@ -16,10 +16,11 @@
 //! Revisions are alike that differ in nothing but what may change so; which those are is told by
 //! [`crate::Node::know_alike`]. Whatever else becomes of the pod meanwhile comes first: that it is
 //! stopped, lost or held, or that another revision is ordered. An answer that comes then says only to
-//! which revision the pod is held. A pod stays ready, and is so under its limits from then on: what waits for
-//! `minReadySeconds`, or watches canaries, waits as after any other change. One that failed is not asked again for the same revision, so that a
-//! change that this machine can't make costs one try, and the pod is replaced. One in doubt is replaced
-//! whatever is ordered; that is remembered by its supervisor, for the next agent.
+//! which revision the pod is held. A pod stays ready, and is so under its limits from then on: what
+//! waits for `minReadySeconds`, or watches canaries, waits as after any other change. One that failed
+//! is not asked again for the same revision, so that a change that this machine can't make costs one
+//! try, and the pod is replaced. One in doubt is replaced whatever is ordered; that is remembered by
+//! its supervisor, for the next agent.
 
 use everynode_model::{Digest, Intent, Item, Now, Reason};
 
