@@ -157,7 +157,7 @@ async fn a_memory_limit_below_what_is_in_use_is_refused_and_nothing_is_changed()
         return println!("skipped: no controller of memory");
     }
     let mut machine = Machine::open(&bed).await;
-    let uses = "x=$(head -c 20000000 /dev/zero | tr '\\0' x); echo full; while :; do sleep 1; done";
+    let uses = "exec perl -e '$| = 1; $x = q(x) x 20_000_000; print qq(full\\n); sleep 100000'";
     let with = |limits| {
         let mut spec = spec(limits);
         spec.containers[0].argv[2] = uses.to_owned();

@@ -87,13 +87,18 @@ async fn no_more_are_run_at_once_than_a_supervisor_looks_after() {
     machine.start(&pod, "main").await;
     let argv = || shell("", "exec sleep 100000").argv;
     let runs = || capture(&*machine.runtime, &pod, "main", argv(), None);
-    let mut running: futures_util::stream::FuturesUnordered<_> = (0..65).map(|_| runs()).collect();
-    let first = futures_util::StreamExt::next(&mut running);
-    let refused = tokio::time::timeout(Duration::from_secs(30), first).await;
-    let refused = refused.expect("one too many runs").unwrap();
+    let mut running = futures_util::stream::FuturesUnordered::new();
+    for number in 1..=64 {
+        running.push(runs());
+        tokio::select! {
+            ended = futures_util::StreamExt::next(&mut running) => panic!("{ended:?}"),
+            () = bed::until(|| alive(&bed, &pod).len() == 1 + number) => {}
+        }
+    }
+    let refused = tokio::time::timeout(Duration::from_secs(30), runs()).await;
+    let refused = refused.expect("one too many runs");
     let Err(ExecError::Refused(reason)) = refused else { panic!("{refused:?}") };
     assert_eq!(reason.code, "TooManyExecs");
-    bed::until(|| alive(&bed, &pod).len() == 65).await;
     drop(running);
     bed::until(|| alive(&bed, &pod).len() == 1).await;
     assert_eq!(text(&run(&machine, &pod, "echo again").await), "again\n");
